@@ -1,0 +1,163 @@
+"""One recording in memory: which image each trial showed and how every neuron answered."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cache.errors import UserError
+
+#: Floor of the standard deviation that responses are divided by.
+MINIMUM_STD = 0.01
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recording:
+    """Responses of one population to single-trial and to repeated images, as recorded.
+
+    Parameters
+    ----------
+    name : str
+        What results call this recording.
+    neurons : array of shape (n_neurons,)
+        0-based position of each neuron in the recording's file.
+    image_ids : array of shape (n_trials,)
+        Image id of every training and validation trial.
+    responses : array of shape (n_trials, n_neurons)
+        float32, not normalised.
+    validation : array of shape (n_trials,)
+        True for the trials that belong to validation, False for training.
+    test_image_ids : array of shape (n_test,)
+        Image id of every repeated test image.
+    test_responses : array of shape (n_test, n_repeats, n_neurons)
+        float32, NaN where an image had fewer repeats.
+    unit_ids, x, y : array of shape (n_neurons,), optional
+        The laboratory's own unit numbers and cortical positions (micrometres), where the file has them.
+    """
+
+    name: str
+    neurons: NDArray[np.int64]
+    image_ids: NDArray[np.int64]
+    responses: NDArray[np.float32]
+    validation: NDArray[np.bool_]
+    test_image_ids: NDArray[np.int64]
+    test_responses: NDArray[np.float32]
+    unit_ids: NDArray[np.int64] | None = None
+    x: NDArray[np.float64] | None = None
+    y: NDArray[np.float64] | None = None
+
+    @property
+    def n_neurons(self) -> int:
+        return len(self.neurons)
+
+    @property
+    def all_image_ids(self) -> NDArray[np.int64]:
+        """Ids of all images this recording needs, increasing, each once."""
+        return np.union1d(self.image_ids, self.test_image_ids)
+
+    def select_neurons(self, first: int, last: int) -> Recording:
+        """The neurons at positions first <= neuron < last.
+
+        Raises
+        ------
+        UserError
+            An empty range, or one beyond the recording's neurons.
+        """
+        if not 0 <= first < last <= self.n_neurons:
+            raise UserError(
+                f"recording.neurons = [{first}, {last}] of {self.name}: it has {self.n_neurons} neurons, "
+                f"choose 0 <= first < last <= {self.n_neurons}"
+            )
+        part = slice(first, last)
+        return replace(
+            self,
+            neurons=self.neurons[part],
+            responses=self.responses[:, part],
+            test_responses=self.test_responses[:, :, part],
+            unit_ids=None if self.unit_ids is None else self.unit_ids[part],
+            x=None if self.x is None else self.x[part],
+            y=None if self.y is None else self.y[part],
+        )
+
+
+def check_recording(recording: Recording) -> Recording:
+    """Refuse a recording whose parts disagree or whose responses no Poisson readout can fit.
+
+    Returns the recording itself, so that a reader can end with it.
+
+    Raises
+    ------
+    UserError
+        Wrong shapes; no training, validation or test trials; NaN or negative responses; no
+        test image with two repeats. The message names the recording and the remedy.
+    """
+    name = recording.name
+    n_neurons, n_trials = recording.n_neurons, len(recording.image_ids)
+    n_test = len(recording.test_image_ids)
+    if recording.responses.shape != (n_trials, n_neurons):
+        raise UserError(
+            f"recording {name}: responses have shape {recording.responses.shape}, but there are "
+            f"{n_trials} trials and {n_neurons} neurons: check the file"
+        )
+    if recording.test_responses.ndim != 3 or (
+        recording.test_responses.shape[0] != n_test
+        or recording.test_responses.shape[2] != n_neurons
+    ):
+        raise UserError(
+            f"recording {name}: test responses have shape {recording.test_responses.shape}, expected "
+            f"({n_test} images, repeats, {n_neurons} neurons): check the file"
+        )
+    n_validation = int(recording.validation.sum())
+    if n_validation == 0 or n_validation == n_trials:
+        raise UserError(
+            f"recording {name}: {n_trials - n_validation} training and {n_validation} validation "
+            "trials; both are needed: check the recording's tiers"
+        )
+    repeats = np.isfinite(recording.test_responses).any(axis=2).sum(axis=1)
+    if n_test == 0 or repeats.max() < 2:
+        raise UserError(
+            f"recording {name}: no test image was shown twice ({n_test} test images), so the noise "
+            "and FEVE cannot be estimated: use a recording with repeated test images"
+        )
+    _check_rates(recording, recording.responses, "single-trial")
+    absent = np.isnan(recording.test_responses).all(axis=2, keepdims=True)
+    _check_rates(recording, np.where(absent, np.float32(0), recording.test_responses), "test")
+    return recording
+
+
+def _check_rates(recording: Recording, responses: NDArray[np.float32], kind: str) -> None:
+    trials = tuple(range(responses.ndim - 1))
+    for fault, bad in (
+        ("NaN or infinite", ~np.isfinite(responses)),
+        ("negative", responses < 0),
+    ):
+        faulty = np.flatnonzero(bad.any(axis=trials))
+        if len(faulty):
+            named = ", ".join(str(n) for n in recording.neurons[faulty[:5]])
+            more = ", ..." if len(faulty) > 5 else ""
+            raise UserError(
+                f"recording {recording.name}: {len(faulty)} of {recording.n_neurons} neurons have "
+                f"{fault} {kind} responses ({named}{more}); the Poisson loss needs rates >= 0: "
+                "exclude them with recording.neurons or repair the file"
+            )
+
+
+def response_std(recording: Recording) -> NDArray[np.float32]:
+    """Each neuron's standard deviation over the training trials (ddof 0), floored at 0.01.
+
+    Responses are divided by it everywhere. Array of shape (n_neurons,).
+    """
+    training = recording.responses[~recording.validation].astype(np.float64)
+    return np.maximum(training.std(axis=0), MINIMUM_STD).astype(np.float32)
+
+
+def normalise(recording: Recording) -> Recording:
+    """A copy whose responses, single-trial and repeated, are divided by `response_std`."""
+    std = response_std(recording)
+    return replace(
+        recording,
+        responses=recording.responses / std,
+        test_responses=recording.test_responses / std,
+    )

@@ -1,0 +1,150 @@
+"""The images that were shown: by image id, in the dtype they were stored in."""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cache.errors import UserError
+
+#: Images read at a time wherever a whole set is walked through.
+BATCH = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stimuli:
+    """A set of grey images, read batch by batch.
+
+    Parameters
+    ----------
+    ids : array of shape (n_images,)
+        Image ids as the recordings name them, strictly increasing.
+    image_shape : tuple of int
+        Rows and columns of every image.
+    dtype : numpy dtype
+        The stored dtype; nothing is converted before a batch is used.
+    reader : callable
+        Takes image ids, array of shape (n,), and returns the images, array of shape (n, row, column).
+    source : str
+        Where the images come from, for messages.
+    """
+
+    ids: NDArray[np.int64]
+    image_shape: tuple[int, int]
+    dtype: np.dtype[np.generic]
+    reader: Callable[[NDArray[np.int64]], NDArray[np.generic]]
+    source: str
+
+    def __post_init__(self) -> None:
+        if self.ids.ndim != 1 or (np.diff(self.ids) <= 0).any():
+            raise ValueError("stimulus ids must be a strictly increasing vector")
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def read(self, ids: NDArray[np.int64]) -> NDArray[np.generic]:
+        """Images in the order asked, array of shape (n, row, column), stored dtype.
+
+        Raises
+        ------
+        UserError
+            An id that the set does not hold.
+        """
+        self._require(ids)
+        return self.reader(np.asarray(ids, dtype=np.int64))
+
+    def select(self, ids: NDArray[np.int64]) -> Stimuli:
+        """The subset of the given ids (duplicates dropped, in increasing order)."""
+        self._require(ids)
+        return Stimuli(
+            ids=np.unique(ids).astype(np.int64),
+            image_shape=self.image_shape,
+            dtype=self.dtype,
+            reader=self.reader,
+            source=self.source,
+        )
+
+    def batches(self, size: int = BATCH) -> Iterator[tuple[NDArray[np.int64], NDArray[np.generic]]]:
+        """Ids and images of consecutive batches."""
+        for first in range(0, len(self), size):
+            ids = self.ids[first : first + size]
+            yield ids, self.reader(ids)
+
+    def _require(self, ids: NDArray[np.int64]) -> None:
+        missing = np.setdiff1d(ids, self.ids)
+        if len(missing):
+            raise UserError(
+                f"{len(missing)} image ids are not in {self.source}, the first is {missing[0]} "
+                f"(it holds {len(self)} images, ids {self.ids[0]}..{self.ids[-1]}): "
+                "check that the recording and the images belong together"
+            )
+
+
+def stimuli_from_array(images: NDArray[np.generic], *, source: str) -> Stimuli:
+    """Images held in memory, array of shape (n_images, row, column); the id is the position."""
+    if images.ndim != 3:
+        raise UserError(
+            f"{source}: images must have 3 axes (image, row, column), found shape {images.shape}"
+        )
+    return Stimuli(
+        ids=np.arange(len(images), dtype=np.int64),
+        image_shape=(images.shape[1], images.shape[2]),
+        dtype=images.dtype,
+        reader=lambda ids: images[ids],
+        source=source,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class StimulusDigest:
+    """What the images contain: one hash over all, and a checksum per image to tell which differ.
+
+    `crc32` is an array of shape (n_images,), uint32.
+    """
+
+    sha256: str
+    crc32: NDArray[np.uint32]
+
+
+def digest(stimuli: Stimuli, *, progress: Callable[[int], None] | None = None) -> StimulusDigest:
+    """Hash ids, shape, dtype and pixels of every image, and refuse images that are not finite.
+
+    Parameters
+    ----------
+    progress : callable, optional
+        Called with the number of images of each batch.
+
+    Raises
+    ------
+    UserError
+        NaN or infinite pixels; the message counts the images and names the first.
+    """
+    whole = hashlib.sha256()
+    little = stimuli.dtype.newbyteorder("<")
+    whole.update(f"{len(stimuli)} {stimuli.image_shape} {little.str}".encode())
+    whole.update(stimuli.ids.astype("<i8").tobytes())
+    sums = np.empty(len(stimuli), dtype=np.uint32)
+    broken: list[int] = []
+    row = 0
+    for ids, images in stimuli.batches():
+        if np.issubdtype(images.dtype, np.floating):
+            finite = np.isfinite(images).all(axis=(1, 2))
+            broken.extend(int(i) for i in ids[~finite])
+        for image in images:
+            content = np.ascontiguousarray(image, dtype=little).tobytes()
+            whole.update(content)
+            sums[row] = zlib.crc32(content)
+            row += 1
+        if progress is not None:
+            progress(len(ids))
+    if broken:
+        raise UserError(
+            f"{len(broken)} images of {stimuli.source} hold NaN or infinite pixels, the first has "
+            f"id {broken[0]}: repair or drop them"
+        )
+    return StimulusDigest(sha256=whole.hexdigest(), crc32=sums)
