@@ -1,0 +1,115 @@
+"""How tokens are cut into chunks and shards: pure planning, shared by writer, tests and benchmarks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+TokenKind = Literal["patches", "cls", "registers"]
+TOKEN_KINDS: tuple[TokenKind, ...] = ("patches", "cls", "registers")
+
+#: The `dimension_names` of each array of a block; they are part of the format.
+DIMENSIONS: dict[TokenKind, tuple[str, ...]] = {
+    "patches": ("image", "row", "column", "channel"),
+    "cls": ("image", "channel"),
+    "registers": ("image", "register", "channel"),
+}
+
+#: Aim for the bytes of one chunk, the unit that is read.
+CHUNK_BYTES = 4 * 2**20
+#: Limit for the bytes of one shard summed over all blocks: what a writer holds in memory.
+SHARD_BYTES = 680 * 2**20
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenShape:
+    """Shape of everything one image yields.
+
+    Parameters
+    ----------
+    n_blocks : int
+        Transformer blocks of the backbone.
+    grid : tuple of int
+        Patch rows and columns.
+    n_channels : int
+        Width of a token.
+    n_registers : int
+        Register tokens per image, 0 where the backbone has none.
+    dtype : str
+        Stored dtype, "float16" or "float32".
+    """
+
+    n_blocks: int
+    grid: tuple[int, int]
+    n_channels: int
+    n_registers: int
+    dtype: str
+
+    def kinds(self) -> tuple[TokenKind, ...]:
+        """The arrays of a block."""
+        return TOKEN_KINDS if self.n_registers else TOKEN_KINDS[:2]
+
+    def item(self, kind: TokenKind) -> tuple[int, ...]:
+        """Shape of one image's tokens of one kind."""
+        if kind == "patches":
+            return (*self.grid, self.n_channels)
+        if kind == "cls":
+            return (self.n_channels,)
+        return (self.n_registers, self.n_channels)
+
+    def item_bytes(self, kind: TokenKind) -> int:
+        """Bytes of one image's tokens of one kind in one block."""
+        return int(np.prod(self.item(kind))) * np.dtype(self.dtype).itemsize
+
+    @property
+    def image_bytes(self) -> int:
+        """Bytes of one image's tokens over all blocks and kinds."""
+        return self.n_blocks * sum(self.item_bytes(kind) for kind in self.kinds())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """Images per shard (the unit of writing and of resuming) and per chunk (the unit of reading)."""
+
+    images_per_shard: int
+    images_per_chunk: dict[TokenKind, int]
+
+    def n_shards(self, n_images: int) -> int:
+        """Shards that hold `n_images`."""
+        return -(-n_images // self.images_per_shard)
+
+    def shard_rows(self, shard: int, n_images: int) -> slice:
+        """Rows of one shard."""
+        first = shard * self.images_per_shard
+        return slice(first, min(first + self.images_per_shard, n_images))
+
+
+def plan_layout(
+    shape: TokenShape,
+    *,
+    n_images: int,
+    chunk_bytes: int = CHUNK_BYTES,
+    shard_bytes: int = SHARD_BYTES,
+) -> Layout:
+    """Choose powers of two, so that every chunk divides every shard.
+
+    Parameters
+    ----------
+    n_images : int
+        A small set gets a shard no larger than it needs.
+    chunk_bytes, shard_bytes : int
+        Upper bounds (a single image may exceed them).
+    """
+    needed = 1 << max(0, n_images - 1).bit_length()
+    shard = min(_power_of_two_below(shard_bytes // shape.image_bytes), needed)
+    chunks = {
+        kind: min(_power_of_two_below(chunk_bytes // shape.item_bytes(kind)), shard)
+        for kind in shape.kinds()
+    }
+    return Layout(images_per_shard=shard, images_per_chunk=chunks)
+
+
+def _power_of_two_below(number: int) -> int:
+    return 1 << max(0, number.bit_length() - 1)
