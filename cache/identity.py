@@ -38,7 +38,7 @@ def flatten(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str
 
 
 def differences(
-    wanted: Mapping[str, Any], stored: Mapping[str, Any], *, ignore: frozenset[str] = frozenset()
+    wanted: Mapping[str, Any], stored: Mapping[str, Any], *, declared_only: bool = False
 ) -> list[str]:
     """Every setting that differs, as "name: WANTED here, STORED there".
 
@@ -46,22 +46,21 @@ def differences(
     ----------
     wanted, stored : mapping
         Nested settings of the experiment and of a store.
-    ignore : frozenset of str
-        Flat names that could not be checked here and are left out.
+    declared_only : bool
+        Compare only what `wanted` names, for an experiment that cannot tell everything.
     """
     ours, theirs = dict(flatten(wanted)), dict(flatten(stored))
+    names = ours.keys() if declared_only else ours.keys() | theirs.keys()
     return [
         f"{name}: {_short(ours.get(name))} here, {_short(theirs.get(name))} there"
-        for name in sorted(ours.keys() | theirs.keys())
-        if name not in ignore
-        and name not in DESCRIPTIVE
-        and _plain(ours.get(name)) != _plain(theirs.get(name))
+        for name in sorted(names)
+        if name not in DESCRIPTIVE and _plain(ours.get(name)) != _plain(theirs.get(name))
     ]
 
 
 def _plain(value: object) -> object:
-    """Tuples and lists are the same setting."""
-    return list(value) if isinstance(value, tuple) else value
+    """As JSON gives it back: tuples and lists are the same setting."""
+    return json.loads(json.dumps(value))
 
 
 def _short(value: object) -> str:

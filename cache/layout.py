@@ -1,4 +1,4 @@
-"""How tokens are cut into chunks and shards: pure planning, shared by writer, tests and benchmarks."""
+"""How tokens are cut into chunks and shards: pure planning for writer, tests and benchmarks."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class TokenShape:
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """Images per shard (the unit of writing and of resuming) and per chunk (the unit of reading)."""
+    """Images per shard (unit of writing and of resuming) and per chunk (unit of reading)."""
 
     images_per_shard: int
     images_per_chunk: dict[TokenKind, int]

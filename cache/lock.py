@@ -16,7 +16,7 @@ from cache.errors import CacheError
 
 @contextmanager
 def writer_lock(store: Path) -> Iterator[None]:
-    """Hold `<store>.lock` while writing; the system frees it when the process ends, however it ends.
+    """Hold `<store>.lock` while writing; the system frees it however the process ends.
 
     Raises
     ------

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, kw_only=True)
 class Read:
-    """One contiguous read: rows first..last of the array, of which `take` go to `put` in the result."""
+    """One contiguous read: rows first..last, of which `take` go to `put` in the result."""
 
     first: int
     last: int

@@ -36,14 +36,17 @@ class Block:
 
     @property
     def patches(self) -> zarr.Array[Any]:
+        """Patch tokens, (image, row, column, channel)."""
         return self.array("patches")
 
     @property
     def cls(self) -> zarr.Array[Any]:
+        """CLS tokens, (image, channel)."""
         return self.array("cls")
 
     @property
     def registers(self) -> zarr.Array[Any]:
+        """Register tokens, (image, register, channel)."""
         return self.array("registers")
 
     def array(self, kind: TokenKind) -> zarr.Array[Any]:
@@ -63,7 +66,9 @@ class Block:
         assert isinstance(array, zarr.Array)
         return array
 
-    def read(self, kind: TokenKind, images: Sequence[int] | NDArray[np.integer[Any]]) -> NDArray[Any]:
+    def read(
+        self, kind: TokenKind, images: Sequence[int] | NDArray[np.integer[Any]]
+    ) -> NDArray[Any]:
         """Tokens of the given image ids, in the order asked, in the stored dtype.
 
         Parameters
@@ -127,7 +132,8 @@ class FeatureCache:
             self._contents: Mapping[str, Any] = attributes["contents"]  # type: ignore[assignment]
         except KeyError as missing:
             raise CacheError(
-                f"{path}: its attributes lack {missing}; the store is damaged: fetch or extract it again"
+                f"{path}: its attributes lack {missing}; the store is damaged: fetch it again, or "
+                "extract it again"
             ) from None
         if key_of(self.settings) != self.key:
             raise CacheError(
@@ -157,12 +163,13 @@ class FeatureCache:
 
     @property
     def images_per_shard(self) -> int:
+        """Images in every shard but the last."""
         return int(self._contents["images_per_shard"])
 
     @cached_property
     def shards_done(self) -> NDArray[np.bool_]:
         """Which shards are durably written, as of opening, array of shape (n_shards,)."""
-        return np.asarray(self._root_array("progress")[:]) == 1
+        return np.asarray(self._root_array("progress")[:] == 1, dtype=np.bool_)
 
     def block(self, index: int) -> Block:
         """One block by its 0-based index; negative ones count from the last.
@@ -195,8 +202,9 @@ class FeatureCache:
             missing = wanted[~found]
             named = ", ".join(str(i) for i in missing[:5]) + (", ..." if len(missing) > 5 else "")
             raise CacheError(
-                f"{self.path}: {len(missing)} of {len(wanted)} images are not in the cache ({named}): "
-                "extract a cache of these stimuli, or check which images the recording names"
+                f"{self.path}: {len(missing)} of {len(wanted)} images are not in the cache "
+                f"({named}): extract a cache of these stimuli, or check which images the recording "
+                "names"
             )
         if not self.complete:
             unwritten = ~self.shards_done[rows // self.images_per_shard]
@@ -247,5 +255,7 @@ def open_cache(path_or_url: str) -> FeatureCache:
     try:
         group = zarr.open_group(path, mode="r", zarr_format=3, use_consolidated=False)
     except (FileNotFoundError, NotADirectoryError):
-        raise CacheError(f"{path}: no feature cache there: run vitv1 extract, or correct the path") from None
+        raise CacheError(
+            f"{path}: no feature cache there; make it with vitv1 extract, or correct the path"
+        ) from None
     return FeatureCache(path, group)

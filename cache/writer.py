@@ -125,7 +125,11 @@ def write_cache(
             stored = _stored(path, replace=replace)
             if stored is not None and stored.key != key_of(settings):
                 if not replace:
-                    raise CacheError(mismatch_message(settings, stored))
+                    differing = "; ".join(differences(settings, stored.settings))
+                    raise CacheError(
+                        f"{path} holds other tokens than this experiment names ({differing}): name "
+                        "another [cache] path, or vitv1 extract --replace"
+                    )
                 stored = None
             if stored is None:
                 shutil.rmtree(path)
@@ -134,23 +138,14 @@ def write_cache(
         yield CacheWriter(path)
 
 
-def mismatch_message(
-    settings: Mapping[str, Any], stored: FeatureCache, *, ignore: frozenset[str] = frozenset()
-) -> str:
-    """One line naming what differs between the wanted settings and a store's."""
-    differing = differences(settings, stored.settings, ignore=ignore)
-    return (
-        f"{stored.path} holds other tokens than this experiment names ({'; '.join(differing)}): "
-        "name another [cache] path, or vitv1 extract --replace"
-    )
-
-
 def _stored(path: Path, *, replace: bool) -> FeatureCache | None:
     """The store at `path`, or None where an unreadable one may be replaced."""
     try:
         return open_cache(str(path))
     except CacheError as error:
-        ours = (path / "zarr.json").exists() and FORMAT in (path / "zarr.json").read_text("utf-8", "replace")
+        ours = (path / "zarr.json").exists() and FORMAT in (path / "zarr.json").read_text(
+            "utf-8", "replace"
+        )
         if replace and ours:
             return None
         raise CacheError(f"{error}; nothing was overwritten") from None

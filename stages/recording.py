@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,6 +12,9 @@ from cache.errors import UserError
 
 #: Floor of the standard deviation that responses are divided by.
 MINIMUM_STD = 0.01
+
+#: Negative responses down to this fraction of a neuron's largest are rounding of a zero.
+ROUNDING = 1e-6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +38,8 @@ class Recording:
     test_responses : array of shape (n_test, n_repeats, n_neurons)
         float32, NaN where an image had fewer repeats.
     unit_ids, x, y : array of shape (n_neurons,), optional
-        The laboratory's own unit numbers and cortical positions (micrometres), where the file has them.
+        The laboratory's own unit numbers and cortical positions (micrometres), where the file
+        has them.
     """
 
     name: str
@@ -50,6 +55,7 @@ class Recording:
 
     @property
     def n_neurons(self) -> int:
+        """How many neurons there are."""
         return len(self.neurons)
 
     @property
@@ -67,8 +73,8 @@ class Recording:
         """
         if not 0 <= first < last <= self.n_neurons:
             raise UserError(
-                f"recording.neurons = [{first}, {last}] of {self.name}: it has {self.n_neurons} neurons, "
-                f"choose 0 <= first < last <= {self.n_neurons}"
+                f"recording.neurons = [{first}, {last}] of {self.name}: it has {self.n_neurons} "
+                f"neurons, choose 0 <= first < last <= {self.n_neurons}"
             )
         part = slice(first, last)
         return replace(
@@ -85,7 +91,8 @@ class Recording:
 def check_recording(recording: Recording) -> Recording:
     """Refuse a recording whose parts disagree or whose responses no Poisson readout can fit.
 
-    Returns the recording itself, so that a reader can end with it.
+    Spike inference leaves zeros that came out as -1e-9 or so: negative responses within 1e-6 of the
+    neuron's largest become 0. Returns the recording, so that a reader can end with it.
 
     Raises
     ------
@@ -106,8 +113,22 @@ def check_recording(recording: Recording) -> Recording:
         or recording.test_responses.shape[2] != n_neurons
     ):
         raise UserError(
-            f"recording {name}: test responses have shape {recording.test_responses.shape}, expected "
-            f"({n_test} images, repeats, {n_neurons} neurons): check the file"
+            f"recording {name}: test responses have shape {recording.test_responses.shape}, "
+            f"expected ({n_test} images, repeats, {n_neurons} neurons): check the file"
+        )
+    per_neuron = {"unit_ids": recording.unit_ids, "x": recording.x, "y": recording.y}
+    for key, values in per_neuron.items():
+        if values is not None and values.shape != (n_neurons,):
+            raise UserError(
+                f"recording {name}: {key} has shape {values.shape}, but there are {n_neurons} "
+                "neurons: check the file"
+            )
+    if n_neurons == 0:
+        raise UserError(f"recording {name} has no neurons: check the file")
+    if recording.validation.shape != (n_trials,):
+        raise UserError(
+            f"recording {name}: validation has shape {recording.validation.shape}, but there are "
+            f"{n_trials} trials: one entry per trial is needed"
         )
     n_validation = int(recording.validation.sum())
     if n_validation == 0 or n_validation == n_trials:
@@ -121,27 +142,66 @@ def check_recording(recording: Recording) -> Recording:
             f"recording {name}: no test image was shown twice ({n_test} test images), so the noise "
             "and FEVE cannot be estimated: use a recording with repeated test images"
         )
-    _check_rates(recording, recording.responses, "single-trial")
     absent = np.isnan(recording.test_responses).all(axis=2, keepdims=True)
-    _check_rates(recording, np.where(absent, np.float32(0), recording.test_responses), "test")
-    return recording
+    test = np.where(absent, np.float32(0), recording.test_responses)
+    largest = np.maximum(recording.responses.max(axis=0), test.max(axis=(0, 1)))
+    lowest = (
+        _lowest_rates(recording, recording.responses, "single-trial", largest),
+        _lowest_rates(recording, test, "test", largest),
+    )
+    if np.min(lowest) >= 0:
+        return recording
+    return replace(
+        recording,
+        responses=np.maximum(recording.responses, 0),
+        test_responses=np.maximum(recording.test_responses, 0),  # NaN stays NaN
+    )
 
 
-def _check_rates(recording: Recording, responses: NDArray[np.float32], kind: str) -> None:
+def _lowest_rates(
+    recording: Recording, responses: NDArray[np.float32], kind: str, largest: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Each neuron's lowest response, refused where no rate."""
+    # Extremes carry NaN and infinity along, and need no second array of the responses' size.
     trials = tuple(range(responses.ndim - 1))
+    lowest: NDArray[np.float32] = responses.min(axis=trials)
+    finite = np.isfinite(lowest) & np.isfinite(responses.max(axis=trials))
     for fault, bad in (
-        ("NaN or infinite", ~np.isfinite(responses)),
-        ("negative", responses < 0),
+        ("NaN or infinite", ~finite),
+        ("negative", lowest < -ROUNDING * largest),
     ):
-        faulty = np.flatnonzero(bad.any(axis=trials))
+        faulty = np.flatnonzero(bad)
         if len(faulty):
             named = ", ".join(str(n) for n in recording.neurons[faulty[:5]])
             more = ", ..." if len(faulty) > 5 else ""
             raise UserError(
                 f"recording {recording.name}: {len(faulty)} of {recording.n_neurons} neurons have "
                 f"{fault} {kind} responses ({named}{more}); the Poisson loss needs rates >= 0: "
-                "exclude them with recording.neurons or repair the file"
+                "correct them in the file, or leave those neurons out of it"
             )
+    return lowest
+
+
+def pad_repeats(repeats: Sequence[NDArray[np.generic]], n_neurons: int) -> NDArray[np.float32]:
+    """Responses to repeated images in one array, NaN where an image had fewer repeats.
+
+    Parameters
+    ----------
+    repeats : sequence of array of shape (n_repeats_i, n_neurons)
+        One entry per image.
+    n_neurons : int
+        Number of neurons, needed where there is no image.
+
+    Returns
+    -------
+    array of shape (n_images, n_repeats, n_neurons)
+        float32; n_repeats is the largest.
+    """
+    longest = max((len(part) for part in repeats), default=0)
+    padded = np.full((len(repeats), longest, n_neurons), np.nan, dtype=np.float32)
+    for image, part in enumerate(repeats):
+        padded[image, : len(part)] = part
+    return padded
 
 
 def response_std(recording: Recording) -> NDArray[np.float32]:
@@ -150,7 +210,8 @@ def response_std(recording: Recording) -> NDArray[np.float32]:
     Responses are divided by it everywhere. Array of shape (n_neurons,).
     """
     training = recording.responses[~recording.validation].astype(np.float64)
-    return np.maximum(training.std(axis=0), MINIMUM_STD).astype(np.float32)
+    std: NDArray[np.float32] = np.maximum(training.std(axis=0), MINIMUM_STD).astype(np.float32)
+    return std
 
 
 def normalise(recording: Recording) -> Recording:

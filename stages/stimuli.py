@@ -29,7 +29,8 @@ class Stimuli:
     dtype : numpy dtype
         The stored dtype; nothing is converted before a batch is used.
     reader : callable
-        Takes image ids, array of shape (n,), and returns the images, array of shape (n, row, column).
+        Takes image ids, array of shape (n,), and returns the images, array of shape
+        (n, row, column). To serve other processes it must be picklable.
     source : str
         Where the images come from, for messages.
     """
@@ -95,9 +96,19 @@ def stimuli_from_array(images: NDArray[np.generic], *, source: str) -> Stimuli:
         ids=np.arange(len(images), dtype=np.int64),
         image_shape=(images.shape[1], images.shape[2]),
         dtype=images.dtype,
-        reader=lambda ids: images[ids],
+        reader=_InMemory(images),
         source=source,
     )
+
+
+@dataclass(frozen=True)
+class _InMemory:
+    """A reader that, unlike a closure, can be pickled to another process."""
+
+    images: NDArray[np.generic]
+
+    def __call__(self, ids: NDArray[np.int64]) -> NDArray[np.generic]:
+        return self.images[ids]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,1 @@
+"""What a person runs: experiment file, commands, results and figures."""

@@ -1,0 +1,6 @@
+"""`python -m pipeline`: the `vitv1` command."""
+
+from pipeline.cli import script
+
+if __name__ == "__main__":
+    script()

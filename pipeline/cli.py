@@ -1,0 +1,134 @@
+"""The command line: parsing, exit codes, and nothing else."""
+
+from __future__ import annotations
+
+import errno
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cache.errors import UserError
+from pipeline.experiment import load_experiment
+from pipeline.terminal import Terminal
+
+app = typer.Typer(
+    name="vitv1",
+    help="Predict mouse V1 responses from the tokens of Vision Transformers.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+ExperimentPath = Annotated[Path, typer.Argument(help="The experiment, a TOML file.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="TABLE.KEY=VALUE", help="Override a setting; may be repeated."),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bars and no notes.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+
+@app.command()
+def run(
+    experiment: ExperimentPath,
+    overrides: Overrides = None,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Do everything the experiment names, skipping what is up to date."""
+    from pipeline.commands import run_experiment
+
+    run_experiment(load_experiment(experiment, overrides or []), Terminal(quiet=quiet))
+
+
+@app.command()
+def extract(
+    experiment: ExperimentPath,
+    overrides: Overrides = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Delete a cache of other settings at the same path.")
+    ] = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Stage one: images through the frozen backbone into the cache."""
+    from pipeline.commands import extract_all
+
+    file = load_experiment(experiment, overrides or [])
+    extract_all(file, Terminal(quiet=quiet), replace=replace)
+
+
+@app.command()
+def fit(
+    experiment: ExperimentPath,
+    overrides: Overrides = None,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Stage two: readouts of every neuron from the cache, and their FEVE."""
+    from pipeline.commands import fit_and_show
+
+    fit_and_show(load_experiment(experiment, overrides or []), Terminal(quiet=quiet))
+
+
+@app.command()
+def download(
+    name: Annotated[str, typer.Argument(help="Which data, such as fx10.")],
+    directory: Annotated[Path, typer.Argument(help="Folder for the files; made if absent.")],
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Fetch published data, resuming and verifying."""
+    from pipeline.download import download as fetch
+
+    for path in fetch(name, directory, quiet=quiet):
+        typer.echo(path)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command and return its exit code: 0 done, 1 failed while running, 2 bad input.
+
+    130 after Ctrl-C, as shells have it.
+    """
+    given = sys.argv[1:] if arguments is None else arguments
+    debug = "--debug" in given
+    try:
+        code = app(args=given, prog_name="vitv1", standalone_mode=False)
+        return int(code or 0)
+    except typer.Exit as stop:
+        return int(stop.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        return _fail("interrupted; the same command goes on from here", 130)
+    except UserError as error:
+        if debug:
+            raise
+        return _fail(str(error), 2)
+    except Exception as error:
+        usage = _usage_message(error)
+        if usage is not None:
+            return _fail(usage, 2)
+        if debug:
+            raise
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            return _fail(
+                f"no space left on the disk ({error}); free some and repeat the command", 1
+            )
+        return _fail(f"{type(error).__name__}: {error} (--debug shows where)", 1)
+
+
+def _usage_message(error: Exception) -> str | None:
+    """What typer says of a wrong command line, or None for any other error."""
+    text = getattr(error, "format_message", None)
+    return f"{text()} Try vitv1 --help" if callable(text) else None
+
+
+def _fail(message: str, code: int) -> int:
+    print(f"vitv1: {' '.join(message.split())}", file=sys.stderr)
+    return code
+
+
+def script() -> None:
+    """Entry point of the `vitv1` command."""
+    sys.exit(main())

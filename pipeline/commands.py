@@ -1,0 +1,68 @@
+"""What each command does, over all variants of an experiment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from cache import CacheError, open_cache
+from pipeline.experiment import Experiment, ExperimentFile
+from pipeline.extraction import extract_experiment
+from pipeline.figures import FEVE_PER_BLOCK, feve_per_block, save_figure
+from pipeline.fitting import fit_experiment
+from pipeline.results import SUMMARY
+from pipeline.terminal import Terminal
+
+TABLE_COLUMNS = [
+    "recording",
+    "model",
+    "input_size",
+    "tokens",
+    "block",
+    "solver",
+    "seed",
+    "n_valid",
+    "mean_feve",
+    "sem_feve",
+]
+
+
+def run_experiment(file: ExperimentFile, terminal: Terminal) -> None:
+    """Extract what no complete cache holds, fit what is not up to date, draw, and show."""
+    for experiment in _one_per_cache(file):
+        path = file.cache_path(experiment)
+        if _is_complete(path):
+            # Stage two compares its settings and contents with the experiment's.
+            terminal.note(f"{path}: complete")
+        else:
+            extract_experiment(file, experiment, terminal)
+    fit_and_show(file, terminal)
+
+
+def extract_all(file: ExperimentFile, terminal: Terminal, *, replace: bool) -> None:
+    """Make or finish the cache of every variant."""
+    for experiment in _one_per_cache(file):
+        extract_experiment(file, experiment, terminal, replace=replace)
+
+
+def fit_and_show(file: ExperimentFile, terminal: Terminal) -> None:
+    """Fit, draw the figures, and print the table."""
+    summary = fit_experiment(file, terminal)
+    random = any(experiment.backbone.weights == "random" for experiment in file.variants)
+    figure = feve_per_block(summary, note="random weights" if random else "")
+    save_figure(figure, file.output / FEVE_PER_BLOCK)
+    shown = summary[TABLE_COLUMNS].loc[:, lambda table: table.notna().any()]
+    terminal.table(shown, title="FEVE over neurons with FEV > 0.15")
+    terminal.result(f"table   {file.output / SUMMARY}")
+    terminal.result(f"figure  {file.output / FEVE_PER_BLOCK}")
+
+
+def _one_per_cache(file: ExperimentFile) -> Iterator[Experiment]:
+    """Variants that differ in their cache; seeds alone share one."""
+    yield from {file.cache_path(experiment): experiment for experiment in file.variants}.values()
+
+
+def _is_complete(path: str) -> bool:
+    try:
+        return open_cache(path).complete
+    except CacheError:
+        return False

@@ -1,0 +1,1 @@
+"""The science: stimuli, recordings, backbones, the one readout, its solvers, and FEVE."""

@@ -1,0 +1,69 @@
+"""What identifies one result: the columns that all tables share."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+
+
+@dataclass(frozen=True, kw_only=True)
+class Condition:
+    """One fitted condition; None where a property does not apply (a CNN has no block).
+
+    Parameters
+    ----------
+    recording : str
+        Name of the recording.
+    model : str
+        timm name, "cnn_fullmodel" or "cnn_minimodel".
+    input_size : str
+        Rows x columns, such as "64x128".
+    tuning : str
+        "frozen", "last0", "last1", ..., or "full".
+    protocol : str, optional
+        How it was tuned; None where nothing was.
+    tokens : str, optional
+        "patch" or "cls".
+    block : int, optional
+        0-based block that is read; the deepest where several are.
+    blocks : str, optional
+        All blocks that are read, such as "3+4".
+    solver : str, optional
+        What fitted the readout.
+    seed : int
+        Seed of everything random in it.
+    """
+
+    recording: str
+    model: str
+    input_size: str
+    tuning: str = "frozen"
+    protocol: str | None = None
+    tokens: str | None = None
+    block: int | None = None
+    blocks: str | None = None
+    solver: str | None = None
+    seed: int = 0
+
+    def identity(self) -> dict[str, str | int | None]:
+        """The identity columns, in the tables' order."""
+        return asdict(self)
+
+    @property
+    def slug(self) -> str:
+        """A name fit for a folder, one per identity."""
+        parts = [
+            self.recording,
+            self.model,
+            self.input_size,
+            self.tuning,
+            self.protocol,
+            self.tokens,
+            None if self.blocks is None else f"block{self.blocks}",
+            self.solver,
+            f"seed{self.seed}",
+        ]
+        text = "-".join(part for part in parts if part is not None)
+        return "".join(c if c.isalnum() or c in "-_.+" else "_" for c in text)
+
+
+IDENTITY = tuple(field.name for field in fields(Condition))

@@ -1,0 +1,190 @@
+"""Stage two: from cached tokens to fitted and scored readouts, condition by condition.
+
+Every condition is fitted on one thread in a process of its own, so that its result does not depend
+on how many run beside it. Nothing here needs the backbone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import joblib
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from cache import open_cache
+from cache.identity import canonical_json
+from cache.layout import TokenKind
+from stages.conditions import Condition
+from stages.feve import fev_and_feve
+from stages.readouts import fit_readouts
+from stages.recording import Recording
+from stages.saved_readouts import FittedCondition
+from stages.settings import ReadoutSettings
+from stages.variance import correlation, variance_explained
+
+#: Raised whenever the same settings give other numbers than before: old results are refitted.
+RESULT_VERSION = 1
+
+KINDS: dict[str, TokenKind] = {"patch": "patches", "cls": "cls"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitTask:
+    """One condition to be fitted from a cache.
+
+    Parameters
+    ----------
+    condition : Condition
+        With tokens, block, solver and seed set.
+    cache_path : str
+        Where the tokens are.
+    cache_key : str
+        The cache's identity.
+    weights : str
+        What the results say of the backbone's weights.
+    recording : Recording
+        Responses as recorded.
+    recording_digest : str
+        From `digest_recording`.
+    settings : ReadoutSettings
+        The solver's settings among them.
+    device : str
+        "cpu" or a CUDA device.
+    """
+
+    condition: Condition
+    cache_path: str
+    cache_key: str
+    weights: str
+    recording: Recording
+    recording_digest: str
+    settings: ReadoutSettings
+    device: str = "cpu"
+
+    @property
+    def key(self) -> str:
+        """Hash of everything the result depends on."""
+        content = {
+            "condition": self.condition.identity(),
+            "cache": self.cache_key,
+            "recording": self.recording_digest,
+            "solver": asdict(getattr(self.settings, self.settings.solver)),
+            "version": RESULT_VERSION,
+        }
+        return hashlib.sha256(canonical_json(content).encode()).hexdigest()
+
+
+def digest_recording(recording: Recording) -> str:
+    """Hash of a recording's content: everything that a fit or its table depends on."""
+    content = hashlib.sha256()
+    for name, value in vars(recording).items():
+        content.update(name.encode())
+        if isinstance(value, np.ndarray):
+            content.update(f"{value.shape} {value.dtype.str}".encode())
+            content.update(np.ascontiguousarray(value).data)
+        else:
+            content.update(repr(value).encode())
+    return content.hexdigest()
+
+
+def fit_all(tasks: Sequence[FitTask], *, workers: int) -> Iterator[FittedCondition]:
+    """Fit many conditions, `workers` at a time, yielding each as it is done (in any order)."""
+    if workers == 1 or len(tasks) == 1 or any(task.device != "cpu" for task in tasks):
+        yield from (fit_condition(task) for task in tasks)
+        return
+    parallel = joblib.Parallel(n_jobs=workers, return_as="generator_unordered")
+    yield from parallel(joblib.delayed(fit_condition)(task) for task in tasks)
+
+
+def fit_condition(task: FitTask) -> FittedCondition:
+    """Fit and score one condition.
+
+    Raises
+    ------
+    CacheError
+        The cache lacks the block or images.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return _fit_condition(task)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _fit_condition(task: FitTask) -> FittedCondition:
+    started = time.perf_counter()
+    recording, condition = task.recording, task.condition
+    assert condition.tokens is not None and condition.block is not None
+    block = open_cache(task.cache_path).block(condition.block)
+    kind = KINDS[condition.tokens]
+    training = ~recording.validation
+    x_validation = block.read(kind, recording.image_ids[recording.validation])
+    r_validation = recording.responses[recording.validation]
+    readouts = fit_readouts(
+        block.read(kind, recording.image_ids[training]),
+        recording.responses[training],
+        x_validation,
+        r_validation,
+        solver=task.settings.solver,
+        seed=condition.seed,
+        neurons=recording.neurons,
+        settings=getattr(task.settings, task.settings.solver),
+        device=task.device,
+    )
+    test_predictions = readouts.predict(
+        block.read(kind, recording.test_image_ids), device=task.device
+    )
+    validation = variance_explained(
+        r_validation, readouts.predict(x_validation, device=task.device)
+    )
+    return FittedCondition(
+        condition=condition,
+        key=task.key,
+        readouts=readouts,
+        columns=score(recording, test_predictions) | {"val_varexp": validation},
+        test_image_ids=recording.test_image_ids,
+        test_predictions=test_predictions,
+        weights=task.weights,
+        cache_key=task.cache_key,
+        seconds=time.perf_counter() - started,
+    )
+
+
+def score(recording: Recording, test_predictions: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
+    """Per-neuron results on the test images, whatever made the predictions.
+
+    Parameters
+    ----------
+    recording : Recording
+        Responses in the units of the predictions.
+    test_predictions : array of shape (n_test, n_neurons)
+
+    Returns
+    -------
+    dict of array of shape (n_neurons,)
+        By the column names of the results.
+    """
+    responses = recording.test_responses
+    fev, feve = fev_and_feve(responses, test_predictions)
+    there = np.isfinite(responses)
+    counts = there.sum(axis=1)
+    seen = counts.min(axis=1) > 0
+    mean = np.where(there, responses, 0).sum(axis=1)[seen] / counts[seen]
+    columns: dict[str, NDArray[Any]] = {"neuron": recording.neurons}
+    for name in ("unit_id", "x", "y"):
+        values = recording.unit_ids if name == "unit_id" else getattr(recording, name)
+        if values is not None:
+            columns[name] = values
+    return columns | {
+        "fev": fev,
+        "feve": feve,
+        "test_correlation": correlation(mean, test_predictions[seen]),
+        "n_repeats": np.full(recording.n_neurons, int(counts.max()), dtype=np.int64),
+    }

@@ -1,0 +1,101 @@
+"""From a raw grey image to what the backbone sees."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn.functional import interpolate
+
+from cache.errors import UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preprocessing:
+    """Resize, crop, min-max per image, three equal channels, the checkpoint's mean and std.
+
+    Parameters
+    ----------
+    crop : pair of int
+        [first, last) in raw columns.
+    input_size : pair of int
+        Rows and columns of the result.
+    mean, std : triple of float
+        Normalisation constants per channel.
+    """
+
+    crop: tuple[int, int]
+    input_size: tuple[int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def settings(self) -> dict[str, Any]:
+        """What of this changes a token, readably."""
+        return {
+            **{name: list(value) for name, value in asdict(self).items()},
+            "resize": "bilinear, no antialias",
+            "range": "per-image min-max",
+        }
+
+    def __call__(
+        self, images: NDArray[np.generic], *, device: torch.device | str = "cpu"
+    ) -> torch.Tensor:
+        """Prepare a batch.
+
+        The published order is resize, then crop. It is kept where the crop falls on whole columns
+        of the resized image (0..132 of 264 does: 64 x 256, then 0..128); elsewhere the cropped
+        columns are resized directly. The two differ at most in the columns at the crop's edges.
+
+        Parameters
+        ----------
+        images : array of shape (n_images, row, column)
+            Raw images of any real dtype. A constant image becomes all zeros before mean and std.
+
+        Returns
+        -------
+        tensor of shape (n_images, 3, input row, input column), float32
+        """
+        rows, columns = self.input_size
+        first, last = self.crop
+        raw = torch.from_numpy(np.ascontiguousarray(images, dtype=np.float32)).to(device)[:, None]
+        scale = Fraction(columns, last - first)
+        width, offset = scale * raw.shape[-1], scale * first
+        if width.denominator == offset.denominator == 1:
+            whole = _resize(raw, (rows, int(width)))
+            grey = whole[..., int(offset) : int(offset) + columns]
+        else:
+            grey = _resize(raw[..., first:last], (rows, columns))
+        low = grey.amin(dim=(1, 2, 3), keepdim=True)
+        span = grey.amax(dim=(1, 2, 3), keepdim=True) - low
+        grey = (grey - low) / torch.where(span > 0, span, torch.ones_like(span))
+        mean = torch.tensor(self.mean, device=grey.device)[:, None, None]
+        std = torch.tensor(self.std, device=grey.device)[:, None, None]
+        return (grey - mean) / std
+
+
+def _resize(images: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    if tuple(images.shape[-2:]) == size:
+        return images
+    return interpolate(images, size=size, mode="bilinear", align_corners=False, antialias=False)
+
+
+def resolve_crop(crop: tuple[int, int] | None, image_shape: tuple[int, int]) -> tuple[int, int]:
+    """The crop to use for images of a shape; all columns where none is asked for.
+
+    Raises
+    ------
+    UserError
+        An empty crop or one beyond the image.
+    """
+    columns = image_shape[1]
+    first, last = crop if crop is not None else (0, columns)
+    if not 0 <= first < last <= columns:
+        raise UserError(
+            f"stimuli.crop = [{first}, {last}]: the images have {columns} columns, "
+            f"choose 0 <= first < last <= {columns}"
+        )
+    return first, last

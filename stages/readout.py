@@ -1,0 +1,210 @@
+"""The one readout: separable non-negative space times a channel mixture, through ELU + 1.
+
+For tokens F of one image and one neuron,
+
+    z  = sum_y Wy[y] sum_x Wx[x] sum_c Wc[c] F[y, x, c] + b        Wy, Wx >= 0
+    mu = ELU(z) + 1
+
+and the Poisson loss of a response r is mu - r log(mu). CLS tokens are the same on a 1 x 1 grid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from cache.errors import UserError
+
+#: Elements of the largest intermediate (image, row, column, neuron) while predicting.
+PREDICT_ELEMENTS = 2**25
+
+
+def rate(z: torch.Tensor) -> torch.Tensor:
+    """ELU(z) + 1: exp(z) below zero, z + 1 above."""
+    return torch.where(z > 0, z + 1, torch.exp(z.clamp(max=0)))
+
+
+def log_rate(z: torch.Tensor) -> torch.Tensor:
+    """The logarithm of `rate`, finite for every finite z.
+
+    In float32 ELU(z) + 1 is exactly 0 for very negative z, so no logarithm is taken there: below
+    zero it is z itself.
+    """
+    return torch.where(z > 0, torch.log1p(z.clamp(min=0)), z)
+
+
+def poisson_loss(z: torch.Tensor, responses: torch.Tensor) -> torch.Tensor:
+    """Poisson loss of each response, mu - r log(mu), up to the term that only r decides.
+
+    Parameters
+    ----------
+    z : tensor of shape (n_images, n_neurons)
+        Linear predictor, before ELU + 1.
+    responses : tensor of shape (n_images, n_neurons)
+        Responses >= 0.
+    """
+    return rate(z) - responses * log_rate(z)
+
+
+class Readout(nn.Module):
+    """Readouts of a population as trainable parameters.
+
+    Parameters
+    ----------
+    row_weights, column_weights, channel_weights : tensor of shape (n_neurons, n)
+        Initial weights; rows and columns must not be negative.
+    bias : tensor of shape (n_neurons,)
+        Initial biases.
+    """
+
+    def __init__(
+        self,
+        *,
+        row_weights: torch.Tensor,
+        column_weights: torch.Tensor,
+        channel_weights: torch.Tensor,
+        bias: torch.Tensor,
+    ) -> None:
+        super().__init__()
+        self.row_weights = nn.Parameter(row_weights.clone())
+        self.column_weights = nn.Parameter(column_weights.clone())
+        self.channel_weights = nn.Parameter(channel_weights.clone())
+        self.bias = nn.Parameter(bias.clone())
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        """The linear predictor z.
+
+        Parameters
+        ----------
+        tokens : tensor of shape (n_images, n_rows, n_columns, n_channels)
+
+        Returns
+        -------
+        tensor of shape (n_images, n_neurons)
+        """
+        mixed = tokens @ self.channel_weights.T  # (image, row, column, neuron)
+        rows = (mixed * self.column_weights.T).sum(dim=2)  # (image, row, neuron)
+        return (rows * self.row_weights.T).sum(dim=1) + self.bias
+
+    def squared_norms(self) -> torch.Tensor:
+        """Summed squares of each neuron's weights, tensor of shape (n_neurons,)."""
+        weights = (self.channel_weights, self.row_weights, self.column_weights)
+        return torch.stack([w.square().sum(dim=1) for w in weights]).sum(dim=0)
+
+    @torch.no_grad()
+    def project(self) -> None:
+        """Set negative row and column weights to zero."""
+        self.row_weights.clamp_(min=0)
+        self.column_weights.clamp_(min=0)
+
+
+class Epoch(NamedTuple):
+    """One point of a learning curve: mean training loss per image and neuron, and the mean
+    validation variance explained.
+    """
+
+    epoch: int
+    training_loss: float
+    validation_score: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Readouts:
+    """Fitted readouts of a population, as numpy arrays.
+
+    Parameters
+    ----------
+    row_weights, column_weights, channel_weights : array of shape (n_neurons, n)
+        The separable weights.
+    bias : array of shape (n_neurons,)
+        Biases.
+    scale : array of shape (n_neurons,)
+        What the responses were divided by for fitting; predictions are multiplied by it.
+    curve : sequence of Epoch
+        How the fit went; empty for a saved one.
+    """
+
+    row_weights: NDArray[np.float32]
+    column_weights: NDArray[np.float32]
+    channel_weights: NDArray[np.float32]
+    bias: NDArray[np.float32]
+    scale: NDArray[np.float32]
+    curve: Sequence[Epoch] = ()
+
+    @property
+    def grid(self) -> tuple[int, int, int]:
+        """Rows, columns and channels of the tokens these readouts read."""
+        return (
+            self.row_weights.shape[1],
+            self.column_weights.shape[1],
+            self.channel_weights.shape[1],
+        )
+
+    def module(self) -> Readout:
+        """The same readouts as a torch module, for training on."""
+        return Readout(
+            row_weights=torch.from_numpy(self.row_weights),
+            column_weights=torch.from_numpy(self.column_weights),
+            channel_weights=torch.from_numpy(self.channel_weights),
+            bias=torch.from_numpy(self.bias),
+        )
+
+    @torch.inference_mode()
+    def predict(
+        self, tokens: NDArray[np.generic] | torch.Tensor, *, device: torch.device | str = "cpu"
+    ) -> NDArray[np.float32]:
+        """Predicted rates in the units of the responses that were fitted.
+
+        Parameters
+        ----------
+        tokens : array of shape (n_images, n_rows, n_columns, n_channels)
+            CLS tokens may come as (n_images, n_channels).
+
+        Returns
+        -------
+        array of shape (n_images, n_neurons)
+
+        Raises
+        ------
+        UserError
+            Tokens of another grid or number of channels.
+        """
+        x = as_grid(tokens)
+        if tuple(x.shape[1:]) != self.grid:
+            raise UserError(
+                f"tokens have shape {tuple(x.shape)}, but these readouts read (image, row, column, "
+                f"channel) = (n, {', '.join(map(str, self.grid))}): take the tokens of the same "
+                "backbone, input size and token kind"
+            )
+        module = self.module().to(device)
+        rates = np.empty((len(x), len(self.bias)), dtype=np.float32)
+        step = max(1, PREDICT_ELEMENTS // (self.grid[0] * self.grid[1] * len(self.bias)))
+        for first in range(0, len(x), step):
+            part = x[first : first + step].to(device, torch.float32)
+            rates[first : first + step] = rate(module(part)).cpu().numpy()
+        return rates * self.scale
+
+
+def as_grid(tokens: NDArray[np.generic] | torch.Tensor) -> torch.Tensor:
+    """Tokens as a tensor of shape (n_images, n_rows, n_columns, n_channels); CLS on a 1 x 1 grid.
+
+    Raises
+    ------
+    UserError
+        Neither 2 nor 4 axes.
+    """
+    x = tokens if isinstance(tokens, torch.Tensor) else torch.from_numpy(np.asarray(tokens))
+    if x.ndim == 2:
+        x = x[:, None, None, :]
+    if x.ndim != 4:
+        raise UserError(
+            f"tokens have shape {tuple(x.shape)}: expected (image, row, column, channel), or "
+            "(image, channel) for CLS tokens"
+        )
+    return x

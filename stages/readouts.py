@@ -1,0 +1,127 @@
+"""Fitting readouts, and loading saved ones: the functions that people call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from cache.errors import UserError
+from stages.readout import Epoch, Readouts, as_grid
+from stages.recording import MINIMUM_STD
+from stages.saved_readouts import load_readouts
+from stages.settings import AdamWSettings
+from stages.solvers.adamw import fit_adamw
+from stages.solvers.data import FitData
+
+__all__ = ["SOLVERS", "Readouts", "fit_readouts", "load_readouts"]
+
+Tokens = NDArray[np.generic] | torch.Tensor
+Solver = Callable[..., Readouts]
+
+#: Solver functions and their settings, by the name that experiments use.
+SOLVERS: Mapping[str, tuple[Solver, type]] = {"adamw": (fit_adamw, AdamWSettings)}
+
+
+def fit_readouts(
+    x_train: Tokens,
+    r_train: NDArray[np.floating],
+    x_val: Tokens,
+    r_val: NDArray[np.floating],
+    *,
+    solver: str = "adamw",
+    seed: int = 0,
+    neurons: NDArray[np.int64] | None = None,
+    settings: object | None = None,
+    device: torch.device | str = "cpu",
+    progress: Callable[[Epoch], None] | None = None,
+) -> Readouts:
+    """Fit one readout per neuron on tokens, wherever the tokens come from.
+
+    Parameters
+    ----------
+    x_train, x_val : array of shape (n_images, n_rows, n_columns, n_channels)
+        Tokens of the training and validation trials; CLS tokens may be (n_images, n_channels).
+    r_train, r_val : array of shape (n_images, n_neurons)
+        Responses >= 0, in any unit; each neuron is divided by its standard deviation over training.
+    solver : str
+        A name in `SOLVERS`.
+    seed : int
+        Decides initial weights and the order of images.
+    neurons : array of shape (n_neurons,), optional
+        Identity of each neuron, its position in the recording by default 0, 1, ...; with the seed
+        it decides a neuron's initial weights, whichever others are fitted beside it.
+    settings : solver's settings, optional
+        Such as `stages.settings.AdamWSettings`.
+    progress : callable, optional
+        Called after every epoch.
+
+    Returns
+    -------
+    Readouts
+        `.predict(x)` gives rates in units of r.
+
+    Raises
+    ------
+    UserError
+        Shapes that disagree, responses that are NaN or negative, tokens that are not finite, an
+        unknown solver.
+    """
+    if solver not in SOLVERS:
+        raise UserError(
+            f'readout.solver = "{solver}" is unknown: choose one of {", ".join(SOLVERS)}'
+        )
+    function, settings_type = SOLVERS[solver]
+    xs = [as_grid(x_train), as_grid(x_val)]
+    rs = [np.asarray(r_train, dtype=np.float32), np.asarray(r_val, dtype=np.float32)]
+    for kind, x, r in zip(("training", "validation"), xs, rs, strict=True):
+        _check(kind, x, r)
+    if xs[0].shape[1:] != xs[1].shape[1:] or rs[0].shape[1] != rs[1].shape[1]:
+        raise UserError(
+            f"training and validation differ in tokens ({tuple(xs[0].shape[1:])}, "
+            f"{tuple(xs[1].shape[1:])}) or neurons ({rs[0].shape[1]}, {rs[1].shape[1]})"
+        )
+    n_neurons = rs[0].shape[1]
+    who = np.arange(n_neurons) if neurons is None else np.asarray(neurons)
+    if who.shape != (n_neurons,):
+        raise UserError(f"neurons has shape {who.shape}, but there are {n_neurons} neurons")
+    scale = np.maximum(rs[0].std(axis=0, dtype=np.float64), MINIMUM_STD).astype(np.float32)
+    fitted = function(
+        FitData(
+            x_train=xs[0],
+            r_train=torch.from_numpy(rs[0] / scale),
+            x_validation=xs[1],
+            r_validation=torch.from_numpy(rs[1] / scale),
+            neurons=who.astype(np.int64),
+            seed=seed,
+            device=torch.device(device),
+        ),
+        settings_type() if settings is None else settings,
+        progress=progress,
+    )
+    return Readouts(
+        row_weights=fitted.row_weights,
+        column_weights=fitted.column_weights,
+        channel_weights=fitted.channel_weights,
+        bias=fitted.bias,
+        scale=scale,
+        curve=fitted.curve,
+    )
+
+
+def _check(kind: str, x: torch.Tensor, r: NDArray[np.float32]) -> None:
+    if r.ndim != 2 or len(r) != len(x) or not len(r):
+        raise UserError(
+            f"{kind} responses have shape {r.shape}, but there are tokens of {len(x)} images: "
+            "expected one row of responses per image and one column per neuron"
+        )
+    bad = ~(np.isfinite(r) & (r >= 0)).all(axis=0)
+    if bad.any():
+        raise UserError(
+            f"{int(bad.sum())} of {r.shape[1]} neurons have NaN or negative {kind} responses, the "
+            f"first is neuron {int(np.flatnonzero(bad)[0])}: the Poisson loss needs rates >= 0"
+        )
+    if not bool(torch.isfinite(x).all()):
+        raise UserError(f"the {kind} tokens are not all finite: extract them again in float32")

@@ -1,0 +1,217 @@
+"""The minimodel release: one `.mat` file of images for all mice, one `.npz` file per recording."""
+
+from __future__ import annotations
+
+import re
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.io
+from numpy.typing import NDArray
+
+from cache.errors import UserError
+from stages.recording import Recording, check_recording, pad_repeats
+from stages.recordings.npy_folder import NpyFolder, integer_vector, numbers, open_npz
+from stages.stimuli import Stimuli
+
+#: The key of the images in the `.mat` file.
+IMAGE_KEY = "img"
+
+#: Every tenth training trial, from the first, is for validation.
+VALIDATION_INTERVAL = 10
+
+#: Images, first and last, whose training trials showed flipped test images to mouse L1_A1.
+FLIPPED_IN_L1_A1 = (30000, 30500)
+
+_HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+
+
+def is_mouse(mouse: str, name: str, path: Path | None = None) -> bool:
+    """Whether a recording is of this mouse: its name holds the mouse's, or its file's begins so.
+
+    Case matters, and FX2 is not FX20.
+    """
+    whole = rf"{re.escape(mouse)}(?![A-Za-z0-9])"
+    in_name = re.search(rf"(?<![A-Za-z0-9]){whole}", name) is not None
+    return in_name or (path is not None and re.match(whole, path.name) is not None)
+
+
+def default_crop(name: str, path: Path | None = None) -> tuple[int, int]:
+    """Raw image columns, first and one past the last, that the recorded neurons look at.
+
+    Parameters
+    ----------
+    name : str
+        The recording's name.
+    path : Path, optional
+        The recording's file, whose name may tell the mouse where `name` does not.
+    """
+    return (46, 176) if is_mouse("FX20", name, path) else (0, 132)
+
+
+def read_stimuli(path: Path) -> Stimuli:
+    """Images of a MATLAB v5 file, key `img` of shape (row, column, n_images); ids count from 0.
+
+    The stack is held once, in its stored dtype; a pickled copy reads the file again.
+
+    Raises
+    ------
+    UserError
+        No such file, not MATLAB v5, no such key, or no stack of numbers.
+    """
+    reader = _MatImages(path)
+    images = reader.images()
+    return Stimuli(
+        ids=np.arange(len(images), dtype=np.int64),
+        image_shape=(images.shape[1], images.shape[2]),
+        dtype=images.dtype,
+        reader=reader,
+        source=str(path),
+    )
+
+
+class _MatImages:
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._images: NDArray[Any] | None = None
+
+    def __reduce__(self) -> tuple[type[_MatImages], tuple[Path]]:
+        return _MatImages, (self._path,)
+
+    def __call__(self, ids: NDArray[np.int64]) -> NDArray[Any]:
+        return np.ascontiguousarray(self.images()[ids])
+
+    def images(self) -> NDArray[Any]:
+        """A view of shape (image, row, column) of the stack as stored, images last."""
+        with self._lock:
+            if self._images is None:
+                self._images = _load_mat(self._path).transpose(2, 0, 1)
+            return self._images
+
+
+def _load_mat(path: Path) -> NDArray[Any]:
+    if not path.is_file():
+        raise UserError(f"{path} does not exist: check stimuli.path in the experiment file")
+    with path.open("rb") as file:
+        head = file.read(512 + len(_HDF5_SIGNATURE))
+    if _HDF5_SIGNATURE in (head[: len(_HDF5_SIGNATURE)], head[512:]):
+        raise UserError(
+            f"{path} is a MATLAB v7.3 (HDF5) file, and MATLAB v5 is read: save it with "
+            "save(..., '-v7')"
+        )
+    try:
+        content = scipy.io.loadmat(path, variable_names=[IMAGE_KEY])
+        if IMAGE_KEY not in content:
+            there = ", ".join(key for key, _, _ in scipy.io.whosmat(path)) or "nothing"
+            raise UserError(
+                f"{path} has no variable `{IMAGE_KEY}` (it holds {there}): name the file of images"
+            )
+    except UserError:
+        raise
+    except Exception as error:  # damaged bytes make the parser raise nearly anything
+        raise UserError(
+            f"{path} cannot be read as a MATLAB v5 file ({error}): fetch it again, or name another"
+        ) from error
+    what = f"`{IMAGE_KEY}` of {path}"
+    return numbers(np.asanyarray(content[IMAGE_KEY]), what, axes=("row", "column", "image"))
+
+
+def read_recording(path: Path, *, name: str, allow_pickle: bool = False) -> Recording:
+    """One recording's `.npz` file.
+
+    It holds `sp` (n_neurons, n_trials); the image shown in each trial, `istim_sp` (n_trials,), and
+    the repeated images, `istim_ss` (n_test,); `ss_all` (n_test, n_repeats, n_neurons) or an
+    object array of n_test arrays (n_repeats_i, n_neurons); perhaps positions `xpos` and `ypos`.
+    Validation is every tenth of the trials, from the first. Mouse L1_A1, recognised by `name` or by
+    the name of the file, first loses the trials that showed it flipped test images.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    name : str
+        What results call the recording.
+    allow_pickle : bool
+        Unpickle object arrays, which runs whatever code the file holds.
+
+    Raises
+    ------
+    UserError
+        No such file or key, arrays that disagree, an object array without consent, or a recording
+        that `check_recording` refuses.
+    """
+    npz = open_npz(path)
+    shown = integer_vector(_read(npz, "istim_sp", allow_pickle), f"istim_sp of {path}")
+    test_ids = integer_vector(_read(npz, "istim_ss", allow_pickle), f"istim_ss of {path}")
+    sp = numbers(_read(npz, "sp", allow_pickle), f"sp of {path}", axes=("neuron", "trial"))
+    n_neurons, n_trials = sp.shape
+    if len(shown) != n_trials:
+        raise UserError(
+            f"istim_sp of {path} names {len(shown)} images, but sp has {n_trials} trials "
+            f"(shape {sp.shape}): check the file"
+        )
+    responses = np.ascontiguousarray(sp.T, dtype=np.float32)
+    del sp  # gigabytes in a full recording
+    if is_mouse("L1_A1", name, path):
+        first, last = FLIPPED_IN_L1_A1
+        kept = (shown < first) | (shown > last)
+        shown, responses = shown[kept], responses[kept]
+    test = _read(npz, "ss_all", allow_pickle)
+    x, y = (_positions(npz, key, allow_pickle) for key in ("xpos", "ypos"))
+    return check_recording(
+        Recording(
+            name=name,
+            neurons=np.arange(n_neurons, dtype=np.int64),
+            image_ids=shown,
+            responses=responses,
+            validation=np.arange(len(shown)) % VALIDATION_INTERVAL == 0,
+            test_image_ids=test_ids,
+            test_responses=_repeats(test, f"ss_all of {path}", len(test_ids), n_neurons),
+            x=x,
+            y=y,
+        )
+    )
+
+
+def _read(npz: NpyFolder, key: str, allow_pickle: bool) -> NDArray[Any]:
+    if not npz.has(f"{key}.npy"):
+        there = ", ".join(sorted(m.removesuffix(".npy") for m in npz.members())) or "nothing"
+        raise UserError(
+            f"{npz.path} has no array `{key}` (it holds {there}): name a recording of the "
+            "minimodel release"
+        )
+    return npz.array(f"{key}.npy", allow_pickle=allow_pickle)
+
+
+def _positions(npz: NpyFolder, key: str, allow_pickle: bool) -> NDArray[np.float64] | None:
+    if not npz.has(f"{key}.npy"):
+        return None
+    stored = numbers(_read(npz, key, allow_pickle), f"{key} of {npz.path}", axes=("neuron",))
+    return stored.astype(np.float64)
+
+
+def _repeats(stored: NDArray[Any], what: str, n_test: int, n_neurons: int) -> NDArray[np.float32]:
+    if stored.dtype.kind == "O" and stored.ndim == 1:
+        axes = ("repeat", "neuron")
+        parts = [
+            numbers(np.asarray(part), f"entry {i} of {what}", axes=axes)
+            for i, part in enumerate(stored)
+        ]
+        widths = {part.shape[1] for part in parts} - {n_neurons}
+        if len(parts) != n_test or widths:
+            raise UserError(
+                f"{what} holds {len(parts)} images and "
+                f"{widths.pop() if widths else n_neurons} neurons, but istim_ss has {n_test} "
+                f"images and sp {n_neurons} neurons: check the file"
+            )
+        return pad_repeats(parts, n_neurons)
+    test = numbers(stored, what, axes=("image", "repeat", "neuron"))
+    if (test.shape[0], test.shape[2]) != (n_test, n_neurons):
+        raise UserError(
+            f"{what} has shape {test.shape}, but istim_ss has {n_test} images and sp "
+            f"{n_neurons} neurons: check the file"
+        )
+    return test.astype(np.float32)

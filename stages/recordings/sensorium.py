@@ -1,0 +1,237 @@
+"""The Sensorium layout: a folder or `.zip` with an image and a response file per trial."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cache.errors import UserError
+from stages.recording import Recording, check_recording, pad_repeats
+from stages.recordings.npy_folder import NpyFolder, integer_vector, numbers, open_npy_folder
+from stages.stimuli import Stimuli
+
+#: The tiers that are read; trials of any other are left out.
+TIERS = ("train", "validation", "test")
+
+_TIERS_FILE = "meta/trials/tiers.npy"
+_IDS_FILE = "meta/trials/frame_image_id.npy"
+_UNITS_FILE = "meta/neurons/unit_ids.npy"
+_POSITIONS_FILE = "meta/neurons/cell_motor_coordinates.npy"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Trials:
+    """The trials of the tiers that are read: arrays of shape (n_trials,)."""
+
+    number: NDArray[np.int64]
+    tier: NDArray[np.str_]
+    image_id: NDArray[np.int64]
+
+
+def read_stimuli(path: Path, *, allow_pickle: bool = False) -> Stimuli:
+    """Images of the train, validation and test trials, by their `frame_image_id`.
+
+    An image is that of the first trial that showed it. Files are opened when a batch asks for them.
+
+    Parameters
+    ----------
+    path : Path
+        The folder with `data/` and `meta/`, the folder that holds only it, or a `.zip` of either.
+    allow_pickle : bool
+        Unpickle object arrays, which runs whatever code the file holds.
+
+    Raises
+    ------
+    UserError
+        No such path, an absent or damaged member, images that are not (1, row, column), or trials
+        that share an image id but showed different pixels.
+    """
+    folder = open_npy_folder(path, _TIERS_FILE)
+    trials = _read_trials(folder, "data/images", allow_pickle)
+    ids, first = np.unique(trials.image_id, return_index=True)
+    first_trial = dict(zip(ids.tolist(), trials.number[first].tolist(), strict=True))
+    for number, image_id in zip(trials.number.tolist(), trials.image_id.tolist(), strict=True):
+        _require_same_image(folder, image_id, first_trial[image_id], number)
+    image = _read_image(folder, int(trials.number[0]))
+    return Stimuli(
+        ids=ids,
+        image_shape=(image.shape[0], image.shape[1]),
+        dtype=image.dtype,
+        reader=_TrialImages(
+            folder=folder, first_trial=first_trial, shape=image.shape, dtype=image.dtype
+        ),
+        source=str(path),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _TrialImages:
+    folder: NpyFolder
+    first_trial: dict[int, int]
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    def __call__(self, ids: NDArray[np.int64]) -> NDArray[Any]:
+        images = np.empty((len(ids), *self.shape), dtype=self.dtype)
+        for row, image_id in enumerate(ids.tolist()):
+            trial = self.first_trial[image_id]
+            image = _read_image(self.folder, trial)
+            if image.shape != self.shape or image.dtype != self.dtype:
+                raise UserError(
+                    f"{_image_file(trial)} of {self.folder.path} is {image.shape} {image.dtype}, "
+                    f"the first image {self.shape} {self.dtype}: all must be alike"
+                )
+            images[row] = image
+        return images
+
+
+def read_recording(path: Path, *, name: str, allow_pickle: bool = False) -> Recording:
+    """Responses of the train, validation and test trials.
+
+    Trials of tier test that share an image id are its repeats; images are in order of id. Trials of
+    other tiers are left out.
+
+    Parameters
+    ----------
+    path : Path
+        The folder with `data/` and `meta/`, the folder that holds only it, or a `.zip` of either.
+    name : str
+        What results call the recording.
+    allow_pickle : bool
+        Unpickle object arrays, which runs whatever code the file holds.
+
+    Raises
+    ------
+    UserError
+        No such path, an absent or damaged member, members that disagree, an object array without
+        consent, or a recording that `check_recording` refuses.
+    """
+    folder = open_npy_folder(path, _TIERS_FILE)
+    trials = _read_trials(folder, "data/responses", allow_pickle)
+    responses = _read_responses(folder, trials.number)
+    single = trials.tier != "test"
+    repeated = responses[~single]
+    test_ids = np.unique(trials.image_id[~single])
+    repeats = [repeated[trials.image_id[~single] == image_id] for image_id in test_ids]
+    n_neurons = responses.shape[1]
+    unit_ids = x = y = None
+    if folder.has(_UNITS_FILE):
+        stored = folder.array(_UNITS_FILE, allow_pickle=allow_pickle)
+        unit_ids = integer_vector(stored, f"{_UNITS_FILE} of {path}")
+    if folder.has(_POSITIONS_FILE):
+        x, y = _read_positions(folder, n_neurons, allow_pickle)
+    return check_recording(
+        Recording(
+            name=name,
+            neurons=np.arange(n_neurons, dtype=np.int64),
+            image_ids=trials.image_id[single],
+            responses=responses[single],
+            validation=trials.tier[single] == "validation",
+            test_image_ids=test_ids,
+            test_responses=pad_repeats(repeats, n_neurons),
+            unit_ids=unit_ids,
+            x=x,
+            y=y,
+        )
+    )
+
+
+def _read_trials(folder: NpyFolder, files: str, allow_pickle: bool) -> _Trials:
+    """Trials of the tiers that are read, each of which has its file in the folder `files`."""
+    tiers = folder.array(_TIERS_FILE, allow_pickle=allow_pickle).astype(np.str_)
+    ids_where = f"{_IDS_FILE} of {folder.path}"
+    ids = integer_vector(folder.array(_IDS_FILE, allow_pickle=allow_pickle), ids_where)
+    if tiers.shape != ids.shape:
+        raise UserError(
+            f"{_TIERS_FILE} of {folder.path} has shape {tiers.shape}, but {_IDS_FILE} has "
+            f"{ids.shape}: both need one entry per trial"
+        )
+    used = np.flatnonzero(np.isin(tiers, TIERS))
+    if len(used) == 0:
+        raise UserError(
+            f"{_TIERS_FILE} of {folder.path} has no trial of tier {', '.join(TIERS)} "
+            f"(it has {', '.join(np.unique(tiers)) or 'none at all'}): check the recording"
+        )
+    there = folder.members(files)
+    missing = [f"{trial}.npy" for trial in used if f"{trial}.npy" not in there]
+    if missing:
+        raise UserError(
+            f"{folder.path}: of {len(used)} trials in {_TIERS_FILE}, {len(missing)} lack their "
+            f"file in {files}, the first is {missing[0]}: fetch the recording again"
+        )
+    stems = (file.removesuffix(".npy") for file in there if file.endswith(".npy"))
+    surplus = sum(stem.isdecimal() and int(stem) >= len(tiers) for stem in stems)
+    if surplus:
+        raise UserError(
+            f"{folder.path} lists {len(tiers)} trials in {_TIERS_FILE}, but {files} holds "
+            f"{surplus} files beyond {len(tiers) - 1}.npy: the two do not belong together"
+        )
+    return _Trials(number=used, tier=tiers[used], image_id=ids[used])
+
+
+def _image_file(trial: int) -> str:
+    return f"data/images/{trial}.npy"
+
+
+def _read_image(folder: NpyFolder, trial: int) -> NDArray[Any]:
+    """One image, array of shape (row, column)."""
+    name = _image_file(trial)
+    what = f"{name} of {folder.path}"
+    stored = numbers(folder.array(name), what, axes=("channel", "row", "column"))
+    if stored.shape[0] != 1:
+        raise UserError(
+            f"{what} has {stored.shape[0]} channels (shape {stored.shape}): only grey images, "
+            "(1, row, column), can be used"
+        )
+    image: NDArray[Any] = stored[0]
+    return image
+
+
+def _require_same_image(folder: NpyFolder, image_id: int, first: int, other: int) -> None:
+    if other == first:
+        return
+    names = _image_file(first), _image_file(other)
+    if folder.checksum(names[0]) == folder.checksum(names[1]):
+        return
+    # Headers may differ between equal images, so the pixels decide.
+    if not np.array_equal(_read_image(folder, first), _read_image(folder, other)):
+        raise UserError(
+            f"{names[0]} and {names[1]} of {folder.path} show different pixels, but both trials "
+            f"have image id {image_id}: correct {_IDS_FILE}"
+        )
+
+
+def _read_responses(folder: NpyFolder, trials: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Responses in the given trials, array of shape (n_trials, n_neurons)."""
+    responses: NDArray[np.float32] | None = None
+    for row, trial in enumerate(trials.tolist()):
+        name = f"data/responses/{trial}.npy"
+        what = f"{name} of {folder.path}"
+        response = numbers(folder.array(name), what, axes=("neuron",))
+        if responses is None:
+            responses = np.empty((len(trials), len(response)), dtype=np.float32)
+        if len(response) != responses.shape[1]:
+            raise UserError(
+                f"{what} has {len(response)} neurons, trial {trials[0]} has "
+                f"{responses.shape[1]}: check the recording"
+            )
+        responses[row] = response
+    assert responses is not None  # there is at least one trial
+    return responses
+
+
+def _read_positions(
+    folder: NpyFolder, n_neurons: int, allow_pickle: bool
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    what = f"{_POSITIONS_FILE} of {folder.path}"
+    stored = folder.array(_POSITIONS_FILE, allow_pickle=allow_pickle)
+    positions = numbers(stored, what, axes=("neuron", "coordinate"))
+    if positions.shape[0] != n_neurons or positions.shape[1] < 2:
+        raise UserError(
+            f"{what} has shape {positions.shape}, expected ({n_neurons}, 3): check the file"
+        )
+    return positions[:, 0].astype(np.float64), positions[:, 1].astype(np.float64)

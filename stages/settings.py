@@ -1,0 +1,164 @@
+"""What a person may set for each stage: frozen, validated, unknown names refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+from stages.recordings.synthetic import SyntheticSettings
+
+STRICT = ConfigDict(extra="forbid")
+
+Positive = Annotated[int, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+PositiveFloat = Annotated[float, Field(gt=0)]
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class StimuliSettings:
+    """Which images are shown to the backbone, and how they are cut.
+
+    Parameters
+    ----------
+    path : path, optional
+        The images; not needed where the recording's own file holds them.
+    crop : pair of int, optional
+        [first, last) in raw columns. By default what suits the format: 0..132 of a minimodel
+        recording (46..176 for FX20), all columns otherwise.
+    input_size : pair of int
+        Rows and columns the backbone sees, before `upsample`.
+    upsample : int
+        Multiplies `input_size`.
+    images : str
+        "recording" extracts what the recordings show, "all" every image of the file.
+    """
+
+    path: Path | None = None
+    crop: tuple[Annotated[int, Field(ge=0)], Positive] | None = None
+    input_size: tuple[Positive, Positive] = (64, 128)
+    upsample: Positive = 1
+    images: Literal["all", "recording"] = "recording"
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Rows and columns after upsampling."""
+        return (self.input_size[0] * self.upsample, self.input_size[1] * self.upsample)
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class RecordingSettings:
+    """One recording.
+
+    Parameters
+    ----------
+    format : str
+        "minimodel", "sensorium" or "synthetic".
+    path : path, optional
+        The recording's file or folder; a synthetic one has none.
+    name : str
+        What results call it; for minimodel recordings the mouse ("FX10"), which decides its crop.
+    neurons : str or pair of int
+        "all" or [first, last).
+    allow_pickle : bool
+        Consent to unpickle object arrays in this recording's files: only for files you trust.
+    synthetic : SyntheticSettings
+        What to simulate, for format "synthetic".
+    """
+
+    format: Literal["minimodel", "sensorium", "synthetic"]
+    name: Annotated[str, Field(min_length=1)]
+    path: Path | None = None
+    neurons: Literal["all"] | tuple[int, int] = "all"
+    allow_pickle: bool = False
+    synthetic: SyntheticSettings = Field(default_factory=SyntheticSettings)
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class BackboneSettings:
+    """The frozen Vision Transformer.
+
+    Parameters
+    ----------
+    name : str
+        timm name, with the tag of the pretrained weights.
+    patch_size : int, optional
+        Resample the patch embedding to this size (DINOv2: 14 to 16).
+    weights : str
+        "hub", "random", or the path of a .safetensors or .pth file.
+    precision : str
+        "float32", or "bfloat16" for autocast of the forward pass.
+    seed, gain : int, float
+        For `weights = "random"`.
+    arguments : dict
+        Further arguments of the timm model, such as depth.
+    """
+
+    name: str = "vit_small_patch16_dinov3.lvd1689m"
+    patch_size: Positive | None = None
+    weights: str = "hub"
+    precision: Literal["float32", "bfloat16"] = "float32"
+    seed: Annotated[int, Field(ge=0)] = 0
+    gain: PositiveFloat | None = None
+    arguments: dict[str, bool | int | float | str] = Field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class CacheSettings:
+    """Where the tokens are stored and in what dtype."""
+
+    path: str | None = None
+    dtype: Literal["float16", "float32"] = "float16"
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class AdamWSettings:
+    """The joint gradient-descent protocol of the published numbers.
+
+    Parameters
+    ----------
+    learning_rate : float
+        Start of the schedule.
+    batch_size : int
+        Images per step.
+    space_decay, channel_decay : float
+        AdamW weight decay of the row and column weights, and of the channel weights.
+    penalty : float
+        Factor of the summed squared weights in the loss.
+    clip_norm : float, optional
+        Bound of the gradient norm over all neurons' parameters together; none where absent.
+    patience : int
+        Epochs without a better mean validation score before the learning rate falls.
+    factor : float
+        What the learning rate is multiplied by then.
+    minimum_learning_rate : float
+        Training stops when the learning rate reaches it.
+    max_epochs : int
+        Training stops here at the latest.
+    initial_scale : float
+        Standard deviation of the initial weights.
+    """
+
+    learning_rate: PositiveFloat = 1e-3
+    batch_size: Positive = 64
+    space_decay: NonNegative = 1.0
+    channel_decay: NonNegative = 0.1
+    penalty: NonNegative = 0.1
+    clip_norm: PositiveFloat | None = 1.0
+    patience: Positive = 5
+    factor: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    minimum_learning_rate: NonNegative = 1e-5
+    max_epochs: Annotated[int, Field(ge=0)] = 200
+    initial_scale: PositiveFloat = 0.01
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class ReadoutSettings:
+    """Which tokens of which blocks the readouts read, and how they are fitted."""
+
+    tokens: tuple[Literal["patch", "cls"], ...] = ("patch", "cls")
+    blocks: Literal["all"] | tuple[int, ...] = "all"
+    solver: Literal["adamw"] = "adamw"
+    adamw: AdamWSettings = Field(default_factory=AdamWSettings)

@@ -1,0 +1,1 @@
+"""Ways to fit the one readout; each takes the same data and ends in the same parameters."""
