@@ -165,7 +165,7 @@ def _unfit(
     remedy = (
         'set [cache] dtype = "float32"'
         if np.isfinite(largest)
-        else 'set backbone.precision = "float32" and [cache] dtype = "float32", or check the weights'
+        else 'set precision and dtype to "float32", or check the weights'
     )
     return CacheError(
         f"image {ids[row]}, block {block}: the largest token ({kind}) is {largest:.3g}, which "

@@ -75,7 +75,7 @@ class NpyFolder(ABC):
 class _Directory(NpyFolder):
     def members(self, folder: str = "") -> frozenset[str]:
         try:
-            return frozenset(os.listdir(self.path / self.root / folder))
+            return frozenset(p.name for p in (self.path / self.root / folder).iterdir())
         except (FileNotFoundError, NotADirectoryError):
             return frozenset()
 

@@ -144,7 +144,7 @@ def _copy(readout: Readout) -> list[NDArray[np.float32]]:
 
 
 def _initial(data: FitData, settings: AdamWSettings) -> Readout:
-    """Normal weights and zero bias, drawn neuron by neuron so that no neuron's depend on another."""
+    """Normal weights and zero bias, drawn by neuron so that none depends on another."""
     sizes = data.x_train.shape[1:]
     drawn = np.stack(
         [
