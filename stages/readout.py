@@ -27,7 +27,8 @@ PREDICT_ELEMENTS = 2**25
 
 def rate(z: torch.Tensor) -> torch.Tensor:
     """ELU(z) + 1: exp(z) below zero, z + 1 above."""
-    return torch.where(z > 0, z + 1, torch.exp(z.clamp(max=0)))
+    # At exactly 0, where clamp has no gradient, the linear branch is taken.
+    return torch.where(z >= 0, z + 1, torch.exp(z.clamp(max=0)))
 
 
 def log_rate(z: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,113 @@
+"""FEV and FEVE against numbers worked out by hand, and their properties."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from cache import UserError
+from stages.feve import fev_and_feve
+
+# Two images, two repeats, one neuron: 1, 3 and 5, 9.
+#   total: mean 4.5, deviations -3.5 -1.5 0.5 4.5 -> squares 12.25 2.25 0.25 20.25 = 35, / 3
+#   noise: variances 2 and 8, mean 5
+TOTAL, NOISE = 35 / 3, 5.0
+EQUAL = np.array([[[1.0], [3.0]], [[5.0], [9.0]]])
+
+
+def test_equal_repeats_by_hand():
+    # Predictions 2 and 6: errors 1 1 1 9, mean 3.
+    fev, feve = fev_and_feve(EQUAL, np.array([[2.0], [6.0]]))
+    assert fev[0] == pytest.approx((TOTAL - NOISE) / TOTAL)
+    assert feve[0] == pytest.approx(1 - (3 - NOISE) / (TOTAL - NOISE))
+
+
+def test_padded_and_ragged_repeats_by_hand():
+    # Image 0: 1, 3; image 1: 5, 9, 4.
+    #   total: mean 4.4, squares 11.56 1.96 0.36 21.16 0.16 = 35.2, / 4 = 8.8
+    #   noise: 2 and (5, 9, 4: mean 6, squares 1 9 4 = 14, / 2) 7, mean 4.5
+    #   error with predictions 2 and 6: 1 1 1 9 4 = 16, / 5 = 3.2
+    padded = np.array([[[1.0], [3.0], [np.nan]], [[5.0], [9.0], [4.0]]])
+    ragged = [np.array([[1.0], [3.0]]), np.array([[5.0], [9.0], [4.0]])]
+    for responses in (padded, ragged, np.array(ragged, dtype=object)):
+        fev, feve = fev_and_feve(responses, np.array([[2.0], [6.0]]))
+        assert fev[0] == pytest.approx((8.8 - 4.5) / 8.8)
+        assert feve[0] == pytest.approx(1 - (3.2 - 4.5) / (8.8 - 4.5))
+
+
+def test_a_single_repeat_counts_in_total_and_error_but_not_in_noise():
+    # As EQUAL, and image 2 shown once: 7, predicted 5.
+    #   total: mean 5, squares 16 4 0 16 4 = 40, / 4 = 10;  noise 5;  error (3 * 4 + 4) / 5 = 3.2
+    responses = [*EQUAL, np.array([[7.0]])]
+    fev, feve = fev_and_feve(responses, np.array([[2.0], [6.0], [5.0]]))
+    assert fev[0] == pytest.approx(0.5)
+    assert feve[0] == pytest.approx(1 - (3.2 - 5) / 5)
+
+
+def test_only_single_repeats_have_no_noise_estimate():
+    fev, feve = fev_and_feve(np.array([[[1.0]], [[2.0]]]), np.array([[1.0], [2.0]]))
+    assert np.isnan(fev[0]) and np.isnan(feve[0])
+
+
+def test_no_explainable_variance_gives_nan_never_a_huge_number():
+    # Every image the same pair: noise 0.5 exceeds total 1/3, FEV is negative.
+    responses = np.tile([[[0.0], [1.0]]], (2, 1, 1))
+    fev, feve = fev_and_feve(responses, np.array([[0.5], [0.5]]))
+    assert fev[0] == pytest.approx((1 / 3 - 0.5) / (1 / 3))
+    assert np.isnan(feve[0])
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1, 1 / 3, 1e6 / 7])
+def test_a_silent_neuron_has_neither(value):
+    fev, feve = fev_and_feve(np.full((5, 7, 1), value), np.ones((5, 1)))
+    assert np.isnan(fev[0]) and np.isnan(feve[0])
+
+
+def test_the_mean_response_of_noiseless_repeats_is_explained_wholly():
+    signal = np.random.default_rng(0).random((20, 3))
+    fev, feve = fev_and_feve(np.repeat(signal[:, None], 4, axis=1), signal)
+    np.testing.assert_allclose(fev, 1)
+    np.testing.assert_allclose(feve, 1)
+
+
+def test_the_grand_mean_explains_about_nothing():
+    rng = np.random.default_rng(1)
+    responses = rng.random((200, 1, 4)) + 0.3 * rng.standard_normal((200, 10, 4))
+    grand = np.tile(responses.mean(axis=(0, 1)), (200, 1))
+    np.testing.assert_allclose(fev_and_feve(responses, grand)[1], 0, atol=0.02)
+
+
+@given(
+    hnp.arrays(np.float64, (6, 4, 2), elements=st.floats(0, 10)),
+    hnp.arrays(np.float64, (6, 2), elements=st.floats(0, 10)),
+    st.permutations(range(6)),
+    st.floats(0.5, 4),
+)
+def test_order_of_images_and_units_of_response_do_not_matter(responses, predictions, order, unit):
+    fev, feve = fev_and_feve(responses, predictions)
+    assert ((feve <= 1 + 1 / (1e-300 + np.abs(fev))) | np.isnan(feve)).all()
+    shuffled = fev_and_feve(responses[order] * unit, predictions[order] * unit)
+    well = np.abs(np.nan_to_num(fev)) > 1e-6
+    np.testing.assert_allclose(shuffled[0][well], fev[well], rtol=1e-6)
+    np.testing.assert_allclose(shuffled[1][well], feve[well], rtol=1e-6, atol=1e-6)
+
+
+def test_a_neuron_does_not_depend_on_its_neighbours():
+    rng = np.random.default_rng(2)
+    responses, predictions = rng.random((8, 3, 6)), rng.random((8, 6))
+    whole = fev_and_feve(responses, predictions)
+    for n in range(6):
+        alone = fev_and_feve(responses[:, :, n : n + 1], predictions[:, n : n + 1])
+        np.testing.assert_allclose(np.ravel(alone), [whole[0][n], whole[1][n]])
+
+
+def test_shapes_that_disagree_are_refused():
+    with pytest.raises(UserError, match=r"predictions have shape \(3, 1\).*2 images and 1 neurons"):
+        fev_and_feve(EQUAL, np.zeros((3, 1)))
+    with pytest.raises(UserError, match=r"expected \(image, repeat, neuron\)"):
+        fev_and_feve(np.zeros((2, 2)), np.zeros((2, 2)))
+    with pytest.raises(UserError, match="same neurons"):
+        fev_and_feve([np.zeros((2, 1)), np.zeros((2, 2))], np.zeros((2, 1)))
+    with pytest.raises(UserError, match="not finite"):
+        fev_and_feve(EQUAL, np.array([[np.nan], [1.0]]))
