@@ -25,6 +25,8 @@ from stages.weights import WeightsIdentity, file_identity, local_weights, random
 
 ViT = VisionTransformer | Eva
 
+_SUITABLE = 'a plain ViT such as "vit_small_patch16_dinov3.lvd1689m"'
+
 
 @dataclass(frozen=True, kw_only=True)
 class Backbone:
@@ -134,13 +136,13 @@ def create_backbone(
         model = timm.create_model(settings.name, pretrained=False, **arguments)
     except TypeError as error:
         raise UserError(
-            f'backbone.name = "{settings.name}" with arguments {settings.arguments}: {error}; '
-            "choose a plain ViT and arguments it takes"
+            f'backbone.name = "{settings.name}", backbone.arguments = {settings.arguments}: {error}; '
+            f"name {_SUITABLE}, with arguments it takes"
         ) from None
     if not isinstance(model, ViT) or model.cls_token is None:
         raise UserError(
-            f'backbone.name = "{settings.name}" is no Vision Transformer with a CLS token: choose '
-            'one such as "vit_small_patch16_dinov3.lvd1689m"'
+            f'backbone.name = "{settings.name}" is not a Vision Transformer with a CLS token: name '
+            f"{_SUITABLE}"
         )
     _check_size(input_size, model.patch_embed.patch_size)
     if settings.weights == "random":

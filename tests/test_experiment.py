@@ -1,0 +1,149 @@
+"""The experiment file: paths, overrides, sweeps, and faults named in one line."""
+
+import os
+
+import pytest
+
+from cache import UserError
+from pipeline.experiment import load_experiment
+
+TEXT = """
+[recording]
+format = "sensorium"
+path = "mouse.zip"
+name = "mouse"
+"""
+
+
+@pytest.fixture
+def file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "experiments").mkdir()
+    path = tmp_path / "experiments" / "mouse.toml"
+    path.write_text(TEXT)
+    return path
+
+
+def one(path, *overrides):
+    (experiment,) = load_experiment(path, overrides).variants
+    return experiment
+
+
+def test_defaults(file):
+    loaded = load_experiment(file)
+    experiment = loaded.variants[0]
+    assert experiment.backbone.name == "vit_small_patch16_dinov3.lvd1689m"
+    assert experiment.stimuli.size == (64, 128)
+    assert experiment.readout.blocks == "all"
+    assert str(loaded.output) == "runs/mouse"
+    assert loaded.cache_path(experiment) == "runs/mouse/features.zarr"
+
+
+def test_input_paths_are_relative_to_the_file_and_overrides_to_the_working_directory(file):
+    assert str(one(file).recording[0].path) == "experiments/mouse.zip"
+    assert str(one(file, "recording.path=other.zip").recording[0].path) == "other.zip"
+    file.write_text(TEXT + '[backbone]\nweights = "w.safetensors"\n[cache]\npath = "c.zarr"\n')
+    assert one(file).backbone.weights == "experiments/w.safetensors"
+    assert one(file).cache.path == "experiments/c.zarr"
+    file.write_text(TEXT + '[cache]\npath = "https://host/c.zarr"\n')
+    assert one(file).cache.path == "https://host/c.zarr"
+
+
+def test_overrides_take_toml_values_or_bare_words(file):
+    experiment = one(
+        file, "readout.blocks=[3, -1]", "readout.tokens=['cls']", "backbone.weights=random",
+        "run.seed=7", "readout.adamw.max_epochs=2", "recording.neurons=[0, 5]",
+    )  # fmt: skip
+    assert experiment.readout.blocks == (3, -1)
+    assert experiment.readout.tokens == ("cls",)
+    assert experiment.backbone.weights == "random"
+    assert experiment.run.seed == 7
+    assert experiment.readout.adamw.max_epochs == 2
+    assert experiment.recording[0].neurons == (0, 5)
+
+
+def test_repeated_recordings_are_addressed_by_number(file):
+    file.write_text(
+        '[[recording]]\nformat = "sensorium"\nname = "a"\n'
+        '[[recording]]\nformat = "sensorium"\nname = "b"\n'
+    )
+    experiment = one(file, "recording.1.path=b.zip")
+    assert [r.path and str(r.path) for r in experiment.recording] == [None, "b.zip"]
+    with pytest.raises(UserError, match=r"recording\.0\.path"):
+        one(file, "recording.path=b.zip")
+    with pytest.raises(UserError, match=r"2 is not one of 0\.\.1"):
+        one(file, "recording.2.path=b.zip")
+
+
+def test_lists_of_backbones_sizes_and_seeds_multiply(file):
+    loaded = load_experiment(
+        file,
+        ["backbone.name=['test_vit', 'test_vit2']", "stimuli.upsample=[1, 2]", "run.seed=[0,1,2]"],
+    )
+    assert len(loaded.variants) == 12
+    paths = {loaded.cache_path(variant) for variant in loaded.variants}
+    assert paths == {
+        f"runs/mouse/features-{name}-{size}.zarr"
+        for name in ("test_vit", "test_vit2")
+        for size in ("64x128", "128x256")
+    }
+    assert {variant.run.seed for variant in loaded.variants} == {0, 1, 2}
+
+
+def test_seeds_alone_share_one_cache(file):
+    loaded = load_experiment(file, ["run.seed=[0,1]"])
+    assert {loaded.cache_path(v) for v in loaded.variants} == {"runs/mouse/features.zarr"}
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("readout.block=[3]", 'unknown key readout.block; did you mean "blocks"'),
+        ("readouts.blocks=[3]", 'unknown key readouts; did you mean "readout"'),
+        ("recording.nme=x", 'unknown key recording.0.nme; did you mean "name"'),
+        ("readout.adamw.learningrate=1", 'did you mean "learning_rate"'),
+        ("readout.solver=sgd", "readout.solver = 'sgd'"),
+        ("stimuli.upsample=0", "stimuli.upsample = 0"),
+        ("stimuli.upsample=[]", "name at least one"),
+        ("cache.dtype=float8", "cache.dtype = 'float8'"),
+        ("run.workers=0", "run.workers = 0"),
+        ("readout", "expected table.key=value"),
+        ("recording.name=''", "recording.0.name"),
+    ],
+)
+def test_faults_are_one_line_that_names_the_key(file, override, message):
+    with pytest.raises(UserError) as caught:
+        load_experiment(file, [override])
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_key_is_named(file):
+    file.write_text('[recording]\nformat = "sensorium"\n')
+    with pytest.raises(UserError, match=r"recording\.0\.name is missing"):
+        load_experiment(file)
+
+
+def test_no_file_and_no_toml(file, tmp_path):
+    with pytest.raises(UserError, match="no such experiment file"):
+        load_experiment(tmp_path / "absent.toml")
+    file.write_text("[recording")
+    with pytest.raises(UserError, match=r"mouse\.toml is not valid TOML"):
+        load_experiment(file)
+
+
+def test_two_recordings_of_one_name_are_refused(file):
+    file.write_text('[[recording]]\nformat = "sensorium"\nname = "a"\n' * 2)
+    with pytest.raises(UserError, match="names must differ"):
+        load_experiment(file)
+
+
+@pytest.mark.parametrize("name", ["demo", "lurz", "fx10"])
+def test_ready_experiments_are_valid(name):
+    from pathlib import Path
+
+    import pipeline
+
+    path = Path(pipeline.__file__).parent / "experiments" / f"{name}.toml"
+    loaded = load_experiment(path)
+    assert str(loaded.output) == os.path.join("runs", name)
