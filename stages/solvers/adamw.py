@@ -144,7 +144,11 @@ def _copy(readout: Readout) -> list[NDArray[np.float32]]:
 
 
 def _initial(data: FitData, settings: AdamWSettings) -> Readout:
-    """Normal weights and zero bias, drawn by neuron so that none depends on another."""
+    """Normal weights and zero bias, drawn by neuron so that none depends on another.
+
+    Space takes the drawn weights' absolute values: rows (or columns) that are all negative would be
+    clamped to zero, and on the 1 x 1 grid of CLS tokens a quarter of the neurons would never learn.
+    """
     sizes = data.x_train.shape[1:]
     drawn = np.stack(
         [
@@ -154,11 +158,9 @@ def _initial(data: FitData, settings: AdamWSettings) -> Readout:
     )
     weights = torch.from_numpy((settings.initial_scale * drawn).astype(np.float32))
     row, column, channel = weights.split(list(sizes), dim=1)
-    readout = Readout(
-        row_weights=row,
-        column_weights=column,
+    return Readout(
+        row_weights=row.abs(),
+        column_weights=column.abs(),
         channel_weights=channel,
         bias=torch.zeros(len(data.neurons)),
     )
-    readout.project()
-    return readout
