@@ -13,6 +13,9 @@ from cache.errors import UserError
 from pipeline.experiment import load_experiment
 from pipeline.terminal import Terminal
 
+#: Exit code after Ctrl-C, as shells have it.
+INTERRUPTED = 130
+
 app = typer.Typer(
     name="vitv1",
     help="Predict mouse V1 responses from the tokens of Vision Transformers.",
@@ -96,11 +99,11 @@ def main(arguments: list[str] | None = None) -> int:
     debug = "--debug" in given
     try:
         code = app(args=given, prog_name="vitv1", standalone_mode=False)
-        return int(code or 0)
+        return _interrupted() if code == INTERRUPTED else int(code or 0)
     except typer.Exit as stop:
         return int(stop.exit_code)
     except (KeyboardInterrupt, typer.Abort):
-        return _fail("interrupted; the same command goes on from here", 130)
+        return _interrupted()
     except UserError as error:
         if debug:
             raise
@@ -116,6 +119,10 @@ def main(arguments: list[str] | None = None) -> int:
                 f"no space left on the disk ({error}); free some and repeat the command", 1
             )
         return _fail(f"{type(error).__name__}: {error} (--debug shows where)", 1)
+
+
+def _interrupted() -> int:
+    return _fail("interrupted; the same command goes on from here", INTERRUPTED)
 
 
 def _usage_message(error: Exception) -> str | None:

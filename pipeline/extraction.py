@@ -6,6 +6,7 @@ import getpass
 from pathlib import Path
 
 from cache import UserError
+from cache.store import resolve_block
 from pipeline.experiment import Experiment, ExperimentFile
 from pipeline.provenance import hardware, now, versions
 from pipeline.sources import Sources
@@ -43,7 +44,7 @@ def extract_experiment(
     device = resolve_device(experiment.run.device)
     size = experiment.stimuli.size
     backbone = create_backbone(experiment.backbone, input_size=size, device=device)
-    _check_planted_block(experiment, backbone.n_blocks)
+    _check_choices(experiment, sources, backbone.n_blocks)
     with terminal.bar("checking images", total=len(stimuli), unit="images") as checked:
         images = digest(stimuli, progress=checked)
     preprocessing = Preprocessing(crop=crop, input_size=size, mean=backbone.mean, std=backbone.std)
@@ -79,9 +80,12 @@ def extract_experiment(
         terminal.note(f"{path}: up to date, {len(stimuli)} images")
 
 
-def _check_planted_block(experiment: Experiment, n_blocks: int) -> None:
-    from cache.store import resolve_block
-
+def _check_choices(experiment: Experiment, sources: Sources, n_blocks: int) -> None:
+    """Refuse blocks and neurons that stage two would refuse, before hours of work."""
+    if experiment.readout.blocks != "all":
+        for block in experiment.readout.blocks:
+            resolve_block(block, n_blocks)
+    sources.check_neurons()
     for recording in experiment.recording:
         if recording.format == "synthetic":
             resolve_block(recording.synthetic.block, n_blocks)

@@ -58,9 +58,15 @@ class Sources:
             for settings in self.experiment.recording
         ]
         return [
-            recording if settings.neurons == "all" else recording.select_neurons(*settings.neurons)
+            _chosen(settings, recording)
             for settings, recording in zip(self.experiment.recording, found, strict=True)
         ]
+
+    def check_neurons(self) -> None:
+        """Refuse a choice of neurons that a recorded file does not have."""
+        files = [r for r in self.experiment.recording if r.format != "synthetic"]
+        for settings, recording in zip(files, self.recorded, strict=True):
+            _chosen(settings, recording)
 
     @cached_property
     def stimuli(self) -> Stimuli | None:
@@ -169,6 +175,12 @@ def _path_of(settings: RecordingSettings) -> Path:
             f"{settings.path}: no such file or folder; correct recording.path of {settings.name}"
         )
     return settings.path
+
+
+def _chosen(settings: RecordingSettings, recording: Recording) -> Recording:
+    if settings.neurons == "all":
+        return recording
+    return recording.select_neurons(*settings.neurons)
 
 
 def _plant(settings: RecordingSettings, cache: FeatureCache) -> Recording:

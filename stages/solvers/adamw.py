@@ -146,8 +146,9 @@ def _copy(readout: Readout) -> list[NDArray[np.float32]]:
 def _initial(data: FitData, settings: AdamWSettings) -> Readout:
     """Normal weights and zero bias, drawn by neuron so that none depends on another.
 
-    Space takes the drawn weights' absolute values: rows (or columns) that are all negative would be
-    clamped to zero, and on the 1 x 1 grid of CLS tokens a quarter of the neurons would never learn.
+    Space takes the drawn weights' absolute values: an all-negative draw would be clamped to zero. An
+    axis of length 1 keeps the weight 1: its weight is a scale that the channels have already, and
+    rows and columns of the 1 x 1 grid of CLS tokens that reach zero together never leave it.
     """
     sizes = data.x_train.shape[1:]
     drawn = np.stack(
@@ -158,9 +159,13 @@ def _initial(data: FitData, settings: AdamWSettings) -> Readout:
     )
     weights = torch.from_numpy((settings.initial_scale * drawn).astype(np.float32))
     row, column, channel = weights.split(list(sizes), dim=1)
-    return Readout(
+    readout = Readout(
         row_weights=row.abs(),
         column_weights=column.abs(),
         channel_weights=channel,
         bias=torch.zeros(len(data.neurons)),
     )
+    for space in (readout.row_weights, readout.column_weights):
+        if space.shape[1] == 1:
+            space.requires_grad_(False).fill_(1)
+    return readout
