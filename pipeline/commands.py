@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import pandas as pd
+
 from cache import CacheError, open_cache
 from pipeline.experiment import Experiment, ExperimentFile
 from pipeline.extraction import extract_experiment
@@ -11,19 +13,23 @@ from pipeline.figures import FEVE_PER_BLOCK, feve_per_block, save_figure
 from pipeline.fitting import fit_experiment
 from pipeline.results import SUMMARY
 from pipeline.terminal import Terminal
+from stages.feve import VALID_FEV
 
-TABLE_COLUMNS = [
-    "recording",
-    "model",
-    "input_size",
-    "tokens",
-    "block",
-    "solver",
-    "seed",
-    "n_valid",
-    "mean_feve",
-    "sem_feve",
-]
+#: Columns of the printed table; those before `n_valid` only where they vary.
+TABLE_COLUMNS = (
+    *(
+        "recording",
+        "model",
+        "input_size",
+        "tuning",
+        "protocol",
+        "solver",
+        "seed",
+        "tokens",
+        "block",
+    ),
+    *("n_valid", "mean_feve", "sem_feve", "seconds"),
+)
 
 
 def run_experiment(file: ExperimentFile, terminal: Terminal) -> None:
@@ -50,10 +56,22 @@ def fit_and_show(file: ExperimentFile, terminal: Terminal) -> None:
     random = any(experiment.backbone.weights == "random" for experiment in file.variants)
     figure = feve_per_block(summary, note="random weights" if random else "")
     save_figure(figure, file.output / FEVE_PER_BLOCK)
-    shown = summary[TABLE_COLUMNS].loc[:, lambda table: table.notna().any()]
-    terminal.table(shown, title="FEVE over neurons with FEV > 0.15")
+    _show(summary, terminal)
     terminal.result(f"table   {file.output / SUMMARY}")
     terminal.result(f"figure  {file.output / FEVE_PER_BLOCK}")
+
+
+def _show(summary: pd.DataFrame, terminal: Terminal) -> None:
+    """The printed table: what differs between conditions in columns, what does not above them."""
+    names = TABLE_COLUMNS[: TABLE_COLUMNS.index("n_valid")]
+    fixed = [n for n in names if summary[n].nunique(dropna=False) == 1]
+    title = ", ".join(
+        f"block {summary[n].iloc[0]}" if n == "block" else str(summary[n].iloc[0])
+        for n in fixed
+        if n != "seed" and summary[n].notna().all()
+    )
+    shown = summary[[n for n in TABLE_COLUMNS if n not in fixed]]
+    terminal.table(shown, title=f"FEVE over neurons with FEV > {VALID_FEV}\n{title}")
 
 
 def _one_per_cache(file: ExperimentFile) -> Iterator[Experiment]:

@@ -136,7 +136,7 @@ def create_backbone(
         model = timm.create_model(settings.name, pretrained=False, **arguments)
     except TypeError as error:
         raise UserError(
-            f'backbone.name = "{settings.name}", backbone.arguments = {settings.arguments}: {error}; '
+            f'backbone.name = "{settings.name}", arguments = {settings.arguments}: {error}; '
             f"name {_SUITABLE}, with arguments it takes"
         ) from None
     if not isinstance(model, ViT) or model.cls_token is None:

@@ -147,7 +147,7 @@ def test_dinov2_at_its_own_patch_14_refuses_64x128():
 
 def test_weights_of_another_architecture_are_refused(tmp_path):
     path, _ = pretrained("dino", tmp_path)
-    with pytest.raises(UserError, match="do not fit vit_small_patch16_224.dino"):
+    with pytest.raises(UserError, match=r"do not fit vit_small_patch16_224\.dino"):
         backbone("dino", weights=str(path), arguments={**FAMILIES["dino"]["arguments"], "depth": 4})
     with pytest.raises(UserError, match="vit_small_patch16_dinov3"):
         backbone("dinov3", weights=str(path))

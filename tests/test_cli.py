@@ -9,12 +9,12 @@ from pipeline.cli import main
 
 
 def refused(capsys, path, *arguments, command="run"):
-    """Run a command that must exit 2; return its one line, having checked that nothing was written."""
-    before = {p for p in path.parent.rglob("*")}
+    """Run a command that must exit 2 and write nothing; return its one line."""
+    before = set(path.parent.rglob("*"))
     assert main([command, str(path), *arguments]) == 2
     err = capsys.readouterr().err.strip()
     assert err.startswith("vitv1: ") and "\n" not in err and "Traceback" not in err
-    assert {p for p in path.parent.rglob("*")} - before == set()
+    assert set(path.parent.rglob("*")) - before == set()
     return err
 
 

@@ -1,7 +1,5 @@
 """The experiment file: paths, overrides, sweeps, and faults named in one line."""
 
-import os
-
 import pytest
 
 from cache import UserError
@@ -146,4 +144,4 @@ def test_ready_experiments_are_valid(name):
 
     path = Path(pipeline.__file__).parent / "experiments" / f"{name}.toml"
     loaded = load_experiment(path)
-    assert str(loaded.output) == os.path.join("runs", name)
+    assert str(loaded.output) == f"runs/{name}"

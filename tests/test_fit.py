@@ -141,7 +141,7 @@ def test_loading_names_what_is_wrong(finished, tmp_path):
 
 
 def task(finished, recording=None, **adamw):
-    file, cache, recorded = opened(finished)
+    _, cache, recorded = opened(finished)
     return FitTask(
         condition=Condition(
             recording="mouse", model="vit", input_size="32x64", tokens="patch", block=1,

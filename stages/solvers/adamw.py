@@ -146,9 +146,9 @@ def _copy(readout: Readout) -> list[NDArray[np.float32]]:
 def _initial(data: FitData, settings: AdamWSettings) -> Readout:
     """Normal weights and zero bias, drawn by neuron so that none depends on another.
 
-    Space takes the drawn weights' absolute values: an all-negative draw would be clamped to zero. An
-    axis of length 1 keeps the weight 1: its weight is a scale that the channels have already, and
-    rows and columns of the 1 x 1 grid of CLS tokens that reach zero together never leave it.
+    Space takes the drawn weights' absolute values: an all-negative draw would be clamped to zero.
+    An axis of length 1 keeps the weight 1: its weight is a scale that the channels have already,
+    and on the 1 x 1 grid of CLS tokens, row and column that reach zero together never leave it.
     """
     sizes = data.x_train.shape[1:]
     drawn = np.stack(
