@@ -9,7 +9,7 @@ import pandas as pd
 from cache import CacheError, open_cache
 from pipeline.experiment import Experiment, ExperimentFile
 from pipeline.extraction import extract_experiment
-from pipeline.figures import FEVE_PER_BLOCK, feve_per_block, save_figure
+from pipeline.figures.draw import draw_figures, read_tables
 from pipeline.fitting import fit_experiment
 from pipeline.results import SUMMARY
 from pipeline.terminal import Terminal
@@ -53,12 +53,11 @@ def extract_all(file: ExperimentFile, terminal: Terminal, *, replace: bool) -> N
 def fit_and_show(file: ExperimentFile, terminal: Terminal) -> None:
     """Fit, draw the figures, and print the table."""
     summary = fit_experiment(file, terminal)
-    random = any(experiment.backbone.weights == "random" for experiment in file.variants)
-    figure = feve_per_block(summary, note="random weights" if random else "")
-    save_figure(figure, file.output / FEVE_PER_BLOCK)
+    figures = draw_figures(read_tables(file.output))
     _show(summary, terminal)
     terminal.result(f"table   {file.output / SUMMARY}")
-    terminal.result(f"figure  {file.output / FEVE_PER_BLOCK}")
+    for path in figures:
+        terminal.result(f"figure  {path}")
 
 
 def _show(summary: pd.DataFrame, terminal: Terminal) -> None:

@@ -57,6 +57,16 @@ def read_summary(run: Path) -> pd.DataFrame:
     return pd.read_csv(run / SUMMARY, dtype=types)
 
 
+def read_neurons(run: Path) -> pd.DataFrame:
+    """The neurons table of a run."""
+    return pd.read_parquet(run / NEURONS)
+
+
+def read_curves(run: Path) -> pd.DataFrame:
+    """The learning curves of a run."""
+    return pd.read_parquet(run / CURVES)
+
+
 def write_if_changed(path: Path, content: bytes) -> None:
     """Put a file in place whole, and only where its content is new."""
     if path.exists() and path.read_bytes() == content:

@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.figures import feve_per_block, save_figure
+from pipeline.figures.per_block import feve_per_block
+from pipeline.figures.style import save_figure
 
 
 def summary(
@@ -34,7 +35,7 @@ def test_one_line_for_patch_and_one_for_cls_with_every_block():
     assert np.argmax(line.get_ydata()) == 4
     assert "block" in axes.get_xlabel() and "FEVE" in axes.get_ylabel()
     assert "s.e.m." in axes.get_ylabel()
-    assert "mouse" in axes.get_title() and "vit_small_patch16_224.dino" in axes.get_title()
+    assert "mouse" in axes.get_title() and "ViT-S/16 DINO" in axes.get_title()
 
 
 def test_error_bars_are_the_standard_errors():
@@ -72,13 +73,13 @@ def test_what_varies_is_in_the_legend_and_what_does_not_in_the_title():
     ],
 )
 def test_edge_cases_are_drawn(table, tmp_path):
-    save_figure(feve_per_block(table, note="random weights"), tmp_path / "f" / "figure.png")
+    save_figure(feve_per_block(table, note="random weights"), tmp_path / "f" / "figure")
     assert (tmp_path / "f" / "figure.png").stat().st_size > 5_000
 
 
 def test_drawing_again_leaves_the_file_alone(tmp_path):
     for _ in range(2):
-        save_figure(feve_per_block(summary()), tmp_path / "figure.png")
+        save_figure(feve_per_block(summary()), tmp_path / "figure")
         times = (tmp_path / "figure.png").stat().st_mtime_ns
-    save_figure(feve_per_block(summary()), tmp_path / "figure.png")
+    save_figure(feve_per_block(summary()), tmp_path / "figure")
     assert (tmp_path / "figure.png").stat().st_mtime_ns == times

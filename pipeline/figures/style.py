@@ -1,0 +1,128 @@
+"""What all figures share: colours, labels, and how they are saved."""
+
+from __future__ import annotations
+
+import io
+import re
+import textwrap
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from pipeline.results import write_if_changed
+
+#: Okabe and Ito's colours, told apart with any colour vision.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+
+#: Above this many neurons points are drawn as pixels inside vector figures.
+MANY_POINTS = 2000
+
+#: Room for a legend beside the axes, in inches.
+LEGEND_WIDTH = 3.4
+
+_VIT = re.compile(
+    r"vit_(?P<size>small|base)_patch(?P<patch>\d+)_(?:reg4_|224\.)?(?P<family>dinov3|dinov2|dino)\b"
+)
+_FAMILIES = {"dinov3": "DINOv3", "dinov2": "DINOv2", "dino": "DINO"}
+_TUNINGS = {"frozen": "frozen", "full": "all tuned"}
+
+
+def new_figure(width: float = 7.0, height: float = 4.5) -> tuple[Figure, Axes]:
+    """A figure with one pair of axes, without the box's upper and right side."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axes = figure.add_subplot()
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def save_figure(figure: Figure, stem: Path) -> list[Path]:
+    """Write a figure as PNG and SVG, each only where its content is new; their paths."""
+    paths = []
+    with mpl.rc_context({"svg.hashsalt": "vitv1", "svg.fonttype": "none"}):
+        for kind, metadata in (("png", {"Software": "vitv1"}), ("svg", {"Date": None})):
+            content = io.BytesIO()
+            figure.savefig(content, format=kind, dpi=200, metadata=metadata)
+            path = stem.with_suffix(f".{kind}")
+            write_if_changed(path, content.getvalue())
+            paths.append(path)
+    return paths
+
+
+def tuning_name(tuning: str) -> str:
+    """How people say a tuning: "last2" as "last 2 tuned"."""
+    return _TUNINGS.get(tuning, f"last {tuning.removeprefix('last')} tuned")
+
+
+def model_name(name: str) -> str:
+    """How people say a model: "ViT-S/16 DINOv3"; any other name as it is."""
+    if name.startswith("cnn_"):
+        return f"CNN {name.removeprefix('cnn_')}"
+    match = _VIT.match(name)
+    if match is None:
+        return name
+    return f"ViT-{match['size'][0].upper()}/{match['patch']} {_FAMILIES[match['family']]}"
+
+
+def describe(values: Mapping[Any, Any], names: Sequence[str]) -> str:
+    """Values of identity columns as people say them, null ones left out."""
+    said = []
+    for name in names:
+        value = values[name]
+        if pd.isna(value):
+            continue
+        if name == "tuning":
+            said.append(tuning_name(str(value)))
+        elif name == "model":
+            said.append(model_name(str(value)))
+        elif name == "tokens":
+            said.append(f"{value} tokens")
+        elif name in ("block", "seed"):
+            said.append(f"{name} {value}")
+        else:
+            said.append(str(value))
+    return ", ".join(said)
+
+
+def varying(table: pd.DataFrame, names: Sequence[str]) -> list[str]:
+    """Those of the columns that take more than one value."""
+    return [name for name in names if table[name].nunique(dropna=False) > 1]
+
+
+def colour(number: int) -> str:
+    """The number-th colour; they repeat after eight, markers do so too but line styles tell."""
+    return COLOURS[number % len(COLOURS)]
+
+
+def marker(number: int) -> str:
+    """The number-th marker."""
+    return MARKERS[number % len(MARKERS)]
+
+
+def title(axes: Axes, first: str, *rest: str) -> None:
+    """A title with what is fixed in the figure on a second, smaller line."""
+    second = textwrap.fill(", ".join(part for part in rest if part), width=72)
+    axes.set_title("\n".join(part for part in (first, second) if part), fontsize=10)
+
+
+def legend(axes: Axes) -> None:
+    """A legend where there is something to name, beside the axes where it would cover them."""
+    handles, labels = axes.get_legend_handles_labels()
+    if not handles:
+        return
+    if len(labels) > 4:
+        width, height = axes.figure.get_size_inches()  # type: ignore[union-attr]
+        axes.figure.set_size_inches(width + LEGEND_WIDTH, height)  # type: ignore[union-attr]
+        axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1.01, 1.0))
+    else:
+        axes.legend(frameon=False, fontsize=8)
+
+
+def say_empty(axes: Axes, what: str) -> None:
+    """Words where there is nothing to draw."""
+    axes.text(0.5, 0.5, what, ha="center", va="center", transform=axes.transAxes, color="0.4")

@@ -1,0 +1,136 @@
+"""What a reviewer asks of the result tables: best blocks, and intervals for differences."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from stages.feve import VALID_FEV
+
+#: Identity of a series of conditions that differ in their block alone.
+SERIES = [
+    *("recording", "model", "input_size", "tuning", "protocol", "tokens", "solver", "seed"),
+]
+
+RESAMPLES = 2000
+
+
+def valid(neurons: pd.DataFrame) -> pd.DataFrame:
+    """Rows of neurons whose fraction of explainable variance is above 0.15."""
+    return neurons[neurons["fev"] > VALID_FEV]
+
+
+def best_blocks(neurons: pd.DataFrame) -> pd.DataFrame:
+    """The best block of every series, chosen on validation and, for comparison, on test.
+
+    Choosing on test reports the maximum of noisy numbers as if it were one of them.
+
+    Parameters
+    ----------
+    neurons : data frame
+        The neurons table.
+
+    Returns
+    -------
+    data frame
+        A row per series: its identity, `block` and `mean_feve` (chosen by the mean validation
+        variance explained), `test_block` and `test_mean_feve` (chosen by mean FEVE itself). A
+        series without blocks has null blocks.
+    """
+    means = (
+        valid(neurons)
+        .groupby([*SERIES, "block"], dropna=False, sort=False)[["val_varexp", "feve"]]
+        .mean()
+        .reset_index()
+    )
+    rows = []
+    for _, series in means.groupby(SERIES, dropna=False, sort=False):
+        scored = series.dropna(subset=["feve"])
+        if scored.empty:
+            continue
+        validation = scored["val_varexp"].fillna(-np.inf)
+        chosen = scored.iloc[int(validation.to_numpy().argmax())]
+        on_test = scored.iloc[int(scored["feve"].to_numpy().argmax())]
+        rows.append(
+            {
+                **chosen[[*SERIES, "block"]].to_dict(),
+                "mean_feve": chosen["feve"],
+                "test_block": on_test["block"],
+                "test_mean_feve": on_test["feve"],
+            }
+        )
+    columns = [*SERIES, "block", "mean_feve", "test_block", "test_mean_feve"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def rows_of(neurons: pd.DataFrame, identity: Mapping[Any, Any]) -> pd.DataFrame:
+    """Rows of the neurons table of one series at one block."""
+    match = pd.Series(True, index=neurons.index)
+    for name in (*SERIES, "block"):
+        value = identity[name]
+        null = bool(pd.isna(value))
+        match &= neurons[name].isna() if null else neurons[name] == value
+    return neurons[match]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """A difference of mean FEVE between two conditions and its 95 % bootstrap interval."""
+
+    mean: float
+    low: float
+    high: float
+    n_neurons: int
+
+    def __str__(self) -> str:
+        return f"{self.mean:+.3f} (95 % CI {self.low:+.3f} to {self.high:+.3f})"
+
+
+def paired_difference(
+    first: pd.DataFrame, second: pd.DataFrame, *, seed: int = 0, resamples: int = RESAMPLES
+) -> Difference:
+    """Mean of FEVE(second) - FEVE(first), with a paired percentile bootstrap over neurons.
+
+    Parameters
+    ----------
+    first, second : data frame
+        Rows of the neurons table, one condition each. Neurons are paired by recording and
+        position; those that are valid, with a FEVE, in both count.
+
+    Returns
+    -------
+    Difference
+        NaN throughout where no neuron is in both.
+    """
+    pairs = paired(first, second)
+    differences = (pairs["feve_second"] - pairs["feve_first"]).to_numpy(dtype=np.float64)
+    low, high = bootstrap_interval(differences, seed=seed, resamples=resamples)
+    mean = float(differences.mean()) if len(differences) else float("nan")
+    return Difference(mean=mean, low=low, high=high, n_neurons=len(differences))
+
+
+def paired(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
+    """Valid neurons of two conditions side by side, columns suffixed `_first` and `_second`."""
+    one, other = (
+        valid(rows).dropna(subset=["feve"])[["recording", "neuron", "fev", "feve"]]
+        for rows in (first, second)
+    )
+    return one.merge(other, on=["recording", "neuron"], suffixes=("_first", "_second"))
+
+
+def bootstrap_interval(
+    values: NDArray[np.float64], *, seed: int = 0, resamples: int = RESAMPLES
+) -> tuple[float, float]:
+    """95 % percentile interval of the mean (Efron and Tibshirani 1993, section 13.3)."""
+    if not len(values):
+        return float("nan"), float("nan")
+    rng = np.random.default_rng(seed)
+    # In parts, so that memory stays small for 100,000 neurons.
+    means = [values[rng.integers(len(values), size=len(values))].mean() for _ in range(resamples)]
+    low, high = np.percentile(means, [2.5, 97.5])
+    return float(low), float(high)

@@ -1,0 +1,82 @@
+"""Made-up result tables for tests of figures, statistics and the report."""
+
+import numpy as np
+import pandas as pd
+
+from stages.conditions import IDENTITY
+from stages.feve import VALID_FEV
+
+
+def neurons_table(
+    *, blocks=(3, 4, 5), tokens=("patch", "cls"), tunings=("frozen",), models=("vit_small",),
+    recordings=("mouse",), seeds=(0,), n_neurons=40, best=4, seed=0, positions=True,
+):  # fmt: skip
+    """A neurons table in which `best` is the best block, and tuning adds 0.1 a step."""
+    rng = np.random.default_rng(seed)
+    talent = rng.uniform(0.2, 0.8, n_neurons)
+    fev = np.clip(talent + 0.1 * rng.standard_normal(n_neurons), 0, 1)
+    frames = []
+    for recording in recordings:
+        for model in models:
+            for tuning in tunings:
+                for kind in tokens:
+                    for number in seeds:
+                        for block in blocks:
+                            gain = 0.1 * list(tunings).index(tuning) - 0.02 * abs(block - best)
+                            gain -= 0.2 * (kind == "cls")
+                            feve = talent + gain + 0.03 * rng.standard_normal(n_neurons)
+                            frames.append(
+                                pd.DataFrame(
+                                    {
+                                        "recording": recording, "model": model,
+                                        "input_size": "64x128", "tuning": tuning,
+                                        "protocol": None if tuning == "frozen" else "matched",
+                                        "tokens": kind, "block": block, "blocks": str(block),
+                                        "solver": "adamw", "seed": number,
+                                        "neuron": np.arange(n_neurons),
+                                        "unit_id": np.arange(n_neurons) + 1000,
+                                        "x": rng.uniform(0, 900, n_neurons) if positions else None,
+                                        "y": rng.uniform(0, 900, n_neurons) if positions else None,
+                                        "fev": fev,
+                                        "feve": feve,
+                                        "val_varexp": feve / 2,
+                                        "test_correlation": np.sqrt(np.clip(feve, 0, 1)),
+                                        "n_repeats": 10, "weights": "random", "cache_key": "c" * 64,
+                                    }
+                                )
+                            )  # fmt: skip
+    return pd.concat(frames, ignore_index=True).astype({"block": "Int64", "protocol": "string"})
+
+
+def summary_of(neurons):
+    """The summary table of a neurons table."""
+    rows = []
+    for identity, group in neurons.groupby(list(IDENTITY), dropna=False, sort=False):
+        feve = group.loc[group["fev"] > VALID_FEV, "feve"].dropna()
+        rows.append(
+            {
+                **dict(zip(IDENTITY, identity, strict=True)),
+                "n_neurons": len(group),
+                "n_valid": len(feve),
+                "mean_feve": feve.mean(),
+                "sem_feve": feve.sem(),
+                "seconds": 1.0,
+            }
+        )
+    return pd.DataFrame(rows).astype({"block": "Int64"})
+
+
+def curves_of(neurons, *, epochs=5):
+    """Learning curves for the conditions of a neurons table."""
+    frames = [
+        pd.DataFrame(
+            {
+                **dict(zip(IDENTITY, identity, strict=True)),
+                "epoch": range(epochs),
+                "training_loss": 1 / (1 + np.arange(epochs)),
+                "validation_score": 0.1 * np.arange(epochs),
+            }
+        )
+        for identity, _ in neurons.groupby(list(IDENTITY), dropna=False, sort=False)
+    ]
+    return pd.concat(frames, ignore_index=True)
