@@ -6,7 +6,7 @@ ARGS ?=
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: install demo test features readouts run lint clean
+.PHONY: install demo test features readouts baseline report run lint clean
 
 install: $(INSTALLED)
 
@@ -28,6 +28,12 @@ features: install
 
 readouts: install
 	$(BIN)/vitv1 fit $(EXPERIMENT) $(ARGS)
+
+baseline: install
+	$(BIN)/vitv1 baseline $(EXPERIMENT) $(ARGS)
+
+report: install
+	$(BIN)/vitv1 report $(EXPERIMENT) $(ARGS)
 
 test: install
 	$(BIN)/python -m pytest $(ARGS)

@@ -6,17 +6,55 @@ import fcntl
 import json
 import os
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from cache.errors import CacheError
 
+#: Seconds within which a writer has put its name into the file that it locked.
+NAMING = 1.0
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who writes a store."""
+
+    host: str
+    pid: int
+    since: str
+
+    def __str__(self) -> str:
+        return f"process {self.pid} on {self.host} since {self.since}"
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it runs, or ran, on this host."""
+        return self.host == socket.gethostname()
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it may still run; True for one on another host, where nobody can tell."""
+        if not self.is_here:
+            return True
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return False
+        except PermissionError:
+            pass
+        return True
+
 
 @contextmanager
 def writer_lock(store: Path) -> Iterator[None]:
     """Hold `<store>.lock` while writing; the system frees it however the process ends.
+
+    On some shared disks one host does not see another's lock. So the file also names its holder,
+    and a name from another host stands until its writer, or a person, takes it away.
 
     Raises
     ------
@@ -29,25 +67,43 @@ def writer_lock(store: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
+            holder = _awaited_holder(path)
             raise CacheError(
-                f"{store} is being written by {_holder(path)}: wait for it or stop it, then repeat"
+                f"{store} is being written by {holder or 'another process'}: wait for it or stop "
+                "it, then repeat"
             ) from None
-        file.truncate(0)
-        json.dump(
-            {
-                "host": socket.gethostname(),
-                "pid": os.getpid(),
-                "since": datetime.now(UTC).isoformat(timespec="seconds"),
-            },
-            file,
+        holder = _holder(path)
+        if holder is not None and not holder.is_here:
+            raise CacheError(
+                f"{store} is being written by {holder}, another host: wait for it or stop it; if "
+                f"it surely runs no more, delete {path} and repeat"
+            )
+        here = Holder(
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            since=datetime.now(UTC).isoformat(timespec="seconds"),
         )
+        file.truncate(0)
+        json.dump(asdict(here), file)
         file.flush()
-        yield
+        try:
+            yield
+        finally:
+            file.truncate(0)
 
 
-def _holder(path: Path) -> str:
+def _awaited_holder(path: Path) -> Holder | None:
+    """The holder, once it has replaced the name of the dead one before it."""
+    until = time.monotonic() + NAMING
+    while (holder := _holder(path)) is None or not holder.is_alive:
+        if time.monotonic() > until:
+            return None
+        time.sleep(0.01)
+    return holder
+
+
+def _holder(path: Path) -> Holder | None:
     try:
-        who = json.loads(path.read_text())
-        return f"process {who['pid']} on {who['host']} since {who['since']}"
-    except (OSError, ValueError, KeyError):
-        return "another process"
+        return Holder(**json.loads(path.read_text("utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None

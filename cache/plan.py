@@ -1,4 +1,4 @@
-"""Which slices to read for scattered rows: pure planning."""
+"""Which chunks to read for scattered rows: pure planning."""
 
 from __future__ import annotations
 
@@ -7,22 +7,20 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+Rows = slice | NDArray[np.intp]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Read:
-    """One contiguous read: rows first..last, of which `take` go to `put` in the result."""
+    """One chunk, of which rows `take` go to rows `put` of the result."""
 
-    first: int
-    last: int
-    take: NDArray[np.intp]
-    put: NDArray[np.intp]
+    chunk: int
+    take: Rows
+    put: Rows
 
 
-def plan_reads(rows: NDArray[np.intp], *, chunk: int, max_rows: int) -> list[Read]:
-    """Cover `rows` by runs of whole chunks.
-
-    A chunk is read at most once, none without a wanted row is read, and no run is longer than
-    `max_rows` (or one chunk, if that is longer): memory beyond the result stays bounded.
+def plan_reads(rows: NDArray[np.intp], *, chunk: int) -> list[Read]:
+    """Read every chunk that holds a wanted row, once, in increasing order.
 
     Parameters
     ----------
@@ -30,33 +28,23 @@ def plan_reads(rows: NDArray[np.intp], *, chunk: int, max_rows: int) -> list[Rea
         Wanted rows in any order, duplicates allowed.
     chunk : int
         Rows per chunk.
-    max_rows : int
-        Longest run.
     """
     if not len(rows):
         return []
     order = np.argsort(rows, kind="stable")
-    ordered = rows[order]
-    chunks = ordered // chunk
-    per_run = max(1, max_rows // chunk)
-    reads: list[Read] = []
-    begin = 0
-    # A new run starts where a chunk is skipped; runs longer than per_run chunks are cut below.
-    for end in [*(np.flatnonzero(np.diff(chunks) > 1) + 1), len(rows)]:
-        first_chunk, last_chunk = int(chunks[begin]), int(chunks[end - 1])
-        for cut in range(first_chunk, last_chunk + 1, per_run):
-            stop = min(cut + per_run, last_chunk + 1)
-            inside = slice(
-                begin + int(np.searchsorted(chunks[begin:end], cut)),
-                begin + int(np.searchsorted(chunks[begin:end], stop)),
-            )
-            reads.append(
-                Read(
-                    first=cut * chunk,
-                    last=stop * chunk,
-                    take=ordered[inside] - cut * chunk,
-                    put=order[inside],
-                )
-            )
-        begin = end
-    return reads
+    borders = np.flatnonzero(np.diff(rows[order] // chunk)) + 1
+    return [
+        Read(
+            chunk=int(rows[put[0]]) // chunk,
+            take=_compact(rows[put] % chunk),
+            put=_compact(put),
+        )
+        for put in np.split(order, borders)
+    ]
+
+
+def _compact(rows: NDArray[np.intp]) -> Rows:
+    """Neighbours as a slice, which numpy copies in one go."""
+    if (np.diff(rows) == 1).all():
+        return slice(int(rows[0]), int(rows[-1]) + 1)
+    return rows

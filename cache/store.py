@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import zarr
 from numpy.typing import NDArray
+from zarr.core.buffer import default_buffer_prototype
+from zarr.core.sync import sync
 
 from cache.errors import CacheError
-from cache.identity import key_of
 from cache.layout import TOKEN_KINDS, TokenKind
-from cache.plan import plan_reads
+from cache.metadata import ROOT, read_root
+from cache.reading import read_rows
+from cache.transport import open_store, public_name
+from cache.verifying import VerifyingStore
 
-FORMAT = "vitv1-feature-cache"
-FORMAT_VERSION = 1
-
-#: Bytes read at a time beyond the result itself.
-READ_BYTES = 64 * 2**20
+if TYPE_CHECKING:
+    import dask.array
 
 
 @dataclass(frozen=True)
@@ -57,12 +58,10 @@ class Block:
         CacheError
             A kind that this store does not hold.
         """
-        held = self.cache.kinds
-        if kind not in held:
-            raise CacheError(
-                f"{self.cache.path} holds {', '.join(held)} but no {kind}: ask for one of those"
-            )
-        array = self.cache.group[f"blocks/{self.index:02d}/{kind}"]
+        path = self._path(kind)
+        # Before zarr takes memory for what the array claims to be.
+        sync(self.cache.store.trusted(path))
+        array = self.cache.group[path]
         assert isinstance(array, zarr.Array)
         return array
 
@@ -86,15 +85,50 @@ class Block:
             Ids the store does not hold, or whose shard is not complete yet.
         """
         rows = self.cache.rows(images)
+        return sync(read_rows(self.cache.store, self._path(kind), rows))
+
+    def batches(
+        self, kind: TokenKind, images: Sequence[int] | NDArray[np.integer[Any]], size: int
+    ) -> Iterator[NDArray[Any]]:
+        """`read` in parts: arrays of shape (size, ...), the last one shorter.
+
+        Ids in the order of `FeatureCache.image_ids` are cheapest; scattered ones read a whole
+        chunk for each.
+
+        Raises
+        ------
+        CacheError
+            As `read`, and before the first batch.
+        """
+        self.cache.rows(images)
+        return (
+            self.read(kind, images[first : first + size]) for first in range(0, len(images), size)
+        )
+
+    def dask(self, kind: TokenKind) -> dask.array.Array:
+        """A lazy dask array with the store's chunks; axes as of the zarr array.
+
+        Raises
+        ------
+        CacheError
+            A kind that this store does not hold, or dask is not installed.
+        """
+        try:
+            import dask.array
+        except ModuleNotFoundError:
+            raise CacheError("dask is not installed: pip install 'dask[array]'") from None
         array = self.array(kind)
-        out = np.empty((len(rows), *array.shape[1:]), dtype=array.dtype)
-        item_bytes = max(1, int(np.prod(array.shape[1:])) * array.dtype.itemsize)
-        for read in plan_reads(
-            rows, chunk=array.chunks[0], max_rows=max(1, READ_BYTES // item_bytes)
-        ):
-            tokens = array[read.first : min(read.last, array.shape[0])]
-            out[read.put] = np.asarray(tokens)[read.take]
-        return out
+        name = f"vitv1-{self.cache.key[:16]}-{self._path(kind)}"
+        lazy: dask.array.Array = dask.array.from_zarr(array, name=name)
+        return lazy
+
+    def _path(self, kind: TokenKind) -> str:
+        held = self.cache.kinds
+        if kind not in held:
+            raise CacheError(
+                f"{self.cache.name} holds {', '.join(held)} but no {kind}: ask for one of those"
+            )
+        return f"blocks/{self.index:02d}/{kind}"
 
 
 class FeatureCache:
@@ -103,48 +137,37 @@ class FeatureCache:
     Attributes
     ----------
     path : str
-        Directory or URL.
+        As it was given, for opening it again; it may hold a password.
+    name : str
+        The path or URL as it may be shown and stored.
     key : str
         Identity: sha256 over everything that changes a token.
     settings, provenance : mapping
         What the key was made from, and how, when and with what the store was made.
     complete : bool
         Whether every shard was written.
+    group : zarr group
+        The store for zarr and dask; every read is verified.
     """
 
-    def __init__(self, path: str, group: zarr.Group) -> None:
+    def __init__(self, path: str, store: VerifyingStore) -> None:
         self.path = path
-        self.group = group
-        attributes = group.attrs.asdict()
-        if attributes.get("format") != FORMAT:
-            raise CacheError(f"{path} is a zarr store but no feature cache: check the path")
-        version = attributes.get("format_version")
-        if version != FORMAT_VERSION:
-            raise CacheError(
-                f"{path} has cache format {version}, this vitv1 reads format {FORMAT_VERSION}: "
-                "install the newest vitv1, or extract the cache again"
-            )
-        try:
-            self.key = str(attributes["key"])
-            self.settings: Mapping[str, Any] = attributes["settings"]  # type: ignore[assignment]
-            self.provenance: Mapping[str, Any] = attributes["provenance"]  # type: ignore[assignment]
-            self.complete = bool(attributes["complete"])
-            self._contents: Mapping[str, Any] = attributes["contents"]  # type: ignore[assignment]
-        except KeyError as missing:
-            raise CacheError(
-                f"{path}: its attributes lack {missing}; the store is damaged: fetch it again, or "
-                "extract it again"
-            ) from None
-        if key_of(self.settings) != self.key:
-            raise CacheError(
-                f"{path}: its settings do not give its key; the store was changed by hand or "
-                "damaged: fetch or extract it again"
-            )
+        self.name = public_name(path)
+        self.store = store
+        self.key = str(store.attributes["key"])
+        self.settings: Mapping[str, Any] = store.attributes["settings"]
+        self.provenance: Mapping[str, Any] = store.attributes["provenance"]
+        self.complete = bool(store.attributes["complete"])
+        self._contents: Mapping[str, Any] = store.attributes["contents"]
+        self.group = zarr.open_group(store, mode="r", zarr_format=3, use_consolidated=False)
+        if not self.complete:
+            # What is written from now on is not seen: no reader gets half an answer.
+            sync(store.shards_done())
 
     @cached_property
     def image_ids(self) -> NDArray[np.int64]:
         """Image id of every row, array of shape (n_images,), strictly increasing."""
-        return np.asarray(self._root_array("image")[:], dtype=np.int64)
+        return sync(self.store.image_ids())
 
     @property
     def n_blocks(self) -> int:
@@ -169,7 +192,7 @@ class FeatureCache:
     @cached_property
     def shards_done(self) -> NDArray[np.bool_]:
         """Which shards are durably written, as of opening, array of shape (n_shards,)."""
-        return np.asarray(self._root_array("progress")[:] == 1, dtype=np.bool_)
+        return sync(self.store.shards_done())
 
     def block(self, index: int) -> Block:
         """One block by its 0-based index; negative ones count from the last.
@@ -182,8 +205,8 @@ class FeatureCache:
         index = resolve_block(index, self.n_blocks)
         if index not in self.blocks:
             raise CacheError(
-                f"{self.path} holds blocks {self.blocks} of {self.n_blocks}, not {index}: "
-                "copy it from the complete cache"
+                f"{self.name} holds blocks {self.blocks} of {self.n_blocks}, not {index}: "
+                f"vitv1 cache pull copies blocks from a complete one (--blocks {index})"
             )
         return Block(self, index)
 
@@ -202,7 +225,7 @@ class FeatureCache:
             missing = wanted[~found]
             named = ", ".join(str(i) for i in missing[:5]) + (", ..." if len(missing) > 5 else "")
             raise CacheError(
-                f"{self.path}: {len(missing)} of {len(wanted)} images are not in the cache "
+                f"{self.name}: {len(missing)} of {len(wanted)} images are not in the cache "
                 f"({named}): extract a cache of these stimuli, or check which images the recording "
                 "names"
             )
@@ -210,17 +233,12 @@ class FeatureCache:
             unwritten = ~self.shards_done[rows // self.images_per_shard]
             if unwritten.any():
                 raise CacheError(
-                    f"{self.path} is incomplete: {int((~self.shards_done).sum())} of "
+                    f"{self.name} is incomplete: {int((~self.shards_done).sum())} of "
                     f"{len(self.shards_done)} shards are missing, and with them "
                     f"{int(unwritten.sum())} of the {len(wanted)} images asked for: "
                     "run vitv1 extract to finish it"
                 )
         return rows
-
-    def _root_array(self, name: str) -> zarr.Array[Any]:
-        array = self.group[name]
-        assert isinstance(array, zarr.Array)
-        return array
 
 
 def resolve_block(index: int, n_blocks: int) -> int:
@@ -244,18 +262,27 @@ def open_cache(path_or_url: str) -> FeatureCache:
     Parameters
     ----------
     path_or_url : str or path-like
-        A directory, or a URL that fsspec can read.
+        A directory or a packed file, or the http(s)://, s3:// or hf:// address of either.
 
     Raises
     ------
     CacheError
-        Nothing there, not a feature cache, or another format version.
+        Nothing there or not to be reached, not a feature cache, another format version, or a
+        damaged root.
     """
     path = str(path_or_url)
+    name = public_name(path)
+    store = open_store(path)
     try:
-        group = zarr.open_group(path, mode="r", zarr_format=3, use_consolidated=False)
+        root = sync(store.get(ROOT, default_buffer_prototype()))
     except (FileNotFoundError, NotADirectoryError):
+        root = None
+    if root is None:
         raise CacheError(
-            f"{path}: no feature cache there; make it with vitv1 extract, or correct the path"
-        ) from None
-    return FeatureCache(path, group)
+            f"{name}: no feature cache there; make it with vitv1 extract, or correct the path"
+        )
+    content = root.to_bytes()
+    attributes = read_root(content, where=name)
+    return FeatureCache(
+        path, VerifyingStore(store, where=name, root=content, attributes=attributes)
+    )

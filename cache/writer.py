@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -10,15 +9,30 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import zarr
 from numpy.typing import NDArray
-from zarr.codecs import BytesCodec, Crc32cCodec
 
+from cache.arrays import CRC_BYTES, StoredArray
+from cache.durable import make_durable, make_tree_durable, replace_file, sync_directory
 from cache.errors import CacheError
 from cache.identity import differences, key_of
-from cache.layout import DIMENSIONS, Layout, TokenKind, TokenShape
+from cache.layout import Layout, TokenKind, TokenShape
 from cache.lock import writer_lock
-from cache.store import FORMAT, FORMAT_VERSION, FeatureCache, open_cache
+from cache.metadata import (
+    FORMAT,
+    FORMAT_VERSION,
+    ROOT,
+    array_bytes,
+    array_paths,
+    contents_of,
+    finished_attributes,
+    group_bytes,
+    group_paths,
+    parse,
+    planned_arrays,
+    root_bytes,
+    unfinished_attributes,
+)
+from cache.store import FeatureCache, open_cache
 
 #: Tokens of one shard: per block, an array per kind with images first.
 ShardTokens = list[dict[TokenKind, NDArray[Any]]]
@@ -27,19 +41,29 @@ ShardTokens = list[dict[TokenKind, NDArray[Any]]]
 class CacheWriter:
     """The one writer of a store; obtained from `write_cache`.
 
-    The order of a shard's write is: its files, fsync of each, then `progress`, then fsync of that.
-    A kill at any moment thus leaves `progress` claiming only what is on disk.
+    A shard's files are written and synced, then the directories that name them, and only then
+    `progress`: a kill or a power cut at any moment leaves it claiming no more than is on disk.
+    The root declares the store complete last of all.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._group = zarr.open_group(str(path), mode="r+", use_consolidated=False)
         self.cache: FeatureCache = open_cache(str(path))
-        self._progress = np.asarray(self._array("progress")[:], dtype=np.uint8)
+        self._temporary = beside(path, ".part")
+        self._temporary.unlink(missing_ok=True)
+        self._progress = self.cache.shards_done.copy()
+        if not self.cache.complete:
+            self._arrays = {name: self._described(name) for name in array_paths(self._contents)}
+            self._forget_absent_shards()
+
+    @property
+    def _contents(self) -> Mapping[str, Any]:
+        contents: Mapping[str, Any] = self.cache.store.attributes["contents"]
+        return contents
 
     def missing_shards(self) -> list[int]:
         """Shards that are not durably written, in order."""
-        return [int(s) for s in np.flatnonzero(self._progress == 0)]
+        return [int(s) for s in np.flatnonzero(~self._progress)]
 
     def shard_ids(self, shard: int) -> NDArray[np.int64]:
         """Image ids of one shard."""
@@ -56,21 +80,23 @@ class CacheWriter:
         tokens : list of dict
             Per block, the arrays with the shard's images first. Arrays are dropped from the
             dicts as they are written, so that memory is freed along the way.
+
+        Raises
+        ------
+        OSError
+            No space left, or another failure of the disk; the shard is then not recorded.
         """
-        first = shard * self.cache.images_per_shard
+        written = []
         for block, arrays in enumerate(tokens):
             for kind in list(arrays):
-                values = arrays.pop(kind)
-                array = self._array(f"blocks/{block:02d}/{kind}")
-                array[first : first + len(values)] = values
-                zeros = "/0" * (array.ndim - 1)
-                _sync_file(self.path / f"blocks/{block:02d}/{kind}/c/{shard}{zeros}")
-        self._progress[shard] = 1
-        self._array("progress")[:] = self._progress
-        _sync_file(self.path / "progress/c/0")
+                array = self._arrays[f"blocks/{block:02d}/{kind}"]
+                written.append(self._put(array, shard, arrays.pop(kind)))
+        make_durable(written, below=self.path)
+        self._progress[shard] = True
+        self._record_progress()
 
     def finish(self) -> None:
-        """Declare the store complete.
+        """Declare the store complete, with the checksum of everything in it.
 
         Raises
         ------
@@ -79,13 +105,50 @@ class CacheWriter:
         """
         if self.missing_shards():
             raise RuntimeError(f"shards {self.missing_shards()} are not written")
-        self._group.attrs["complete"] = True
-        _sync_file(self.path / "zarr.json")
+        documents = {f"{path}/zarr.json": group_bytes() for path in group_paths(self._contents)}
+        for array in self._arrays.values():
+            documents[array.metadata_path] = array_bytes(array, stored_crcs(self.path, array))
+        for name, content in documents.items():
+            replace_file(self.path / name, content, temporary=self._temporary)
+        make_durable((self.path / name for name in documents), below=self.path)
+        attributes = finished_attributes(self.cache.store.attributes, documents)
+        replace_file(self.path / ROOT, root_bytes(attributes), temporary=self._temporary)
+        make_durable([self.path / ROOT], below=self.path)
 
-    def _array(self, name: str) -> zarr.Array[Any]:
-        array = self._group[name]
-        assert isinstance(array, zarr.Array)
-        return array
+    def _described(self, name: str) -> StoredArray:
+        where = f"{self.path / name}/zarr.json"
+        try:
+            document = parse((self.path / name / "zarr.json").read_bytes(), where=where)
+        except FileNotFoundError:
+            raise CacheError(f"{where} is absent: vitv1 cache repair") from None
+        return StoredArray.from_document(name, document, where=str(self.path))
+
+    def _put(self, array: StoredArray, file: int, values: NDArray[Any]) -> Path:
+        path = self.path / array.file_path(file)
+        if not (self.path / array.metadata_path).is_file():
+            raise FileNotFoundError(
+                f"{self.path} vanished while it was written; is its disk still mounted?"
+            )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(path, array.encode(file, values), temporary=self._temporary)
+        return path
+
+    def _record_progress(self) -> None:
+        path = self._put(self._arrays["progress"], 0, self._progress.astype(np.uint8))
+        make_durable([path], below=self.path)
+
+    def _forget_absent_shards(self) -> None:
+        """Whatever became of the disk since: a shard counts only if all its files are there."""
+        tokens = [array for name, array in self._arrays.items() if name.startswith("blocks/")]
+        whole = np.array(
+            [
+                done and all(has_size(self.path / a.file_path(s), a.file_size(s)) for a in tokens)
+                for s, done in enumerate(self._progress)
+            ]
+        )
+        if (whole != self._progress).any():
+            self._progress = whole
+            self._record_progress()
 
 
 @contextmanager
@@ -121,6 +184,8 @@ def write_cache(
         that is no feature cache.
     """
     with writer_lock(path):
+        for leftover in (".old", ".new"):
+            _remove(beside(path, leftover))
         if path.exists():
             stored = _stored(path, replace=replace)
             if stored is not None and stored.key != key_of(settings):
@@ -132,10 +197,35 @@ def write_cache(
                     )
                 stored = None
             if stored is None:
-                shutil.rmtree(path)
+                # Away in one step: a kill while deleting leaves nothing half there.
+                path.rename(beside(path, ".old"))
+                _remove(beside(path, ".old"))
         if not path.exists():
-            _create(path, settings, provenance, image_ids, shape, layout)
+            _create(
+                path,
+                settings=settings,
+                provenance=provenance,
+                image_ids=image_ids,
+                shape=shape,
+                layout=layout,
+            )
         yield CacheWriter(path)
+
+
+def beside(path: Path, suffix: str) -> Path:
+    """Where something that must not lie inside a store is kept, on the same disk."""
+    return path.with_name(path.name + suffix)
+
+
+def stored_crcs(store: Path, array: StoredArray) -> NDArray[np.uint32]:
+    """The checksum that every chunk ends in, array of shape (n_chunks,)."""
+    crcs = bytearray()
+    for file in range(array.n_files):
+        with (store / array.file_path(file)).open("rb") as content:
+            for position in range(len(array.file_chunks(file))):
+                content.seek((position + 1) * array.stored_chunk_bytes - CRC_BYTES)
+                crcs += content.read(CRC_BYTES)
+    return np.frombuffer(crcs, dtype="<u4").astype(np.uint32)
 
 
 def _stored(path: Path, *, replace: bool) -> FeatureCache | None:
@@ -143,9 +233,7 @@ def _stored(path: Path, *, replace: bool) -> FeatureCache | None:
     try:
         return open_cache(str(path))
     except CacheError as error:
-        ours = (path / "zarr.json").exists() and FORMAT in (path / "zarr.json").read_text(
-            "utf-8", "replace"
-        )
+        ours = (path / ROOT).exists() and FORMAT in (path / ROOT).read_text("utf-8", "replace")
         if replace and ours:
             return None
         raise CacheError(f"{error}; nothing was overwritten") from None
@@ -153,6 +241,7 @@ def _stored(path: Path, *, replace: bool) -> FeatureCache | None:
 
 def _create(
     path: Path,
+    *,
     settings: Mapping[str, Any],
     provenance: Mapping[str, Any],
     image_ids: NDArray[np.int64],
@@ -160,86 +249,40 @@ def _create(
     layout: Layout,
 ) -> None:
     """Write the empty store beside its place and move it there whole."""
-    temporary = path.with_name(path.name + ".new")
-    if temporary.exists():
-        shutil.rmtree(temporary)
-    n_images = len(image_ids)
-    root = zarr.create_group(
-        str(temporary),
-        zarr_format=3,
-        attributes={
-            "format": FORMAT,
-            "format_version": FORMAT_VERSION,
-            "key": key_of(settings),
-            "settings": dict(settings),
-            "provenance": dict(provenance),
-            "contents": {
-                "blocks": list(range(shape.n_blocks)),
-                "arrays": list(shape.kinds()),
-                "images_per_shard": layout.images_per_shard,
-            },
-            "complete": False,
-        },
-    )
-    _whole_array(root, "image", image_ids.astype(np.int64), "image")
-    progress = np.zeros(layout.n_shards(n_images), dtype=np.uint8)
-    _whole_array(root, "progress", progress, "shard")
-    blocks = root.create_group("blocks")
-    for block in range(shape.n_blocks):
-        group = blocks.create_group(f"{block:02d}")
-        for kind in shape.kinds():
-            item = shape.item(kind)
-            group.create_array(
-                kind,
-                shape=(n_images, *item),
-                dtype=shape.dtype,
-                chunks=(layout.images_per_chunk[kind], *item),
-                shards=(layout.images_per_shard, *item),
-                serializer=BytesCodec(),
-                compressors=[Crc32cCodec()],
-                fill_value=0,
-                dimension_names=DIMENSIONS[kind],
-                config={"write_empty_chunks": True},
-            )
-    _sync_tree(temporary)
-    temporary.rename(path)
-    _sync_directory(path.parent)
-
-
-def _whole_array(group: zarr.Group, name: str, values: NDArray[Any], dimension: str) -> None:
-    array = group.create_array(
-        name,
-        shape=values.shape,
-        dtype=values.dtype,
-        chunks=values.shape,
-        serializer=BytesCodec(),
-        compressors=[Crc32cCodec()],
-        fill_value=0,
-        dimension_names=(dimension,),
-        config={"write_empty_chunks": True},
-    )
-    array[:] = values
-
-
-def _sync_file(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
-    _sync_directory(path.parent)
-
-
-def _sync_directory(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
+    temporary = beside(path, ".new")
+    contents = contents_of(shape, layout)
+    attributes = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "key": key_of(settings),
+        "settings": dict(settings),
+        "provenance": dict(provenance),
+        "contents": contents,
+    }
+    arrays = planned_arrays(shape, layout, n_images=len(image_ids))
+    files: dict[str, bytes | bytearray] = {ROOT: root_bytes(unfinished_attributes(attributes))}
+    files |= {f"{group}/zarr.json": group_bytes() for group in group_paths(contents)}
+    files |= {array.metadata_path: array_bytes(array) for array in arrays}
+    image, progress, *_ = arrays
+    files[image.file_path(0)] = image.encode(0, image_ids)
+    files[progress.file_path(0)] = progress.encode(0, np.zeros(progress.shape, dtype=np.uint8))
     try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        for name, content in files.items():
+            (temporary / name).parent.mkdir(parents=True, exist_ok=True)
+            (temporary / name).write_bytes(content)
+        make_tree_durable(temporary)
+        temporary.rename(path)
+    except BaseException:
+        _remove(temporary)
+        raise
+    sync_directory(path.parent)
 
 
-def _sync_tree(root: Path) -> None:
-    for path in root.rglob("*"):
-        if path.is_file():
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
-        else:
-            _sync_directory(path)
-    _sync_directory(root)
+def _remove(path: Path) -> None:
+    if path.exists():
+        shutil.rmtree(path)
+
+
+def has_size(path: Path, size: int) -> bool:
+    """Whether a file is there with the size it must have."""
+    return path.is_file() and path.stat().st_size == size

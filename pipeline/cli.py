@@ -10,7 +10,9 @@ from typing import Annotated
 import typer
 
 from cache.errors import UserError
+from pipeline.cache_cli import cache_app
 from pipeline.experiment import load_experiment
+from pipeline.options import Debug, ExperimentPath, Overrides, Quiet
 from pipeline.terminal import Terminal
 
 #: Exit code after Ctrl-C, as shells have it.
@@ -24,13 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-ExperimentPath = Annotated[Path, typer.Argument(help="The experiment, a TOML file.")]
-Overrides = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="TABLE.KEY=VALUE", help="Override a setting; may be repeated."),
-]
-Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bars and no notes.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+app.add_typer(cache_app)
 
 
 @app.command()
@@ -74,6 +70,62 @@ def fit(
     from pipeline.commands import fit_and_show
 
     fit_and_show(load_experiment(experiment, overrides or []), Terminal(quiet=quiet))
+
+
+@app.command()
+def finetune(
+    experiment: ExperimentPath,
+    overrides: Overrides = None,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Train the backbone's last stages with the readouts, starting from the frozen ones."""
+    from pipeline.commands import finetune_and_show
+
+    finetune_and_show(load_experiment(experiment, overrides or []), Terminal(quiet=quiet))
+
+
+@app.command()
+def baseline(
+    experiment: ExperimentPath,
+    overrides: Overrides = None,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """CNNs trained from scratch on the responses: the fullmodel, and one minimodel per neuron."""
+    from pipeline.commands import baseline_and_show
+
+    baseline_and_show(load_experiment(experiment, overrides or []), Terminal(quiet=quiet))
+
+
+@app.command()
+def report(
+    experiment: ExperimentPath,
+    overrides: Overrides = None,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Figures and report.html from the result tables."""
+    from pipeline.commands import show_report
+
+    show_report(load_experiment(experiment, overrides or []), Terminal(quiet=quiet))
+
+
+@app.command()
+def compare(
+    run_a: Annotated[Path, typer.Argument(help="Output folder of a run.")],
+    run_b: Annotated[Path, typer.Argument(help="Output folder of another run.")],
+    output: Annotated[
+        Path | None, typer.Option(help="Folder for table and scatter; runs/compare-A-B by default.")
+    ] = None,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Two runs, neuron by neuron: differences of FEVE with intervals, and a scatter."""
+    from pipeline.commands import show_comparison
+
+    folder = output or Path("runs") / f"compare-{run_a.name}-{run_b.name}"
+    show_comparison(run_a, run_b, folder, Terminal(quiet=quiet))
 
 
 @app.command()

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
+from pathlib import Path
 
 import pandas as pd
 
 from cache import CacheError, open_cache
-from pipeline.experiment import Experiment, ExperimentFile
-from pipeline.extraction import extract_experiment
-from pipeline.figures.draw import draw_figures, read_tables
-from pipeline.fitting import fit_experiment
-from pipeline.results import SUMMARY
+from cache.transport import PACKED, is_url, public_name
+from pipeline.baselines import baseline_conditions, baseline_experiment
+from pipeline.comparing import SCATTER, TABLE, compare_runs
+from pipeline.experiment import ExperimentFile
+from pipeline.extraction import extract_experiment, one_per_cache
+from pipeline.finetuning import finetune_experiment, tuned_conditions
+from pipeline.fitting import fit_experiment, fitted_conditions
+from pipeline.reporting import report_run
+from pipeline.results import SUMMARY, write_tables
 from pipeline.terminal import Terminal
+from stages.conditions import IDENTITY, Condition
 from stages.feve import VALID_FEV
 
 #: Columns of the printed table; those before `n_valid` only where they vary.
@@ -34,30 +40,73 @@ TABLE_COLUMNS = (
 
 def run_experiment(file: ExperimentFile, terminal: Terminal) -> None:
     """Extract what no complete cache holds, fit what is not up to date, draw, and show."""
-    for experiment in _one_per_cache(file):
+    for experiment in one_per_cache(file):
         path = file.cache_path(experiment)
         if _is_complete(path):
             # Stage two compares its settings and contents with the experiment's.
-            terminal.note(f"{path}: complete")
-        else:
+            terminal.note(f"{public_name(path)}: complete")
+        elif not is_url(path) and not path.endswith(PACKED):
             extract_experiment(file, experiment, terminal)
-    fit_and_show(file, terminal)
+    frozen = fit_experiment(file, terminal)
+    tuned = finetune_experiment(file, terminal) if _has(file, "finetune") else []
+    trained = baseline_experiment(file, terminal) if _has(file, "baseline") else []
+    _tabulate(file, [*frozen, *tuned, *trained], terminal)
 
 
 def extract_all(file: ExperimentFile, terminal: Terminal, *, replace: bool) -> None:
     """Make or finish the cache of every variant."""
-    for experiment in _one_per_cache(file):
+    for experiment in one_per_cache(file):
         extract_experiment(file, experiment, terminal, replace=replace)
 
 
 def fit_and_show(file: ExperimentFile, terminal: Terminal) -> None:
     """Fit, draw the figures, and print the table."""
-    summary = fit_experiment(file, terminal)
-    figures = draw_figures(read_tables(file.output))
-    _show(summary, terminal)
+    frozen = fit_experiment(file, terminal)
+    _tabulate(file, [*frozen, *tuned_conditions(file), *baseline_conditions(file)], terminal)
+
+
+def finetune_and_show(file: ExperimentFile, terminal: Terminal) -> None:
+    """Fine-tune, draw the figures, and print the table."""
+    tuned = finetune_experiment(file, terminal)
+    frozen = fitted_conditions(file)
+    _tabulate(file, [*frozen, *tuned, *baseline_conditions(file)], terminal)
+
+
+def baseline_and_show(file: ExperimentFile, terminal: Terminal) -> None:
+    """Train the CNNs, draw the figures, and print the table."""
+    # A CNN needs no cache; whatever was read from one stays in the tables.
+    cached = all(_is_complete(file.cache_path(experiment)) for experiment in file.variants)
+    others = [*fitted_conditions(file), *tuned_conditions(file)] if cached else []
+    _tabulate(file, [*others, *baseline_experiment(file, terminal)], terminal)
+
+
+def _tabulate(file: ExperimentFile, conditions: Sequence[Condition], terminal: Terminal) -> None:
+    """Tables of all that is up to date; figures, report and the printed table."""
+    _show(write_tables(file.output, conditions), terminal)
     terminal.result(f"table   {file.output / SUMMARY}")
+    show_report(file, terminal)
+
+
+def _has(file: ExperimentFile, table: str) -> bool:
+    return any(getattr(experiment, table) is not None for experiment in file.variants)
+
+
+def show_report(file: ExperimentFile, terminal: Terminal) -> None:
+    """Draw figures and report where they are out of date, and say where they lie."""
+    report, *figures = report_run(file.output, terminal)
     for path in figures:
         terminal.result(f"figure  {path}")
+    terminal.result(f"report  {report}")
+
+
+def show_comparison(first: Path, second: Path, output: Path, terminal: Terminal) -> None:
+    """Compare two runs and print the differences."""
+    table = compare_runs(first, second, output, terminal)
+    constant = [n for n in IDENTITY if n in table and table[n].nunique(dropna=False) == 1]
+    shown = table.drop(columns=[*constant, "blocks"], errors="ignore")
+    terminal.table(shown, title=f"FEVE: {second} minus {first}")
+    terminal.result(f"table   {output / TABLE}")
+    terminal.result(f"figure  {output / SCATTER}.png")
 
 
 def _show(summary: pd.DataFrame, terminal: Terminal) -> None:
@@ -71,11 +120,6 @@ def _show(summary: pd.DataFrame, terminal: Terminal) -> None:
     )
     shown = summary[[n for n in TABLE_COLUMNS if n not in fixed]]
     terminal.table(shown, title=f"FEVE over neurons with FEV > {VALID_FEV}\n{title}")
-
-
-def _one_per_cache(file: ExperimentFile) -> Iterator[Experiment]:
-    """Variants that differ in their cache; seeds alone share one."""
-    yield from {file.cache_path(experiment): experiment for experiment in file.variants}.values()
 
 
 def _is_complete(path: str) -> bool:

@@ -16,6 +16,9 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from cache.errors import UserError
+from cache.transport import is_url, join
+from stages.baseline_settings import BaselineSettings
+from stages.finetune_settings import FinetuneSettings
 from stages.settings import (
     BackboneSettings,
     CacheSettings,
@@ -39,7 +42,8 @@ class RunSettings:
     output : path, optional
         Relative to the working directory; `runs/<experiment file's stem>` by default.
     device : str
-        "auto", "cpu", "cuda", ...
+        "auto", "cpu", "cuda", ...; where several are named ("cuda:0,cuda:1"), fine-tuning trains
+        a condition on each.
     seed : int
         Seed of the readouts.
     workers : int, optional
@@ -61,6 +65,8 @@ class Experiment:
     backbone: BackboneSettings = Field(default_factory=BackboneSettings)
     cache: CacheSettings = Field(default_factory=CacheSettings)
     readout: ReadoutSettings = Field(default_factory=ReadoutSettings)
+    finetune: FinetuneSettings | None = None
+    baseline: BaselineSettings | None = None
     run: RunSettings = Field(default_factory=RunSettings)
 
 
@@ -95,7 +101,7 @@ class ExperimentFile:
             return str(self.output / "features.zarr")
         rows, columns = experiment.stimuli.size
         name = f"features-{experiment.backbone.name}-{rows}x{columns}.zarr"
-        return str((self.output if named is None else Path(named)) / name)
+        return join(str(self.output) if named is None else named, name)
 
 
 def load_experiment(path: Path, overrides: Sequence[str] = ()) -> ExperimentFile:
@@ -135,14 +141,14 @@ def _resolve_paths(raw: dict[str, Any], folder: Path) -> None:
     for table in tables:
         if isinstance(table, dict) and isinstance(table.get("path"), str):
             table["path"] = os.path.relpath(folder / Path(table["path"]).expanduser())
-    for name, key, plain in (("cache", "path", ("://",)), ("backbone", "weights", ())):
+    for name, key in (("cache", "path"), ("backbone", "weights")):
         table = raw.get(name)
         if not isinstance(table, dict) or not isinstance(table.get(key), str):
             continue
         value = table[key]
         if key == "weights" and value in ("hub", "random"):
             continue
-        if not any(mark in value for mark in plain):
+        if key == "weights" or not is_url(value):
             table[key] = os.path.relpath(folder / Path(value).expanduser())
 
 

@@ -3,17 +3,104 @@
 from __future__ import annotations
 
 import getpass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from cache import UserError
 from cache.store import resolve_block
+from cache.transport import PACKED, is_url, public_name
 from pipeline.experiment import Experiment, ExperimentFile
 from pipeline.provenance import hardware, now, versions
 from pipeline.sources import Sources
 from pipeline.terminal import Terminal
 from stages.devices import resolve_device
 from stages.preprocessing import Preprocessing
-from stages.stimuli import digest
+from stages.stimuli import Stimuli, digest
+
+if TYPE_CHECKING:
+    from stages.backbones import Backbone
+
+
+@dataclass(frozen=True, kw_only=True)
+class Extraction:
+    """All that one variant's tokens are made of, checked and ready.
+
+    Parameters
+    ----------
+    path : path
+        Where the cache is.
+    stimuli, backbone, preprocessing
+        What tokens are computed from.
+    settings, provenance : mapping
+        What the cache's root says of them.
+    dtype : str
+        Stored dtype.
+    """
+
+    path: Path
+    stimuli: Stimuli
+    backbone: Backbone
+    preprocessing: Preprocessing
+    settings: Mapping[str, Any]
+    provenance: Mapping[str, Any]
+    dtype: str
+
+
+def prepare_extraction(
+    file: ExperimentFile, experiment: Experiment, terminal: Terminal
+) -> Extraction:
+    """Read the images, build the backbone, and check everything a person may have got wrong.
+
+    Raises
+    ------
+    UserError
+        Bad input or settings.
+    """
+    # timm takes seconds to import, and stage two must do without it.
+    from stages.backbones import create_backbone
+    from stages.token_settings import token_settings
+
+    path = file.cache_path(experiment)
+    if is_url(path) or path.endswith(PACKED):
+        raise UserError(
+            f"cache.path = {public_name(path)}: extraction writes a directory on this "
+            "machine's disks; name a path"
+        )
+    sources = Sources(experiment)
+    stimuli, crop = sources.required_stimuli(), sources.crop
+    assert crop is not None
+    device = resolve_device(experiment.run.device)
+    size = experiment.stimuli.size
+    backbone = create_backbone(experiment.backbone, input_size=size, device=device)
+    _check_choices(experiment, sources, backbone.n_blocks)
+    with terminal.bar("checking images", total=len(stimuli), unit="images") as checked:
+        images = digest(stimuli, progress=checked)
+    preprocessing = Preprocessing(crop=crop, input_size=size, mean=backbone.mean, std=backbone.std)
+    return Extraction(
+        path=Path(path),
+        stimuli=stimuli,
+        backbone=backbone,
+        preprocessing=preprocessing,
+        settings=token_settings(
+            experiment.backbone,
+            n_blocks=backbone.n_blocks,
+            weights=backbone.weights,
+            preprocessing=preprocessing,
+            images=images,
+            dtype=experiment.cache.dtype,
+        ),
+        provenance={
+            "weights": backbone.weights.label,
+            "created": now(),
+            "user": getpass.getuser(),
+            "stimuli": Path(stimuli.source).name,
+            "versions": versions(),
+            "hardware": hardware(device),
+        },
+        dtype=experiment.cache.dtype,
+    )
 
 
 def extract_experiment(
@@ -28,56 +115,35 @@ def extract_experiment(
     UserError
         Bad input or settings, a cache of other settings, or another writer at work.
     """
-    # timm takes seconds to import, and stage two must do without it.
-    from stages.backbones import create_backbone
-    from stages.extract import extract
-    from stages.token_settings import token_settings
+    fill(prepare_extraction(file, experiment, terminal), terminal, replace=replace)
 
-    path = file.cache_path(experiment)
-    if "://" in path:
-        raise UserError(
-            f"cache.path = {path}: extraction writes to this machine's disks; name a path"
-        )
-    sources = Sources(experiment)
-    stimuli, crop = sources.required_stimuli(), sources.crop
-    assert crop is not None
-    device = resolve_device(experiment.run.device)
-    size = experiment.stimuli.size
-    backbone = create_backbone(experiment.backbone, input_size=size, device=device)
-    _check_choices(experiment, sources, backbone.n_blocks)
-    with terminal.bar("checking images", total=len(stimuli), unit="images") as checked:
-        images = digest(stimuli, progress=checked)
-    preprocessing = Preprocessing(crop=crop, input_size=size, mean=backbone.mean, std=backbone.std)
-    with terminal.bar(f"extracting {path}", total=len(stimuli), unit="images") as extracted:
+
+def fill(extraction: Extraction, terminal: Terminal, *, replace: bool = False) -> None:
+    """Compute what the cache lacks, and say what was done."""
+    from stages.extract import extract
+
+    path, n_images = extraction.path, len(extraction.stimuli)
+    with terminal.bar(f"extracting {path}", total=n_images, unit="images") as extracted:
         computed = extract(
-            stimuli,
-            backbone,
-            preprocessing,
-            Path(path),
-            settings=token_settings(
-                experiment.backbone,
-                n_blocks=backbone.n_blocks,
-                weights=backbone.weights,
-                preprocessing=preprocessing,
-                images=images,
-                dtype=experiment.cache.dtype,
-            ),
-            provenance={
-                "weights": backbone.weights.label,
-                "created": now(),
-                "user": getpass.getuser(),
-                "stimuli": Path(stimuli.source).name,
-                "versions": versions(),
-                "hardware": hardware(device),
-            },
-            dtype=experiment.cache.dtype,
+            extraction.stimuli,
+            extraction.backbone,
+            extraction.preprocessing,
+            path,
+            settings=extraction.settings,
+            provenance=extraction.provenance,
+            dtype=extraction.dtype,
             replace=replace,
             progress=extracted,
         )
     if computed:
-        terminal.note(f"{path}: {computed} images extracted, {len(stimuli)} in the cache")
+        terminal.note(f"{path}: {computed} images extracted, {n_images} in the cache")
     else:
-        terminal.note(f"{path}: up to date, {len(stimuli)} images")
+        terminal.note(f"{path}: up to date, {n_images} images")
+
+
+def one_per_cache(file: ExperimentFile) -> Iterator[Experiment]:
+    """Variants that differ in their cache; seeds alone share one."""
+    yield from {file.cache_path(experiment): experiment for experiment in file.variants}.values()
 
 
 def _check_choices(experiment: Experiment, sources: Sources, n_blocks: int) -> None:

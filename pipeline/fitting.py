@@ -1,33 +1,34 @@
-"""`vitv1 fit`: readouts of every condition from the cache, then tables and provenance."""
+"""`vitv1 fit`: readouts of every condition from the cache, and provenance."""
 
 from __future__ import annotations
 
 import json
 import os
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
-
-import pandas as pd
 
 from cache import CacheError, FeatureCache, open_cache
 from cache.store import resolve_block
+from cache.transport import is_url
 from pipeline.experiment import Experiment, ExperimentFile
-from pipeline.provenance import hardware, versions
-from pipeline.results import write_if_changed, write_tables
+from pipeline.provenance import hardware, publishable, versions
+from pipeline.results import write_if_changed
 from pipeline.sources import Sources
 from pipeline.terminal import Terminal
 from stages.conditions import Condition
 from stages.devices import resolve_device
+from stages.finetune_settings import PROTOCOLS
 from stages.fit import FitTask, digest_recording, fit_all
-from stages.saved_readouts import save_condition, saved_attributes
+from stages.saved_readouts import is_saved, save_condition
+from stages.settings import ReadoutSettings
 from stages.token_settings import Agreement, check_cache
 
 PROVENANCE = "provenance.json"
 
 
-def fit_experiment(file: ExperimentFile, terminal: Terminal) -> pd.DataFrame:
-    """Fit what is not up to date, rewrite the tables, and return the summary.
+def fit_experiment(file: ExperimentFile, terminal: Terminal) -> list[Condition]:
+    """Fit what is not up to date, and return all conditions in the order of the file.
 
     Raises
     ------
@@ -40,10 +41,10 @@ def fit_experiment(file: ExperimentFile, terminal: Terminal) -> pd.DataFrame:
         cache, agreement = checked_cache(file, experiment)
         if agreement.unchecked:
             unchecked = ", ".join(agreement.unchecked)
-            terminal.note(f"{cache.path}: {unchecked} not at hand, not re-checked")
-        caches[cache.path] = {"key": cache.key, "not re-checked": list(agreement.unchecked)}
+            terminal.note(f"{cache.name}: {unchecked} not at hand, not re-checked")
+        caches[cache.name] = {"key": cache.key, "not re-checked": list(agreement.unchecked)}
         tasks.extend(_tasks(experiment, cache))
-    outdated = [task for task in tasks if not _up_to_date(file.output, task)]
+    outdated = [task for task in tasks if not is_saved(file.output, task.condition, task.key)]
     workers = file.variants[0].run.workers or os.cpu_count() or 1
     with terminal.bar("fitting readouts", total=len(outdated), unit="conditions") as done:
         for fitted in fit_all(outdated, workers=workers) if outdated else ():
@@ -51,10 +52,21 @@ def fit_experiment(file: ExperimentFile, terminal: Terminal) -> pd.DataFrame:
             done(1)
     up_to_date = len(tasks) - len(outdated)
     terminal.note(f"{file.output}: {len(outdated)} conditions fitted, {up_to_date} up to date")
-    summary = write_tables(file.output, [task.condition for task in tasks])
     if outdated or not _same_settings(file):
         _write_provenance(file, tasks, caches)
-    return summary
+    return [task.condition for task in tasks]
+
+
+def fitted_conditions(file: ExperimentFile) -> list[Condition]:
+    """The frozen conditions of an experiment that are saved and up to date.
+
+    Raises
+    ------
+    UserError
+        As `fit_experiment`.
+    """
+    tasks = [task for e in file.variants for task in _tasks(e, checked_cache(file, e)[0])]
+    return [t.condition for t in tasks if is_saved(file.output, t.condition, t.key)]
 
 
 def checked_cache(file: ExperimentFile, experiment: Experiment) -> tuple[FeatureCache, Agreement]:
@@ -69,12 +81,14 @@ def checked_cache(file: ExperimentFile, experiment: Experiment) -> tuple[Feature
     try:
         cache = open_cache(path)
     except CacheError as error:
+        if is_url(path):
+            raise
         raise CacheError(f"{error} (vitv1 extract {file.path})") from None
     if not cache.complete:
         missing = int((~cache.shards_done).sum())
         raise CacheError(
-            f"{path} is incomplete, {missing} of {len(cache.shards_done)} shards are missing: "
-            f"finish it with vitv1 extract {file.path}"
+            f"{cache.name} is incomplete, {missing} of {len(cache.shards_done)} shards are "
+            f"missing: finish it with vitv1 extract {file.path}"
         )
     sources = Sources(experiment)
     agreement = check_cache(
@@ -89,8 +103,31 @@ def checked_cache(file: ExperimentFile, experiment: Experiment) -> tuple[Feature
 
 
 def _tasks(experiment: Experiment, cache: FeatureCache) -> Iterator[FitTask]:
-    """Every condition of a variant, in the order of the file."""
-    readout = experiment.readout
+    """Every condition of a variant, and of the frozen readouts that fine-tuning starts from."""
+    yield from fit_tasks(experiment, cache, experiment.readout)
+    start = starting_readout(experiment)
+    if start is not None and start.solver != experiment.readout.solver:
+        yield from fit_tasks(experiment, cache, start)
+
+
+def starting_readout(experiment: Experiment) -> ReadoutSettings | None:
+    """Settings of the frozen readouts that fine-tuning starts from; None where there is none."""
+    readout, finetune = experiment.readout, experiment.finetune
+    if finetune is None:
+        return None
+    return replace(
+        readout,
+        tokens=finetune.tokens or readout.tokens,
+        blocks=readout.blocks if finetune.blocks is None else finetune.blocks,
+        joint_blocks=(),
+        solver=PROTOCOLS[finetune.protocol].solver or readout.solver,
+    )
+
+
+def fit_tasks(
+    experiment: Experiment, cache: FeatureCache, readout: ReadoutSettings
+) -> Iterator[FitTask]:
+    """Every condition of some readout settings, in the order of the file."""
     wanted = range(cache.n_blocks) if readout.blocks == "all" else readout.blocks
     blocks = sorted({resolve_block(block, cache.n_blocks) for block in wanted})
     for block in blocks:
@@ -123,23 +160,19 @@ def _tasks(experiment: Experiment, cache: FeatureCache) -> Iterator[FitTask]:
                 )
 
 
-def _up_to_date(run: Path, task: FitTask) -> bool:
-    saved = saved_attributes(run, task.condition)
-    return saved is not None and saved["key"] == task.key
-
-
 def _same_settings(file: ExperimentFile) -> bool:
     path = file.output / PROVENANCE
     if not path.exists():
         return False
-    return bool(json.loads(path.read_text())["settings"] == json.loads(_json(file.settings)))
+    stored = json.loads(path.read_text())["settings"]
+    return bool(stored == json.loads(_json(publishable(file.settings))))
 
 
 def _write_provenance(
     file: ExperimentFile, tasks: Sequence[FitTask], caches: dict[str, dict[str, Any]]
 ) -> None:
     content = {
-        "settings": file.settings,
+        "settings": publishable(file.settings),
         "experiments": [_plain(experiment) for experiment in file.variants],
         "caches": caches,
         "seeds": sorted({task.condition.seed for task in tasks}),
@@ -154,7 +187,7 @@ def _plain(experiment: Experiment) -> Any:
     """Settings as they were used, defaults filled in."""
     from pydantic import TypeAdapter
 
-    return TypeAdapter(Experiment).dump_python(experiment, mode="json")
+    return publishable(TypeAdapter(Experiment).dump_python(experiment, mode="json"))
 
 
 def _json(content: object) -> str:

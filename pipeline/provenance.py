@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import platform
 import socket
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import torch
+
+from cache.transport import public_name
 
 PACKAGES = ("vitv1", "torch", "timm", "zarr", "numcodecs", "numpy", "scipy", "pandas")
 
@@ -33,6 +36,15 @@ def hardware(device: str) -> dict[str, Any]:
         "cores": os.cpu_count(),
         "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else device,
     }
+
+
+def publishable(value: Any) -> Any:
+    """Settings as they may be stored: URLs in them without user, password and query."""
+    if isinstance(value, Mapping):
+        return {name: publishable(each) for name, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [publishable(each) for each in value]
+    return public_name(value) if isinstance(value, str) else value
 
 
 def now() -> str:

@@ -11,6 +11,7 @@ import numpy as np
 
 from cache import FeatureCache, UserError
 from pipeline.experiment import Experiment
+from pipeline.planting import moved_tokens
 from stages.preprocessing import resolve_crop
 from stages.recording import Recording
 from stages.recordings import minimodel, sensorium
@@ -40,10 +41,10 @@ class Sources:
             if r.format != "synthetic"
         ]
 
-    def recordings(self, cache: FeatureCache) -> list[Recording]:
+    def recordings(self, cache: FeatureCache | None) -> list[Recording]:
         """All recordings, with the chosen neurons.
 
-        A synthetic one is planted in the tokens of `cache`.
+        A synthetic one is planted in the tokens of `cache`; the others need none.
 
         Raises
         ------
@@ -54,7 +55,7 @@ class Sources:
             raise UserError("the experiment names no [recording]: add one to fit readouts to")
         recorded = iter(self.recorded)
         found = [
-            _plant(settings, cache) if settings.format == "synthetic" else next(recorded)
+            self._plant(settings, cache) if settings.format == "synthetic" else next(recorded)
             for settings in self.experiment.recording
         ]
         return [
@@ -149,6 +150,15 @@ class Sources:
             asked = next(iter(defaults), None)
         return asked if self.stimuli is None else resolve_crop(asked, self.stimuli.image_shape)
 
+    def _plant(self, settings: RecordingSettings, cache: FeatureCache | None) -> Recording:
+        synthetic, crop = settings.synthetic, self.crop
+        assert cache is not None and self.stimuli is not None and crop is not None
+        if synthetic.perturb is None:
+            tokens = cache.block(synthetic.block).read("patches", cache.image_ids)
+        else:
+            tokens = moved_tokens(self.experiment, synthetic, cache, self.stimuli, crop)
+        return synthetic_recording(synthetic, tokens.astype(np.float32), name=settings.name)[0]
+
     def _images_path(self) -> Path | None:
         """Where the images are: their own path, or the recording that holds them too."""
         recordings = self.experiment.recording
@@ -181,9 +191,3 @@ def _chosen(settings: RecordingSettings, recording: Recording) -> Recording:
     if settings.neurons == "all":
         return recording
     return recording.select_neurons(*settings.neurons)
-
-
-def _plant(settings: RecordingSettings, cache: FeatureCache) -> Recording:
-    block = cache.block(settings.synthetic.block)
-    tokens = block.read("patches", cache.image_ids).astype(np.float32)
-    return synthetic_recording(settings.synthetic, tokens, name=settings.name)[0]

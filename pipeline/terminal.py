@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Protocol
 
 import pandas as pd
 from rich.console import Console
 from rich.progress import (
     BarColumn,
+    DownloadColumn,
     MofNCompleteColumn,
     Progress,
     ProgressColumn,
@@ -17,6 +19,7 @@ from rich.progress import (
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
+    TransferSpeedColumn,
 )
 from rich.table import Table
 from rich.text import Text
@@ -32,6 +35,13 @@ class RateColumn(ProgressColumn):
         if not speed:
             return Text("")
         return Text(f"{speed:.0f} {unit}/s" if speed >= 10 else f"{speed:.2f} {unit}/s")
+
+
+class Advance(Protocol):
+    """Moves a progress bar."""
+
+    def __call__(self, done: int, text: str | None = None) -> None:
+        """So many units are done; `text` is the bar's label from now on."""
 
 
 @dataclass(frozen=True)
@@ -56,10 +66,10 @@ class Terminal:
         Console(soft_wrap=True, highlight=False, markup=False).print(message)
 
     @contextmanager
-    def bar(self, label: str, *, total: int, unit: str) -> Iterator[Callable[[int], None]]:
+    def bar(self, label: str, *, total: int, unit: str) -> Iterator[Advance]:
         """A progress bar; yields a function that is called with each number of finished units.
 
-        Nothing is drawn where stderr is no terminal.
+        With a second argument it changes the label. Nothing is drawn where stderr is no terminal.
         """
         console = Console(stderr=True)
         with Progress(
@@ -74,7 +84,24 @@ class Terminal:
             disable=self.quiet or not console.is_terminal,
         ) as progress:
             task = progress.add_task(label, total=total, unit=unit)
-            yield lambda done: progress.update(task, advance=done)
+            yield lambda done, text=None: progress.update(task, advance=done, description=text)
+
+    @contextmanager
+    def transfer(self, label: str, *, total: int) -> Iterator[Callable[[int], None]]:
+        """A progress bar in bytes; yields a function that is called with numbers of bytes."""
+        console = Console(stderr=True)
+        with Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            DownloadColumn(),
+            TransferSpeedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=console,
+            disable=self.quiet or not console.is_terminal,
+        ) as progress:
+            task = progress.add_task(label, total=total)
+            yield lambda n_bytes: progress.update(task, advance=n_bytes)
 
     def table(self, frame: pd.DataFrame, *, title: str) -> None:
         """A table of results on stdout."""

@@ -125,10 +125,18 @@ def _fit_condition(task: FitTask) -> FittedCondition:
     block = open_cache(task.cache_path).block(condition.block)
     kind = KINDS[condition.tokens]
     training = ~recording.validation
-    x_validation = block.read(kind, recording.image_ids[recording.validation])
+    parts = (
+        recording.image_ids[training],
+        recording.image_ids[recording.validation],
+        recording.test_image_ids,
+    )
+    # One read: the parts share chunks, and a chunk may come over a network.
+    tokens = block.read(kind, np.concatenate(parts))
+    borders = np.cumsum([len(part) for part in parts])[:-1]
+    x_train, x_validation, x_test = np.split(tokens, borders)
     r_validation = recording.responses[recording.validation]
     readouts = fit_readouts(
-        block.read(kind, recording.image_ids[training]),
+        x_train,
         recording.responses[training],
         x_validation,
         r_validation,
@@ -138,9 +146,7 @@ def _fit_condition(task: FitTask) -> FittedCondition:
         settings=getattr(task.settings, task.settings.solver),
         device=task.device,
     )
-    test_predictions = readouts.predict(
-        block.read(kind, recording.test_image_ids), device=task.device
-    )
+    test_predictions = readouts.predict(x_test, device=task.device)
     validation = variance_explained(
         r_validation, readouts.predict(x_validation, device=task.device)
     )

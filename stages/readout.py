@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -89,9 +89,15 @@ class Readout(nn.Module):
         -------
         tensor of shape (n_images, n_neurons)
         """
-        mixed = tokens @ self.channel_weights.T  # (image, row, column, neuron)
-        rows = (mixed * self.column_weights.T).sum(dim=2)  # (image, row, neuron)
-        return (rows * self.row_weights.T).sum(dim=1) + self.bias
+        _, rows, columns, channels = tokens.shape
+        if channels >= rows * columns:
+            mixed = tokens @ self.channel_weights.T  # (image, row, column, neuron)
+            rows_left = (mixed * self.column_weights.T).sum(dim=2)  # (image, row, neuron)
+            return (rows_left * self.row_weights.T).sum(dim=1) + self.bias
+        # On the large grid of a CNN the other order has the smaller intermediate.
+        space = self.row_weights[:, :, None] * self.column_weights[:, None, :]
+        pooled = tokens.flatten(1, 2).transpose(1, 2) @ space.flatten(1).T
+        return (pooled * self.channel_weights.T).sum(dim=1) + self.bias  # (image, channel, neuron)
 
     def squared_norms(self) -> torch.Tensor:
         """Summed squares of each neuron's weights, tensor of shape (n_neurons,)."""
@@ -129,6 +135,11 @@ class Readouts:
         What the responses were divided by for fitting; predictions are multiplied by it.
     curve : sequence of Epoch
         How the fit went; empty for a saved one.
+    output : str
+        "elu" for ELU(z) + 1; "linear" for z + b clipped at zero.
+    penalty : array of shape (n_neurons,), optional
+        What was added to the mean loss per trial, per squared norm of a neuron's product of
+        weights, where each neuron has its own.
     """
 
     row_weights: NDArray[np.float32]
@@ -137,6 +148,8 @@ class Readouts:
     bias: NDArray[np.float32]
     scale: NDArray[np.float32]
     curve: Sequence[Epoch] = ()
+    output: Literal["elu", "linear"] = "elu"
+    penalty: NDArray[np.float32] | None = None
 
     @property
     def grid(self) -> tuple[int, int, int]:
@@ -188,8 +201,12 @@ class Readouts:
         step = max(1, PREDICT_ELEMENTS // (self.grid[0] * self.grid[1] * len(self.bias)))
         for first in range(0, len(x), step):
             part = x[first : first + step].to(device, torch.float32)
-            rates[first : first + step] = rate(module(part)).cpu().numpy()
+            z = module(part)
+            rates[first : first + step] = self._link(z).cpu().numpy()
         return rates * self.scale
+
+    def _link(self, z: torch.Tensor) -> torch.Tensor:
+        return rate(z) if self.output == "elu" else z.clamp(min=0)
 
 
 def as_grid(tokens: NDArray[np.generic] | torch.Tensor) -> torch.Tensor:

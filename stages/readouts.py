@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -12,30 +13,35 @@ from cache.errors import UserError
 from stages.readout import Epoch, Readouts, as_grid
 from stages.recording import MINIMUM_STD
 from stages.saved_readouts import load_readouts
-from stages.settings import AdamWSettings
+from stages.settings import AdamWSettings, ALSSettings
 from stages.solvers.adamw import fit_adamw
-from stages.solvers.data import FitData
+from stages.solvers.als import fit_als
+from stages.solvers.data import ArrayTokens, FitData, Tokens
 
 __all__ = ["SOLVERS", "Readouts", "fit_readouts", "load_readouts"]
 
-Tokens = NDArray[np.generic] | torch.Tensor
+AnyTokens = NDArray[np.generic] | torch.Tensor | Tokens
 Solver = Callable[..., Readouts]
 
 #: Solver functions and their settings, by the name that experiments use.
-SOLVERS: Mapping[str, tuple[Solver, type]] = {"adamw": (fit_adamw, AdamWSettings)}
+SOLVERS: Mapping[str, tuple[Solver, type]] = {
+    "als": (fit_als, ALSSettings),
+    "adamw": (fit_adamw, AdamWSettings),
+}
 
 
 def fit_readouts(
-    x_train: Tokens,
+    x_train: AnyTokens,
     r_train: NDArray[np.floating],
-    x_val: Tokens,
+    x_val: AnyTokens,
     r_val: NDArray[np.floating],
     *,
-    solver: str = "adamw",
+    solver: str = "als",
     seed: int = 0,
     neurons: NDArray[np.int64] | None = None,
     settings: object | None = None,
     device: torch.device | str = "cpu",
+    memory_limit: int | None = None,
     progress: Callable[[Epoch], None] | None = None,
 ) -> Readouts:
     """Fit one readout per neuron on tokens, wherever the tokens come from.
@@ -44,19 +50,22 @@ def fit_readouts(
     ----------
     x_train, x_val : array of shape (n_images, n_rows, n_columns, n_channels)
         Tokens of the training and validation trials; CLS tokens may be (n_images, n_channels).
+        Or objects that read them part by part, see `stages.solvers.data.Tokens`.
     r_train, r_val : array of shape (n_images, n_neurons)
         Responses >= 0, in any unit; each neuron is divided by its standard deviation over training.
     solver : str
-        A name in `SOLVERS`.
+        "als" or "adamw".
     seed : int
-        Decides initial weights and the order of images.
+        Decides initial weights and the order of images, where a solver draws any.
     neurons : array of shape (n_neurons,), optional
         Identity of each neuron, its position in the recording by default 0, 1, ...; with the seed
         it decides a neuron's initial weights, whichever others are fitted beside it.
     settings : solver's settings, optional
-        Such as `stages.settings.AdamWSettings`.
+        Such as `stages.settings.ALSSettings`.
+    memory_limit : int, optional
+        Bytes that the process may use; results do not depend on it. Only "als" heeds it.
     progress : callable, optional
-        Called after every epoch.
+        Called after every epoch or step of polishing.
 
     Returns
     -------
@@ -67,21 +76,21 @@ def fit_readouts(
     ------
     UserError
         Shapes that disagree, responses that are NaN or negative, tokens that are not finite, an
-        unknown solver.
+        unknown solver, a memory limit that cannot be kept.
     """
     if solver not in SOLVERS:
         raise UserError(
             f'readout.solver = "{solver}" is unknown: choose one of {", ".join(SOLVERS)}'
         )
     function, settings_type = SOLVERS[solver]
-    xs = [as_grid(x_train), as_grid(x_val)]
+    xs = [_tokens(x_train), _tokens(x_val)]
     rs = [np.asarray(r_train, dtype=np.float32), np.asarray(r_val, dtype=np.float32)]
     for kind, x, r in zip(("training", "validation"), xs, rs, strict=True):
         _check(kind, x, r)
     if xs[0].shape[1:] != xs[1].shape[1:] or rs[0].shape[1] != rs[1].shape[1]:
         raise UserError(
-            f"training and validation differ in tokens ({tuple(xs[0].shape[1:])}, "
-            f"{tuple(xs[1].shape[1:])}) or neurons ({rs[0].shape[1]}, {rs[1].shape[1]})"
+            f"training and validation differ in tokens ({xs[0].shape[1:]}, {xs[1].shape[1:]}) "
+            f"or neurons ({rs[0].shape[1]}, {rs[1].shape[1]})"
         )
     n_neurons = rs[0].shape[1]
     who = np.arange(n_neurons) if neurons is None else np.asarray(neurons)
@@ -97,24 +106,22 @@ def fit_readouts(
             neurons=who.astype(np.int64),
             seed=seed,
             device=torch.device(device),
+            memory_limit=memory_limit,
         ),
         settings_type() if settings is None else settings,
         progress=progress,
     )
-    return Readouts(
-        row_weights=fitted.row_weights,
-        column_weights=fitted.column_weights,
-        channel_weights=fitted.channel_weights,
-        bias=fitted.bias,
-        scale=scale,
-        curve=fitted.curve,
-    )
+    return replace(fitted, scale=scale)
 
 
-def _check(kind: str, x: torch.Tensor, r: NDArray[np.float32]) -> None:
-    if r.ndim != 2 or len(r) != len(x) or not len(r):
+def _tokens(x: AnyTokens) -> Tokens:
+    return ArrayTokens(as_grid(x)) if isinstance(x, np.ndarray | torch.Tensor) else x
+
+
+def _check(kind: str, x: Tokens, r: NDArray[np.float32]) -> None:
+    if r.ndim != 2 or len(r) != x.shape[0] or not len(r):
         raise UserError(
-            f"{kind} responses have shape {r.shape}, but there are tokens of {len(x)} images: "
+            f"{kind} responses have shape {r.shape}, but there are tokens of {x.shape[0]} images: "
             "expected one row of responses per image and one column per neuron"
         )
     bad = ~(np.isfinite(r) & (r >= 0)).all(axis=0)
@@ -123,5 +130,5 @@ def _check(kind: str, x: torch.Tensor, r: NDArray[np.float32]) -> None:
             f"{int(bad.sum())} of {r.shape[1]} neurons have NaN or negative {kind} responses, the "
             f"first is neuron {int(np.flatnonzero(bad)[0])}: the Poisson loss needs rates >= 0"
         )
-    if not bool(torch.isfinite(x).all()):
+    if isinstance(x, ArrayTokens) and not bool(torch.isfinite(x.tensor).all()):
         raise UserError(f"the {kind} tokens are not all finite: extract them again in float32")

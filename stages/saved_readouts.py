@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +63,8 @@ class FittedCondition:
         Which backbone weights and which cache the tokens came from.
     seconds : float
         Wall time of the fit.
+    extra : mapping
+        Further attributes of the saved group, of types that JSON has.
     """
 
     condition: Condition
@@ -74,6 +76,7 @@ class FittedCondition:
     weights: str | None
     cache_key: str | None
     seconds: float
+    extra: Mapping[str, Any] = field(default_factory=dict)
 
 
 def save_condition(run: Path, fitted: FittedCondition) -> None:
@@ -88,6 +91,7 @@ def save_condition(run: Path, fitted: FittedCondition) -> None:
         "weights": fitted.weights,
         "cache_key": fitted.cache_key,
         "seconds": round(fitted.seconds, 3),
+        **fitted.extra,
     }
     predictions = {
         "image": (fitted.test_image_ids, ("image",)),
@@ -97,6 +101,8 @@ def save_condition(run: Path, fitted: FittedCondition) -> None:
     arrays: dict[str, tuple[NDArray[Any], tuple[str, ...]]] = {
         name: (getattr(fitted.readouts, name), dimensions) for name, dimensions in _WEIGHTS.items()
     }
+    if fitted.readouts.penalty is not None:
+        arrays["penalty"] = (fitted.readouts.penalty, ("neuron",))
     arrays |= {name: (values, ("neuron",)) for name, values in fitted.columns.items()}
     curve = fitted.readouts.curve
     arrays["training_loss"] = (np.array([e.training_loss for e in curve]), ("epoch",))
@@ -112,10 +118,22 @@ def saved_attributes(run: Path, condition: Condition) -> Mapping[str, Any] | Non
     return _open(run, condition.slug).attrs.asdict()
 
 
+def is_saved(run: Path, condition: Condition, key: str) -> bool:
+    """Whether a condition is saved and up to date."""
+    saved = saved_attributes(run, condition)
+    return saved is not None and saved["key"] == key
+
+
 def saved_columns(run: Path, condition: Condition) -> dict[str, NDArray[Any]]:
     """Per-neuron results of a saved condition."""
     group = _open(run, condition.slug)
     return {name: _read(group, name) for name in NEURON_COLUMNS if name in group}
+
+
+def saved_penalty(run: Path, condition: Condition) -> NDArray[np.float32] | None:
+    """Each neuron's own penalty, array of shape (n_neurons,); None where its solver has none."""
+    group = _open(run, condition.slug)
+    return _read(group, "penalty") if "penalty" in group else None
 
 
 def saved_curve(run: Path, condition: Condition) -> list[Epoch]:

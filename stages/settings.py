@@ -155,10 +155,80 @@ class AdamWSettings:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
+class ALSSettings:
+    """Factorised least squares from sufficient statistics, polished with the Poisson loss.
+
+    Parameters
+    ----------
+    penalties : sequence of float
+        Ridge penalties to choose from, in units of the tokens' variance summed over channels.
+    selection : str
+        "shrunk" gives each neuron the penalty that its held-out trials favour, shrunk towards the
+        population's choice; "shared" gives all the same; "own" trusts each neuron's trials alone.
+    folds : int
+        Choose penalties by this many folds of the training trials besides the validation trials;
+        0 uses the validation trials alone.
+    variance_kept : float
+        Principal components of the channels are kept until they hold this fraction of the variance.
+    max_components : int
+        But no more than these.
+    basis_images : int
+        The components are estimated from at most this many training trials, evenly spread.
+    standardise : bool
+        Divide every channel by its standard deviation first.
+    tolerance : float
+        A neuron is done when a round lowers its objective by less than this fraction of its gain.
+    max_rounds : int
+        Rounds of alternation per penalty at most.
+    polish_rounds : int
+        Steps of Poisson polishing; 0 leaves slope and offset on the least-squares predictor.
+    output : str
+        "elu" ends in the readout that all solvers share; "linear" in the least-squares predictor
+        clipped at zero, which fine-tuning cannot start from.
+    """
+
+    penalties: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] = (
+        3e-2,
+        1e-2,
+        5e-3,
+        2e-3,
+        1e-3,
+        5e-4,
+        2e-4,
+    )
+    selection: Literal["shrunk", "shared", "own"] = "shrunk"
+    folds: Literal[0] | Annotated[int, Field(ge=2)] = 0
+    variance_kept: Annotated[float, Field(gt=0, le=1)] = 0.99
+    max_components: Positive = 96
+    basis_images: Positive = 2048
+    standardise: bool = False
+    tolerance: PositiveFloat = 1e-3
+    max_rounds: Positive = 20
+    polish_rounds: Annotated[int, Field(ge=0)] = 5
+    output: Literal["elu", "linear"] = "elu"
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class ReadoutSettings:
-    """Which tokens of which blocks the readouts read, and how they are fitted."""
+    """Which tokens of which blocks the readouts read, and how they are fitted.
+
+    Parameters
+    ----------
+    tokens : sequence of str
+        "patch" and "cls" tokens, each in readouts of their own.
+    blocks : str or sequence of int
+        One readout per block.
+    joint_blocks : sequence of sequence of int
+        Besides, readouts over the concatenated channels of several blocks.
+    solver : str
+        "als" or "adamw".
+    als, adamw : settings
+        Of the solver.
+    """
 
     tokens: tuple[Literal["patch", "cls"], ...] = ("patch", "cls")
     blocks: Literal["all"] | tuple[int, ...] = "all"
-    solver: Literal["adamw"] = "adamw"
+    joint_blocks: tuple[Annotated[tuple[int, ...], Field(min_length=2)], ...] = ()
+    solver: Literal["als", "adamw"] = "als"
+    als: ALSSettings = Field(default_factory=ALSSettings)
     adamw: AdamWSettings = Field(default_factory=AdamWSettings)

@@ -81,7 +81,7 @@ def check_cache(
     differing = differences(wanted, cache.settings, declared_only=True)
     if differing:
         raise CacheError(
-            f"{cache.path} holds other tokens than this experiment names ({'; '.join(differing)}): "
+            f"{cache.name} holds other tokens than this experiment names ({'; '.join(differing)}): "
             "correct the experiment, name another [cache] path, or vitv1 extract --replace"
         )
     absent = {

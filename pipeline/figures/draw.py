@@ -22,6 +22,21 @@ from stages.saved_readouts import load_readouts
 
 FOLDER = "figures"
 
+#: Every figure's file name and what it shows.
+FIGURES = {
+    "feve_per_block": "FEVE per block, frozen backbone, patch and CLS tokens",
+    "feve_per_block_tuned": "FEVE per block, frozen and tuned",
+    "feve_per_block_models": "FEVE per block, backbones compared, frozen",
+    "feve_per_block_models_tuned": "FEVE per block, backbones compared, frozen and tuned",
+    "best_block_violins": "FEVE of the neurons at each condition's best block",
+    "best_block_bars": "Mean FEVE at each condition's best block",
+    "feve_against_fev": "FEVE against FEV, best condition",
+    "best_two_conditions": "The two best series of conditions, neuron by neuron",
+    "spatial_maps": "Spatial weights of the best explained neurons",
+    "centres_over_cortex": "Receptive-field centres over cortical position",
+    "learning_curves": "Learning curves",
+}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Tables:

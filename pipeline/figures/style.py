@@ -23,6 +23,9 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 #: Above this many neurons points are drawn as pixels inside vector figures.
 MANY_POINTS = 2000
 
+#: Dots per inch of the PNG files.
+DPI = 200
+
 #: Room for a legend beside the axes, in inches.
 LEGEND_WIDTH = 3.4
 
@@ -47,7 +50,7 @@ def save_figure(figure: Figure, stem: Path) -> list[Path]:
     with mpl.rc_context({"svg.hashsalt": "vitv1", "svg.fonttype": "none"}):
         for kind, metadata in (("png", {"Software": "vitv1"}), ("svg", {"Date": None})):
             content = io.BytesIO()
-            figure.savefig(content, format=kind, dpi=200, metadata=metadata)
+            figure.savefig(content, format=kind, dpi=DPI, metadata=metadata)
             path = stem.with_suffix(f".{kind}")
             write_if_changed(path, content.getvalue())
             paths.append(path)

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from stages.initial_readout import initial_readout
 from stages.readout import Epoch, Readout, Readouts, poisson_loss, rate
 from stages.settings import AdamWSettings
 from stages.solvers.data import FitData
@@ -46,7 +47,15 @@ def fit_adamw(
     FloatingPointError
         The training loss is not finite; the message names the epoch.
     """
-    readout = _initial(data, settings).to(data.device)
+    x_train = data.x_train.read(0, data.x_train.shape[0])
+    x_validation = data.x_validation.read(0, data.x_validation.shape[0])
+    readout = initial_readout(
+        data.neurons,
+        x_train.shape[1:],
+        seed=data.seed,
+        space_scale=settings.initial_scale,
+        channel_scale=settings.initial_scale,
+    ).to(data.device)
     optimizer = torch.optim.AdamW(
         [
             {
@@ -70,13 +79,13 @@ def fit_adamw(
     best_score = -np.inf
     curve: list[Epoch] = []
     for number in range(settings.max_epochs):
-        loss = _train_epoch(readout, optimizer, data, settings, order)
+        loss = _train_epoch(readout, optimizer, x_train, data, settings, order)
         if not np.isfinite(loss):
             raise FloatingPointError(
                 f"readout.solver = adamw: the training loss is {loss} in epoch {number}; lower "
                 "readout.adamw.learning_rate"
             )
-        epoch = Epoch(number, loss, _validation_score(readout, data))
+        epoch = Epoch(number, loss, _validation_score(readout, x_validation, data))
         curve.append(epoch)
         if epoch.validation_score > best_score:
             best_score, best = epoch.validation_score, _copy(readout)
@@ -99,6 +108,7 @@ def fit_adamw(
 def _train_epoch(
     readout: Readout,
     optimizer: torch.optim.Optimizer,
+    x_train: torch.Tensor,
     data: FitData,
     settings: AdamWSettings,
     order: np.random.Generator,
@@ -108,7 +118,7 @@ def _train_epoch(
     shuffled = torch.from_numpy(order.permutation(n_trials))
     total = torch.zeros((), device=data.device)
     for rows in shuffled.split(settings.batch_size):
-        tokens = data.x_train[rows].to(data.device, torch.float32)
+        tokens = x_train[rows].to(data.device, torch.float32)
         responses = data.r_train[rows].to(data.device)
         losses = poisson_loss(readout(tokens), responses).sum(dim=0)
         objective = (losses + settings.penalty * readout.squared_norms()).mean()
@@ -123,11 +133,11 @@ def _train_epoch(
 
 
 @torch.inference_mode()
-def _validation_score(readout: Readout, data: FitData) -> float:
+def _validation_score(readout: Readout, x_validation: torch.Tensor, data: FitData) -> float:
     """Mean variance explained on the validation trials, over neurons that vary there."""
     rates = [
         rate(readout(tokens.to(data.device, torch.float32))).cpu()
-        for tokens in data.x_validation.split(VALIDATION_BATCH)
+        for tokens in x_validation.split(VALIDATION_BATCH)
     ]
     explained = variance_explained(data.r_validation.numpy(), torch.cat(rates).numpy())
     return float(np.nanmean(explained)) if np.isfinite(explained).any() else -np.inf
@@ -141,31 +151,3 @@ def _copy(readout: Readout) -> list[NDArray[np.float32]]:
         readout.bias,
     )
     return [w.detach().cpu().numpy().copy() for w in weights]
-
-
-def _initial(data: FitData, settings: AdamWSettings) -> Readout:
-    """Normal weights and zero bias, drawn by neuron so that none depends on another.
-
-    Space takes the drawn weights' absolute values: an all-negative draw would be clamped to zero.
-    An axis of length 1 keeps the weight 1: its weight is a scale that the channels have already,
-    and on the 1 x 1 grid of CLS tokens, row and column that reach zero together never leave it.
-    """
-    sizes = data.x_train.shape[1:]
-    drawn = np.stack(
-        [
-            np.random.default_rng([data.seed, int(neuron)]).standard_normal(sum(sizes))
-            for neuron in data.neurons
-        ]
-    )
-    weights = torch.from_numpy((settings.initial_scale * drawn).astype(np.float32))
-    row, column, channel = weights.split(list(sizes), dim=1)
-    readout = Readout(
-        row_weights=row.abs(),
-        column_weights=column.abs(),
-        channel_weights=channel,
-        bias=torch.zeros(len(data.neurons)),
-    )
-    for space in (readout.row_weights, readout.column_weights):
-        if space.shape[1] == 1:
-            space.requires_grad_(False).fill_(1)
-    return readout

@@ -2,11 +2,67 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from stages.solvers.statistics_folder import StatisticsFolder
+
+#: Token values of one partition: small enough to compute on beside everything else.
+PARTITION_ELEMENTS = 2**23
+
+
+class Tokens(Protocol):
+    """Tokens of some trials, in memory or wherever they can be read from."""
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """Trials, rows, columns, channels."""
+
+    @property
+    def in_memory(self) -> int:
+        """Bytes of memory that they hold while nothing is read."""
+
+    def read(self, first: int, last: int) -> torch.Tensor:
+        """Tokens of the trials first <= trial < last, in their stored dtype."""
+
+
+@dataclass(frozen=True)
+class ArrayTokens:
+    """Tokens in memory, tensor of shape (n_trials, n_rows, n_columns, n_channels)."""
+
+    tensor: torch.Tensor
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """Trials, rows, columns, channels."""
+        n_trials, rows, columns, channels = self.tensor.shape
+        return n_trials, rows, columns, channels
+
+    @property
+    def in_memory(self) -> int:
+        """Bytes of the tensor."""
+        return self.tensor.numel() * self.tensor.element_size()
+
+    def read(self, first: int, last: int) -> torch.Tensor:
+        """Tokens of the trials first <= trial < last."""
+        return self.tensor[first:last]
+
+
+def partitions(shape: tuple[int, ...]) -> Iterator[tuple[int, int]]:
+    """First and last trial of the parts that sums over trials are taken in.
+
+    They follow from the tokens' shape alone, so that no sum depends on how much memory there is.
+    """
+    n_trials = shape[0]
+    step = max(8, min(2048, PARTITION_ELEMENTS // int(np.prod(shape[1:]))))
+    for first in range(0, n_trials, step):
+        yield first, min(n_trials, first + step)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,8 +71,8 @@ class FitData:
 
     Parameters
     ----------
-    x_train, x_validation : tensor of shape (n_trials, n_rows, n_columns, n_channels)
-        In their stored dtype; solvers convert batch by batch.
+    x_train, x_validation : Tokens
+        Of shape (n_trials, n_rows, n_columns, n_channels); solvers convert part by part.
     r_train, r_validation : tensor of shape (n_trials, n_neurons)
         float32, divided by each neuron's training standard deviation.
     neurons : array of shape (n_neurons,)
@@ -25,12 +81,18 @@ class FitData:
         For initial weights and the order of images.
     device : torch device
         Where to compute.
+    memory_limit : int, optional
+        Bytes that the process may use; no limit where absent.
+    statistics : StatisticsFolder, optional
+        Where what depends on the training tokens alone is kept from fit to fit.
     """
 
-    x_train: torch.Tensor
+    x_train: Tokens
     r_train: torch.Tensor
-    x_validation: torch.Tensor
+    x_validation: Tokens
     r_validation: torch.Tensor
     neurons: NDArray[np.int64]
     seed: int
     device: torch.device
+    memory_limit: int | None = None
+    statistics: StatisticsFolder | None = None

@@ -1,0 +1,272 @@
+"""How one array of a store lies on disk: every file, every size, every offset.
+
+Format 1 leaves nothing open: an array's files and its zarr.json follow from its shape, its dtype
+and the rows per chunk and shard. Writer, readers and verification all ask this one description.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import google_crc32c
+import numpy as np
+from numpy.typing import NDArray
+
+from cache.errors import CacheError
+
+#: Each chunk, and each shard's index, ends in its CRC32C.
+CRC_BYTES = 4
+
+_DTYPES = ("float16", "float32", "int64", "uint8")
+_ABSENT = 2**64 - 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredArray:
+    """One array: chunks along the first axis, in files of one shard each.
+
+    Parameters
+    ----------
+    path : str
+        Within the store, such as "blocks/04/patches".
+    shape : tuple of int
+        Rows (images) first.
+    dtype : str
+        "float16", "float32", "int64" or "uint8", little-endian.
+    dimensions : tuple of str
+        Names of the axes.
+    chunk : int
+        Rows per chunk.
+    shard : int, optional
+        Rows per shard, a multiple of `chunk`. Without it the array is one chunk in one file.
+    """
+
+    path: str
+    shape: tuple[int, ...]
+    dtype: str
+    dimensions: tuple[str, ...]
+    chunk: int
+    shard: int | None
+
+    @property
+    def item_bytes(self) -> int:
+        """Bytes of one row."""
+        return prod(self.shape[1:]) * np.dtype(self.dtype).itemsize
+
+    @property
+    def stored_chunk_bytes(self) -> int:
+        """Bytes of one chunk in its file, checksum included."""
+        return self.chunk * self.item_bytes + CRC_BYTES
+
+    @property
+    def n_chunks(self) -> int:
+        """Chunks that hold a row."""
+        return -(-self.shape[0] // self.chunk)
+
+    @property
+    def n_files(self) -> int:
+        """Shards, each a file."""
+        return -(-self.shape[0] // self.rows_per_file)
+
+    @property
+    def rows_per_file(self) -> int:
+        """Rows of every file but the last."""
+        return self.chunk if self.shard is None else self.shard
+
+    @property
+    def metadata_path(self) -> str:
+        """The array's zarr.json within the store."""
+        return f"{self.path}/zarr.json"
+
+    def file_path(self, file: int) -> str:
+        """A shard's file within the store, such as "blocks/04/patches/c/3/0/0/0"."""
+        return f"{self.path}/c/{file}" + "/0" * (len(self.shape) - 1)
+
+    def file_of(self, path: str) -> int | None:
+        """The shard that a file path within the store names, or None."""
+        head, _, rest = path.partition("/c/")
+        number = rest.partition("/")[0]
+        if head != self.path or not number.isdecimal():
+            return None
+        file = int(number)
+        return file if file < self.n_files and self.file_path(file) == path else None
+
+    def file_rows(self, file: int) -> range:
+        """Rows of one shard."""
+        first = file * self.rows_per_file
+        return range(first, min(first + self.rows_per_file, self.shape[0]))
+
+    def file_chunks(self, file: int) -> range:
+        """Numbers, over the whole array, of one shard's chunks; they lie in this order."""
+        rows = self.file_rows(file)
+        return range(rows.start // self.chunk, -(-rows.stop // self.chunk))
+
+    def chunk_rows(self, chunk: int) -> range:
+        """Rows of one chunk; what a last chunk holds beyond them is zero."""
+        return range(chunk * self.chunk, min((chunk + 1) * self.chunk, self.shape[0]))
+
+    def file_size(self, file: int) -> int:
+        """Exact size in bytes: the chunks without gaps, then the index."""
+        return len(self.file_chunks(file)) * self.stored_chunk_bytes + self.index_size
+
+    @property
+    def index_size(self) -> int:
+        """Bytes of a shard's index, its checksum included; 0 for an array of one chunk."""
+        return 0 if self.shard is None else 16 * (self.shard // self.chunk) + CRC_BYTES
+
+    def index(self, file: int) -> bytes:
+        """The only index a shard can have: offset and length per chunk, and their checksum."""
+        if self.shard is None:
+            return b""
+        entries = np.full((self.shard // self.chunk, 2), _ABSENT, dtype="<u8")
+        present = len(self.file_chunks(file))
+        entries[:present, 0] = np.arange(present) * self.stored_chunk_bytes
+        entries[:present, 1] = self.stored_chunk_bytes
+        return _with_crc(entries.tobytes())
+
+    def encode(self, file: int, values: NDArray[Any]) -> bytearray:
+        """The content of one shard's file.
+
+        Parameters
+        ----------
+        values : array of shape (rows of the shard, ...)
+            Converted to the array's dtype.
+        """
+        content = bytearray(self.file_size(file))
+        whole = np.frombuffer(content, dtype=np.uint8)
+        little = np.dtype(self.dtype).newbyteorder("<")
+        for number in range(len(self.file_chunks(file))):
+            rows = values[number * self.chunk : (number + 1) * self.chunk]
+            first = number * self.stored_chunk_bytes
+            stored = whole[first : first + self.stored_chunk_bytes]
+            tokens = np.ascontiguousarray(rows, dtype=little).reshape(-1).view(np.uint8)
+            stored[: len(tokens)] = tokens
+            stored[-CRC_BYTES:] = _crc(stored[:-CRC_BYTES])
+        if self.index_size:
+            whole[-self.index_size :] = np.frombuffer(self.index(file), dtype=np.uint8)
+        return content
+
+    def chunk_problem(
+        self, chunk: int, stored: NDArray[np.uint8], crcs: NDArray[np.uint32] | None
+    ) -> str | None:
+        """What is wrong with the bytes of a stored chunk, or None.
+
+        Parameters
+        ----------
+        stored : array of shape (n_bytes,)
+            The chunk with its checksum.
+        crcs : array of shape (n_chunks,), optional
+            The array's record of every chunk's checksum; an unfinished store has none.
+        """
+        if len(stored) != self.stored_chunk_bytes:
+            return f"cut off after {len(stored)} of {self.stored_chunk_bytes} bytes"
+        if (_crc(stored[:-CRC_BYTES]) != stored[-CRC_BYTES:]).any():
+            return "its bytes do not match their checksum"
+        if crcs is not None and stored[-CRC_BYTES:].view("<u4")[0] != crcs[chunk]:
+            return "its bytes belong elsewhere: the checksum is not the one on record"
+        return None
+
+    def decode(self, chunk: int, stored: NDArray[np.uint8]) -> NDArray[Any]:
+        """A stored chunk's rows, array of shape (rows of the chunk, ...), without copying."""
+        values = stored[:-CRC_BYTES].view(np.dtype(self.dtype).newbyteorder("<"))
+        return values.reshape(self.chunk, *self.shape[1:])[: len(self.chunk_rows(chunk))]
+
+    def document(self, attributes: Mapping[str, Any]) -> dict[str, Any]:
+        """The array's zarr.json, which zarr and xarray read."""
+        codecs: list[dict[str, Any]] = [_bytes_codec(self.dtype), {"name": "crc32c"}]
+        if self.shard is not None:
+            codecs = [
+                {
+                    "name": "sharding_indexed",
+                    "configuration": {
+                        "chunk_shape": [self.chunk, *self.shape[1:]],
+                        "codecs": codecs,
+                        "index_codecs": [_bytes_codec("uint64"), {"name": "crc32c"}],
+                        "index_location": "end",
+                    },
+                }
+            ]
+        return {
+            "zarr_format": 3,
+            "node_type": "array",
+            "shape": list(self.shape),
+            "data_type": self.dtype,
+            "chunk_grid": {
+                "name": "regular",
+                "configuration": {"chunk_shape": [self.rows_per_file, *self.shape[1:]]},
+            },
+            "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
+            "fill_value": 0.0 if self.dtype.startswith("float") else 0,
+            "codecs": codecs,
+            "attributes": dict(attributes),
+            "dimension_names": list(self.dimensions),
+            "storage_transformers": [],
+        }
+
+    @classmethod
+    def from_document(cls, path: str, document: Mapping[str, Any], *, where: str) -> StoredArray:
+        """The array that a zarr.json describes.
+
+        Raises
+        ------
+        CacheError
+            Anything but what format 1 says, sizes that no array of a cache has included.
+        """
+        try:
+            outer = _integers(document["chunk_grid"]["configuration"]["chunk_shape"])
+            first = document["codecs"][0]
+            sharded = first["name"] == "sharding_indexed"
+            inner = _integers(first["configuration"]["chunk_shape"]) if sharded else outer
+            array = cls(
+                path=path,
+                shape=_integers(document["shape"]),
+                dtype=str(document["data_type"]),
+                dimensions=tuple(str(name) for name in document["dimension_names"]),
+                chunk=inner[0],
+                shard=outer[0] if sharded else None,
+            )
+            if array._is_sane() and document == array.document(document["attributes"]):
+                return array
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError):
+            pass
+        raise CacheError(
+            f"{where}: {path}/zarr.json does not describe an array of cache format 1: vitv1 cache "
+            "repair, or fetch it again"
+        )
+
+    def _is_sane(self) -> bool:
+        rows = self.shape[0]
+        chunks_fit = (
+            self.chunk == rows
+            if self.shard is None
+            else self.shard % self.chunk == 0 and self.shard < 2 * rows
+        )
+        return (
+            min(*self.shape, self.chunk) > 0
+            and chunks_fit
+            and self.dtype in _DTYPES
+            and len(self.dimensions) == len(self.shape)
+        )
+
+
+def _bytes_codec(dtype: str) -> dict[str, Any]:
+    if np.dtype(dtype).itemsize == 1:
+        return {"name": "bytes"}
+    return {"name": "bytes", "configuration": {"endian": "little"}}
+
+
+def _crc(content: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return np.array([google_crc32c.value(content)], dtype="<u4").view(np.uint8)
+
+
+def _with_crc(content: bytes) -> bytes:
+    return content + _crc(np.frombuffer(content, dtype=np.uint8)).tobytes()
+
+
+def _integers(values: Sequence[Any]) -> tuple[int, ...]:
+    if not all(type(value) is int for value in values):
+        raise TypeError("sizes are integers")
+    return tuple(values)

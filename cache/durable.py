@@ -1,0 +1,61 @@
+"""Files that are there after a power cut: written beside, synced, and renamed into place."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+
+def replace_file(path: Path, content: bytes | bytearray, *, temporary: Path) -> None:
+    """Give `path` its content in one step; not yet durable.
+
+    Parameters
+    ----------
+    temporary : path
+        Where the content is written first, on the same disk; gone afterwards, also on failure.
+    """
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def make_durable(files: Iterable[Path], *, below: Path) -> None:
+    """Wait until files, and the directories between them and `below`, are on the disk.
+
+    A name is durable once its directory is, so directories follow the files they name.
+    """
+    directories: set[Path] = set()
+    for path in files:
+        _sync(path)
+        directories.update(p for p in path.parents if p == below or below in p.parents)
+    for directory in sorted(directories, reverse=True):
+        sync_directory(directory)
+
+
+def make_tree_durable(root: Path) -> None:
+    """Wait until everything below `root` is on the disk."""
+    make_durable((path for path in root.rglob("*") if path.is_file()), below=root)
+
+
+def sync_directory(path: Path) -> None:
+    """Wait until the names in a directory are on the disk."""
+    _sync(path)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        # On macOS fsync leaves the data in the drive's own cache.
+        full = getattr(fcntl, "F_FULLFSYNC", None)
+        if full is None:
+            os.fsync(handle)
+        else:
+            fcntl.fcntl(handle, full)
+    finally:
+        os.close(handle)

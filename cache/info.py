@@ -1,0 +1,75 @@
+"""What a cache is, told from its metadata alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from zarr.core.sync import sync
+
+from cache.arrays import StoredArray
+from cache.identity import DESCRIPTIVE
+from cache.metadata import array_paths
+from cache.store import FeatureCache
+
+
+def cache_info(cache: FeatureCache) -> dict[str, Any]:
+    """Sizes, completeness, settings and provenance, as JSON holds them.
+
+    Sizes are exact: format 1 leaves no choice in them. No token is read, so this is quick on a
+    URL; whether the bytes are there and intact is what `cache.verify` tells.
+
+    Returns
+    -------
+    dict
+        `bytes` and `files` count the tokens' files, `blocks` maps a block to the bytes of each of
+        its arrays. `settings` leave out what is only there to describe differences.
+    """
+    attributes = cache.store.attributes
+    contents = attributes["contents"]
+    arrays = {path: _described(cache, path) for path in array_paths(contents)}
+    tokens = {path: array for path, array in arrays.items() if path.startswith("blocks/")}
+    missing = int((~cache.shards_done).sum())
+    return {
+        "path": cache.name,
+        "key": cache.key,
+        "format_version": attributes["format_version"],
+        "complete": cache.complete,
+        "shards": {"total": len(cache.shards_done), "missing": missing},
+        "images": len(cache.image_ids),
+        "bytes": sum(_bytes(array) for array in tokens.values()),
+        "files": sum(array.n_files for array in tokens.values()),
+        "blocks": {
+            str(block): {kind: _bytes(tokens[f"blocks/{block:02d}/{kind}"]) for kind in cache.kinds}
+            for block in cache.blocks
+        },
+        "n_blocks": cache.n_blocks,
+        "arrays": {
+            kind: {
+                "shape": list(array.shape),
+                "dtype": array.dtype,
+                "images_per_chunk": array.chunk,
+                "images_per_shard": array.shard,
+            }
+            for kind in cache.kinds
+            for array in [tokens[f"blocks/{cache.blocks[0]:02d}/{kind}"]]
+        },
+        "settings": _without(cache.settings, DESCRIPTIVE),
+        "provenance": dict(cache.provenance),
+    }
+
+
+def _described(cache: FeatureCache, path: str) -> StoredArray:
+    return sync(cache.store.trusted(path)).array
+
+
+def _bytes(array: StoredArray) -> int:
+    return sum(array.file_size(file) for file in range(array.n_files))
+
+
+def _without(settings: Mapping[str, Any], left_out: tuple[str, ...], prefix: str = "") -> Any:
+    return {
+        name: _without(value, left_out, f"{prefix}{name}.") if isinstance(value, Mapping) else value
+        for name, value in settings.items()
+        if f"{prefix}{name}" not in left_out
+    }

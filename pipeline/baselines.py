@@ -1,0 +1,153 @@
+"""`vitv1 baseline`: the CNN fullmodel and minimodels of every recording."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from cache import UserError
+from pipeline.experiment import Experiment, ExperimentFile
+from pipeline.fitting import checked_cache
+from pipeline.sources import Sources
+from pipeline.terminal import Advance, Terminal
+from stages.baseline import train_baseline
+from stages.baseline_task import BaselineTask
+from stages.cnn import pooled_size
+from stages.conditions import Condition
+from stages.devices import resolve_device
+from stages.fit import digest_recording
+from stages.readout import Epoch
+from stages.recordings.minimodel import default_crop
+from stages.saved_readouts import FittedCondition, is_saved, save_condition
+from stages.settings import RecordingSettings
+from stages.stimuli import Stimuli, digest
+
+#: Raw columns that the published CNN takes of a minimodel recording's images.
+MINIMODEL_COLUMNS = 130
+
+
+def baseline_experiment(file: ExperimentFile, terminal: Terminal) -> list[Condition]:
+    """Train what is not up to date, and return all baselines in the order of the file.
+
+    Everything that a person may have got wrong is checked before training starts.
+
+    Raises
+    ------
+    UserError
+        No [baseline] table, bad input or settings, or no images.
+    """
+    if all(experiment.baseline is None for experiment in file.variants):
+        raise UserError(
+            f"{file.path} has no [baseline] table: add one, such as "
+            '[baseline] models = ["cnn_fullmodel"]'
+        )
+    for experiment in file.variants:
+        resolve_device(experiment.run.device)
+        if experiment.baseline is not None:
+            Sources(experiment).required_stimuli()
+    tasks = _tasks(file)
+    outdated = [task for task in tasks if not _is_up_to_date(task)]
+    for task in outdated:
+        save_condition(file.output, _train(task, terminal))
+        task.checkpoint.remove()
+    up_to_date = len(tasks) - len(outdated)
+    terminal.note(f"{file.output}: {len(outdated)} baselines trained, {up_to_date} up to date")
+    return [task.condition for task in tasks]
+
+
+def baseline_conditions(file: ExperimentFile) -> list[Condition]:
+    """The baselines of an experiment that are saved and up to date.
+
+    None where the images are not at hand: whether they are those of the training cannot be told.
+    """
+    return [task.condition for task in _tasks(file) if _is_up_to_date(task)]
+
+
+def _tasks(file: ExperimentFile) -> list[BaselineTask]:
+    """Every baseline of the file once: variants that differ in their backbone share it.
+
+    Raises
+    ------
+    UserError
+        Two variants whose recordings have the same name but not the same content.
+    """
+    tasks: dict[Condition, BaselineTask] = {}
+    for experiment in file.variants:
+        for task in _tasks_of(file, experiment):
+            other = tasks.setdefault(task.condition, task)
+            if other.key != task.key:
+                raise UserError(
+                    f"recording {task.recording.name} is planted in another backbone's tokens in "
+                    "each variant, and a CNN has one: give each backbone an experiment of its own"
+                )
+    return list(tasks.values())
+
+
+def _tasks_of(file: ExperimentFile, experiment: Experiment) -> Iterator[BaselineTask]:
+    settings, sources = experiment.baseline, Sources(experiment)
+    if settings is None or sources.stimuli is None:
+        return
+    planted = any(recording.format == "synthetic" for recording in experiment.recording)
+    cache = checked_cache(file, experiment)[0] if planted else None
+    recordings = sources.recordings(cache)
+    for named, recording in zip(experiment.recording, recordings, strict=True):
+        stimuli = sources.stimuli.select(recording.all_image_ids)
+        crop = _crop(experiment, named, stimuli)
+        size = settings.input_size or (stimuli.image_shape[0], crop[1] - crop[0])
+        pooled_size(size)
+        common = BaselineTask(
+            condition=Condition(
+                recording=recording.name,
+                model=settings.models[0],
+                input_size=f"{size[0]}x{size[1]}",
+                tuning="full",
+                solver="adamw",
+                seed=experiment.run.seed,
+            ),
+            recording=recording,
+            recording_digest=digest_recording(recording),
+            stimuli=stimuli,
+            images_digest=digest(stimuli).sha256,
+            crop=crop,
+            size=size,
+            settings=settings,
+            run=file.output,
+            device=resolve_device(experiment.run.device),
+        )
+        # The fullmodel first: the minimodels start from it.
+        for model in sorted(set(settings.models)):
+            yield replace(common, condition=replace(common.condition, model=model))
+
+
+def _crop(
+    experiment: Experiment, recording: RecordingSettings, stimuli: Stimuli
+) -> tuple[int, int]:
+    """Raw columns that the network sees."""
+    assert experiment.baseline is not None
+    columns = stimuli.image_shape[1]
+    crop = experiment.baseline.crop
+    if crop is None and recording.format == "minimodel":
+        start = default_crop(recording.name, recording.path)[0]
+        crop = (start, start + MINIMODEL_COLUMNS)
+    first, last = crop or (0, columns)
+    if not 0 <= first < last <= columns:
+        raise UserError(
+            f"baseline.crop = [{first}, {last}]: the images of {recording.name} have {columns} "
+            f"columns, choose 0 <= first < last <= {columns}"
+        )
+    return first, last
+
+
+def _is_up_to_date(task: BaselineTask) -> bool:
+    """Saved, with the networks that a next stage may start from."""
+    return is_saved(task.run, task.condition, task.key) and task.weights_path.exists()
+
+
+def _train(task: BaselineTask, terminal: Terminal) -> FittedCondition:
+    label = f"{task.condition.model} of {task.condition.recording}"
+    with terminal.bar(label, total=sum(task.settings.epochs), unit="epochs") as done:
+
+        def show(epoch: Epoch, done: Advance = done) -> None:
+            done(1, f"{label}, validation {epoch.validation_score:.4f}")
+
+        return train_baseline(task, progress=show)

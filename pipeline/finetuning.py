@@ -1,0 +1,174 @@
+"""`vitv1 finetune`: the last stages of the backbone trained with the readouts."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from cache import UserError
+from pipeline.experiment import Experiment, ExperimentFile
+from pipeline.fitting import checked_cache, fit_tasks, starting_readout
+from pipeline.sources import Sources
+from pipeline.terminal import Advance, Terminal
+from stages.conditions import Condition
+from stages.devices import resolve_devices
+from stages.finetune_task import FinetuneTask, ImageSource, first_tuned_block, starting_block
+from stages.readout import Epoch
+from stages.saved_readouts import FittedCondition, is_saved, save_condition, saved_attributes
+
+
+def finetune_experiment(file: ExperimentFile, terminal: Terminal) -> list[Condition]:
+    """Tune what is not up to date, and return all tuned conditions in the order of the file.
+
+    Everything that a person may have got wrong is checked before training starts.
+
+    Raises
+    ------
+    UserError
+        No [finetune] table, bad input or settings, no cache, no frozen readouts.
+    """
+    if all(experiment.finetune is None for experiment in file.variants):
+        raise UserError(f"{file.path} has no [finetune] table: add one, such as last = [0, 2]")
+    planned = [(e, list(_tasks(file, e))) for e in file.variants]
+    outdated = {
+        task.key: task
+        for experiment, tasks in planned
+        for task in _with_images(experiment, [t for t in tasks if not _is_saved(t)])
+    }
+    for task in outdated.values():
+        _check_frozen(file, task)
+    for fitted in _tune(file, list(outdated.values()), terminal):
+        save_condition(file.output, fitted)
+        outdated[fitted.key].checkpoint.remove()
+        terminal.note(_told(fitted))
+    conditions = [task.condition for _, tasks in planned for task in tasks]
+    up_to_date = len(conditions) - len(outdated)
+    terminal.note(f"{file.output}: {len(outdated)} conditions tuned, {up_to_date} up to date")
+    return conditions
+
+
+def tuned_conditions(file: ExperimentFile) -> list[Condition]:
+    """The tuned conditions of an experiment that are saved and up to date.
+
+    Raises
+    ------
+    UserError
+        Bad input or settings, or no cache.
+    """
+    tasks = (task for experiment in file.variants for task in _tasks(file, experiment))
+    return [task.condition for task in tasks if _is_saved(task)]
+
+
+def _tasks(file: ExperimentFile, experiment: Experiment) -> Iterator[FinetuneTask]:
+    """Every tuned condition of a variant, without the images that some start from."""
+    settings, readout = experiment.finetune, starting_readout(experiment)
+    if settings is None or readout is None:
+        return
+    if readout.solver == "als" and readout.als.output == "linear":
+        raise UserError(
+            'readout.als.output = "linear" has no rates to train on: fine-tuning starts from "elu"'
+        )
+    cache, _ = checked_cache(file, experiment)
+    for fit in fit_tasks(experiment, cache, readout):
+        assert fit.condition.block is not None
+        for last in dict.fromkeys(settings.last):
+            start = starting_block(first_tuned_block(last, fit.condition.block))
+            cached = settings.start == "cache" and start is not None
+            yield FinetuneTask(
+                condition=replace(
+                    fit.condition,
+                    tuning=last if last == "full" else f"last{last}",
+                    protocol=settings.protocol,
+                ),
+                last=last,
+                frozen=fit.condition,
+                frozen_key=fit.key,
+                run=file.output,
+                recording=fit.recording,
+                recording_digest=fit.recording_digest,
+                backbone=experiment.backbone,
+                input_size=experiment.stimuli.size,
+                cache_path=cache.path,
+                cache_key=cache.key,
+                weights=cache.settings["backbone"]["weights"],
+                weights_label=fit.weights,
+                start="cache" if cached else "images",
+                adamw=readout.adamw,
+                settings=settings,
+            )
+
+
+def _is_saved(task: FinetuneTask) -> bool:
+    return is_saved(task.run, task.condition, task.key)
+
+
+def _with_images(experiment: Experiment, tasks: Sequence[FinetuneTask]) -> Iterator[FinetuneTask]:
+    """The tasks, with images where they start from them."""
+    images = None
+    for task in tasks:
+        if task.start == "images" and images is None:
+            sources = Sources(experiment)
+            stimuli, crop = sources.required_stimuli(), sources.crop
+            assert crop is not None
+            images = ImageSource(stimuli=stimuli, crop=crop)
+        yield replace(task, images=images if task.start == "images" else None)
+
+
+def _check_frozen(file: ExperimentFile, task: FinetuneTask) -> None:
+    """Refuse to start from readouts that are not there, or are of other settings."""
+    if is_saved(task.run, task.frozen, task.frozen_key):
+        return
+    frozen = task.frozen
+    state = "no" if saved_attributes(task.run, frozen) is None else "only outdated"
+    raise UserError(
+        f"{task.run} has {state} frozen readouts of block {frozen.block} ({frozen.tokens} tokens, "
+        f"{frozen.solver}, seed {frozen.seed}) to start from: run vitv1 fit {file.path}"
+    )
+
+
+def _tune(
+    file: ExperimentFile, tasks: Sequence[FinetuneTask], terminal: Terminal
+) -> Iterator[FittedCondition]:
+    """Tune on one device after the other's free time: side by side where there are several."""
+    if not tasks:
+        return
+    # timm takes seconds to import, and nothing else here needs it.
+    from stages.finetune import finetune_all, finetune_condition
+
+    run = file.variants[0].run
+    devices = resolve_devices(run.device)
+    if devices == ["cpu"]:
+        beside = (run.workers or os.cpu_count() or 1) // max(t.settings.threads for t in tasks)
+        devices *= max(1, min(beside, len(tasks)))
+    if len(devices) > 1:
+        with terminal.bar("fine-tuning", total=len(tasks), unit="conditions") as done:
+            for fitted in finetune_all(tasks, devices=devices):
+                yield fitted
+                done(1)
+        return
+    for task in tasks:
+        label = f"{task.condition.tuning} at block {task.condition.block}"
+        with terminal.bar(label, total=task.settings.epochs, unit="epochs") as done:
+
+            def show(epoch: Epoch, done: Advance = done, label: str = label) -> None:
+                done(1, f"{label}, validation {epoch.validation_score:.4f}")
+
+            yield finetune_condition(replace(task, device=devices[0]), progress=show)
+
+
+def _told(fitted: FittedCondition) -> str:
+    """One line of what was trained and how it went."""
+    counts: dict[str, int] = {}
+    for name, count in fitted.extra["trained"].items():
+        part = name.removeprefix("vit.")
+        stage = ".".join(part.split(".")[:2]) if part.startswith("blocks.") else part.split(".")[0]
+        counts[stage] = counts.get(stage, 0) + count
+    trained = ", ".join(f"{stage} {count:,}" for stage, count in counts.items())
+    condition = fitted.condition
+    best = max((e.validation_score for e in fitted.readouts.curve), default=float("nan"))
+    return (
+        f"{condition.recording}, {condition.tokens}, {condition.tuning} at block "
+        f"{condition.block}: trained {trained} parameters; {len(fitted.readouts.curve)} epochs, "
+        f"best validation score {best:.4f}"
+    )

@@ -1,0 +1,63 @@
+"""`vitv1 report`: figures and report.html of a run, drawn again only where its tables changed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from importlib.metadata import version
+from pathlib import Path
+
+from cache import UserError
+from pipeline.figures.draw import FOLDER, draw_figures, read_tables
+from pipeline.report import REPORT, report_key, write_report
+from pipeline.results import CURVES, NEURONS, SUMMARY
+from pipeline.terminal import Terminal
+from stages.saved_readouts import READOUTS
+
+PROVENANCE = "provenance.json"
+
+#: Raised whenever the same tables give another page or other figures than before.
+REPORT_VERSION = 1
+
+
+def report_run(run: Path, terminal: Terminal) -> list[Path]:
+    """Draw a run's figures and write its report, or leave both where they are up to date.
+
+    Returns
+    -------
+    list of path
+        The report and the figures (PNG).
+
+    Raises
+    ------
+    UserError
+        The run has no results yet.
+    """
+    if not (run / NEURONS).exists() or not (run / SUMMARY).exists():
+        raise UserError(f"{run} has no results: run vitv1 fit first, or correct run.output")
+    key = _key(run)
+    report = run / REPORT
+    if report_key(report) == key:
+        return [report, *sorted((run / FOLDER).glob("*.png"))]
+    terminal.note("drawing figures")
+    tables = read_tables(run)
+    figures = draw_figures(tables)
+    for left in (run / FOLDER).iterdir():
+        if left.with_suffix(".png") not in figures:
+            left.unlink()
+    path = run / PROVENANCE
+    provenance = json.loads(path.read_text()) if path.exists() else {}
+    write_report(tables, figures, provenance, key=key)
+    return [report, *figures]
+
+
+def _key(run: Path) -> str:
+    """Hash of everything that figures and report are made from."""
+    content = hashlib.sha256(f"{REPORT_VERSION} {version('vitv1')}".encode())
+    for name in (NEURONS, SUMMARY, CURVES, PROVENANCE):
+        path = run / name
+        content.update(name.encode())
+        content.update(path.read_bytes() if path.exists() else b"")
+    for attributes in sorted((run / READOUTS).glob("*/zarr.json")):
+        content.update(attributes.read_bytes())
+    return content.hexdigest()

@@ -1,0 +1,116 @@
+"""What a person may set for the CNN baselines; the defaults are the published protocol."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
+from pydantic.dataclasses import dataclass
+
+from stages.settings import NonNegative, Positive, PositiveFloat
+
+STRICT = ConfigDict(extra="forbid")
+
+
+def _odd(size: int) -> int:
+    if size % 2 == 0:
+        raise ValueError("a kernel's size must be odd, so that its output has its input's size")
+    return size
+
+
+Odd = Annotated[Positive, AfterValidator(_odd)]
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class MinimodelSettings:
+    """Where the minimodels, one per neuron, differ from the fullmodel.
+
+    Parameters
+    ----------
+    channels : int
+        Channels of the second layer.
+    channel_decay : float
+        AdamW weight decay of the channel weights.
+    initial_scale : float
+        Standard deviation of the initial channel weights.
+    sparsity : float
+        Factor of |Wc|_1^2 / |Wc|_2^2 in a neuron's loss, which is summed over the batch.
+    """
+
+    channels: Positive = 64
+    channel_decay: NonNegative = 0.2
+    initial_scale: PositiveFloat = 0.2
+    sparsity: NonNegative = 0.03
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class BaselineSettings:
+    """Task-optimised CNNs, trained from scratch on the responses.
+
+    Parameters
+    ----------
+    models : tuple of str
+        "cnn_fullmodel", one network for all neurons, and "cnn_minimodel", one per neuron on the
+        fullmodel's first layer.
+    kernels : pair of int
+        Sizes of the first and the second layer's kernels, in pixels of their inputs; odd.
+    channels : pair of int
+        Channels of the first and the second layer.
+    crop : pair of int, optional
+        [first, last) in raw columns. By default what suits the format: 0..130 of a minimodel
+        recording (46..176 for FX20), all columns otherwise.
+    input_size : pair of int, optional
+        Rows and columns the network sees; by default those of the cropped images.
+    batch_size : int
+        Images per step.
+    learning_rate : float
+        Of the first stage; each further one has a third of the one before.
+    epochs : tuple of int
+        Most epochs of each stage; every stage starts from the best weights so far.
+    patience : int
+        Epochs without a better validation score after which a stage ends; the count goes on
+        across stages.
+    core_decay, space_decay, channel_decay : float
+        AdamW weight decay of the convolutions and their normalisation, of the row and column
+        weights, and of the channel weights.
+    initial_scale : float
+        Standard deviation of the readout's initial weights.
+    momentum : float
+        Share of a batch in batch normalisation's running statistics.
+    threads : int
+        CPU threads per condition. Sums are rounded differently with another number, so it is part
+        of what a result is identified by.
+    minimodel : MinimodelSettings
+        Where the minimodels differ.
+    """
+
+    models: tuple[Literal["cnn_fullmodel", "cnn_minimodel"], ...] = ("cnn_fullmodel",)
+    kernels: tuple[Odd, Odd] = (25, 9)
+    channels: tuple[Positive, Positive] = (16, 320)
+    crop: tuple[Annotated[int, Field(ge=0)], Positive] | None = None
+    input_size: tuple[Positive, Positive] | None = None
+    batch_size: Annotated[int, Field(ge=2)] = 100
+    learning_rate: PositiveFloat = 1e-3
+    epochs: tuple[Annotated[int, Field(ge=0)], ...] = (100, 30, 30, 30)
+    patience: Positive = 5
+    core_decay: NonNegative = 0.1
+    space_decay: NonNegative = 1.0
+    channel_decay: NonNegative = 0.1
+    initial_scale: PositiveFloat = 0.01
+    momentum: Annotated[float, Field(gt=0, le=1)] = 0.9
+    threads: Positive = 1
+    minimodel: MinimodelSettings = Field(default_factory=MinimodelSettings)
+
+    @model_validator(mode="after")
+    def _first_layer_is_trained(self) -> Self:
+        if "cnn_minimodel" in self.models and "cnn_fullmodel" not in self.models:
+            raise ValueError(
+                'the minimodels share the trained fullmodel\'s first layer: add "cnn_fullmodel" to '
+                "models"
+            )
+        return self
+
+    @property
+    def learning_rates(self) -> tuple[float, ...]:
+        """One per stage."""
+        return tuple(self.learning_rate / 3**stage for stage in range(len(self.epochs)))

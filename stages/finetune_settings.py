@@ -1,0 +1,103 @@
+"""What a person may set for fine-tuning."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+Positive = Annotated[int, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+PositiveFloat = Annotated[float, Field(gt=0)]
+
+#: How many stages are tuned, counted back from the readout block.
+Last = Annotated[int, Field(ge=0)] | Literal["full"]
+
+
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class FinetuneSettings:
+    """Which stages are trained end to end with the readouts, and how.
+
+    Parameters
+    ----------
+    last : list of int or "full"
+        Stages to tune, counted back from the readout block k: k, k-1, ..., 0, and below block 0
+        the embeddings (patch projection, CLS, registers, learned positions). 0 trains the readouts
+        alone, "full" is k + 2.
+    blocks : "all" or list of int, optional
+        Readout blocks; those of `[readout]` by default.
+    tokens : list of str, optional
+        Token kinds; those of `[readout]` by default.
+    protocol : str
+        "matched" starts from the readouts of the experiment's solver and keeps each neuron's own
+        penalty, so that tuned and frozen differ in nothing but what is tuned. "minimodel-vit" is
+        the published one: it starts from the "adamw" readouts and relaxes their penalty.
+    start : str
+        "cache" starts from cached tokens wherever the blocks below are frozen; "images" never does.
+    batch_size : int
+        Trials per step.
+    micro_batch : int, optional
+        Trials per pass where a whole batch does not fit into memory; gradients are summed.
+    epochs, patience : int
+        At most so many epochs, and so many without a better mean validation score.
+    backbone_rate, readout_rate : float
+        Learning rates at the start of a cosine over `epochs`.
+    final_rate : float
+        Learning rate at its end.
+    backbone_decay : float
+        AdamW weight decay of the tuned stages.
+    clip_norm : float, optional
+        Bound of the norm of all gradients together; none where absent.
+    precision : str, optional
+        "float32", or "bfloat16" for autocast; the backbone's by default.
+    compile : bool
+        Compile the model; faster on accelerators after a slow start.
+    threads : int
+        CPU threads per condition. Sums are rounded differently with another number, so it is part
+        of what a result is identified by.
+    """
+
+    last: Annotated[tuple[Last, ...], Field(min_length=1)] = (0, 2, 4, "full")
+    blocks: Literal["all"] | tuple[int, ...] | None = None
+    tokens: tuple[Literal["patch", "cls"], ...] | None = None
+    protocol: Literal["matched", "minimodel-vit"] = "matched"
+    start: Literal["cache", "images"] = "cache"
+    batch_size: Positive = 32
+    micro_batch: Positive | None = None
+    epochs: Annotated[int, Field(ge=0)] = 100
+    patience: Positive = 5
+    backbone_rate: PositiveFloat = 1e-5
+    readout_rate: PositiveFloat = 1e-3
+    final_rate: NonNegative = 1e-7
+    backbone_decay: NonNegative = 1e-2
+    clip_norm: PositiveFloat | None = 1.0
+    precision: Literal["float32", "bfloat16"] | None = None
+    compile: bool = False
+    threads: Positive = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Protocol:
+    """What a protocol's name stands for.
+
+    Parameters
+    ----------
+    solver : str, optional
+        Whose frozen readouts it starts from; the experiment's where absent.
+    readout_decay : float
+        AdamW weight decay of the readouts.
+    penalty : float, optional
+        Factor of each neuron's squared weights in the loss of a batch; the frozen fit's own where
+        absent.
+    """
+
+    solver: Literal["adamw"] | None
+    readout_decay: float
+    penalty: float | None
+
+
+PROTOCOLS = {
+    "matched": Protocol(solver=None, readout_decay=0.0, penalty=None),
+    "minimodel-vit": Protocol(solver="adamw", readout_decay=1e-5, penalty=1e-4),
+}

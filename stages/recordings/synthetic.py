@@ -1,0 +1,282 @@
+"""A recording of planted neurons: images with natural statistics, readouts that are known."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ConfigDict, Field, NonNegativeInt, PositiveInt
+from pydantic.dataclasses import dataclass as validated_dataclass
+from scipy.special import gammaincinv
+
+from cache.errors import UserError
+from stages.recording import Recording, check_recording
+from stages.stimuli import Stimuli, stimuli_from_array
+
+#: Standard deviation over images of what a planted readout feeds into ELU (its mean is 0): rates
+#: range from near 0 to about 3, and responses with FEV 0.5 have a standard deviation near 1.
+DRIVE_STD = 0.85
+#: Smallest and largest standard deviation of a neuron's Gaussian rows and columns, in patches.
+WIDTHS = (0.6, 1.2)
+#: A neuron's explainable variance lies within this of the one asked for.
+FEV_SPREAD = 0.1
+
+# Streams of random numbers that share the settings' seed.
+_IMAGES, _NEURONS = 0, 1
+
+
+@validated_dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class Perturbation:
+    """Blocks whose weights differ where the neurons are planted from those that are extracted.
+
+    Parameters
+    ----------
+    blocks : tuple of int
+        0-based.
+    amount : float
+        How far their weight matrices are moved: at 1 they are new random ones; in between, the
+        correlation with the original ones is sqrt(1 - amount^2).
+    """
+
+    blocks: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)]
+    amount: Annotated[float, Field(gt=0, le=1)]
+
+
+@validated_dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class SyntheticSettings:
+    """What a synthetic recording holds; the defaults are those of the demo.
+
+    Parameters
+    ----------
+    n_training, n_validation, n_test : int
+        Number of images; training and validation images are shown once.
+    n_repeats : int
+        How often each test image is shown.
+    n_neurons : int
+        Number of planted neurons.
+    image_shape : tuple of int
+        Rows and columns of an image, pixels.
+    block : int
+        The block (0-based) whose patch tokens the neurons read.
+    n_components : int
+        Leading principal components of the tokens' channels that a neuron mixes.
+    fev : float
+        Mean fraction of explainable variance of the neurons.
+    seed : int
+        Seed of images, readouts and noise.
+    perturb : Perturbation, optional
+        Plant the neurons in another backbone than the one that is extracted: what they read can
+        then be recovered by fine-tuning alone.
+    """
+
+    n_training: PositiveInt = 2000
+    n_validation: Annotated[int, Field(ge=2)] = 200
+    n_test: Annotated[int, Field(ge=2)] = 100
+    n_repeats: Annotated[int, Field(ge=2)] = 10
+    n_neurons: PositiveInt = 200
+    image_shape: tuple[Annotated[int, Field(ge=8)], Annotated[int, Field(ge=8)]] = (64, 128)
+    block: NonNegativeInt = 4
+    n_components: PositiveInt = 8
+    fev: Annotated[float, Field(gt=FEV_SPREAD, lt=1 - FEV_SPREAD)] = 0.5
+    seed: NonNegativeInt = 0
+    perturb: Perturbation | None = None
+
+    @property
+    def n_single(self) -> int:
+        """Images shown once: training first, then validation."""
+        return self.n_training + self.n_validation
+
+    @property
+    def n_images(self) -> int:
+        """All images, those of the test last; image ids are 0..n_images-1 in this order."""
+        return self.n_single + self.n_test
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlantedReadouts:
+    """The readouts that made the responses.
+
+    Parameters
+    ----------
+    row_weights : array of shape (n_neurons, n_rows)
+        Not negative.
+    column_weights : array of shape (n_neurons, n_columns)
+        Not negative.
+    channel_weights : array of shape (n_neurons, n_channels)
+    bias : array of shape (n_neurons,)
+    """
+
+    row_weights: NDArray[np.float64]
+    column_weights: NDArray[np.float64]
+    channel_weights: NDArray[np.float64]
+    bias: NDArray[np.float64]
+
+    def rates(self, tokens: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Noiseless responses, array of shape (n_images, n_neurons).
+
+        Parameters
+        ----------
+        tokens : array of shape (n_images, row, column, channel)
+        """
+        mixed = tokens @ self.channel_weights.T
+        drive = np.einsum("iyxn,ny,nx->in", mixed, self.row_weights, self.column_weights)
+        return _rate(drive + self.bias)
+
+
+def synthetic_images(settings: SyntheticSettings) -> NDArray[np.uint8]:
+    """Grey images whose amplitude falls as 1/frequency, with random phase.
+
+    Returns
+    -------
+    array of shape (n_images, row, column)
+        Each image uses the full range 0..255. Training images come first, then validation, then
+        test; no two are the same.
+    """
+    shape = settings.image_shape
+    frequency = np.hypot(np.fft.fftfreq(shape[0])[:, None], np.fft.rfftfreq(shape[1])[None, :])
+    frequency[0, 0] = np.inf
+    images = np.empty((settings.n_images, *shape), dtype=np.uint8)
+    for i in range(settings.n_images):
+        noise = np.random.default_rng([settings.seed, _IMAGES, i]).standard_normal(shape)
+        image = np.fft.irfft2(np.fft.rfft2(noise) / frequency, s=shape)
+        image -= image.min()
+        images[i] = np.rint(image * (255 / image.max()))
+    return images
+
+
+def synthetic_stimuli(settings: SyntheticSettings) -> Stimuli:
+    """The images of `synthetic_images` with ids 0..n_images-1."""
+    return stimuli_from_array(
+        synthetic_images(settings), source=f"the synthetic images of seed {settings.seed}"
+    )
+
+
+def synthetic_recording(
+    settings: SyntheticSettings, tokens: NDArray[np.floating], *, name: str
+) -> tuple[Recording, PlantedReadouts]:
+    """Plant neurons as readouts of the given tokens and record their noisy responses.
+
+    A neuron's rows and columns are Gaussian bumps around a random place; its channels mix the
+    leading principal components of the tokens, each with the same variance. Its rate is
+    ``ELU(drive) + 1``. The noise is gamma distributed with a variance proportional to the rate,
+    chosen so that the neuron has its fraction of explainable variance. It is drawn by inverting
+    the distribution: tokens that differ by a rounding error give responses that do so too.
+
+    A neuron's readout and noise come from the seed and its number, not from `n_neurons`. The
+    trials show every image in the order of its id; the last `n_validation` of them are validation.
+
+    Parameters
+    ----------
+    settings : SyntheticSettings
+        What to plant.
+    tokens : array of shape (n_images, row, column, channel)
+        Patch tokens of `settings.block` for the images of `synthetic_images`.
+    name : str
+        What results call this recording.
+
+    Raises
+    ------
+    UserError
+        More components than the tokens have channels.
+    ValueError
+        Tokens that do not belong to the images.
+    """
+    if tokens.ndim != 4 or len(tokens) != settings.n_images:
+        raise ValueError(
+            f"tokens have shape {tokens.shape}, "
+            f"expected ({settings.n_images}, row, column, channel)"
+        )
+    if settings.n_components > tokens.shape[3]:
+        raise UserError(
+            f"recording {name}: n_components = {settings.n_components}, but the backbone's tokens "
+            f"have {tokens.shape[3]} channels: choose at most {tokens.shape[3]}"
+        )
+    directions = _leading_directions(tokens, settings.n_components)
+    components = tokens @ directions
+    neurons = [_plant(settings, components, n) for n in range(settings.n_neurons)]
+    readouts = PlantedReadouts(
+        row_weights=np.array([neuron.rows for neuron in neurons]),
+        column_weights=np.array([neuron.columns for neuron in neurons]),
+        channel_weights=np.array([directions @ neuron.mixture for neuron in neurons]),
+        bias=np.array([neuron.bias for neuron in neurons]),
+    )
+    n_single = settings.n_single
+    recording = Recording(
+        name=name,
+        neurons=np.arange(settings.n_neurons),
+        image_ids=np.arange(n_single),
+        responses=np.stack([neuron.single for neuron in neurons], axis=-1).astype(np.float32),
+        validation=np.arange(n_single) >= settings.n_training,
+        test_image_ids=np.arange(n_single, settings.n_images),
+        test_responses=np.stack([neuron.repeats for neuron in neurons], axis=-1).astype(np.float32),
+    )
+    return check_recording(recording), readouts
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Neuron:
+    """One planted neuron: its weights, and its responses to single and repeated images."""
+
+    rows: NDArray[np.float64]
+    columns: NDArray[np.float64]
+    mixture: NDArray[np.float64]
+    bias: float
+    single: NDArray[np.float64]
+    repeats: NDArray[np.float64]
+
+
+def _plant(settings: SyntheticSettings, components: NDArray[np.float64], number: int) -> _Neuron:
+    """Draw one neuron; components is an array of shape (n_images, row, column, component)."""
+    rng = np.random.default_rng([settings.seed, _NEURONS, number])
+    width = rng.uniform(*WIDTHS)
+    rows, columns = (_bump(n, width, rng) for n in components.shape[1:3])
+    mixture = rng.standard_normal(settings.n_components)
+    drive = np.einsum("iyxk,y,x,k->i", components, rows, columns, mixture)
+    scale = DRIVE_STD / drive.std()
+    bias = -float(drive.mean() * scale)
+    rate = _rate(drive * scale + bias)
+
+    fev = settings.fev + FEV_SPREAD * rng.uniform(-1, 1)
+    noise_variance = rate.var() * (1 - fev) / fev
+    unit = noise_variance / rate.mean()
+    single, repeated = rate[: settings.n_single], rate[settings.n_single :, None]
+    return _Neuron(
+        rows=rows,
+        columns=columns,
+        mixture=mixture * scale,
+        bias=bias,
+        single=unit * gammaincinv(single / unit, rng.random(len(single))),
+        repeats=unit
+        * gammaincinv(repeated / unit, rng.random((len(repeated), settings.n_repeats))),
+    )
+
+
+def _bump(n: int, width: float, rng: np.random.Generator) -> NDArray[np.float64]:
+    """A Gaussian bump at a random place along n patches, array of shape (n,)."""
+    centre = rng.uniform(-0.5, n - 0.5)
+    bump: NDArray[np.float64] = np.exp(-0.5 * ((np.arange(n) - centre) / width) ** 2)
+    return bump
+
+
+def _rate(drive: NDArray[np.float64]) -> NDArray[np.float64]:
+    """ELU(drive) + 1, exactly positive also where ELU is close to -1."""
+    rate: NDArray[np.float64] = np.where(drive > 0, 1 + drive, np.exp(np.minimum(drive, 0)))
+    return rate
+
+
+def _leading_directions(tokens: NDArray[np.floating], n_components: int) -> NDArray[np.float64]:
+    """Principal components of the channels, scaled to unit variance of the tokens along each.
+
+    Array of shape (n_channels, n_components).
+    """
+    flat = tokens.reshape(-1, tokens.shape[-1])
+    variances, directions = np.linalg.eigh(np.cov(flat, rowvar=False, dtype=np.float64))
+    leading = directions[:, ::-1][:, :n_components]
+    # Eigenvectors have no sign of their own, and libraries choose differently.
+    largest = np.take_along_axis(leading, abs(leading).argmax(axis=0)[None], axis=0)
+    scaled: NDArray[np.float64] = (
+        leading * np.sign(largest) / np.sqrt(variances[::-1][:n_components])
+    )
+    return scaled

@@ -1,0 +1,290 @@
+"""Trials of the feature cache, each a function that counts: tests run a few, benchmarks all."""
+
+from __future__ import annotations
+
+import multiprocessing
+import shutil
+import time
+from collections import Counter
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from faults import content, damage, make_store, restore
+
+from cache import CacheError, FeatureCache, open_cache
+from cache.layout import Layout
+from cache.verify import verify
+
+N_IMAGES = 32
+PER_SHARD = 4
+
+
+class Extraction:
+    """A tiny but real one: 32 images, a backbone of two blocks, 8 shards."""
+
+    def __init__(self) -> None:
+        import torch
+
+        from stages.backbones import create_backbone
+        from stages.preprocessing import Preprocessing
+        from stages.settings import BackboneSettings
+        from stages.stimuli import digest, stimuli_from_array
+        from stages.token_settings import token_settings
+
+        torch.set_num_threads(1)
+        images = np.random.default_rng(0).integers(0, 255, (N_IMAGES, 32, 32), dtype=np.uint8)
+        self.stimuli = stimuli_from_array(images, source="random images")
+        arguments: dict[str, bool | int | float | str] = {
+            "depth": 2,
+            "embed_dim": 24,
+            "num_heads": 3,
+        }
+        declared = BackboneSettings(
+            name="vit_small_patch16_dinov3", weights="random", arguments=arguments
+        )
+        self.backbone = create_backbone(declared, input_size=(32, 32))
+        self.preprocessing = Preprocessing(
+            crop=(0, 32), input_size=(32, 32), mean=self.backbone.mean, std=self.backbone.std
+        )
+        self.settings = token_settings(
+            declared,
+            n_blocks=self.backbone.n_blocks,
+            weights=self.backbone.weights,
+            preprocessing=self.preprocessing,
+            images=digest(self.stimuli),
+            dtype="float16",
+        )
+
+    def run(self, path: Path) -> int:
+        """Extract; the number of images that were computed."""
+        from stages.extract import extract
+
+        kinds = self.backbone.token_shape("float16").kinds()
+        return extract(
+            self.stimuli,
+            self.backbone,
+            self.preprocessing,
+            path,
+            settings=self.settings,
+            provenance={"made": "in a trial"},
+            dtype="float16",
+            layout=Layout(images_per_shard=PER_SHARD, images_per_chunk=dict.fromkeys(kinds, 2)),
+        )
+
+
+def extract_in_process(path: Path, ready: Any, results: Any) -> None:
+    """What a child process does: say that it begins, extract, say how it went."""
+    extraction = Extraction()
+    ready.wait()
+    try:
+        results.put(("computed", extraction.run(path)))
+    except CacheError as error:
+        results.put(("refused", str(error)))
+
+
+class Children:
+    """Child processes that extract, forked from one that has imported torch and timm already."""
+
+    def __init__(self) -> None:
+        self._context = multiprocessing.get_context("forkserver")
+        self._context.set_forkserver_preload(["stages.backbones", "stages.extract"])
+
+    def start(self, path: Path, number: int = 1) -> tuple[list[ForkServerProcess], Any]:
+        """So many processes that begin to extract at this moment, and the queue of results."""
+        ready = self._context.Barrier(number + 1)
+        results = self._context.SimpleQueue()
+        processes = [
+            self._context.Process(target=extract_in_process, args=(path, ready, results))
+            for _ in range(number)
+        ]
+        for process in processes:
+            process.start()
+        ready.wait()
+        return processes, results
+
+
+def tokens_of(path: Path) -> dict[tuple[int, str], np.ndarray]:
+    """All tokens of a store's complete shards."""
+    cache = open_cache(str(path))
+    written = np.repeat(cache.shards_done, cache.images_per_shard)[: len(cache.image_ids)]
+    ids = cache.image_ids[written]
+    return {(b, kind): cache.block(b).read(kind, ids) for b in cache.blocks for kind in cache.kinds}
+
+
+def rows_in(path: Path) -> int:
+    """Images that a store claims to hold."""
+    return PER_SHARD * int(open_cache(str(path)).shards_done.sum()) if path.exists() else 0
+
+
+def kill_trials(folder: Path, n_kills: int, *, seed: int = 0) -> Counter[str]:
+    """SIGKILL extractions at random moments; resume; compare with the uninterrupted store.
+
+    Half of the resumes are killed too. Counts kills, resumes, claimed rows that differ after a
+    kill, rows lost or doubled by a resume, and resumed stores that differ in any byte.
+    """
+    rng, children, extraction = np.random.default_rng(seed), Children(), Extraction()
+    whole, path = folder / "whole.zarr", folder / "killed.zarr"
+    (process,), _ = children.start(whole)
+    began = time.monotonic()
+    process.join()
+    duration = time.monotonic() - began
+    reference, expected = content(whole), tokens_of(whole)
+    counts = Counter(
+        {"kills": 0, "resumes": 0, "wrong rows": 0, "rows lost or doubled": 0, "stores differ": 0}
+    )
+    while counts["kills"] < n_kills:
+        (process,), _ = children.start(path)
+        time.sleep(rng.uniform(0, duration))
+        process.kill()
+        process.join()
+        counts["kills"] += process.exitcode != 0
+        claimed = rows_in(path)
+        if claimed:
+            # Shards are written in order, so that what is claimed comes first.
+            counts["wrong rows"] += sum(
+                int((values != expected[key][:claimed]).any())
+                for key, values in tokens_of(path).items()
+            )
+        if claimed < N_IMAGES and rng.random() < 0.5 and counts["kills"] < n_kills:
+            continue
+        counts["rows lost or doubled"] += abs(extraction.run(path) - (N_IMAGES - claimed))
+        counts["resumes"] += 1
+        counts["stores differ"] += content(path) != reference
+        shutil.rmtree(path)
+    return counts
+
+
+def two_writer_trials(folder: Path, n_trials: int) -> Counter[str]:
+    """Start two extractions of the same store at once.
+
+    Counts trials in which one won and the other was told who writes, stores with a fault, and
+    stores that differ from one written alone.
+    """
+    children = Children()
+    reference: dict[str, bytes] = {}
+    counts = Counter({"trials": 0, "one won, one told": 0, "faults": 0, "stores differ": 0})
+    for trial in range(n_trials):
+        path = folder / f"{trial}.zarr"
+        processes, results = children.start(path, 2)
+        outcomes = dict(results.get() for _ in processes)
+        for process in processes:
+            process.join()
+        pids = [str(process.pid) for process in processes]
+        told = any(f"written by process {pid} on " in outcomes.get("refused", "") for pid in pids)
+        counts["one won, one told"] += outcomes.get("computed") == N_IMAGES and told
+        counts["faults"] += len(verify(str(path)).faults)
+        reference = reference or content(path)
+        counts["stores differ"] += content(path) != reference
+        counts["trials"] += 1
+    return counts
+
+
+def reader_trial(folder: Path) -> Counter[str]:
+    """Read in a loop while a store is extracted.
+
+    Counts openings, rows read, rows that were wrong, shards that disappeared, and reads of a
+    missing shard that did not raise.
+    """
+    children = Children()
+    path, whole = folder / "read.zarr", folder / "whole.zarr"
+    Extraction().run(whole)
+    expected = tokens_of(whole)
+    names = ("openings", "unfinished", "rows", "wrong rows", "shards gone", "missing but read")
+    counts = Counter(dict.fromkeys(names, 0))
+    (process,), _ = children.start(path)
+    before = np.zeros(N_IMAGES // PER_SHARD, dtype=bool)
+    complete = False
+    while not complete:
+        try:
+            cache = open_cache(str(path))
+        except CacheError:
+            # Not created yet; anything else would fail the reads below.
+            if process.exitcode is not None:
+                raise
+            continue
+        complete = cache.complete
+        counts["openings"] += 1
+        counts["unfinished"] += not complete
+        counts["shards gone"] += int((before & ~cache.shards_done).sum())
+        before = cache.shards_done
+        rows = np.flatnonzero(np.repeat(before, PER_SHARD))
+        for (block, kind), tokens in expected.items():
+            read = cache.block(block).read(kind, cache.image_ids[rows])
+            counts["rows"] += len(rows)
+            counts["wrong rows"] += int((read != tokens[rows]).any())
+        if not before.all():
+            missing = int(np.flatnonzero(~before)[0]) * PER_SHARD
+            counts["missing but read"] += _reads(cache, missing)
+    process.join()
+    return counts
+
+
+def fault_trials(
+    folder: Path, n_faults: int, *, seed: int = 0
+) -> tuple[Counter[str], Counter[str]]:
+    """Damage a finished store in one random way at a time.
+
+    Returns
+    -------
+    counts : Counter
+        Faults done, reported by `verify`, of which touch tokens, and blocks read in spite of it.
+    kinds : Counter
+        How often each kind of damage was done.
+    """
+    root = make_store(folder / "c.zarr")
+    intact, rng = content(root), np.random.default_rng(seed)
+    counts = Counter({"faults": 0, "reported": 0, "affected reads": 0, "reads that returned": 0})
+    kinds: Counter[str] = Counter()
+    for _ in range(n_faults):
+        done = damage(root, rng)
+        counts["faults"] += 1
+        kinds[done.kind] += 1
+        counts["reported"] += bool(verify(str(root)).faults)
+        for block, kind in affected(done.paths):
+            counts["affected reads"] += 1
+            counts["reads that returned"] += _returns(root, block, kind)
+        restore(root, intact, done.paths)
+    if verify(str(root)).faults:
+        raise AssertionError("the damage was not undone")
+    return counts, kinds
+
+
+def affected(paths: tuple[str, ...]) -> set[tuple[int, str]]:
+    """Blocks and arrays that cannot be read any more when these files are damaged."""
+    kinds = ("patches", "cls", "registers")
+    found: set[tuple[int, str]] = set()
+    for path in paths:
+        parts = path.split("/")
+        blocks = [int(parts[1])] if parts[0] == "blocks" and len(parts) > 2 else [0, 1]
+        if parts[0] == "progress":
+            # A finished store's progress is verified, but no read depends on it.
+            continue
+        named = [parts[2]] if len(parts) > 3 and parts[0] == "blocks" else kinds
+        found |= {(block, kind) for block in blocks for kind in named}
+    return found
+
+
+def _returns(root: Path, block: int, kind: Any) -> bool:
+    """Whether anything is returned, by `read` or by the lazy array."""
+    returned = 0
+    for lazily in (False, True):
+        try:
+            cache = open_cache(str(root))
+            if lazily:
+                cache.block(block).array(kind)[:]
+            else:
+                cache.block(block).read(kind, cache.image_ids)
+            returned += 1
+        except CacheError:
+            continue
+    return bool(returned)
+
+
+def _reads(cache: FeatureCache, row: int) -> bool:
+    try:
+        cache.block(0).read("cls", cache.image_ids[row : row + 1])
+    except CacheError:
+        return False
+    return True
