@@ -6,7 +6,7 @@ ARGS ?=
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: install demo test features readouts baseline report run lint clean
+.PHONY: install demo test features readouts finetune baseline report run lint clean
 
 install: $(INSTALLED)
 
@@ -28,6 +28,9 @@ features: install
 
 readouts: install
 	$(BIN)/vitv1 fit $(EXPERIMENT) $(ARGS)
+
+finetune: install
+	$(BIN)/vitv1 finetune $(EXPERIMENT) $(ARGS)
 
 baseline: install
 	$(BIN)/vitv1 baseline $(EXPERIMENT) $(ARGS)

@@ -134,7 +134,15 @@ class StoredArray:
         ----------
         values : array of shape (rows of the shard, ...)
             Converted to the array's dtype.
+
+        Raises
+        ------
+        ValueError
+            Not the shard's shape.
         """
+        expected = (len(self.file_rows(file)), *self.shape[1:])
+        if values.shape != expected:
+            raise ValueError(f"{self.file_path(file)}: values of {values.shape}, not {expected}")
         content = bytearray(self.file_size(file))
         whole = np.frombuffer(content, dtype=np.uint8)
         little = np.dtype(self.dtype).newbyteorder("<")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import fcntl
 import os
 from collections.abc import Iterable
@@ -51,11 +53,20 @@ def sync_directory(path: Path) -> None:
 def _sync(path: Path) -> None:
     handle = os.open(path, os.O_RDONLY)
     try:
-        # On macOS fsync leaves the data in the drive's own cache.
-        full = getattr(fcntl, "F_FULLFSYNC", None)
-        if full is None:
-            os.fsync(handle)
-        else:
-            fcntl.fcntl(handle, full)
+        _flush(handle)
+    except OSError as error:
+        # Some network file systems know no such thing, for directories above all.
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
     finally:
         os.close(handle)
+
+
+def _flush(handle: int) -> None:
+    # On macOS fsync leaves the data in the drive's own cache.
+    full = getattr(fcntl, "F_FULLFSYNC", None)
+    if full is not None:
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(handle, full)
+            return
+    os.fsync(handle)

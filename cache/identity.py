@@ -61,7 +61,8 @@ def differences(
     differing = [
         name
         for name in sorted(names)
-        if name not in DESCRIPTIVE and _plain(ours.get(name)) != _plain(theirs.get(name))
+        if name not in DESCRIPTIVE
+        and canonical_json(ours.get(name)) != canonical_json(theirs.get(name))
     ]
     told = [
         f"{_label(name)} {_short(ours.get(name))} here, {_short(theirs.get(name))} there"
@@ -99,11 +100,6 @@ def _checksums(text: object) -> NDArray[np.uint32] | None:
         return np.frombuffer(content, dtype="<u4").astype(np.uint32) if content else None
     except ValueError:
         return None
-
-
-def _plain(value: object) -> object:
-    """As JSON gives it back: tuples and lists are the same setting."""
-    return json.loads(json.dumps(value))
 
 
 def _short(value: object) -> str:

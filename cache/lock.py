@@ -72,6 +72,11 @@ def writer_lock(store: Path) -> Iterator[None]:
                 f"{store} is being written by {holder or 'another process'}: wait for it or stop "
                 "it, then repeat"
             ) from None
+        except OSError as error:
+            raise CacheError(
+                f"{path} cannot be locked ({error.strerror}): this disk has no file locks, so two "
+                "writers could not be kept apart; name a [cache] path on another disk"
+            ) from None
         holder = _holder(path)
         if holder is not None and not holder.is_here:
             raise CacheError(

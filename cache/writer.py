@@ -85,7 +85,12 @@ class CacheWriter:
         ------
         OSError
             No space left, or another failure of the disk; the shard is then not recorded.
+        ValueError
+            An array is missing or has another shape.
         """
+        given = {f"blocks/{b:02d}/{kind}" for b, arrays in enumerate(tokens) for kind in arrays}
+        if given != {name for name in self._arrays if name.startswith("blocks/")}:
+            raise ValueError(f"shard {shard} needs every array of every block, given {given}")
         written = []
         for block, arrays in enumerate(tokens):
             for kind in list(arrays):

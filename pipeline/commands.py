@@ -12,7 +12,7 @@ from cache.transport import PACKED, is_url, public_name
 from pipeline.baselines import baseline_conditions, baseline_experiment
 from pipeline.comparing import SCATTER, TABLE, compare_runs
 from pipeline.experiment import ExperimentFile
-from pipeline.extraction import extract_experiment, one_per_cache
+from pipeline.extraction import extract_experiment, one_per_cache, tokens_of
 from pipeline.finetuning import finetune_experiment, tuned_conditions
 from pipeline.fitting import fit_experiment, fitted_conditions
 from pipeline.reporting import report_run
@@ -67,8 +67,9 @@ def fit_and_show(file: ExperimentFile, terminal: Terminal) -> None:
 
 def finetune_and_show(file: ExperimentFile, terminal: Terminal) -> None:
     """Fine-tune, draw the figures, and print the table."""
-    tuned = finetune_experiment(file, terminal)
-    frozen = fitted_conditions(file)
+    caches = [tokens_of(file, experiment, terminal) for experiment in file.variants]
+    tuned = finetune_experiment(file, terminal, caches)
+    frozen = fitted_conditions(file, caches)
     _tabulate(file, [*frozen, *tuned, *baseline_conditions(file)], terminal)
 
 

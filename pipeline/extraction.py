@@ -8,13 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cache import UserError
+from cache import FeatureCache, UserError
+from cache.identity import key_of
 from cache.store import resolve_block
 from cache.transport import PACKED, is_url, public_name
 from pipeline.experiment import Experiment, ExperimentFile
+from pipeline.fitting import check_finetuning, checked_cache
 from pipeline.provenance import hardware, now, versions
 from pipeline.sources import Sources
 from pipeline.terminal import Terminal
+from pipeline.uncached import Uncached
 from stages.devices import resolve_device
 from stages.preprocessing import Preprocessing
 from stages.stimuli import Stimuli, digest
@@ -141,6 +144,29 @@ def fill(extraction: Extraction, terminal: Terminal, *, replace: bool = False) -
         terminal.note(f"{path}: up to date, {n_images} images")
 
 
+def tokens_of(
+    file: ExperimentFile, experiment: Experiment, terminal: Terminal
+) -> FeatureCache | Uncached:
+    """A variant's cache, or where it has none the identity that images and weights give it.
+
+    Raises
+    ------
+    UserError
+        A cache that is incomplete or of other settings; without one, no images or no weights.
+    """
+    path = file.cache_path(experiment)
+    planted = any(recording.format == "synthetic" for recording in experiment.recording)
+    if planted or is_url(path) or Path(path).exists():
+        return checked_cache(file, experiment)[0]
+    extraction = prepare_extraction(file, experiment, terminal)
+    return Uncached(
+        path=path,
+        key=key_of(extraction.settings),
+        settings=extraction.settings,
+        provenance=extraction.provenance,
+    )
+
+
 def one_per_cache(file: ExperimentFile) -> Iterator[Experiment]:
     """Variants that differ in their cache; seeds alone share one."""
     yield from {file.cache_path(experiment): experiment for experiment in file.variants}.values()
@@ -151,6 +177,7 @@ def _check_choices(experiment: Experiment, sources: Sources, n_blocks: int) -> N
     if experiment.readout.blocks != "all":
         for block in experiment.readout.blocks:
             resolve_block(block, n_blocks)
+    check_finetuning(experiment, n_blocks)
     sources.check_neurons()
     for recording in experiment.recording:
         if recording.format == "synthetic":

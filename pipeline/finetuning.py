@@ -6,11 +6,12 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from cache import UserError
+from cache import FeatureCache, UserError
 from pipeline.experiment import Experiment, ExperimentFile
-from pipeline.fitting import checked_cache, fit_tasks, starting_readout
+from pipeline.fitting import check_finetuning, checked_caches, fit_tasks, starting_readout
 from pipeline.sources import Sources
 from pipeline.terminal import Advance, Terminal
+from pipeline.uncached import Uncached
 from stages.conditions import Condition
 from stages.devices import resolve_devices
 from stages.finetune_task import FinetuneTask, ImageSource, first_tuned_block, starting_block
@@ -18,10 +19,19 @@ from stages.readout import Epoch
 from stages.saved_readouts import FittedCondition, is_saved, save_condition, saved_attributes
 
 
-def finetune_experiment(file: ExperimentFile, terminal: Terminal) -> list[Condition]:
+def finetune_experiment(
+    file: ExperimentFile,
+    terminal: Terminal,
+    caches: Sequence[FeatureCache | Uncached] | None = None,
+) -> list[Condition]:
     """Tune what is not up to date, and return all tuned conditions in the order of the file.
 
     Everything that a person may have got wrong is checked before training starts.
+
+    Parameters
+    ----------
+    caches : sequence, optional
+        Those of the variants; opened and checked by default.
 
     Raises
     ------
@@ -30,7 +40,10 @@ def finetune_experiment(file: ExperimentFile, terminal: Terminal) -> list[Condit
     """
     if all(experiment.finetune is None for experiment in file.variants):
         raise UserError(f"{file.path} has no [finetune] table: add one, such as last = [0, 2]")
-    planned = [(e, list(_tasks(file, e))) for e in file.variants]
+    planned = [
+        (experiment, list(_tasks(file, experiment, cache)))
+        for experiment, cache in zip(file.variants, caches or checked_caches(file), strict=True)
+    ]
     outdated = {
         task.key: task
         for experiment, tasks in planned
@@ -56,26 +69,25 @@ def tuned_conditions(file: ExperimentFile) -> list[Condition]:
     UserError
         Bad input or settings, or no cache.
     """
-    tasks = (task for experiment in file.variants for task in _tasks(file, experiment))
+    variants = zip(file.variants, checked_caches(file), strict=True)
+    tasks = (task for experiment, cache in variants for task in _tasks(file, experiment, cache))
     return [task.condition for task in tasks if _is_saved(task)]
 
 
-def _tasks(file: ExperimentFile, experiment: Experiment) -> Iterator[FinetuneTask]:
+def _tasks(
+    file: ExperimentFile, experiment: Experiment, cache: FeatureCache | Uncached
+) -> Iterator[FinetuneTask]:
     """Every tuned condition of a variant, without the images that some start from."""
     settings, readout = experiment.finetune, starting_readout(experiment)
     if settings is None or readout is None:
         return
-    if readout.solver == "als" and readout.als.output == "linear":
-        raise UserError(
-            'readout.als.output = "linear" has no rates to train on: fine-tuning starts from "elu"'
-        )
-    cache, _ = checked_cache(file, experiment)
+    check_finetuning(experiment, cache.n_blocks)
     for fit in fit_tasks(experiment, cache, readout):
         assert fit.condition.block is not None
         for last in dict.fromkeys(settings.last):
             start = starting_block(first_tuned_block(last, fit.condition.block))
             cached = settings.start == "cache" and start is not None
-            yield FinetuneTask(
+            task = FinetuneTask(
                 condition=replace(
                     fit.condition,
                     tuning=last if last == "full" else f"last{last}",
@@ -97,6 +109,9 @@ def _tasks(file: ExperimentFile, experiment: Experiment) -> Iterator[FinetuneTas
                 adamw=readout.adamw,
                 settings=settings,
             )
+            # What was tuned from a cache that is gone by now is as good as ever.
+            gone = cached and isinstance(cache, Uncached) and not _is_saved(task)
+            yield replace(task, start="images") if gone else task
 
 
 def _is_saved(task: FinetuneTask) -> bool:

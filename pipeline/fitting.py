@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from cache import CacheError, FeatureCache, open_cache
+from cache import CacheError, FeatureCache, UserError, open_cache
 from cache.store import resolve_block
 from cache.transport import is_url
 from pipeline.experiment import Experiment, ExperimentFile
@@ -16,9 +16,11 @@ from pipeline.provenance import hardware, publishable, versions
 from pipeline.results import write_if_changed
 from pipeline.sources import Sources
 from pipeline.terminal import Terminal
+from pipeline.uncached import Uncached
 from stages.conditions import Condition
 from stages.devices import resolve_device
 from stages.finetune_settings import PROTOCOLS
+from stages.finetune_task import first_tuned_block
 from stages.fit import FitTask, digest_recording, fit_all
 from stages.saved_readouts import is_saved, save_condition
 from stages.settings import ReadoutSettings
@@ -57,15 +59,25 @@ def fit_experiment(file: ExperimentFile, terminal: Terminal) -> list[Condition]:
     return [task.condition for task in tasks]
 
 
-def fitted_conditions(file: ExperimentFile) -> list[Condition]:
+def fitted_conditions(
+    file: ExperimentFile, caches: Sequence[FeatureCache | Uncached] | None = None
+) -> list[Condition]:
     """The frozen conditions of an experiment that are saved and up to date.
+
+    Parameters
+    ----------
+    caches : sequence, optional
+        Those of the variants; opened and checked by default.
 
     Raises
     ------
     UserError
         As `fit_experiment`.
     """
-    tasks = [task for e in file.variants for task in _tasks(e, checked_cache(file, e)[0])]
+    if caches is None:
+        caches = checked_caches(file)
+    variants = zip(file.variants, caches, strict=True)
+    tasks = [task for experiment, cache in variants for task in _tasks(experiment, cache)]
     return [t.condition for t in tasks if is_saved(file.output, t.condition, t.key)]
 
 
@@ -102,8 +114,14 @@ def checked_cache(file: ExperimentFile, experiment: Experiment) -> tuple[Feature
     return cache, agreement
 
 
-def _tasks(experiment: Experiment, cache: FeatureCache) -> Iterator[FitTask]:
+def checked_caches(file: ExperimentFile) -> list[FeatureCache]:
+    """The checked cache of every variant."""
+    return [checked_cache(file, experiment)[0] for experiment in file.variants]
+
+
+def _tasks(experiment: Experiment, cache: FeatureCache | Uncached) -> Iterator[FitTask]:
     """Every condition of a variant, and of the frozen readouts that fine-tuning starts from."""
+    check_finetuning(experiment, cache.n_blocks)
     yield from fit_tasks(experiment, cache, experiment.readout)
     start = starting_readout(experiment)
     if start is not None and start.solver != experiment.readout.solver:
@@ -124,8 +142,28 @@ def starting_readout(experiment: Experiment) -> ReadoutSettings | None:
     )
 
 
+def check_finetuning(experiment: Experiment, n_blocks: int) -> None:
+    """Refuse what fine-tuning would refuse, before hours of other work.
+
+    Raises
+    ------
+    UserError
+        A block or more stages than there are, or readouts without rates.
+    """
+    readout = starting_readout(experiment)
+    if experiment.finetune is None or readout is None:
+        return
+    if readout.solver == "als" and readout.als.output == "linear":
+        raise UserError(
+            'readout.als.output = "linear" has no rates to train on: fine-tuning starts from "elu"'
+        )
+    for block in range(n_blocks) if readout.blocks == "all" else readout.blocks:
+        for last in experiment.finetune.last:
+            first_tuned_block(last, resolve_block(block, n_blocks))
+
+
 def fit_tasks(
-    experiment: Experiment, cache: FeatureCache, readout: ReadoutSettings
+    experiment: Experiment, cache: FeatureCache | Uncached, readout: ReadoutSettings
 ) -> Iterator[FitTask]:
     """Every condition of some readout settings, in the order of the file."""
     wanted = range(cache.n_blocks) if readout.blocks == "all" else readout.blocks
@@ -134,7 +172,9 @@ def fit_tasks(
         cache.block(block)
     rows, columns = experiment.stimuli.size
     device = resolve_device(experiment.run.device)
-    for recording in Sources(experiment).recordings(cache):
+    for recording in Sources(experiment).recordings(
+        cache if isinstance(cache, FeatureCache) else None
+    ):
         cache.rows(recording.all_image_ids)
         content = digest_recording(recording)
         for tokens in readout.tokens:

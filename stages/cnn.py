@@ -9,6 +9,7 @@ from torch import nn
 
 from cache.errors import UserError
 from stages.baseline_settings import BaselineSettings
+from stages.depthwise import depthwise_conv2d
 from stages.initial_readout import initial_readout
 
 
@@ -45,7 +46,7 @@ class Core(nn.Module):
         generator = torch.Generator().manual_seed(seed)
         for conv in (self.conv, self.mix_in, self.depthwise, self.mix_out):
             nn.init.xavier_normal_(conv.weight, generator=generator)
-        # Measured on a CPU: a depthwise kernel's gradient takes a third of the time in this layout.
+        # Measured on a CPU: depthwise convolutions take a third of the time in this layout.
         self.to(memory_format=torch.channels_last)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
@@ -61,7 +62,7 @@ class Core(nn.Module):
         """
         x = images.contiguous(memory_format=torch.channels_last)
         x = self.pool(self.elu(self.norm1(self.conv(x))))
-        x = self.mix_out(self.depthwise(self.mix_in(x)))
+        x = self.mix_out(depthwise_conv2d(self.mix_in(x), self.depthwise.weight))
         features: torch.Tensor = self.elu(self.norm2(x))
         return features.permute(0, 2, 3, 1)
 

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import joblib
-import safetensors.torch
 import torch
 
 from cache import CacheError, open_cache
 from cache.identity import differences
 from stages.backbones import Backbone, create_backbone
+from stages.checkpoints import keep_weights
 from stages.devices import cpu_threads
 from stages.finetune_settings import PROTOCOLS
-from stages.finetune_task import KEY_LETTERS, FinetuneTask, first_tuned_block, starting_block
+from stages.finetune_task import FinetuneTask, first_tuned_block, starting_block
 from stages.fit import score
 from stages.preprocessing import Preprocessing
 from stages.readout import Epoch, Readouts
@@ -99,7 +98,8 @@ def _finetune_condition(
         readouts.predict(readout_tokens(model, inputs, ids), device=task.device)
         for ids in (recording.test_image_ids, recording.image_ids[validation])
     )
-    _keep_weights(model, task.tuned_path)
+    parameters = dict(model.named_parameters())
+    keep_weights({name: parameters[name] for name in model.trained()}, task.tuned_path)
     explained = variance_explained(recording.responses[validation], validation_predictions)
     return FittedCondition(
         condition=condition,
@@ -180,16 +180,3 @@ def _check_weights(backbone: Backbone, weights: Mapping[str, Any]) -> None:
             f"the frozen readouts were fitted to tokens of another backbone "
             f"({'; '.join(differing)}): correct backbone.weights, or extract and fit again"
         )
-
-
-def _keep_weights(model: TunedViT, path: Path) -> None:
-    """Save what was trained, in the place of an outdated outcome of the same condition."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".new")
-    weights = dict(model.named_parameters())
-    kept = {name: weights[name].detach().cpu().contiguous() for name in model.trained()}
-    safetensors.torch.save_file(kept, temporary)
-    temporary.replace(path)
-    for other in path.parent.glob(f"{path.stem[:-KEY_LETTERS]}{'?' * KEY_LETTERS}{path.suffix}"):
-        if other != path:
-            other.unlink()

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from cache.errors import UserError
 from cache.identity import canonical_json
-from stages.checkpoints import Checkpoint
+from stages.checkpoints import Checkpoint, kept_path
 from stages.conditions import Condition
 from stages.finetune_settings import PROTOCOLS, FinetuneSettings, Last
 from stages.recording import Recording
@@ -19,9 +19,6 @@ from stages.stimuli import Stimuli
 
 #: Raised whenever the same settings give other numbers than before: old results are redone.
 RESULT_VERSION = 1
-
-#: Letters of its key in the name of a file of tuned weights.
-KEY_LETTERS = 12
 
 
 def first_tuned_block(last: int | Literal["full"], block: int) -> int:
@@ -157,5 +154,4 @@ class FinetuneTask:
     @property
     def tuned_path(self) -> Path:
         """Where the trained weights are kept."""
-        name = f"{self.condition.slug}-{self.key[:KEY_LETTERS]}.safetensors"
-        return self.run / "tuned" / name
+        return kept_path(self.run, self.condition.slug, self.key)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import joblib
@@ -22,14 +23,21 @@ from cache.identity import canonical_json
 from cache.layout import TokenKind
 from stages.conditions import Condition
 from stages.feve import fev_and_feve
+from stages.readout import Readouts
 from stages.readouts import fit_readouts
 from stages.recording import Recording
 from stages.saved_readouts import FittedCondition
 from stages.settings import ReadoutSettings
+from stages.solvers.cached_tokens import CachedTokens
+from stages.solvers.data import ArrayTokens, Tokens, partitions
+from stages.solvers.statistics_folder import StatisticsFolder
 from stages.variance import correlation, variance_explained
 
 #: Raised whenever the same settings give other numbers than before: old results are refitted.
 RESULT_VERSION = 1
+
+#: Share of the memory limit up to which tokens are read at once rather than part by part.
+IN_MEMORY = 0.25
 
 KINDS: dict[str, TokenKind] = {"patch": "patches", "cls": "cls"}
 
@@ -56,6 +64,10 @@ class FitTask:
         The solver's settings among them.
     device : str
         "cpu" or a CUDA device.
+    memory_limit : int, optional
+        Bytes that all conditions fitted at a time may use together; changes no result.
+    statistics : path, optional
+        Folder that keeps what fits need to know of the tokens alone, for later fits.
     """
 
     condition: Condition
@@ -66,6 +78,8 @@ class FitTask:
     recording_digest: str
     settings: ReadoutSettings
     device: str = "cpu"
+    memory_limit: int | None = None
+    statistics: Path | None = None
 
     @property
     def key(self) -> str:
@@ -95,11 +109,18 @@ def digest_recording(recording: Recording) -> str:
 
 def fit_all(tasks: Sequence[FitTask], *, workers: int) -> Iterator[FittedCondition]:
     """Fit many conditions, `workers` at a time, yielding each as it is done (in any order)."""
-    if workers == 1 or len(tasks) == 1 or any(task.device != "cpu" for task in tasks):
+    workers = min(workers, len(tasks))
+    if workers <= 1 or any(task.device != "cpu" for task in tasks):
         yield from (fit_condition(task) for task in tasks)
         return
+    shares = [
+        task
+        if task.memory_limit is None
+        else replace(task, memory_limit=task.memory_limit // workers)
+        for task in tasks
+    ]
     parallel = joblib.Parallel(n_jobs=workers, return_as="generator_unordered")
-    yield from parallel(joblib.delayed(fit_condition)(task) for task in tasks)
+    yield from parallel(joblib.delayed(fit_condition)(task) for task in shares)
 
 
 def fit_condition(task: FitTask) -> FittedCondition:
@@ -121,46 +142,93 @@ def fit_condition(task: FitTask) -> FittedCondition:
 def _fit_condition(task: FitTask) -> FittedCondition:
     started = time.perf_counter()
     recording, condition = task.recording, task.condition
-    assert condition.tokens is not None and condition.block is not None
-    block = open_cache(task.cache_path).block(condition.block)
-    kind = KINDS[condition.tokens]
-    training = ~recording.validation
-    parts = (
-        recording.image_ids[training],
-        recording.image_ids[recording.validation],
-        recording.test_image_ids,
-    )
-    # One read: the parts share chunks, and a chunk may come over a network.
-    tokens = block.read(kind, np.concatenate(parts))
-    borders = np.cumsum([len(part) for part in parts])[:-1]
-    x_train, x_validation, x_test = np.split(tokens, borders)
-    r_validation = recording.responses[recording.validation]
+    trials = _trials(task)
+    training, validation, test = _tokens(task, trials)
+    r_validation = recording.responses[trials.validation]
     readouts = fit_readouts(
-        x_train,
-        recording.responses[training],
-        x_validation,
+        training,
+        recording.responses[trials.training],
+        validation,
         r_validation,
         solver=task.settings.solver,
         seed=condition.seed,
         neurons=recording.neurons,
         settings=getattr(task.settings, task.settings.solver),
         device=task.device,
+        memory_limit=task.memory_limit,
+        statistics=_statistics(task, trials),
     )
-    test_predictions = readouts.predict(x_test, device=task.device)
-    validation = variance_explained(
-        r_validation, readouts.predict(x_validation, device=task.device)
-    )
+    test_predictions = _predict(readouts, test, task.device)
+    explained = variance_explained(r_validation, _predict(readouts, validation, task.device))
     return FittedCondition(
         condition=condition,
         key=task.key,
         readouts=readouts,
-        columns=score(recording, test_predictions) | {"val_varexp": validation},
+        columns=score(recording, test_predictions) | {"val_varexp": explained},
         test_image_ids=recording.test_image_ids,
         test_predictions=test_predictions,
         weights=task.weights,
         cache_key=task.cache_key,
         seconds=time.perf_counter() - started,
     )
+
+
+@dataclass(frozen=True)
+class _Trials:
+    """Positions of a recording's training and validation trials, in the order they are read."""
+
+    training: NDArray[np.intp]
+    validation: NDArray[np.intp]
+
+
+def _trials(task: FitTask) -> _Trials:
+    """In the recording's order for "adamw", whose batches follow from it, else in the cache's."""
+    recording = task.recording
+    position = np.arange(len(recording.image_ids))
+    if task.settings.solver != "adamw":
+        position = np.argsort(open_cache(task.cache_path).rows(recording.image_ids), kind="stable")
+    held_out = recording.validation[position]
+    return _Trials(training=position[~held_out], validation=position[held_out])
+
+
+def _tokens(task: FitTask, trials: _Trials) -> list[Tokens]:
+    """Tokens of training, validation and test: in memory where they take little of the limit."""
+    condition, recording = task.condition, task.recording
+    assert condition.tokens is not None and condition.blocks is not None
+    cache = open_cache(task.cache_path)
+    parts = (
+        recording.image_ids[trials.training],
+        recording.image_ids[trials.validation],
+        recording.test_image_ids,
+    )
+    every = CachedTokens(
+        [cache.block(int(block)) for block in condition.blocks.split("+")],
+        KINDS[condition.tokens],
+        np.concatenate(parts),
+    )
+    if task.memory_limit is not None and every.stored_bytes > IN_MEMORY * task.memory_limit:
+        return [replace(every, image_ids=part) for part in parts]
+    # One read: the parts share chunks, and a chunk may come over a network.
+    tensor = every.read(0, len(every.image_ids))
+    return [ArrayTokens(part) for part in tensor.split([len(part) for part in parts])]
+
+
+def _statistics(task: FitTask, trials: _Trials) -> StatisticsFolder | None:
+    if task.statistics is None:
+        return None
+    content = {
+        "cache": task.cache_key,
+        "tokens": task.condition.tokens,
+        "blocks": task.condition.blocks,
+        "images": task.recording.image_ids[trials.training].tolist(),
+    }
+    key = hashlib.sha256(canonical_json(content).encode()).hexdigest()
+    return StatisticsFolder(task.statistics, key)
+
+
+def _predict(readouts: Readouts, tokens: Tokens, device: str) -> NDArray[np.float32]:
+    parts = partitions(tokens.shape)
+    return np.concatenate([readouts.predict(tokens.read(*part), device=device) for part in parts])
 
 
 def score(recording: Recording, test_predictions: NDArray[np.float32]) -> dict[str, NDArray[Any]]:

@@ -78,7 +78,8 @@ class MinimodelTraining:
     device : str
         "cpu" or a CUDA device.
     memory_limit : int, optional
-        Bytes for the activations of the neurons that are computed at a time.
+        Bytes for the activations of the neurons that are computed at a time; half of a CUDA
+        device's free memory by default.
     """
 
     def __init__(
@@ -97,6 +98,8 @@ class MinimodelTraining:
         self.loop = loop
         self.device = torch.device(device)
         self.kernels = data.kernels.to(self.device)
+        if memory_limit is None and self.device.type == "cuda":
+            memory_limit = torch.cuda.mem_get_info(self.device)[0] // 2
         self.memory_limit = memory_limit
 
     def run(

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
+from stages.depthwise import depthwise_conv2d
 from stages.initial_readout import initial_readout
 
 #: Added to variances before they are divided by.
@@ -176,12 +177,8 @@ class Minimodels:
         # (image, neuron and channel, row, column) in channels-last order; no copy for one neuron.
         maps = mixed.view(n_neurons, n_images, rows, columns, self.channels)
         maps = maps.permute(1, 2, 3, 0, 4).flatten(3).permute(0, 3, 1, 2)
-        maps = functional.conv2d(
-            maps,
-            w["depthwise"].reshape(-1, 1, self.kernel, self.kernel),
-            padding=self.kernel // 2,
-            groups=n_neurons * self.channels,
-        )
+        kernels = w["depthwise"].reshape(-1, 1, self.kernel, self.kernel)
+        maps = depthwise_conv2d(maps, kernels)
         maps = functional.batch_norm(
             maps,
             running["mean2"].view(-1),

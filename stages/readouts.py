@@ -17,6 +17,7 @@ from stages.settings import AdamWSettings, ALSSettings
 from stages.solvers.adamw import fit_adamw
 from stages.solvers.als import fit_als
 from stages.solvers.data import ArrayTokens, FitData, Tokens
+from stages.solvers.statistics_folder import StatisticsFolder
 
 __all__ = ["SOLVERS", "Readouts", "fit_readouts", "load_readouts"]
 
@@ -42,6 +43,7 @@ def fit_readouts(
     settings: object | None = None,
     device: torch.device | str = "cpu",
     memory_limit: int | None = None,
+    statistics: StatisticsFolder | None = None,
     progress: Callable[[Epoch], None] | None = None,
 ) -> Readouts:
     """Fit one readout per neuron on tokens, wherever the tokens come from.
@@ -64,6 +66,8 @@ def fit_readouts(
         Such as `stages.settings.ALSSettings`.
     memory_limit : int, optional
         Bytes that the process may use; results do not depend on it. Only "als" heeds it.
+    statistics : StatisticsFolder, optional
+        Where "als" keeps what depends on the training tokens alone, from fit to fit.
     progress : callable, optional
         Called after every epoch or step of polishing.
 
@@ -107,6 +111,7 @@ def fit_readouts(
             seed=seed,
             device=torch.device(device),
             memory_limit=memory_limit,
+            statistics=statistics,
         ),
         settings_type() if settings is None else settings,
         progress=progress,

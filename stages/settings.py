@@ -174,14 +174,16 @@ class ALSSettings:
         But no more than these.
     basis_images : int
         The components are estimated from at most this many training trials, evenly spread.
-    standardise : bool
-        Divide every channel by its standard deviation first.
+    scale_limit : float
+        Channels whose standard deviation is more than this many times the median channel's are
+        scaled down to it first: a few of a ViT's channels would take all components otherwise.
     tolerance : float
         A neuron is done when a round lowers its objective by less than this fraction of its gain.
     max_rounds : int
         Rounds of alternation per penalty at most.
     polish_rounds : int
-        Steps of Poisson polishing; 0 leaves slope and offset on the least-squares predictor.
+        Steps of Poisson polishing after the one that carries least squares over to ELU + 1. No
+        neuron ends below that one's validation score.
     output : str
         "elu" ends in the readout that all solvers share; "linear" in the least-squares predictor
         clipped at zero, which fine-tuning cannot start from.
@@ -190,21 +192,21 @@ class ALSSettings:
     penalties: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] = (
         3e-2,
         1e-2,
-        5e-3,
-        2e-3,
+        3e-3,
         1e-3,
-        5e-4,
-        2e-4,
+        3e-4,
+        1e-4,
+        1e-5,
     )
     selection: Literal["shrunk", "shared", "own"] = "shrunk"
     folds: Literal[0] | Annotated[int, Field(ge=2)] = 0
     variance_kept: Annotated[float, Field(gt=0, le=1)] = 0.99
     max_components: Positive = 96
     basis_images: Positive = 2048
-    standardise: bool = False
-    tolerance: PositiveFloat = 1e-3
+    scale_limit: PositiveFloat = 5.0
+    tolerance: PositiveFloat = 2e-3
     max_rounds: Positive = 20
-    polish_rounds: Annotated[int, Field(ge=0)] = 5
+    polish_rounds: Annotated[int, Field(ge=0)] = 2
     output: Literal["elu", "linear"] = "elu"
 
 

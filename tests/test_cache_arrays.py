@@ -8,7 +8,7 @@ import dask.array
 import numpy as np
 import pytest
 import xarray as xr
-from faults import IDS, LAYOUT, copy, make_store, token
+from faults import IDS, LAYOUT, make_store, token
 from servers import nginx
 
 from cache import CacheError, open_cache
@@ -59,7 +59,7 @@ def test_dask_names_are_those_of_the_content(store, packed):
 
 
 def test_damage_is_found_through_dask(store, tmp_path):
-    bad = copy(store, tmp_path / "bad.zarr")
+    bad = shutil.copytree(store, tmp_path / "bad.zarr")
     path = bad / "blocks/01/patches/c/1/0/0/0"
     path.write_bytes(path.read_bytes()[:120] + bytes(8) + path.read_bytes()[128:])
     with pytest.raises(CacheError, match="block 1, patches, images"):

@@ -24,6 +24,11 @@ from cache.repair import prepare_repair
 from cache.verify import verify
 
 
+@pytest.fixture(autouse=True)
+def _no_waiting_for_the_disk(monkeypatch):
+    monkeypatch.setattr("cache.durable._sync", lambda path: None)
+
+
 def prepare(store, **changed):
     return prepare_repair(
         store,
@@ -138,7 +143,7 @@ def test_swapped_shards_are_told_apart_even_without_a_root(store, intact):
 
 def test_any_two_damages_are_mended(intact, tmp_path):
     rng = np.random.default_rng(3)
-    for trial in range(25):
+    for trial in range(15):
         store = shutil.copytree(intact, tmp_path / f"{trial}.zarr")
         done = [damage(store, rng) for _ in range(2)]
         if content(store) == content(intact):
@@ -209,7 +214,7 @@ def test_a_repair_that_is_cut_short_claims_nothing_false(store, intact, monkeypa
     import cache.repair as module
 
     place = module.replace_file
-    for allowed in range(16):
+    for allowed in (0, 1, 2, 3, 8, 13):
         shutil.rmtree(store)
         shutil.copytree(intact, store)
         flip(store / "blocks/01/cls/c/1/0")

@@ -206,7 +206,7 @@ def test_swapped_shards_are_noticed_though_every_chunk_is_intact(tmp_path):
     other.write_bytes(a)
     cache = open_cache(store)
     for read in (lambda: cache.block(0).read("cls", IDS), lambda: cache.block(0).cls[:]):
-        with pytest.raises(CacheError, match=r"block 0, cls, images (2\.\.19|23\.\.53) .* elsewhere"):
+        with pytest.raises(CacheError, match=r"block 0, cls, images .* belong elsewhere"):
             read()
 
 

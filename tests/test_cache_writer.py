@@ -134,6 +134,46 @@ def test_finishing_needs_every_shard(tmp_path):
         writer.finish()
 
 
+def test_a_shard_needs_every_array_in_full(tmp_path):
+    with open_writer(tmp_path / "c.zarr") as writer:
+        ids = writer.shard_ids(0)
+        with pytest.raises(ValueError, match="every array of every block"):
+            writer.write_shard(0, shard_tokens(ids)[:1])
+        without = shard_tokens(ids)
+        del without[1]["registers"]
+        with pytest.raises(ValueError, match="every array of every block"):
+            writer.write_shard(0, without)
+        with pytest.raises(ValueError, match=r"values of \(7, 2, 3, 4\), not \(8, 2, 3, 4\)"):
+            writer.write_shard(0, shard_tokens(ids[:7]))
+        assert writer.missing_shards() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP, errno.EIO])
+def test_only_a_disk_without_syncing_is_forgiven(tmp_path, monkeypatch, number):
+    def refuse(handle):
+        raise OSError(number, "sync")
+
+    monkeypatch.setattr(durable.os, "fsync", refuse)
+    (tmp_path / "file").write_text("x")
+    if number == errno.EIO:
+        with pytest.raises(OSError, match="sync"):
+            durable.make_durable([tmp_path / "file"], below=tmp_path)
+    else:
+        durable.make_durable([tmp_path / "file"], below=tmp_path)
+
+
+def test_a_disk_without_locks_is_refused(tmp_path, monkeypatch):
+    def refuse(file, how):
+        raise OSError(errno.ENOTSUP, "Operation not supported")
+
+    monkeypatch.setattr("cache.lock.fcntl.flock", refuse)
+    with (
+        pytest.raises(CacheError, match=r"cannot be locked \(Operation not supported\)"),
+        writer_lock(tmp_path / "c.zarr"),
+    ):
+        pass
+
+
 def test_another_key_is_refused_then_replaced_by_name(tmp_path):
     store = make_store(tmp_path / "c.zarr")
     before = content(store)

@@ -20,6 +20,7 @@ from pipeline.results import read_summary
 from stages import finetune
 from stages.finetune import finetune_condition
 from stages.readouts import load_readouts
+from stages.saved_readouts import saved_attributes
 
 FINETUNE = """
 [finetune]
@@ -64,7 +65,8 @@ def tasks(path, *overrides):
     """The tuning tasks of an experiment, by tuning, ready to run."""
     file = load_experiment(path, overrides)
     (variant,) = file.variants
-    planned = list(pipeline.finetuning._tasks(file, variant))
+    (cache,) = pipeline.finetuning.checked_caches(file)
+    planned = list(pipeline.finetuning._tasks(file, variant, cache))
     return {t.condition.tuning: t for t in pipeline.finetuning._with_images(variant, planned)}
 
 
@@ -94,7 +96,7 @@ def test_names_and_counts_are_recorded_and_weights_kept(finished):
     for tuning, stages in (("last0", set()), ("last1", {"blocks.1"}), ("full", None)):
         task = tasks(finished)[tuning]
         kept = safetensors.torch.load_file(task.tuned_path)
-        recorded = pipeline.finetuning.saved_attributes(output, task.condition)
+        recorded = saved_attributes(output, task.condition)
         assert recorded["trained"] == {name: value.numel() for name, value in kept.items()}
         named = {n.removeprefix("vit.") for n in kept if n.startswith("vit.")}
         if stages is not None:
@@ -153,9 +155,10 @@ def outdate(copy):
 
 def test_workers_do_not_change_a_number(finished, copy):
     outdate(copy)
-    settings = flags(copy, "run.workers=2")
+    settings = flags(copy, "run.workers=2", "finetune.last=[0, 1]")
     assert main(["finetune", str(finished), "--quiet", *settings]) == 0
-    for tuning, one in tasks(finished).items():
+    for tuning in ("last0", "last1"):
+        one = tasks(finished)[tuning]
         two = tasks(finished, copy)[tuning]
         weights = [safetensors.torch.load_file(task.tuned_path) for task in (one, two)]
         assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
@@ -265,9 +268,29 @@ def test_no_finetune_table(tmp_path, capsys):
     assert "has no [finetune] table" in refused(capsys, "finetune", str(path))
 
 
-def test_no_cache_names_extract(tmp_path, capsys):
+def test_without_a_cache_training_starts_from_images(finished, copy):
+    """The frozen readouts are there, and images and weights that are those of their tokens."""
+    shutil.rmtree(Path(copy.partition("=")[2]) / "features.zarr")
+    command = ["finetune", str(finished), "--quiet", *flags(copy)]
+    assert main([*command, "--set", "finetune.last=[0, 2]"]) == 0
+    output = Path(copy.partition("=")[2])
+    task = tasks(finished)["last0"]
+    assert saved_attributes(output, task.condition)["key"] == task.key, "kept as it was"
+    started = saved_attributes(output, dataclasses.replace(task.condition, tuning="last2"))
+    assert started["start"] == "images" and started["cache_key"] == task.cache_key
+    assert read_summary(output)["tuning"].tolist() == ["frozen"] * 6 + ["last0", "last2"]
+
+
+def test_without_a_cache_other_weights_are_still_told(finished, copy, capsys):
+    shutil.rmtree(Path(copy.partition("=")[2]) / "features.zarr")
+    settings = flags(copy, "backbone.seed=1")
+    assert "only outdated" in refused(capsys, "finetune", str(finished), "--quiet", *settings)
+
+
+def test_nothing_fitted_names_the_command(tmp_path, capsys):
     path = experiment(tmp_path)
-    assert f"vitv1 extract {path}" in refused(capsys, "finetune", str(path))
+    assert f"vitv1 fit {path}" in refused(capsys, "finetune", str(path))
+    assert not (tmp_path / "runs").exists()
 
 
 def test_other_weights_than_the_tokens_are_refused(finished, copy):

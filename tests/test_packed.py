@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from faults import IDS, content, copy, make_store, token
+from faults import IDS, content, make_store, token
 from hypothesis import given
 from hypothesis import strategies as st
 from servers import nginx, s3
@@ -62,7 +62,10 @@ def test_a_packed_cache_is_read_in_place(store, packed):
 
 
 def test_packing_is_reproducible_and_any_unzip_reads_it(store, packed, tmp_path):
-    pack(plan_copy(open_cache(str(copy(store, tmp_path / "b.zarr")))), tmp_path / "b.zarr.zip")
+    pack(
+        plan_copy(open_cache(str(shutil.copytree(store, tmp_path / "b.zarr")))),
+        tmp_path / "b.zarr.zip",
+    )
     assert (tmp_path / "b.zarr.zip").read_bytes() == packed.read_bytes()
     with zipfile.ZipFile(packed) as archive:
         assert archive.testzip() is None
@@ -155,7 +158,7 @@ def test_what_pack_refuses(store, tmp_path):
 
 
 def test_damage_in_the_source_leaves_no_packed_file(store, tmp_path):
-    bad = copy(store, tmp_path / "bad.zarr")
+    bad = shutil.copytree(store, tmp_path / "bad.zarr")
     path = bad / "blocks/01/patches/c/2/0/0/0"
     path.write_bytes(path.read_bytes().replace(b"\0", b"\1", 1))
     with pytest.raises(CacheError, match="block 1, patches, images"):

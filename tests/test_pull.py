@@ -10,7 +10,7 @@ import time
 
 import numpy as np
 import pytest
-from faults import IDS, content, copy, make_store, token
+from faults import IDS, content, make_store, open_writer, settings, token
 from servers import nginx, s3
 
 from cache import CacheError, open_cache
@@ -96,8 +96,6 @@ def test_one_block_and_kind_of_twelve(web, tmp_path):
 
 
 def make_tokens(path, shape, layout, ids):
-    from faults import open_writer, settings
-
     named = settings(len(ids))
     named["backbone"]["n_blocks"] = shape.n_blocks
     rng = np.random.default_rng(0)
@@ -163,8 +161,6 @@ def test_again_does_nothing_and_nothing_is_overwritten(store, tmp_path):
 
 
 def _other_settings():
-    from faults import settings
-
     return settings(dtype="float16", precision="bfloat16")
 
 
@@ -227,7 +223,7 @@ def test_killed_and_pulled_again(store, web, tmp_path):
 
 
 def test_damage_at_the_source_is_told_and_not_copied(store, tmp_path):
-    bad = copy(store, tmp_path / "bad.zarr")
+    bad = shutil.copytree(store, tmp_path / "bad.zarr")
     one, other = bad / PATCHES / "0/0/0/0", bad / PATCHES / "1/0/0/0"
     first = one.read_bytes()
     one.write_bytes(other.read_bytes())
@@ -245,7 +241,7 @@ def test_damage_at_the_source_is_told_and_not_copied(store, tmp_path):
 
 @pytest.mark.parametrize("kind", ["cut off", "absent"])
 def test_a_file_that_is_lost_at_the_source(kind, store, tmp_path):
-    bad = copy(store, tmp_path / "bad.zarr")
+    bad = shutil.copytree(store, tmp_path / "bad.zarr")
     path = bad / PATCHES / "2/0/0/0"
     whole = plan(bad)
     if kind == "absent":

@@ -1,70 +1,196 @@
-"""Best blocks, paired differences and their intervals."""
+"""Streamed sufficient statistics against sums over whole arrays."""
+
+import itertools
 
 import numpy as np
-import pandas as pd
 import pytest
-from scipy import stats
-from tables import neurons_table
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
-from pipeline.statistics import best_blocks, bootstrap_interval, paired_difference, rows_of
+from cache.errors import UserError
+from stages.settings import ALSSettings
+from stages.solvers import data as data_module
+from stages.solvers.alternation import position_grams
+from stages.solvers.components import ReducedTokens, channel_moments, principal_components
+from stages.solvers.data import ArrayTokens, partitions
+from stages.solvers.statistics import pairs, sum_products, sum_statistics
+from stages.solvers.statistics_folder import StatisticsFolder
 
-
-def test_the_best_block_is_chosen_on_validation_and_the_test_s_choice_stands_beside_it():
-    neurons = neurons_table(tokens=("patch",))
-    # Validation prefers block 5, the test images prefer block 4.
-    neurons.loc[neurons["block"] == 5, "val_varexp"] += 1
-    neurons.loc[neurons["block"] == 4, "feve"] += 0.1
-    (row,) = best_blocks(neurons).to_dict("records")
-    assert (row["block"], row["test_block"]) == (5, 4)
-    assert row["test_mean_feve"] > row["mean_feve"]
-    chosen = rows_of(neurons, row)
-    assert row["mean_feve"] == pytest.approx(chosen.loc[chosen["fev"] > 0.15, "feve"].mean())
+CPU = torch.device("cpu")
 
 
-def test_every_series_has_a_row_and_one_without_blocks_too():
-    neurons = neurons_table(tunings=("frozen", "last2"), recordings=("a", "b"))
-    cnn = neurons_table(blocks=(4,), tokens=("patch",)).assign(
-        model="cnn_fullmodel", tokens=None, block=pd.NA, blocks=None
+def drawn(n_trials=60, grid=(2, 3), n_channels=5, n_neurons=4, seed=0, offset=3.0):
+    draw = np.random.default_rng(seed)
+    mixing = draw.standard_normal((n_channels, n_channels))
+    x = draw.standard_normal((n_trials, *grid, n_channels)) @ mixing + offset
+    r = draw.exponential(size=(n_trials, n_neurons))
+    return torch.from_numpy(x.astype(np.float32)), torch.from_numpy(r.astype(np.float32))
+
+
+def reduced(x, *, n_components=4, keep=True, **options):
+    components = principal_components(
+        ArrayTokens(x),
+        **{"variance_kept": 1.0, "max_components": n_components, "max_images": 10**6,
+           "scale_limit": 1e9, "device": CPU} | options,
+    )  # fmt: skip
+    return ReducedTokens(ArrayTokens(x), components, keep=keep)
+
+
+def dense(tokens, r):
+    """Covariances in float64: (features, features), (neurons, features)."""
+    z = torch.cat([part for _, _, part in tokens]).double().flatten(1).numpy()
+    z, r = z - z.mean(axis=0), r.double().numpy() - r.double().numpy().mean(axis=0)
+    return z.T @ z / len(z), r.T @ z / len(z)
+
+
+def quadratic(gram, row, column, channel):
+    """w'Gw from pair statistics."""
+    products = [v[i] * v[j] for v in (row, column, channel) for i, j in [pairs(len(v))]]
+    same = [i == j for v in (row, column, channel) for i, j in [pairs(len(v))]]
+    # Components were not summed over both orders.
+    channel_pairs = products[2] * torch.where(same[2], 1.0, 2.0)
+    return torch.einsum("rck,r,c,k->", gram, products[0], products[1], channel_pairs)
+
+
+@pytest.mark.parametrize("grid", [(2, 3), (4, 1), (1, 1)])
+def test_pairs_give_the_quadratic_form_of_separable_weights(grid):
+    x, r = drawn(grid=grid)
+    tokens = reduced(x)
+    statistics = sum_statistics(tokens, r).statistics()
+    gram, cross = dense(tokens, r)
+    draw = torch.Generator().manual_seed(0)
+    factors = [torch.randn(n, generator=draw) for n in (*grid, 4)]
+    w = torch.einsum("h,w,k->hwk", *factors).flatten().double().numpy()
+    assert float(quadratic(statistics.gram, *factors)) == pytest.approx(w @ gram @ w, rel=1e-4)
+    np.testing.assert_allclose(statistics.cross.flatten(1), cross, atol=1e-5)
+    np.testing.assert_allclose(statistics.variances, r.var(dim=0, correction=0), rtol=1e-4)
+
+
+@given(n_trials=st.integers(9, 70), size=st.integers(1, 2000), seed=st.integers(0, 99))
+def test_any_parts_give_the_same_statistics(n_trials, size, seed):
+    x, r = drawn(n_trials=n_trials, seed=seed)
+    with pytest.MonkeyPatch.context() as patch:
+        components = reduced(x).components
+        whole = sum_statistics(ReducedTokens(ArrayTokens(x), components, keep=True), r)
+        patch.setattr(data_module, "PARTITION_ELEMENTS", size)
+        in_parts = sum_statistics(ReducedTokens(ArrayTokens(x), components, keep=False), r)
+    for name in ("products", "cross", "tokens", "responses", "squares"):
+        expected = getattr(whole, name)
+        scale = float(expected.abs().max())
+        np.testing.assert_allclose(getattr(in_parts, name), expected, atol=2e-6 * scale)
+
+
+def test_parts_cover_all_trials_once():
+    parts = list(partitions((1000, 8, 16, 768)))
+    assert len(parts) > 5 and parts[0][0] == 0 and parts[-1][1] == 1000
+    assert all(before[1] == after[0] for before, after in itertools.pairwise(parts))
+
+
+@pytest.mark.parametrize("rows_at_once", [1, 2, 100])
+@pytest.mark.parametrize("keep", [True, False])
+def test_memory_saving_passes_give_identical_sums(rows_at_once, keep):
+    x, _ = drawn()
+    expected = sum_products(reduced(x))
+    assert torch.equal(sum_products(reduced(x, keep=keep), rows_at_once=rows_at_once), expected)
+
+
+def test_folds_add_up_and_can_be_taken_out():
+    x, r = drawn()
+    tokens = reduced(x)
+    fold = torch.arange(len(x)) % 3 == 1
+    whole, part = sum_statistics(tokens, r), sum_statistics(tokens, r, trials=fold)
+    rest = sum_statistics(tokens, r, trials=~fold)
+    assert (whole - part).count == rest.count == 40
+    for name in ("gram", "cross", "mean_tokens", "mean_responses", "variances"):
+        found, expected = (
+            getattr((whole - part).statistics(), name),
+            getattr(rest.statistics(), name),
+        )
+        np.testing.assert_allclose(found, expected, atol=2e-5 * float(expected.abs().max()))
+        added = getattr((rest + part).statistics(), name)
+        np.testing.assert_allclose(added, getattr(whole.statistics(), name), atol=1e-4)
+
+
+def test_float32_sums_are_as_good_as_float64_far_from_zero():
+    """Tokens far from zero: their squares are 10^4 times their variance."""
+    x, r = drawn(n_trials=5000, offset=100.0)
+    tokens = reduced(x)
+    statistics = sum_statistics(tokens, r).statistics()
+    gram, cross = dense(tokens, r)
+    h, w, k = 2, 3, 4
+    expected = gram.reshape(h * w, k, h * w, k)[np.arange(h * w), :, np.arange(h * w)]
+    found = position_grams(statistics).flatten(0, 1).numpy()
+    assert np.abs(found - expected).max() < 1e-5 * np.abs(expected).max()
+    assert np.abs(statistics.cross.flatten(1).numpy() - cross).max() < 1e-5 * np.abs(cross).max()
+
+
+def test_channel_moments_equal_numpy():
+    x, _ = drawn(n_trials=500, offset=50.0)
+    mean, covariance = channel_moments(ArrayTokens(x), max_images=10**6, device=CPU)
+    flat = x.double().reshape(-1, 5).numpy()
+    np.testing.assert_allclose(mean, flat.mean(axis=0), rtol=1e-6)
+    np.testing.assert_allclose(covariance, np.cov(flat.T, ddof=0), rtol=1e-4, atol=1e-4)
+
+
+def test_channel_moments_read_evenly_spread_trials():
+    x, _ = drawn(n_trials=100)
+    mean, _ = channel_moments(ArrayTokens(x), max_images=40, device=CPU)
+    expected = x[::3].double().reshape(-1, 5).mean(dim=0)
+    np.testing.assert_allclose(mean, expected, rtol=1e-5)
+
+
+def test_components_keep_the_wanted_variance():
+    x, _ = drawn(n_trials=300)
+    tokens = reduced(x, n_components=5)
+    variances = tokens.components.variances
+    assert (variances.diff() <= 0).all()
+    share = variances.cumsum(0) / variances.sum()
+    kept = reduced(x, n_components=5, variance_kept=float(share[2]) - 1e-4).components
+    assert kept.n_components == 3
+    z = torch.cat([part for _, _, part in tokens]).reshape(-1, 5).double()
+    np.testing.assert_allclose(np.cov(z.T, ddof=0), np.diag(variances), atol=1e-3)
+
+
+def test_expanded_weights_predict_what_reduced_ones_do():
+    x, _ = drawn()
+    components = reduced(x, scale_limit=1.0).components
+    assert (components.scale > 1).any()
+    weights = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
+    direct = (x - components.mean) @ components.expand(weights).T
+    np.testing.assert_allclose(direct, components.reduce(x) @ weights.T, atol=1e-4)
+
+
+def test_an_outstanding_channel_does_not_take_all_components():
+    x, _ = drawn(n_trials=300)
+    x[..., 2] *= 1000
+    taken = reduced(x, variance_kept=0.99, n_components=5, scale_limit=1e9).components
+    assert taken.n_components == 1
+    assert (
+        reduced(x, variance_kept=0.99, n_components=5, scale_limit=5.0).components.n_components > 1
     )
-    best = best_blocks(pd.concat([neurons, cnn], ignore_index=True))
-    assert len(best) == 9
-    assert best["block"].isna().sum() == 1
 
 
-def test_no_valid_neuron_gives_no_row():
-    assert best_blocks(neurons_table().assign(feve=np.nan)).empty
-    assert best_blocks(neurons_table().assign(fev=0.1)).empty
+def test_tokens_that_are_not_finite_are_refused():
+    x, r = drawn()
+    components = reduced(x).components
+    x[7, 0, 1, 2] = torch.inf
+    with pytest.raises(UserError, match="float32"):
+        sum_statistics(ReducedTokens(ArrayTokens(x), components, keep=True), r)
 
 
-def test_the_interval_agrees_with_scipy_s():
-    values = np.random.default_rng(0).gamma(2, size=80)
-    ours = bootstrap_interval(values, resamples=5000)
-    theirs = stats.bootstrap(
-        (values,), np.mean, n_resamples=5000, method="percentile", rng=np.random.default_rng(1)
-    ).confidence_interval
-    np.testing.assert_allclose(ours, theirs, rtol=0.03)
-
-
-def test_paired_differences_cancel_what_neurons_share():
-    neurons = neurons_table(tunings=("frozen", "last2"), tokens=("patch",), blocks=(4,))
-    frozen, tuned = (neurons[neurons["tuning"] == t] for t in ("frozen", "last2"))
-    difference = paired_difference(frozen, tuned)
-    assert difference.low < 0.085 < difference.high
-    assert difference.high - difference.low < 0.06  # talent alone spreads by 0.2
-    assert paired_difference(frozen, tuned) == difference
-    assert paired_difference(tuned, frozen).mean == pytest.approx(-difference.mean)
-
-
-def test_only_neurons_valid_in_both_count():
-    neurons = neurons_table(tunings=("frozen", "last2"), tokens=("patch",), blocks=(4,))
-    frozen, tuned = (neurons[neurons["tuning"] == t].copy() for t in ("frozen", "last2"))
-    both = (frozen["fev"].to_numpy() > 0.15) & (tuned["fev"].to_numpy() > 0.15)
-    assert paired_difference(frozen, tuned).n_neurons == both.sum()
-    nothing = paired_difference(frozen, tuned.assign(feve=np.nan))
-    assert nothing.n_neurons == 0 and np.isnan(nothing.mean)
-
-
-@pytest.mark.parametrize("n", [0, 1])
-def test_tiny_samples_have_no_false_interval(n):
-    low, high = bootstrap_interval(np.ones(n))
-    assert (low, high) == (1, 1) if n else np.isnan([low, high]).all()
+def test_stored_statistics_come_back_and_damaged_ones_do_not(tmp_path):
+    x, _ = drawn()
+    tokens = reduced(x)
+    products = sum_products(tokens)
+    folder = StatisticsFolder(tmp_path / "statistics", "some tokens")
+    settings = ALSSettings()
+    assert folder.load(settings, CPU) is None
+    folder.save(settings, tokens.components, products)
+    components, found = folder.load(settings, CPU)
+    assert torch.equal(found, products) and torch.equal(components.basis, tokens.components.basis)
+    assert folder.load(ALSSettings(max_components=3), CPU) is None
+    assert StatisticsFolder(folder.folder, "other tokens").load(settings, CPU) is None
+    path = folder.path(settings)
+    path.write_bytes(path.read_bytes()[:100])
+    assert folder.load(settings, CPU) is None

@@ -208,6 +208,26 @@ def test_channel_weights_mix_the_leading_principal_components():
     np.testing.assert_allclose(inside @ leading, planted.channel_weights, atol=1e-3)
 
 
+def test_components_count_alike_however_much_variance_they_have():
+    settings = replace(SMALL, n_neurons=60)
+    tokens = tokens_of(settings)
+    _, planted = record(settings, tokens)
+    flat = tokens.reshape(-1, N_CHANNELS)
+    _, singular, leading = np.linalg.svd(flat - flat.mean(axis=0), full_matrices=False)
+    contributions = (planted.channel_weights @ leading[:8].T * singular[:8]).std(axis=0)
+    assert contributions.min() > 0.6 * contributions.max()
+
+
+def test_the_order_of_channels_makes_no_difference():
+    # Eigenvectors come with either sign; which one may not change the neurons.
+    tokens = tokens_of(SMALL)
+    recording, _ = record(SMALL, tokens)
+    for seed in range(3):
+        order = np.random.default_rng(seed).permutation(N_CHANNELS)
+        other, _ = record(SMALL, tokens[..., order])
+        np.testing.assert_allclose(other.responses, recording.responses, atol=1e-3)
+
+
 def test_rounding_errors_in_the_tokens_stay_rounding_errors_in_the_responses():
     tokens = tokens_of(SMALL)
     noise = np.random.default_rng(1).standard_normal(tokens.shape)

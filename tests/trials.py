@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import shutil
+import subprocess
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
@@ -288,3 +292,61 @@ def _reads(cache: FeatureCache, row: int) -> bool:
     except CacheError:
         return False
     return True
+
+
+@contextmanager
+def small_disk(folder: Path, n_bytes: int) -> Iterator[Path]:
+    """A file system of its own in memory.
+
+    Raises
+    ------
+    PermissionError
+        Not root, or mounting is not allowed here.
+    """
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={n_bytes}", "tmpfs", str(folder)]
+    try:
+        done = subprocess.run(mount, capture_output=True, text=True, check=False)
+    except FileNotFoundError as absent:
+        raise PermissionError(str(absent)) from None
+    if done.returncode:
+        raise PermissionError(done.stderr.strip())
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+def full_disk_trials(folder: Path, n_trials: int, *, seed: int = 0) -> Counter[str]:
+    """Extract to a disk with too little space, then with enough.
+
+    Counts trials, errors that say there is no space, resumes that computed only what was missing,
+    and stores that differ from one written at once.
+
+    Raises
+    ------
+    PermissionError
+        No small disk can be made here.
+    """
+    rng, extraction = np.random.default_rng(seed), Extraction()
+    extraction.run(folder / "whole.zarr")
+    reference = content(folder / "whole.zarr")
+    names = ("trials", "no space left", "resumes", "stores differ")
+    counts = Counter(dict.fromkeys(names, 0))
+    for trial in range(n_trials):
+        with small_disk(folder / f"disk{trial}", 2**21) as disk:
+            counts["trials"] += 1
+            path, ballast = disk / "c.zarr", disk / "ballast"
+            free = shutil.disk_usage(disk).free
+            with ballast.open("wb") as file:
+                # The whole store takes some 240 kB here, in pages of 4 kB.
+                file.write(bytes(free - int(rng.integers(60_000, 200_000))))
+            try:
+                extraction.run(path)
+            except OSError as error:
+                counts["no space left"] += error.errno == errno.ENOSPC
+            claimed = rows_in(path)
+            ballast.unlink()
+            counts["resumes"] += extraction.run(path) == N_IMAGES - claimed
+            counts["stores differ"] += content(path) != reference
+    return counts

@@ -69,14 +69,14 @@ def fit_als(
     statistics = sums.statistics()
     unit = float(components.variances.sum())
     penalties = [penalty * unit for penalty in sorted(settings.penalties, reverse=True)]
-    path = _solve_path(statistics, penalties, settings, plan)
+    path, explained = _solve_path(statistics, penalties, settings, plan)
     errors = ErrorMoments(len(sums.responses), len(penalties))
     _add_errors(errors, path, validation, data.r_validation, _clip, batch=plan.neurons)
     for fold, part in zip(folds, parts, strict=True):
-        without = _solve_path((sums - part).statistics(), penalties, settings, plan)
+        without, _ = _solve_path((sums - part).statistics(), penalties, settings, plan)
         _add_errors(errors, without, training, data.r_train, _clip, trials=fold, batch=plan.neurons)
     variances = data.r_validation.var(dim=0, correction=0)
-    chosen = choose(errors, variances, how=settings.selection).to(data.device)
+    chosen = choose(errors, variances, explained, how=settings.selection).to(data.device)
     linear, penalty = pick(path, chosen), torch.tensor(penalties, device=data.device)[chosen]
     if settings.output == "linear":
         return as_readouts(linear, components, output="linear")
@@ -92,20 +92,17 @@ def fit_als(
         data.r_train,
         mean_tokens=statistics.mean_tokens,
         penalty=penalty,
-        rounds=settings.polish_rounds,
+        rounds=1 + settings.polish_rounds,
         batch=plan.neurons,
     )
-    iterates, losses = [first], []
+    iterates, losses = [], []
     for number, (predictor, loss) in enumerate(steps):
         iterates.append(predictor)
         losses.append(float(loss.mean()))
         if progress is not None:
             progress(Epoch(number, losses[-1], float("nan")))
     best, scores = _stop_early(iterates, validation, data, variances, batch=plan.neurons)
-    curve = [
-        Epoch(n, loss, score)
-        for n, (loss, score) in enumerate(zip(losses, scores[:-1], strict=True))
-    ]
+    curve = [Epoch(n, *pair) for n, pair in enumerate(zip(losses, scores, strict=True))]
     return as_readouts(best, components, curve=curve, penalty=curvature * penalty / 2)
 
 
@@ -115,7 +112,7 @@ def _components(data: FitData, settings: ALSSettings) -> Components:
         variance_kept=settings.variance_kept,
         max_components=settings.max_components,
         max_images=settings.basis_images,
-        standardise=settings.standardise,
+        scale_limit=settings.scale_limit,
         device=data.device,
     )
 
@@ -137,28 +134,39 @@ def _plan(data: FitData, settings: ALSSettings, components: Components) -> Plan:
 
 
 def _folds(data: FitData, settings: ALSSettings) -> list[torch.Tensor]:
-    """Which training trials are in each fold: every so-manieth."""
+    """Which training trials are in each fold: taken in turns."""
     number = torch.arange(len(data.r_train)) % max(1, settings.folds)
     return [number == fold for fold in range(settings.folds)]
 
 
 def _solve_path(
     statistics: Statistics, penalties: Sequence[float], settings: ALSSettings, plan: Plan
-) -> list[Predictor]:
-    """The least-squares predictor for every penalty, each starting from the last."""
+) -> tuple[list[Predictor], torch.Tensor]:
+    """The least-squares predictor for every penalty, and what each explains in training.
+
+    The penalty in the middle comes first; from it, larger and smaller ones follow, each starting
+    from the last.
+    """
     grams = position_grams(statistics)
     als = AlternatingLeastSquares(
         statistics, tolerance=settings.tolerance, max_rounds=settings.max_rounds
     )
+    middle = len(penalties) // 2
+    order = [*range(middle, -1, -1), *range(middle + 1, len(penalties))]
     solved: list[list[Predictor]] = [[] for _ in penalties]
+    explained = torch.zeros(len(statistics.cross), len(penalties), dtype=torch.float64)
     for part in batches(len(statistics.cross), plan.neurons):
         own = statistics.of(part)
-        factors = initial_factors(own, grams, penalties[0])
-        for penalty, predictors in zip(penalties, solved, strict=True):
-            ridge = torch.full_like(own.variances, penalty)
-            factors = als.solve(own.cross, factors, ridge)
-            predictors.append(_with_intercept(factors, own))
-    return [join(predictors) for predictors in solved]
+        factors = initial_factors(own, grams, penalties[middle])
+        first = factors
+        for number in order:
+            begin = first if number == middle + 1 else factors
+            ridge = torch.full_like(own.variances, penalties[number])
+            factors, objective = als.solve(own.cross, begin, ridge)
+            first = factors if number == middle else first
+            solved[number].append(_with_intercept(factors, own))
+            explained[part, number] = -(objective / own.variances.clamp(min=1e-30)).double().cpu()
+    return [join(predictors) for predictors in solved], explained
 
 
 def _with_intercept(factors: Factors, statistics: Statistics) -> Predictor:
@@ -200,13 +208,15 @@ def _stop_early(
     *,
     batch: int,
 ) -> tuple[Predictor, list[float]]:
-    """Each neuron's step, never worse on validation than the first; mean scores of all steps."""
+    """Each neuron's last step, or its best where the last is worse than the first on validation.
+
+    Taking every neuron's best would follow the noise of single trials. Also the mean scores of all
+    steps.
+    """
     errors = ErrorMoments(len(variances), len(iterates))
     _add_errors(errors, iterates, validation, data.r_validation, rate, batch=batch)
-    chosen = choose(errors, variances)
     mean = errors.total / errors.count
-    worse = mean.gather(1, chosen[:, None])[:, 0] > mean[:, 0]
-    chosen = torch.where(worse, mean.argmin(dim=1), chosen)
+    chosen = torch.where(mean[:, -1] > mean[:, 0], mean.argmin(dim=1), len(iterates) - 1)
     scores = 1 - mean[variances > 0] / variances[variances > 0, None]
     averages = scores.mean(dim=0).tolist() if len(scores) else [float("nan")] * len(iterates)
     return pick(iterates, chosen.to(data.device)), averages

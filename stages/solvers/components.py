@@ -18,7 +18,7 @@ class Components:
     Parameters
     ----------
     mean, scale : tensor of shape (n_channels,)
-        Scale is one where channels are not standardised.
+        Scale is one but for channels of outstanding variance.
     basis : tensor of shape (n_channels, n_components)
         Orthonormal columns, by decreasing variance.
     variances : tensor of shape (n_channels,)
@@ -50,7 +50,7 @@ def principal_components(
     variance_kept: float,
     max_components: int,
     max_images: int,
-    standardise: bool,
+    scale_limit: float,
     device: torch.device,
 ) -> Components:
     """Principal components of the channels, over positions and evenly spread trials.
@@ -63,16 +63,15 @@ def principal_components(
         No more are kept.
     max_images : int
         Trials beyond this number are not read for the covariance.
-    standardise : bool
-        Divide every channel by its standard deviation first.
+    scale_limit : float
+        Channels whose standard deviation is more than this many times the median channel's are
+        scaled down to it first, lest a few take all components.
     """
     mean, covariance = channel_moments(tokens, max_images=max_images, device=device)
-    scale = torch.ones_like(mean)
-    variance = covariance.diagonal()
-    if standardise:
-        # A channel that hardly varies stays small rather than becoming rounding noise.
-        scale = variance.clamp(min=1e-6 * max(float(variance.max()), 1e-30)).sqrt()
-        covariance = covariance / scale / scale[:, None]
+    deviation = covariance.diagonal().clamp(min=0).sqrt()
+    limit = scale_limit * deviation.median()
+    scale = torch.where((deviation > limit) & (limit > 0), deviation / limit, 1.0)
+    covariance = covariance / scale / scale[:, None]
     variances, vectors = torch.linalg.eigh(covariance)
     variances, vectors = variances.flip(0).clamp(min=0), vectors.flip(1)
     # Signs are arbitrary: make each vector's largest entry positive.

@@ -24,10 +24,6 @@ class Tokens(Protocol):
     def shape(self) -> tuple[int, int, int, int]:
         """Trials, rows, columns, channels."""
 
-    @property
-    def in_memory(self) -> int:
-        """Bytes of memory that they hold while nothing is read."""
-
     def read(self, first: int, last: int) -> torch.Tensor:
         """Tokens of the trials first <= trial < last, in their stored dtype."""
 
@@ -43,11 +39,6 @@ class ArrayTokens:
         """Trials, rows, columns, channels."""
         n_trials, rows, columns, channels = self.tensor.shape
         return n_trials, rows, columns, channels
-
-    @property
-    def in_memory(self) -> int:
-        """Bytes of the tensor."""
-        return self.tensor.numel() * self.tensor.element_size()
 
     def read(self, first: int, last: int) -> torch.Tensor:
         """Tokens of the trials first <= trial < last."""

@@ -22,7 +22,7 @@ from stages.solvers.slope import derivatives, fit_slope_and_offset
 SLOPE_TRIALS = 4096
 
 #: What the parabola's curvature is to the mean of the loss's: more is slower and safer.
-CAUTION = 1.5
+CAUTION = 1.2
 
 
 def start(
@@ -111,7 +111,7 @@ def polish(
         lowest = torch.minimum(lowest, objective)
         moved = []
         for part in batches(len(penalty), batch):
-            factors = als.solve(cross[part], f.of(part), penalty[part] / caution[part])
+            factors, _ = als.solve(cross[part], f.of(part), penalty[part] / caution[part])
             moved.append(Predictor(factors, centre[part] - factors.predict(mean_tokens[None])[0]))
         # A step that went too far is taken back, and taken again with more caution.
         caution = torch.where(rose, 2 * caution, caution)

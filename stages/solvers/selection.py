@@ -51,18 +51,27 @@ def shared_choice(moments: ErrorMoments, variances: torch.Tensor) -> int:
     return int(unexplained.sum(dim=0).argmin())
 
 
-def choose(moments: ErrorMoments, variances: torch.Tensor, *, how: str = "shrunk") -> torch.Tensor:
+def choose(
+    moments: ErrorMoments,
+    variances: torch.Tensor,
+    explained: torch.Tensor,
+    *,
+    how: str = "shrunk",
+) -> torch.Tensor:
     """Index of each neuron's choice, by an empirical Bayes estimate of what it would gain.
 
     A neuron's advantage of a choice over the shared one is measured with an error whose variance is
-    known from the trials. The population's advantages are taken as normal; what of their spread
-    the measurement errors do not account for is real, and each neuron's measurement is shrunk
-    towards the mean accordingly. Where nothing real is left, all get the shared choice.
+    known from the trials. In the population, advantages are taken as normal around a line in the
+    logarithm of what training explains of a neuron: noisy neurons want other penalties than
+    reliable ones. What of the spread around the line the measurement errors do not account for is
+    real, and each neuron's measurement is shrunk towards the line accordingly.
 
     Parameters
     ----------
     variances : tensor of shape (n_neurons,)
         Of the held-out responses; neurons that do not vary get the shared choice and do not vote.
+    explained : tensor of shape (n_neurons, n_choices)
+        Fraction of the training responses' variance that each fit explains.
     how : str
         "shrunk" as above; "shared" for the one choice that is best on average; "own" for each
         neuron's best as measured.
@@ -81,9 +90,24 @@ def choose(moments: ErrorMoments, variances: torch.Tensor, *, how: str = "shrunk
     measured, error = moments.advantage(shared)
     measured, error = measured / unit, error / unit.square()
     if how == "shrunk":
-        mean = measured[voting].mean(dim=0)
-        spread = (measured[voting] - mean).square().mean(dim=0) - error[voting].mean(dim=0)
-        weight = spread.clamp(min=0) / (spread.clamp(min=0) + error).clamp(min=1e-30)
-        measured = mean + weight * (measured - mean)
+        trait = explained[:, shared].double().cpu().clamp(min=1e-4).log()
+        expected = _line(trait, measured, error, voting)
+        excess = (measured - expected).square() - error
+        spread = excess[voting].mean(dim=0).clamp(min=0)
+        weight = spread / (spread + error).clamp(min=1e-30)
+        measured = expected + weight * (measured - expected)
         measured[:, shared] = 0
     return torch.where(voting, measured.argmax(dim=1), same)
+
+
+def _line(
+    trait: torch.Tensor, measured: torch.Tensor, error: torch.Tensor, voting: torch.Tensor
+) -> torch.Tensor:
+    """What a straight line in a neuron's trait predicts of each column, fitted by precision."""
+    typical = error[voting].median(dim=0).values
+    weight = torch.where(voting[:, None], 1 / (error + typical + 1e-12), 0)
+    weight = weight / weight.sum(dim=0)
+    x = trait[:, None] - (weight * trait[:, None]).sum(dim=0)
+    centre = (weight * measured).sum(dim=0)
+    slope = (weight * x * measured).sum(dim=0) / (weight * x.square()).sum(dim=0).clamp(min=1e-9)
+    return centre + slope * x

@@ -43,7 +43,7 @@ class StatisticsFolder:
             "variance_kept": settings.variance_kept,
             "max_components": settings.max_components,
             "basis_images": settings.basis_images,
-            "standardise": settings.standardise,
+            "scale_limit": settings.scale_limit,
             "version": STATISTICS_VERSION,
         }
         key = hashlib.sha256(canonical_json(content).encode()).hexdigest()

@@ -1,0 +1,321 @@
+"""What the cache's format costs and gives: codecs, rounding, chunks, reading and writing.
+
+    python -m benchmarks.cache_format [--images 2300]
+
+prints the tables of `cache/FORMAT.md`, on the demo's tokens: ViT-S/16 with random weights, 1/f
+images, 64 x 128 pixels, float16.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import zarr
+from numpy.typing import NDArray
+from zarr.abc.codec import BytesBytesCodec
+from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
+
+from cache import open_cache
+from cache.layout import Layout, TokenShape, plan_layout
+from cache.writer import write_cache
+from stages.backbones import Backbone, create_backbone
+from stages.extract import BATCH, extract
+from stages.feve import VALID_FEV, fev_and_feve
+from stages.preprocessing import Preprocessing
+from stages.readouts import fit_readouts
+from stages.recordings.synthetic import (
+    SyntheticSettings,
+    synthetic_recording,
+    synthetic_stimuli,
+)
+from stages.settings import BackboneSettings
+from stages.stimuli import Stimuli
+
+#: Blocks whose tokens are compressed: the first, the planted, the last.
+BLOCKS = (0, 4, 11)
+
+CODECS: dict[str, list[BytesBytesCodec]] = {
+    "none, no checksum": [],
+    "none, CRC32C (format 1)": [Crc32cCodec()],
+    "Zstd 1, checksum": [ZstdCodec(level=1, checksum=True)],
+    "Blosc LZ4 1 + bitshuffle, CRC32C": [
+        BloscCodec(cname="lz4", clevel=1, shuffle="bitshuffle", typesize=2),
+        Crc32cCodec(),
+    ],
+    "Blosc Zstd 1 + bitshuffle, CRC32C": [
+        BloscCodec(cname="zstd", clevel=1, shuffle="bitshuffle", typesize=2),
+        Crc32cCodec(),
+    ],
+}
+
+
+@dataclass(frozen=True)
+class Demo:
+    """The demo's backbone and images."""
+
+    backbone: Backbone
+    stimuli: Stimuli
+    synthetic: SyntheticSettings
+    preprocessing: Preprocessing
+
+
+def demo(n_images: int) -> Demo:
+    """The demo, with fewer training images where fewer are asked for."""
+    full = SyntheticSettings()
+    synthetic = replace(full, n_training=n_images - full.n_validation - full.n_test)
+    backbone = create_backbone(
+        BackboneSettings(name="vit_small_patch16_224.dino", weights="random"),
+        input_size=(64, 128),
+    )
+    preprocessing = Preprocessing(
+        crop=(0, 128), input_size=(64, 128), mean=backbone.mean, std=backbone.std
+    )
+    return Demo(backbone, synthetic_stimuli(synthetic), synthetic, preprocessing)
+
+
+def best(work: Callable[[], object], *, times: int = 5) -> float:
+    """Shortest of several durations in seconds."""
+    durations = []
+    for _ in range(times):
+        began = time.perf_counter()
+        kept = work()
+        durations.append(time.perf_counter() - began)
+        del kept
+    return min(durations)
+
+
+def forward_seconds(case: Demo, n_images: int) -> float:
+    """Preparing images and computing their tokens, and nothing else."""
+    began = time.perf_counter()
+    for first in range(0, n_images, BATCH):
+        ids = case.stimuli.ids[first : min(first + BATCH, n_images)]
+        case.backbone.tokens(case.preprocessing(case.stimuli.read(ids)))
+    return time.perf_counter() - began
+
+
+def extract_seconds(case: Demo, path: Path, n_images: int) -> float:
+    """A whole extraction, until it is durable."""
+    began = time.perf_counter()
+    extract(
+        case.stimuli.select(case.stimuli.ids[:n_images]),
+        case.backbone,
+        case.preprocessing,
+        path,
+        settings={"backbone": {"n_blocks": 12}},
+        provenance={},
+        dtype="float16",
+    )
+    return time.perf_counter() - began
+
+
+def compare_codecs(folder: Path, tokens: Mapping[int, NDArray[np.float16]]) -> None:
+    """Bytes, writing and reading of one block's patches, for each codec and some roundings."""
+    print("\n| codec | bits kept | size | write MB/s | read MB/s | error (rms, relative) |")
+    print("|---|---|---|---|---|---|")
+    for bits in (10, 9, 7, 5):
+        rounded = {block: round_bits(values, bits) for block, values in tokens.items()}
+        error = np.mean([relative_error(rounded[b], tokens[b]) for b in tokens])
+        for name, codecs in CODECS.items():
+            if bits < 10 and not name.startswith("Blosc Zstd"):
+                continue
+            size, write, read = measure_codec(folder / "codec.zarr", rounded, codecs)
+            kept = "10 (all)" if bits == 10 else str(bits)
+            print(f"| {name} | {kept} | {size:.3f} | {write:.0f} | {read:.0f} | {error:.1e} |")
+
+
+def measure_codec(
+    path: Path, tokens: Mapping[int, NDArray[np.float16]], codecs: list[BytesBytesCodec]
+) -> tuple[float, float, float]:
+    """Size relative to the tokens, and MB of tokens written and read per second."""
+    n_images, *item = next(iter(tokens.values())).shape
+    n_bytes = sum(values.nbytes for values in tokens.values())
+    shutil.rmtree(path, ignore_errors=True)
+    root = zarr.create_group(path)
+    arrays = [
+        root.create_array(
+            str(block),
+            shape=(n_images, *item),
+            dtype="float16",
+            chunks=(128, *item),
+            shards=(1024, *item),
+            compressors=codecs,
+            config={"write_empty_chunks": True},
+        )
+        for block in tokens
+    ]
+
+    def write() -> None:
+        for array, values in zip(arrays, tokens.values(), strict=True):
+            array[:] = values
+
+    seconds = best(write, times=3)
+    size = sum(file.stat().st_size for file in path.rglob("c/**/*") if file.is_file())
+    read = best(lambda: [array[:] for array in arrays])
+    return size / n_bytes, n_bytes / 1e6 / seconds, n_bytes / 1e6 / read
+
+
+def round_bits(values: NDArray[np.float16], bits: int) -> NDArray[np.float16]:
+    """Keep so many of the ten mantissa bits, rounding half to even as numcodecs' BitRound does."""
+    dropped = 10 - bits
+    if not dropped:
+        return values
+    whole = values.view(np.uint16)
+    half = ((whole >> dropped) & 1) + np.uint16((1 << (dropped - 1)) - 1)
+    mask = np.uint16(0xFFFF ^ ((1 << dropped) - 1))
+    rounded: NDArray[np.float16] = ((whole + half) & mask).astype(np.uint16).view(np.float16)
+    return rounded
+
+
+def relative_error(values: NDArray[np.float16], true: NDArray[np.float16]) -> float:
+    """Root mean square of the difference over that of the tokens."""
+    exact = true.astype(np.float32)
+    difference = values.astype(np.float32) - exact
+    return float(np.sqrt((difference**2).mean() / (exact**2).mean()))
+
+
+def compare_feve(case: Demo, tokens: NDArray[np.float16]) -> None:
+    """Mean FEVE of the planted neurons, fitted and tested on rounded tokens."""
+    recording, _ = synthetic_recording(case.synthetic, tokens, name="planted")
+    single = ~recording.validation
+    print("\n| bits kept | mean FEVE | largest change of a neuron |\n|---|---|---|")
+    first: NDArray[np.float64] | None = None
+    for bits in (10, 9, 7, 5, 3):
+        rounded = round_bits(tokens, bits).astype(np.float32)
+        fit = fit_readouts(
+            rounded[recording.image_ids[single]],
+            recording.responses[single],
+            rounded[recording.image_ids[recording.validation]],
+            recording.responses[recording.validation],
+        )
+        predicted = fit.predict(rounded[recording.test_image_ids])
+        fev, feve = fev_and_feve(recording.test_responses, predicted)
+        valid = feve[fev > VALID_FEV]
+        first = valid if first is None else first
+        print(f"| {bits} | {valid.mean():.4f} | {np.abs(valid - first).max():.4f} |", flush=True)
+
+
+def compare_chunks(folder: Path, tokens: NDArray[np.float16]) -> None:
+    """Reading a block, whole and image by image, for chunks of several sizes."""
+    n_images, rows, columns, channels = tokens.shape
+    shape = TokenShape(
+        n_blocks=1, grid=(rows, columns), n_channels=channels, n_registers=0, dtype="float16"
+    )
+    np.save(folder / "tokens.npy", tokens)
+    load = best(lambda: np.load(folder / "tokens.npy"), times=9)
+    rate = tokens.nbytes / 1e6 / load
+    scattered = np.random.default_rng(0).choice(n_images, 64, replace=False)
+    print("\n| chunk | images | read MB/s | of np.load | 64 scattered images, ms |")
+    print("|---|---|---|---|---|")
+    for megabytes in (1, 4, 16):
+        layout = plan_layout(shape, n_images=n_images, chunk_bytes=megabytes * 2**20)
+        path = write_tokens(folder / f"chunk{megabytes}.zarr", tokens, shape, layout)
+        block = open_cache(str(path)).block(0)
+        everything = np.arange(n_images)
+        read = best(lambda block=block, ids=everything: block.read("patches", ids), times=9)  # type: ignore[misc]
+        some = best(lambda block=block, ids=scattered: block.read("patches", ids))  # type: ignore[misc]
+        speed = tokens.nbytes / 1e6 / read
+        print(
+            f"| {megabytes} MiB | {layout.images_per_chunk['patches']} | {speed:.0f} "
+            f"| {speed / rate:.2f} | {1e3 * some:.1f} |",
+            flush=True,
+        )
+    print(f"np.load of the same bytes from the page cache: {rate:.0f} MB/s")
+
+
+def write_tokens(
+    path: Path, tokens: NDArray[np.float16], shape: TokenShape, layout: Layout
+) -> Path:
+    """A cache of one block."""
+    with write_cache(
+        path,
+        settings={"backbone": {"n_blocks": 1}},
+        provenance={},
+        image_ids=np.arange(len(tokens)),
+        shape=shape,
+        layout=layout,
+    ) as writer:
+        for shard in writer.missing_shards():
+            values = tokens[writer.shard_ids(shard)]
+            writer.write_shard(shard, [{"patches": values, "cls": values[:, 0, 0]}])
+        writer.finish()
+    return path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Instant(Backbone):
+    """A backbone that computes nothing, so that only buffers are measured."""
+
+    def tokens(self, images: torch.Tensor) -> list[dict[Any, torch.Tensor]]:
+        """Zeros of the right shapes."""
+        n, (rows, columns), channels = len(images), self.grid, int(self.model.embed_dim)
+        values = torch.zeros(n, rows, columns, channels)
+        return [{"patches": values, "cls": values[:, 0, 0]} for _ in range(self.n_blocks)]
+
+
+def measure_buffers(case: Demo, folder: Path) -> None:
+    """Peak memory of an extraction of three full shards above what the model takes."""
+    images = np.zeros((3 * 2048, 64, 128), dtype=np.uint8)
+    stimuli = Stimuli(
+        ids=np.arange(len(images)),
+        image_shape=(64, 128),
+        dtype=images.dtype,
+        reader=lambda ids: images[ids],
+        source="blank images",
+    )
+    names = ("model", "name", "input_size", "grid", "mean", "std", "precision", "weights")
+    instant = Instant(**{name: getattr(case.backbone, name) for name in names})
+    before = resident_bytes("VmRSS")
+    extract_seconds(Demo(instant, stimuli, case.synthetic, case.preprocessing), folder, len(images))
+    peak = resident_bytes("VmHWM")
+    print(f"\nbuffers of an extraction, ViT-S: {(peak - before) / 1e9:.2f} GB above the model")
+
+
+def resident_bytes(what: str) -> int:
+    """Memory of the process now ("VmRSS") or at its peak ("VmHWM"), as Linux tells it."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(what):
+            return 1024 * int(line.split()[1])
+    raise OSError(f"/proc/self/status has no {what}")
+
+
+def main() -> None:
+    """Print every table."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--images", type=int, default=2_300)
+    parser.add_argument("--skip-feve", action="store_true")
+    options = parser.parse_args()
+    case = demo(options.images)
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        measure_buffers(case, folder / "buffers.zarr")
+        shutil.rmtree(folder / "buffers.zarr")
+        path = folder / "demo.zarr"
+        n_compared = min(512, options.images)
+        alone = [forward_seconds(case, n_compared)]
+        extracted = extract_seconds(case, folder / "some.zarr", n_compared)
+        alone.append(forward_seconds(case, n_compared))
+        print(
+            f"extracting {n_compared} images: {extracted:.1f} s, forward passes alone "
+            f"{alone[0]:.1f} and {alone[1]:.1f} s, ratio {2 * extracted / sum(alone):.3f}",
+            flush=True,
+        )
+        extract_seconds(case, path, options.images)
+        cache = open_cache(str(path))
+        tokens = {block: cache.block(block).read("patches", cache.image_ids) for block in BLOCKS}
+        compare_codecs(folder, tokens)
+        compare_chunks(folder, np.concatenate(list(tokens.values())))
+        if not options.skip_feve:
+            compare_feve(case, tokens[4])
+
+
+if __name__ == "__main__":
+    main()
