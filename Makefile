@@ -6,7 +6,7 @@ ARGS ?=
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: install demo test features readouts finetune baseline report run lint clean
+.PHONY: install demo test features readouts finetune baseline report run lint bench clean
 
 install: $(INSTALLED)
 
@@ -40,6 +40,11 @@ report: install
 
 test: install
 	$(BIN)/python -m pytest $(ARGS)
+
+# Both sides of every comparison in one run, as ratios; takes an hour or so. BENCH=cache_trust runs one.
+BENCH ?= cache_trust cache_format readouts finetune minimodels
+bench: install
+	for name in $(BENCH); do $(BIN)/python -m benchmarks.$$name $(ARGS) || exit 1; done
 
 lint: install
 	$(BIN)/ruff check .

@@ -122,7 +122,8 @@ def planted(sizes: Sizes, n_neurons: int, *, n_train: int | None = None, seed: i
 
     def respond(mean: NDArray[np.float64]) -> NDArray[np.float32]:
         noise = draw.gamma(shape, size=mean.shape) / shape
-        return (mean * noise).astype(np.float32)
+        responses: NDArray[np.float32] = (mean * noise).astype(np.float32)
+        return responses
 
     train, val = np.split(np.arange(n - n_test), [n_train])
     test = np.arange(n - n_test, n)
@@ -151,14 +152,14 @@ def recorded(path: Path) -> Features:
 def gemm_rate(n: int = 2048) -> float:
     """Floating point operations per second of a float32 matrix product; the best of some."""
     a, b = torch.randn(n, n), torch.randn(n, n)
-    return 2 * n**3 / min(timed(lambda: a @ b)[0] for _ in range(6))
+    return 2 * n**3 / min(seconds_of(lambda: a @ b) for _ in range(6))
 
 
-def timed(work: Callable[[], Readouts | torch.Tensor]) -> tuple[float, Readouts | torch.Tensor]:
-    """Wall seconds, and what came out."""
+def seconds_of(work: Callable[[], object]) -> float:
+    """Wall seconds."""
     started = time.perf_counter()
-    result = work()
-    return time.perf_counter() - started, result
+    work()
+    return time.perf_counter() - started
 
 
 def fit(features: Features, solver: str = "als", **options: object) -> tuple[float, Readouts]:
@@ -276,7 +277,7 @@ def compare_sweep(sizes: Sizes) -> None:
     backbone = create_backbone(settings, input_size=(64, 128))
     batch = torch.rand(64, 3, 64, 128)
     backbone.tokens(batch)
-    forward = min(timed(lambda: backbone.tokens(batch))[0] for _ in range(3)) / len(batch)
+    forward = min(seconds_of(lambda: backbone.tokens(batch)) for _ in range(3)) / len(batch)
     features = planted(sizes, sizes.neurons[-1])
     als, _ = fit(features)
     started, epochs = time.perf_counter(), 2

@@ -160,6 +160,12 @@ async def _read(checkup: Checkup, path: str) -> bytes | None:
     except OSError as error:
         checkup.note(path, f"cannot be read: {error}")
         return None
+    except CacheError as error:
+        # A server that does not even give the root says nothing of the cache.
+        if path == ROOT:
+            raise
+        checkup.note(path, str(error))
+        return None
     if value is None:
         checkup.note(path, "is absent")
         return None
@@ -239,7 +245,7 @@ async def _check_sizes(checkup: Checkup, done: NDArray[np.bool_] | None) -> None
             problem = size_problem(array, file, size) if size != array.file_size(file) else ""
         except (FileNotFoundError, NotADirectoryError, KeyError):
             problem = "is absent"
-        except OSError as error:
+        except (OSError, CacheError) as error:
             problem = f"cannot be read: {error}"
         if not problem:
             return None

@@ -170,6 +170,7 @@ def _fit_condition(task: FitTask) -> FittedCondition:
         weights=task.weights,
         cache_key=task.cache_key,
         seconds=time.perf_counter() - started,
+        extra={"output": readouts.output},
     )
 
 

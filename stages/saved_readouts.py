@@ -195,6 +195,7 @@ def load_readouts(run_dir: Path | str, **identity: str | int | None) -> Readouts
         channel_weights=_read(group, "channel_weights"),
         bias=_read(group, "bias"),
         scale=_read(group, "scale"),
+        output="linear" if found[fitting[0]].get("output") == "linear" else "elu",
     )
 
 

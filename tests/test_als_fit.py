@@ -13,6 +13,7 @@ from pipeline.sources import Sources
 from stages import fit as fit_module
 from stages.conditions import Condition
 from stages.fit import FitTask, fit_all, fit_condition
+from stages.saved_readouts import load_readouts, save_condition
 from stages.settings import ALSSettings, ReadoutSettings
 
 
@@ -58,7 +59,6 @@ def test_workers_agree(tasks):
 
 
 def test_workers_share_the_memory_limit(tasks, monkeypatch):
-    limits = []
     monkeypatch.setattr(
         fit_module.joblib, "Parallel", lambda **_: lambda calls: (call for call in calls)
     )
@@ -80,6 +80,19 @@ def test_streaming_gives_the_same_numbers(tasks, name, monkeypatch):
     )  # fmt: skip
     same(fit_condition(replace(tasks[name], memory_limit=64 * 10**9)), whole)
     assert len(reads) > 3 and max(reads) <= 60
+
+
+def test_saved_linear_readouts_are_linear(tasks, tmp_path):
+    settings = ReadoutSettings(als=ALSSettings(max_components=12, output="linear"))
+    fitted = fit_condition(replace(tasks["1"], settings=settings))
+    save_condition(tmp_path, fitted)
+    loaded = load_readouts(tmp_path, block=1)
+    assert loaded.output == "linear"
+    cache = open_cache(tasks["1"].cache_path)
+    tokens = cache.block(1).read("patches", fitted.test_image_ids)
+    np.testing.assert_allclose(loaded.predict(tokens), fitted.test_predictions, rtol=1e-5)
+    save_condition(tmp_path / "elu", fit_condition(tasks["1"]))
+    assert load_readouts(tmp_path / "elu", block=1).output == "elu"
 
 
 def test_joint_blocks_read_both(tasks):

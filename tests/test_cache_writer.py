@@ -1,13 +1,7 @@
 """Writing a cache: what is durable when, resuming, refusing, one writer at a time."""
 
 import errno
-import json
-import os
-import re
 import shutil
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +9,6 @@ import pytest
 from faults import IDS, content, make_store, open_writer, settings, shard_tokens, token, write_all
 
 from cache import CacheError, durable, open_cache
-from cache.lock import writer_lock
 from cache.verify import verify
 
 
@@ -162,18 +155,6 @@ def test_only_a_disk_without_syncing_is_forgiven(tmp_path, monkeypatch, number):
         durable.make_durable([tmp_path / "file"], below=tmp_path)
 
 
-def test_a_disk_without_locks_is_refused(tmp_path, monkeypatch):
-    def refuse(file, how):
-        raise OSError(errno.ENOTSUP, "Operation not supported")
-
-    monkeypatch.setattr("cache.lock.fcntl.flock", refuse)
-    with (
-        pytest.raises(CacheError, match=r"cannot be locked \(Operation not supported\)"),
-        writer_lock(tmp_path / "c.zarr"),
-    ):
-        pass
-
-
 def test_another_key_is_refused_then_replaced_by_name(tmp_path):
     store = make_store(tmp_path / "c.zarr")
     before = content(store)
@@ -207,64 +188,6 @@ def test_what_is_no_cache_is_never_overwritten(tmp_path, what):
         ):
             pass
     assert {name: data for name, data in content(tmp_path).items() if "lock" not in name} == before
-
-
-def test_a_second_writer_is_refused_at_once_and_told_who_writes(tmp_path):
-    with open_writer(tmp_path / "c.zarr"):
-        told = (
-            rf"c\.zarr is being written by process {os.getpid()} on {socket.gethostname()} since "
-            r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00: wait for it or stop it"
-        )
-        with pytest.raises(CacheError, match=told), open_writer(tmp_path / "c.zarr"):
-            pass
-    with open_writer(tmp_path / "c.zarr") as writer:
-        assert writer.missing_shards() == [0, 1, 2]
-
-
-HOLD = """
-import sys, time
-from pathlib import Path
-from cache.lock import writer_lock
-with writer_lock(Path(sys.argv[1])):
-    print("held", flush=True)
-    time.sleep(60)
-"""
-
-
-def test_a_dead_process_holds_nothing(tmp_path):
-    process = subprocess.Popen(
-        [sys.executable, "-c", HOLD, tmp_path / "c.zarr"], stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None and process.stdout.readline() == "held\n"
-    told = f"written by process {process.pid} on {re.escape(socket.gethostname())} since"
-    with pytest.raises(CacheError, match=told), writer_lock(tmp_path / "c.zarr"):
-        pass
-    process.kill()
-    process.wait()
-    assert json.loads((tmp_path / "c.zarr.lock").read_text())["pid"] == process.pid
-    with writer_lock(tmp_path / "c.zarr"):
-        assert json.loads((tmp_path / "c.zarr.lock").read_text())["pid"] == os.getpid()
-
-
-def test_a_writer_on_another_host_stands_until_a_person_breaks_it(tmp_path):
-    lock = tmp_path / "c.zarr.lock"
-    lock.write_text('{"host": "node17", "pid": 4, "since": "2026-01-02T03:04:05+00:00"}')
-    told = (
-        r"process 4 on node17 since 2026-01-02T03:04:05\+00:00, another host: wait for it or stop "
-        rf"it; if it surely runs no more, delete {re.escape(str(lock))} and repeat"
-    )
-    with pytest.raises(CacheError, match=told), writer_lock(tmp_path / "c.zarr"):
-        pass
-    lock.unlink()
-    with writer_lock(tmp_path / "c.zarr"):
-        pass
-
-
-@pytest.mark.parametrize("left", ["", "{", "[]", '{"host": 3}', "\x00\x00"])
-def test_a_lock_file_that_names_nobody_is_free(tmp_path, left):
-    (tmp_path / "c.zarr.lock").write_text(left)
-    with writer_lock(tmp_path / "c.zarr"):
-        pass
 
 
 def test_a_full_disk_is_an_error_and_the_store_resumes(tmp_path, monkeypatch):

@@ -27,9 +27,9 @@ FINETUNE = """
 blocks = [1]
 tokens = ["patch"]
 last = {last}
-epochs = 2
-readout_rate = 1e-3
-backbone_rate = 1e-3
+epochs = 4
+readout_rate = 0.1
+backbone_rate = 1e-2
 """
 
 
@@ -80,7 +80,21 @@ def test_tuned_conditions_stand_in_the_tables_beside_the_frozen(finished):
     neurons = pd.read_parquet(file.output / "results/neurons.parquet")
     assert np.isfinite(neurons.loc[neurons["tuning"] == "full", "val_varexp"]).all()
     curves = pd.read_parquet(file.output / "results/curves.parquet")
-    assert curves[curves["tuning"] == "last1"]["epoch"].tolist() == [0, 1]
+    assert curves[curves["tuning"] == "last1"]["epoch"].tolist() == [0, 1, 2, 3]
+
+
+def test_training_improves_on_the_start(finished):
+    """What the tests of equal outcomes below would not notice: an outcome that is the start."""
+    output = load_experiment(finished).output
+    frozen = load_readouts(output, tuning="frozen", tokens="patch", block=1)
+    outcomes = [load_readouts(output, tuning=t).channel_weights for t in ("last0", "last1", "full")]
+    for number, weights in enumerate(outcomes):
+        assert not np.allclose(weights, frozen.channel_weights)
+        assert all(not np.array_equal(weights, other) for other in outcomes[:number])
+    neurons = pd.read_parquet(output / "results/neurons.parquet")
+    read = neurons[(neurons["tokens"] == "patch") & (neurons["block"] == 1)]
+    score = read.groupby("tuning")["val_varexp"].mean()
+    assert (score[["last0", "last1", "full"]] > score["frozen"]).all()
 
 
 def test_a_second_run_changes_no_file(finished):
@@ -175,7 +189,8 @@ def test_an_interrupted_command_goes_on_to_the_same_weights(finished, copy, monk
 
     def interrupted(task, *, progress):
         def stop(epoch):
-            raise KeyboardInterrupt
+            if epoch.epoch == 1:
+                raise KeyboardInterrupt
 
         return original(task, progress=stop)
 
@@ -191,7 +206,7 @@ def test_an_interrupted_command_goes_on_to_the_same_weights(finished, copy, monk
     with monkeypatch.context() as patch:
         patch.setattr(finetune, "finetune_condition", watched)
         assert main(command) == 0
-    assert epochs == [0, 1] and not task.checkpoint.path.exists()
+    assert epochs == [0, 1, 2, 3] and not task.checkpoint.path.exists()
     ours = safetensors.torch.load_file(task.tuned_path)
     theirs = safetensors.torch.load_file(tasks(finished)[tuning].tuned_path)
     assert ours.keys() == theirs.keys()
@@ -301,8 +316,8 @@ def test_other_weights_than_the_tokens_are_refused(finished, copy):
 
 
 def test_a_checkpoint_of_other_settings_is_refused(finished, copy):
-    task = tasks(finished, copy, "finetune.epochs=3")["last0"]
-    other = tasks(finished, copy, "finetune.epochs=4")["last0"]
+    task = tasks(finished, copy, "finetune.epochs=5")["last0"]
+    other = tasks(finished, copy, "finetune.epochs=6")["last0"]
     finetune_condition(other)
     other.checkpoint.path.rename(task.checkpoint.path)
     with pytest.raises(UserError, match="other settings"):
