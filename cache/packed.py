@@ -32,6 +32,10 @@ _HEADER = struct.Struct("<4s5H3I2H")
 _ENCRYPTED = 0x1
 
 
+class DamagedFileError(CacheError):
+    """A file that is there but is no intact packed cache."""
+
+
 @dataclass(frozen=True)
 class Member:
     """Where a member lies: its header, its size, and where the next thing begins, in bytes."""
@@ -56,6 +60,15 @@ class PackedStore(ReadOnlyStore):
     name : str
         What messages call it.
 
+    Attributes
+    ----------
+    size : int
+        Bytes of the file.
+    comment : bytes
+        The zip's comment, at the end of the file.
+    members : dict of Member
+        Where every file of the cache lies, by path.
+
     Raises
     ------
     CacheError
@@ -67,7 +80,7 @@ class PackedStore(ReadOnlyStore):
         self.name = name
         self._store = store
         self._key = key
-        self._members = _members(store, key, name)
+        self.size, self.comment, self.members = _directory(store, key, name)
         self._starts: dict[str, int] = {}
 
     def __str__(self) -> str:
@@ -77,10 +90,10 @@ class PackedStore(ReadOnlyStore):
         return f"PackedStore({self.name!r})"
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, PackedStore) and (self._store, self._key, self._members) == (
+        return isinstance(other, PackedStore) and (self._store, self._key, self.members) == (
             other._store,
             other._key,
-            other._members,
+            other.members,
         )
 
     @property
@@ -90,7 +103,7 @@ class PackedStore(ReadOnlyStore):
 
     async def list(self) -> AsyncIterator[str]:
         """Paths of all members."""
-        for path in sorted(self._members):
+        for path in sorted(self.members):
             yield path
 
     async def get(
@@ -103,7 +116,7 @@ class PackedStore(ReadOnlyStore):
         CacheError
             The file is not what it was on opening.
         """
-        member = self._members.get(key)
+        member = self.members.get(key)
         if member is None:
             return None
         first, end = bounds(byte_range, member.size)
@@ -111,22 +124,40 @@ class PackedStore(ReadOnlyStore):
             return prototype.buffer.from_bytes(b"")
         all_of_it = end - first == member.size and member.next - member.header <= SMALL
         if key not in self._starts and all_of_it:
-            whole = await self._read(member.header, member.next, prototype)
+            whole = await self.read(member.header, member.next, prototype)
             start = self._data_start(key, whole) - member.header
             return whole[start : start + member.size]
+        start = await self.start(key)
+        return await self.read(start + first, start + end, prototype)
+
+    async def start(self, key: str) -> int:
+        """Where a member's first byte lies in the file.
+
+        Raises
+        ------
+        CacheError
+            The member's header contradicts the directory.
+        """
         if key not in self._starts:
+            member, prototype = self.members[key], default_buffer_prototype()
             end_of_name = member.header + _HEADER.size + len(member.name)
-            self._data_start(key, await self._read(member.header, end_of_name, prototype))
-        start = self._starts[key]
-        return await self._read(start + first, start + end, prototype)
+            self._data_start(key, await self.read(member.header, end_of_name, prototype))
+        return self._starts[key]
 
     async def getsize(self, key: str) -> int:
         """Bytes of one member."""
-        if key not in self._members:
+        if key not in self.members:
             raise FileNotFoundError(f"{self.name}: {key}")
-        return self._members[key].size
+        return self.members[key].size
 
-    async def _read(self, first: int, end: int, prototype: BufferPrototype) -> Buffer:
+    async def read(self, first: int, end: int, prototype: BufferPrototype) -> Buffer:
+        """Bytes of the file itself.
+
+        Raises
+        ------
+        CacheError
+            The file is not what it was on opening.
+        """
         content = await self._store.get(self._key, prototype, RangeByteRequest(first, end))
         if content is None or len(content) != end - first:
             raise CacheError(
@@ -136,7 +167,7 @@ class PackedStore(ReadOnlyStore):
 
     def _data_start(self, key: str, content: Buffer) -> int:
         """Where a member's bytes begin, from its own header, which must be the directory's."""
-        member = self._members[key]
+        member = self.members[key]
         head = content[: _HEADER.size + len(member.name)].to_bytes()
         signature, _, flags, method, *_, n_name, n_extra = _HEADER.unpack_from(head)
         start = member.header + _HEADER.size + int(n_name) + int(n_extra)
@@ -147,32 +178,34 @@ class PackedStore(ReadOnlyStore):
             or n_name != len(member.name)
             or start + member.size > member.next
         ):
-            raise CacheError(f"{self.name}: the zip's header of {key} is damaged: fetch it again")
+            raise DamagedFileError(
+                f"{self.name}: the zip's header of {key} is damaged: fetch it again"
+            )
         self._starts[key] = start
         return start
 
 
-def _members(store: Store, key: str, name: str) -> dict[str, Member]:
-    """The zip's directory, every entry of it checked."""
+def _directory(store: Store, key: str, name: str) -> tuple[int, bytes, dict[str, Member]]:
+    """The file's size, the zip's comment, and its directory, every entry of it checked."""
     try:
         size = sync(store.getsize(key))
     except (FileNotFoundError, KeyError):
         raise CacheError(f"{name}: no feature cache there; correct the path") from None
     try:
         with zipfile.ZipFile(_End(store, key, size)) as archive:
-            entries, end = archive.infolist(), archive.start_dir
+            entries, end, comment = archive.infolist(), archive.start_dir, archive.comment
     except (zipfile.BadZipFile, NotImplementedError, ValueError, struct.error) as error:
-        raise CacheError(
+        raise DamagedFileError(
             f"{name} is neither a cache's directory nor a packed cache ({error}): correct the "
             "path, or fetch the file again"
         ) from None
     if len({entry.filename for entry in entries}) < len(entries):
-        raise CacheError(f"{name} names a member twice: pack it again with vitv1 cache pack")
+        raise DamagedFileError(f"{name} names a member twice: pack it again with vitv1 cache pack")
     members: dict[str, Member] = {}
     for entry in sorted(entries, key=lambda entry: entry.header_offset, reverse=True):
         problem = _problem(entry, end)
         if problem:
-            raise CacheError(
+            raise DamagedFileError(
                 f"{name}: {entry.filename!r} {problem}: pack the cache again with vitv1 cache pack"
             )
         if not entry.is_dir():
@@ -181,8 +214,8 @@ def _members(store: Store, key: str, name: str) -> dict[str, Member]:
             )
         end = entry.header_offset
     if ROOT not in members:
-        raise CacheError(f"{name} has no {ROOT} at its top: pack it with vitv1 cache pack")
-    return members
+        raise DamagedFileError(f"{name} has no {ROOT} at its top: pack it with vitv1 cache pack")
+    return size, comment, members
 
 
 def _problem(entry: zipfile.ZipInfo, end: int) -> str | None:

@@ -9,11 +9,14 @@ from pathlib import Path
 
 from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
+from zarr.storage import LocalStore
 
 from cache.copying import Copy, require_space
 from cache.durable import sync_directory
 from cache.errors import CacheError
 from cache.lock import writer_lock
+from cache.packed import PackedStore
+from cache.seal import PLACEHOLDER, seal
 from cache.transport import PACKED
 from cache.verify import check_chunks, check_metadata
 from cache.writer import beside
@@ -62,6 +65,7 @@ def pack(copy: Copy, destination: Path, *, progress: Callable[[int], None] | Non
 def _write(copy: Copy, path: Path, progress: Callable[[int], None] | None) -> None:
     with path.open("wb") as file:
         with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+            archive.comment = PLACEHOLDER
             for name, content in copy.documents.items():
                 archive.writestr(_entry(name), content)
             for trusted, number in copy.files:
@@ -73,7 +77,14 @@ def _write(copy: Copy, path: Path, progress: Callable[[int], None] | None) -> No
                 if progress is not None:
                     progress(len(value))
         file.flush()
+        file.seek(-len(PLACEHOLDER), os.SEEK_END)
+        file.write(sync(seal(_packed(path))))
+        file.flush()
         os.fsync(file.fileno())
+
+
+def _packed(path: Path) -> PackedStore:
+    return PackedStore(LocalStore(path.parent, read_only=True), path.name, name=str(path))
 
 
 def _entry(name: str) -> zipfile.ZipInfo:

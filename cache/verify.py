@@ -13,13 +13,16 @@ from numpy.typing import NDArray
 from zarr.abc.store import Store
 from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
+from zarr.storage import MemoryStore
 
 from cache.arrays import StoredArray
 from cache.errors import CacheError
 from cache.faults import Fault, array_problem, fault_in, file_faults, size_problem
 from cache.listing import unexpected
 from cache.metadata import ROOT, array_paths, chunk_crcs, document_paths, parse, read_root
-from cache.transport import open_store, public_name
+from cache.packed import DamagedFileError, PackedStore
+from cache.seal import seal_faults
+from cache.transport import PACKED, open_store, public_name
 
 #: Files in flight while checking; each may be some tens of MB.
 CONCURRENT_FILES = 3
@@ -97,7 +100,16 @@ def check_metadata(path_or_url: str) -> Checkup:
         There is no cache at all.
     """
     path = str(path_or_url)
-    return sync(_check_metadata(Checkup(where=public_name(path), store=open_store(path))))
+    where = public_name(path)
+    try:
+        store = open_store(path)
+    except DamagedFileError as error:
+        if not where.endswith(PACKED):
+            raise
+        nothing = Checkup(where=where, store=MemoryStore(read_only=True))
+        nothing.note(where.rpartition("/")[2], str(error))
+        return nothing
+    return sync(_check_metadata(Checkup(where=where, store=store)))
 
 
 def check_chunks(checkup: Checkup, *, progress: Callable[[int], None] | None = None) -> None:
@@ -148,6 +160,8 @@ async def _check_metadata(checkup: Checkup) -> Checkup:
     if others is None:
         checkup.unchecked.append("whether it holds files that do not belong to it")
     checkup.faults += others or []
+    if isinstance(checkup.store, PackedStore):
+        checkup.faults += await seal_faults(checkup.store)
     return checkup
 
 
@@ -162,7 +176,7 @@ async def _read(checkup: Checkup, path: str) -> bytes | None:
         return None
     except CacheError as error:
         # A server that does not even give the root says nothing of the cache.
-        if path == ROOT:
+        if path == ROOT and not isinstance(error, DamagedFileError):
             raise
         checkup.note(path, str(error))
         return None
