@@ -9,6 +9,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+#: Part of the weights' identity: raised whenever the same seed and gain give other weights.
+RECIPE = 1
+
 #: Growth of the tokens from block to block.
 DEFAULT_GAIN = 2.0
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cache.errors import UserError
-from stages.random_weights import DEFAULT_GAIN
+from stages.random_weights import DEFAULT_GAIN, RECIPE
 from stages.settings import BackboneSettings
 
 
@@ -37,9 +37,8 @@ class WeightsIdentity:
 def random_identity(settings: BackboneSettings) -> WeightsIdentity:
     """The identity of weights drawn from a seed with a gain."""
     gain = DEFAULT_GAIN if settings.gain is None else settings.gain
-    return WeightsIdentity(
-        source="random", identity={"kind": "random", "seed": settings.seed, "gain": gain}
-    )
+    recipe = {"kind": "random", "recipe": RECIPE, "seed": settings.seed, "gain": gain}
+    return WeightsIdentity(source="random", identity=recipe)
 
 
 def file_identity(path: Path, *, source: str = "file") -> WeightsIdentity:

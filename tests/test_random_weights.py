@@ -78,7 +78,7 @@ def test_a_parameter_depends_on_its_own_name_and_shape_only():
 
 
 def test_known_numbers():
-    # A cache key holds seed and gain only: other numbers under the same key would go unnoticed.
+    # A cache key holds seed, gain and recipe: other numbers need another RECIPE.
     weights = dict(randomised("dino").named_parameters())
     found = [
         weights["cls_token"][0, 0, 0],
