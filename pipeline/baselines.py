@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 
 from cache import UserError
 from pipeline.experiment import Experiment, ExperimentFile
-from pipeline.fitting import checked_cache
+from pipeline.fitting import checked_cache, without_failed
 from pipeline.sources import Sources
 from pipeline.terminal import Advance, Terminal
 from stages.baseline import train_baseline
-from stages.baseline_task import BaselineTask
+from stages.baseline_task import MINIMODEL, BaselineTask
 from stages.cnn import pooled_size
 from stages.conditions import Condition
 from stages.devices import resolve_device
+from stages.failures import FailedCondition, attempt
 from stages.fit import digest_recording
 from stages.readout import Epoch
 from stages.recordings.minimodel import default_crop
@@ -26,33 +28,51 @@ from stages.stimuli import Stimuli, digest
 MINIMODEL_COLUMNS = 130
 
 
-def baseline_experiment(file: ExperimentFile, terminal: Terminal) -> list[Condition]:
+def baseline_experiment(
+    file: ExperimentFile, terminal: Terminal, variants: Sequence[Experiment] | None = None
+) -> list[Condition]:
     """Train what is not up to date, and return all baselines in the order of the file.
 
     Everything that a person may have got wrong is checked before training starts.
+
+    Parameters
+    ----------
+    variants : sequence of Experiment, optional
+        Those to train for; all of the file by default.
 
     Raises
     ------
     UserError
         No [baseline] table, bad input or settings, or no images.
+    ConditionsFailed
+        Some could not be trained; the others are saved.
     """
     if all(experiment.baseline is None for experiment in file.variants):
         raise UserError(
             f"{file.path} has no [baseline] table: add one, such as "
             '[baseline] models = ["cnn_fullmodel"]'
         )
-    for experiment in file.variants:
+    chosen = file.variants if variants is None else variants
+    for experiment in chosen:
         resolve_device(experiment.run.device)
         if experiment.baseline is not None:
             Sources(experiment).required_stimuli()
-    tasks = _tasks(file)
-    outdated = [task for task in tasks if not _is_up_to_date(task)]
+    tasks = baseline_tasks(file, chosen)
+    outdated = [task for task in tasks if not is_trained(task)]
+    failed: list[FailedCondition] = []
     for task in outdated:
-        save_condition(file.output, _train(task, terminal))
+        if task.condition.model == MINIMODEL and not is_trained(task.fullmodel):
+            failed.append(FailedCondition(condition=task.condition, reason="its fullmodel failed"))
+            continue
+        trained = _train(task, terminal)
+        if isinstance(trained, FailedCondition):
+            failed.append(trained)
+            continue
+        save_condition(file.output, trained)
         task.checkpoint.remove()
-    up_to_date = len(tasks) - len(outdated)
-    terminal.note(f"{file.output}: {len(outdated)} baselines trained, {up_to_date} up to date")
-    return [task.condition for task in tasks]
+    n_trained, n_before = len(outdated) - len(failed), len(tasks) - len(outdated)
+    terminal.note(f"{file.output}: {n_trained} baselines trained, {n_before} up to date")
+    return without_failed([task.condition for task in tasks], failed)
 
 
 def baseline_conditions(file: ExperimentFile) -> list[Condition]:
@@ -60,11 +80,11 @@ def baseline_conditions(file: ExperimentFile) -> list[Condition]:
 
     None where the images are not at hand: whether they are those of the training cannot be told.
     """
-    return [task.condition for task in _tasks(file) if _is_up_to_date(task)]
+    return [t.condition for t in baseline_tasks(file, file.variants) if is_trained(t)]
 
 
-def _tasks(file: ExperimentFile) -> list[BaselineTask]:
-    """Every baseline of the file once: variants that differ in their backbone share it.
+def baseline_tasks(file: ExperimentFile, variants: Sequence[Experiment]) -> list[BaselineTask]:
+    """Every baseline of some variants once: variants that differ in their backbone share it.
 
     Raises
     ------
@@ -72,7 +92,7 @@ def _tasks(file: ExperimentFile) -> list[BaselineTask]:
         Two variants whose recordings have the same name but not the same content.
     """
     tasks: dict[Condition, BaselineTask] = {}
-    for experiment in file.variants:
+    for experiment in variants:
         for task in _tasks_of(file, experiment):
             other = tasks.setdefault(task.condition, task)
             if other.key != task.key:
@@ -138,16 +158,16 @@ def _crop(
     return first, last
 
 
-def _is_up_to_date(task: BaselineTask) -> bool:
+def is_trained(task: BaselineTask) -> bool:
     """Saved, with the networks that a next stage may start from."""
     return is_saved(task.run, task.condition, task.key) and task.weights_path.exists()
 
 
-def _train(task: BaselineTask, terminal: Terminal) -> FittedCondition:
+def _train(task: BaselineTask, terminal: Terminal) -> FittedCondition | FailedCondition:
     label = f"{task.condition.model} of {task.condition.recording}"
     with terminal.bar(label, total=sum(task.settings.epochs), unit="epochs") as done:
 
         def show(epoch: Epoch, done: Advance = done) -> None:
             done(1, f"{label}, validation {epoch.validation_score:.4f}")
 
-        return train_baseline(task, progress=show)
+        return attempt(partial(train_baseline, progress=show), task)

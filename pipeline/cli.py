@@ -14,6 +14,7 @@ from pipeline.cache_cli import cache_app
 from pipeline.experiment import load_experiment
 from pipeline.options import Debug, ExperimentPath, Overrides, Quiet
 from pipeline.terminal import Terminal
+from stages.failures import ConditionsFailed
 
 #: Exit code after Ctrl-C, as shells have it.
 INTERRUPTED = 130
@@ -160,6 +161,8 @@ def main(arguments: list[str] | None = None) -> int:
         if debug:
             raise
         return _fail(str(error), 2)
+    except ConditionsFailed as error:
+        return _fail_conditions(error, debug=debug)
     except Exception as error:
         usage = _usage_message(error)
         if usage is not None:
@@ -175,6 +178,15 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _interrupted() -> int:
     return _fail("interrupted; the same command goes on from here", INTERRUPTED)
+
+
+def _fail_conditions(error: ConditionsFailed, *, debug: bool) -> int:
+    """A line per condition that failed, and what to do."""
+    for failed in error.failed:
+        if debug and failed.details:
+            print(failed.details, file=sys.stderr)
+        _fail(f"{failed.condition.slug} failed: {failed.reason}", 1)
+    return _fail(f"{error}; the same command tries these again and keeps the others", 1)
 
 
 def _usage_message(error: Exception) -> str | None:

@@ -5,15 +5,24 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 
 from cache import FeatureCache, UserError
 from pipeline.experiment import Experiment, ExperimentFile
-from pipeline.fitting import check_finetuning, checked_caches, fit_tasks, starting_readout
+from pipeline.fitting import (
+    check_finetuning,
+    checked_cache,
+    checked_caches,
+    fit_tasks,
+    starting_readout,
+    without_failed,
+)
 from pipeline.sources import Sources
 from pipeline.terminal import Advance, Terminal
 from pipeline.uncached import Uncached
 from stages.conditions import Condition
 from stages.devices import resolve_devices
+from stages.failures import FailedCondition, attempt
 from stages.finetune_task import FinetuneTask, ImageSource, first_tuned_block, starting_block
 from stages.readout import Epoch
 from stages.saved_readouts import FittedCondition, is_saved, save_condition, saved_attributes
@@ -23,6 +32,9 @@ def finetune_experiment(
     file: ExperimentFile,
     terminal: Terminal,
     caches: Sequence[FeatureCache | Uncached] | None = None,
+    *,
+    variants: Sequence[Experiment] | None = None,
+    failed: Sequence[FailedCondition] = (),
 ) -> list[Condition]:
     """Tune what is not up to date, and return all tuned conditions in the order of the file.
 
@@ -32,33 +44,55 @@ def finetune_experiment(
     ----------
     caches : sequence, optional
         Those of the variants; opened and checked by default.
+    variants : sequence of Experiment, optional
+        Those to tune; all of the file by default.
+    failed : sequence of FailedCondition
+        Frozen readouts that could not be fitted: nothing starts from them.
 
     Raises
     ------
     UserError
         No [finetune] table, bad input or settings, no cache, no frozen readouts.
+    ConditionsFailed
+        Some could not be tuned; the others are saved.
     """
     if all(experiment.finetune is None for experiment in file.variants):
         raise UserError(f"{file.path} has no [finetune] table: add one, such as last = [0, 2]")
+    chosen = file.variants if variants is None else variants
+    caches = caches or [checked_cache(file, experiment)[0] for experiment in chosen]
     planned = [
-        (experiment, list(_tasks(file, experiment, cache)))
-        for experiment, cache in zip(file.variants, caches or checked_caches(file), strict=True)
+        (experiment, list(tuning_tasks(file, experiment, cache)))
+        for experiment, cache in zip(chosen, caches, strict=True)
+    ]
+    lost = {failure.condition for failure in failed}
+    failures = [
+        FailedCondition(condition=task.condition, reason="its frozen readouts failed")
+        for _, tasks in planned
+        for task in tasks
+        if task.frozen in lost and not _is_saved(task)
     ]
     outdated = {
         task.key: task
         for experiment, tasks in planned
-        for task in _with_images(experiment, [t for t in tasks if not _is_saved(t)])
+        for task in _with_images(
+            experiment, [t for t in tasks if not _is_saved(t) and t.frozen not in lost]
+        )
     }
     for task in outdated.values():
         _check_frozen(file, task)
+    n_tuned = 0
     for fitted in _tune(file, list(outdated.values()), terminal):
+        if isinstance(fitted, FailedCondition):
+            failures.append(fitted)
+            continue
         save_condition(file.output, fitted)
         outdated[fitted.key].checkpoint.remove()
+        n_tuned += 1
         terminal.note(_told(fitted))
     conditions = [task.condition for _, tasks in planned for task in tasks]
-    up_to_date = len(conditions) - len(outdated)
-    terminal.note(f"{file.output}: {len(outdated)} conditions tuned, {up_to_date} up to date")
-    return conditions
+    n_before = len(conditions) - n_tuned - len(failures)
+    terminal.note(f"{file.output}: {n_tuned} conditions tuned, {n_before} up to date")
+    return without_failed(conditions, failures)
 
 
 def tuned_conditions(file: ExperimentFile) -> list[Condition]:
@@ -70,11 +104,11 @@ def tuned_conditions(file: ExperimentFile) -> list[Condition]:
         Bad input or settings, or no cache.
     """
     variants = zip(file.variants, checked_caches(file), strict=True)
-    tasks = (task for experiment, cache in variants for task in _tasks(file, experiment, cache))
+    tasks = (t for experiment, cache in variants for t in tuning_tasks(file, experiment, cache))
     return [task.condition for task in tasks if _is_saved(task)]
 
 
-def _tasks(
+def tuning_tasks(
     file: ExperimentFile, experiment: Experiment, cache: FeatureCache | Uncached
 ) -> Iterator[FinetuneTask]:
     """Every tuned condition of a variant, without the images that some start from."""
@@ -144,7 +178,7 @@ def _check_frozen(file: ExperimentFile, task: FinetuneTask) -> None:
 
 def _tune(
     file: ExperimentFile, tasks: Sequence[FinetuneTask], terminal: Terminal
-) -> Iterator[FittedCondition]:
+) -> Iterator[FittedCondition | FailedCondition]:
     """Tune on one device after the other's free time: side by side where there are several."""
     if not tasks:
         return
@@ -169,7 +203,9 @@ def _tune(
             def show(epoch: Epoch, done: Advance = done, label: str = label) -> None:
                 done(1, f"{label}, validation {epoch.validation_score:.4f}")
 
-            yield finetune_condition(replace(task, device=devices[0]), progress=show)
+            yield attempt(
+                partial(finetune_condition, progress=show), replace(task, device=devices[0])
+            )
 
 
 def _told(fitted: FittedCondition) -> str:

@@ -19,6 +19,7 @@ from pipeline.terminal import Terminal
 from pipeline.uncached import Uncached
 from stages.conditions import Condition
 from stages.devices import resolve_device
+from stages.failures import ConditionsFailed, FailedCondition
 from stages.finetune_settings import PROTOCOLS
 from stages.finetune_task import first_tuned_block
 from stages.fit import FitTask, digest_recording, fit_all
@@ -29,17 +30,26 @@ from stages.token_settings import Agreement, check_cache
 PROVENANCE = "provenance.json"
 
 
-def fit_experiment(file: ExperimentFile, terminal: Terminal) -> list[Condition]:
+def fit_experiment(
+    file: ExperimentFile, terminal: Terminal, variants: Sequence[Experiment] | None = None
+) -> list[Condition]:
     """Fit what is not up to date, and return all conditions in the order of the file.
+
+    Parameters
+    ----------
+    variants : sequence of Experiment, optional
+        Those to fit; all of the file by default.
 
     Raises
     ------
     UserError
         Bad input or settings; no cache, or one of other settings.
+    ConditionsFailed
+        Some could not be fitted; the others are saved.
     """
     tasks: list[FitTask] = []
     caches: dict[str, dict[str, Any]] = {}
-    for experiment in file.variants:
+    for experiment in file.variants if variants is None else variants:
         cache, agreement = checked_cache(file, experiment)
         if agreement.unchecked:
             unchecked = ", ".join(agreement.unchecked)
@@ -48,15 +58,35 @@ def fit_experiment(file: ExperimentFile, terminal: Terminal) -> list[Condition]:
         tasks.extend(_tasks(experiment, cache))
     outdated = [task for task in tasks if not is_saved(file.output, task.condition, task.key)]
     workers = file.variants[0].run.workers or os.cpu_count() or 1
+    failed: list[FailedCondition] = []
     with terminal.bar("fitting readouts", total=len(outdated), unit="conditions") as done:
         for fitted in fit_all(outdated, workers=workers) if outdated else ():
-            save_condition(file.output, fitted)
+            if isinstance(fitted, FailedCondition):
+                failed.append(fitted)
+            else:
+                save_condition(file.output, fitted)
             done(1)
-    up_to_date = len(tasks) - len(outdated)
-    terminal.note(f"{file.output}: {len(outdated)} conditions fitted, {up_to_date} up to date")
+    n_fitted, n_before = len(outdated) - len(failed), len(tasks) - len(outdated)
+    terminal.note(f"{file.output}: {n_fitted} conditions fitted, {n_before} up to date")
     if outdated or not _same_settings(file):
         _write_provenance(file, tasks, caches)
-    return [task.condition for task in tasks]
+    return without_failed([task.condition for task in tasks], failed)
+
+
+def without_failed(
+    conditions: Sequence[Condition], failed: Sequence[FailedCondition]
+) -> list[Condition]:
+    """The conditions, where none of them failed.
+
+    Raises
+    ------
+    ConditionsFailed
+        Some did.
+    """
+    if failed:
+        lost = {failure.condition for failure in failed}
+        raise ConditionsFailed(failed, [c for c in conditions if c not in lost])
+    return list(conditions)
 
 
 def fitted_conditions(

@@ -64,13 +64,7 @@ class Backbone:
 
     def token_shape(self, dtype: str) -> TokenShape:
         """Shape of what one image yields, stored in `dtype`."""
-        return TokenShape(
-            n_blocks=self.n_blocks,
-            grid=self.grid,
-            n_channels=int(self.model.embed_dim),
-            n_registers=int(self.model.num_prefix_tokens) - 1,
-            dtype=dtype,
-        )
+        return _token_shape(self.model, dtype)
 
     @torch.inference_mode()
     def tokens(self, images: torch.Tensor) -> list[dict[TokenKind, torch.Tensor]]:
@@ -128,23 +122,7 @@ def create_backbone(
         Unknown or unsuitable model; an input the patch size does not divide; weights that are
         missing, unreadable or of another architecture; a hub that cannot be reached.
     """
-    _check_name(settings.name)
-    arguments: dict[str, Any] = {"img_size": input_size, "num_classes": 0, **settings.arguments}
-    if settings.patch_size is not None:
-        arguments["patch_size"] = settings.patch_size
-    try:
-        model = timm.create_model(settings.name, pretrained=False, **arguments)
-    except TypeError as error:
-        raise UserError(
-            f'backbone.name = "{settings.name}", arguments = {settings.arguments}: {error}; '
-            f"name {_SUITABLE}, with arguments it takes"
-        ) from None
-    if not isinstance(model, ViT) or model.cls_token is None:
-        raise UserError(
-            f'backbone.name = "{settings.name}" is not a Vision Transformer with a CLS token: name '
-            f"{_SUITABLE}"
-        )
-    _check_size(input_size, model.patch_embed.patch_size)
+    model = _architecture(settings, input_size)
     if settings.weights == "random":
         weights = random_identity(settings)
         randomise(model, seed=settings.seed, gain=weights.identity["gain"])
@@ -162,6 +140,54 @@ def create_backbone(
         precision=settings.precision,
         weights=weights,
     )
+
+
+def plan_token_shape(
+    settings: BackboneSettings, *, input_size: tuple[int, int], dtype: str
+) -> TokenShape:
+    """Shape of what one image would yield, without weights.
+
+    Raises
+    ------
+    UserError
+        As `create_backbone`, but for the weights.
+    """
+    with torch.device("meta"):
+        model = _architecture(settings, input_size)
+    return _token_shape(model, dtype)
+
+
+def _token_shape(model: ViT, dtype: str) -> TokenShape:
+    rows, columns = model.patch_embed.grid_size
+    return TokenShape(
+        n_blocks=len(model.blocks),
+        grid=(rows, columns),
+        n_channels=int(model.embed_dim),
+        n_registers=int(model.num_prefix_tokens) - 1,
+        dtype=dtype,
+    )
+
+
+def _architecture(settings: BackboneSettings, input_size: tuple[int, int]) -> ViT:
+    """The model as timm makes it, its weights not those that are asked for."""
+    _check_name(settings.name)
+    arguments: dict[str, Any] = {"img_size": input_size, "num_classes": 0, **settings.arguments}
+    if settings.patch_size is not None:
+        arguments["patch_size"] = settings.patch_size
+    try:
+        model = timm.create_model(settings.name, pretrained=False, **arguments)
+    except TypeError as error:
+        raise UserError(
+            f'backbone.name = "{settings.name}", arguments = {settings.arguments}: {error}; '
+            f"name {_SUITABLE}, with arguments it takes"
+        ) from None
+    if not isinstance(model, ViT) or model.cls_token is None:
+        raise UserError(
+            f'backbone.name = "{settings.name}" is not a Vision Transformer with a CLS token: name '
+            f"{_SUITABLE}"
+        )
+    _check_size(input_size, model.patch_embed.patch_size)
+    return model
 
 
 def _check_name(name: str) -> None:

@@ -164,6 +164,7 @@ def _scored(
     return FittedCondition(
         condition=task.condition,
         key=task.key,
+        inputs=task.inputs,
         readouts=Readouts(
             row_weights=weights["row_weights"],
             column_weights=weights["column_weights"],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from cache.identity import canonical_json
 from stages.baseline_settings import BaselineSettings
@@ -64,14 +65,14 @@ class BaselineTask:
     memory_limit: int | None = None
 
     @property
-    def key(self) -> str:
-        """Hash of everything the result depends on."""
+    def inputs(self) -> dict[str, Any]:
+        """Everything the result depends on."""
         settings = asdict(self.settings)
         minimodel = settings.pop("minimodel")
         for name in ("models", "crop", "input_size"):
             # Which model this is, and what of the images is used, is said below.
             del settings[name]
-        content = {
+        content: dict[str, Any] = {
             "condition": self.condition.identity(),
             "recording": self.recording_digest,
             "images": self.images_digest,
@@ -81,7 +82,12 @@ class BaselineTask:
         }
         if self.condition.model == MINIMODEL:
             content |= {"minimodel": minimodel, "fullmodel": self.fullmodel.key}
-        return hashlib.sha256(canonical_json(content).encode()).hexdigest()
+        return content
+
+    @property
+    def key(self) -> str:
+        """Hash of everything the result depends on."""
+        return hashlib.sha256(canonical_json(self.inputs).encode()).hexdigest()
 
     @property
     def fullmodel(self) -> BaselineTask:

@@ -14,6 +14,7 @@ from cache.identity import differences
 from stages.backbones import Backbone, create_backbone
 from stages.checkpoints import keep_weights
 from stages.devices import cpu_threads
+from stages.failures import FailedCondition, attempt
 from stages.finetune_settings import PROTOCOLS
 from stages.finetune_task import FinetuneTask, first_tuned_block, starting_block
 from stages.fit import score
@@ -48,7 +49,7 @@ def finetune_condition(
 
 def finetune_all(
     tasks: Sequence[FinetuneTask], *, devices: Sequence[str]
-) -> Iterator[FittedCondition]:
+) -> Iterator[FittedCondition | FailedCondition]:
     """Tune as many conditions at a time as there are devices, in processes of their own.
 
     Parameters
@@ -58,14 +59,14 @@ def finetune_all(
 
     Yields
     ------
-    FittedCondition
+    FittedCondition or FailedCondition
         Each as it is done, in any order.
     """
     parallel = joblib.Parallel(n_jobs=len(devices), return_as="generator_unordered")
     placed = (
         replace(task, device=devices[number % len(devices)]) for number, task in enumerate(tasks)
     )
-    yield from parallel(joblib.delayed(finetune_condition)(task) for task in placed)
+    yield from parallel(joblib.delayed(attempt)(finetune_condition, task) for task in placed)
 
 
 def _finetune_condition(
@@ -104,6 +105,7 @@ def _finetune_condition(
     return FittedCondition(
         condition=condition,
         key=task.key,
+        inputs=task.inputs,
         readouts=readouts,
         columns=score(recording, test_predictions) | {"val_varexp": explained},
         test_image_ids=recording.test_image_ids,

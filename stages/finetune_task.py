@@ -123,13 +123,13 @@ class FinetuneTask:
     images: ImageSource | None = None
 
     @property
-    def key(self) -> str:
-        """Hash of everything the result depends on."""
+    def inputs(self) -> dict[str, Any]:
+        """Everything the result depends on."""
         settings = asdict(self.settings) | {"precision": self.precision}
         for name in ("last", "blocks", "tokens", "start"):
             # They name conditions; which one this is, the identity and the start say.
             del settings[name]
-        content = {
+        return {
             "condition": self.condition.identity(),
             "frozen": self.frozen_key,
             "recording": self.recording_digest,
@@ -139,7 +139,11 @@ class FinetuneTask:
             "protocol": asdict(PROTOCOLS[self.settings.protocol]),
             "version": RESULT_VERSION,
         }
-        return hashlib.sha256(canonical_json(content).encode()).hexdigest()
+
+    @property
+    def key(self) -> str:
+        """Hash of everything the result depends on."""
+        return hashlib.sha256(canonical_json(self.inputs).encode()).hexdigest()
 
     @property
     def precision(self) -> str:

@@ -22,6 +22,7 @@ from cache import open_cache
 from cache.identity import canonical_json
 from cache.layout import TokenKind
 from stages.conditions import Condition
+from stages.failures import FailedCondition, attempt
 from stages.feve import fev_and_feve
 from stages.readout import Readouts
 from stages.readouts import fit_readouts
@@ -82,16 +83,20 @@ class FitTask:
     statistics: Path | None = None
 
     @property
-    def key(self) -> str:
-        """Hash of everything the result depends on."""
-        content = {
+    def inputs(self) -> dict[str, Any]:
+        """Everything the result depends on."""
+        return {
             "condition": self.condition.identity(),
             "cache": self.cache_key,
             "recording": self.recording_digest,
             "solver": asdict(getattr(self.settings, self.settings.solver)),
             "version": RESULT_VERSION,
         }
-        return hashlib.sha256(canonical_json(content).encode()).hexdigest()
+
+    @property
+    def key(self) -> str:
+        """Hash of everything the result depends on."""
+        return hashlib.sha256(canonical_json(self.inputs).encode()).hexdigest()
 
 
 def digest_recording(recording: Recording) -> str:
@@ -107,11 +112,13 @@ def digest_recording(recording: Recording) -> str:
     return content.hexdigest()
 
 
-def fit_all(tasks: Sequence[FitTask], *, workers: int) -> Iterator[FittedCondition]:
+def fit_all(
+    tasks: Sequence[FitTask], *, workers: int
+) -> Iterator[FittedCondition | FailedCondition]:
     """Fit many conditions, `workers` at a time, yielding each as it is done (in any order)."""
     workers = min(workers, len(tasks))
     if workers <= 1 or any(task.device != "cpu" for task in tasks):
-        yield from (fit_condition(task) for task in tasks)
+        yield from (attempt(fit_condition, task) for task in tasks)
         return
     shares = [
         task
@@ -120,7 +127,7 @@ def fit_all(tasks: Sequence[FitTask], *, workers: int) -> Iterator[FittedConditi
         for task in tasks
     ]
     parallel = joblib.Parallel(n_jobs=workers, return_as="generator_unordered")
-    yield from parallel(joblib.delayed(fit_condition)(task) for task in shares)
+    yield from parallel(joblib.delayed(attempt)(fit_condition, task) for task in shares)
 
 
 def fit_condition(task: FitTask) -> FittedCondition:
@@ -163,6 +170,7 @@ def _fit_condition(task: FitTask) -> FittedCondition:
     return FittedCondition(
         condition=condition,
         key=task.key,
+        inputs=task.inputs,
         readouts=readouts,
         columns=score(recording, test_predictions) | {"val_varexp": explained},
         test_image_ids=recording.test_image_ids,

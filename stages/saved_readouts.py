@@ -63,6 +63,8 @@ class FittedCondition:
         Which backbone weights and which cache the tokens came from.
     seconds : float
         Wall time of the fit.
+    inputs : mapping
+        Everything the outcome depends on, as `key` hashes it.
     extra : mapping
         Further attributes of the saved group, of types that JSON has.
     """
@@ -76,6 +78,7 @@ class FittedCondition:
     weights: str | None
     cache_key: str | None
     seconds: float
+    inputs: Mapping[str, Any] = field(default_factory=dict)
     extra: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -91,6 +94,7 @@ def save_condition(run: Path, fitted: FittedCondition) -> None:
         "weights": fitted.weights,
         "cache_key": fitted.cache_key,
         "seconds": round(fitted.seconds, 3),
+        "inputs": dict(fitted.inputs),
         **fitted.extra,
     }
     predictions = {

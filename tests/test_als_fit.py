@@ -62,7 +62,7 @@ def test_workers_share_the_memory_limit(tasks, monkeypatch):
     monkeypatch.setattr(
         fit_module.joblib, "Parallel", lambda **_: lambda calls: (call for call in calls)
     )
-    monkeypatch.setattr(fit_module.joblib, "delayed", lambda _: lambda task: task)
+    monkeypatch.setattr(fit_module.joblib, "delayed", lambda _: lambda _, task: task)
     chosen = [replace(tasks[name], memory_limit=8 * 10**9) for name in ("0", "1")]
     limits = [task.memory_limit for task in fit_all(chosen, workers=4)]
     assert limits == [4 * 10**9] * 2

@@ -1,0 +1,77 @@
+"""Conditions that failed, as values: the others go on."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from cache.errors import UserError
+from stages.conditions import Condition
+
+if TYPE_CHECKING:
+    from stages.saved_readouts import FittedCondition
+
+
+class Task(Protocol):
+    """What is to be computed for one condition."""
+
+    @property
+    def condition(self) -> Condition:
+        """Its identity."""
+
+
+TaskType = TypeVar("TaskType", bound=Task)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FailedCondition:
+    """One condition that could not be computed.
+
+    Parameters
+    ----------
+    condition : Condition
+        Its identity.
+    reason : str
+        One line of why.
+    details : str
+        The traceback; empty where the input is to blame.
+    """
+
+    condition: Condition
+    reason: str
+    details: str = ""
+
+
+class ConditionsFailed(Exception):
+    """Some conditions failed while the others went on.
+
+    Parameters
+    ----------
+    failed : sequence of FailedCondition
+        Those.
+    conditions : sequence of Condition
+        The others, which are saved.
+    """
+
+    def __init__(self, failed: Sequence[FailedCondition], conditions: Sequence[Condition]) -> None:
+        super().__init__(f"{len(failed)} of {len(failed) + len(conditions)} conditions failed")
+        self.failed = list(failed)
+        self.conditions = list(conditions)
+
+
+def attempt(
+    compute: Callable[[TaskType], FittedCondition], task: TaskType
+) -> FittedCondition | FailedCondition:
+    """Compute one condition; an error becomes a value, which other processes can hand over."""
+    try:
+        return compute(task)
+    except UserError as error:
+        return FailedCondition(condition=task.condition, reason=" ".join(str(error).split()))
+    except Exception as error:
+        return FailedCondition(
+            condition=task.condition,
+            reason=" ".join(f"{type(error).__name__}: {error}".split()),
+            details=traceback.format_exc(),
+        )
