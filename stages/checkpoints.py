@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
+from cache.durable import replace_file
 from cache.errors import UserError
 
 Weights = dict[str, torch.Tensor]
@@ -68,7 +70,7 @@ class Checkpoint:
     key: str
 
     def save(self, state: State) -> None:
-        """Put a state in the place of the one before; a crash leaves one of them whole."""
+        """Put a state in the place of the one before; a killed process leaves one of them whole."""
         self.write(vars(state))
 
     def load(self) -> State | None:
@@ -85,9 +87,10 @@ class Checkpoint:
     def write(self, content: Mapping[str, Any]) -> None:
         """Save tensors, numbers and containers of them, as `save` does a state."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        written = io.BytesIO()
+        torch.save({"key": self.key, "state": dict(content)}, written)
         temporary = self.path.with_name(self.path.name + ".new")
-        torch.save({"key": self.key, "state": dict(content)}, temporary)
-        temporary.replace(self.path)
+        replace_file(self.path, written.getvalue(), temporary=temporary)
 
     def read(self) -> dict[str, Any] | None:
         """What was written, as `load` reads a state."""
@@ -144,10 +147,8 @@ def keep_weights(weights: Weights, path: Path) -> None:
         From `kept_path`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".new")
     kept = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
-    safetensors.torch.save_file(kept, temporary)
-    temporary.replace(path)
+    replace_file(path, safetensors.torch.save(kept), temporary=path.with_suffix(".new"))
     for other in path.parent.glob(f"{path.stem[:-KEY_LETTERS]}{'?' * KEY_LETTERS}{path.suffix}"):
         if other != path:
             other.unlink()

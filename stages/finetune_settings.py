@@ -52,7 +52,8 @@ class FinetuneSettings:
     precision : str, optional
         "float32", or "bfloat16" for autocast; the backbone's by default.
     compile : bool
-        Compile the model; faster on accelerators after a slow start.
+        Compile the model: faster on accelerators after a slow start. Where torch cannot compile, a
+        warning says so and training goes on without.
     threads : int
         CPU threads per condition. Sums are rounded differently with another number, so it is part
         of what a result is identified by.

@@ -13,6 +13,7 @@ from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from stages.checkpoints import Checkpoint
+from stages.compiling import Compiled
 from stages.finetune_settings import FinetuneSettings
 from stages.readout import Epoch, Readout, Readouts, poisson_loss, rate
 from stages.recording import Recording
@@ -94,7 +95,7 @@ class Tuning:
         self.n_trials, self.n_neurons = self.train_responses.shape
         self._forward: Callable[[torch.Tensor], torch.Tensor] = model
         if compile:
-            self._forward = torch.compile(model)
+            self._forward = Compiled(model, what="finetune.compile: the model")
 
     def losses(self, rows: NDArray[np.int64]) -> Iterator[Losses]:
         """Poisson loss, summed over the batch and averaged over neurons, and the penalty."""

@@ -1,4 +1,7 @@
-"""Settings of every test: one torch thread, no network, no home folder written to."""
+"""Settings of every test: one torch thread, no network, no home folder written to; shared runs."""
+
+import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -16,3 +19,32 @@ def _one_thread():
 @pytest.fixture(autouse=True)
 def _offline(monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+
+@pytest.fixture
+def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands without figures and report, which take longer than all else in small runs."""
+    monkeypatch.setattr("pipeline.commands.show_report", lambda file, terminal: None)
+
+
+@pytest.fixture(scope="session")
+def tuned_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An experiment that was run once: frozen, last0, last1 and full; not to be changed."""
+    from tuning_runs import write_tuning_experiment
+
+    from pipeline.cli import main
+
+    path = write_tuning_experiment(tmp_path_factory.mktemp("mouse"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pipeline.commands.show_report", lambda file, terminal: None)
+        assert main(["run", str(path), "--quiet"]) == 0
+    return path
+
+
+@pytest.fixture
+def run_copy(tuned_run: Path, tmp_path: Path) -> str:
+    """Its settings for a copy of its output, which a test may change."""
+    from pipeline.experiment import load_experiment
+
+    shutil.copytree(load_experiment(tuned_run).output, tmp_path / "copy")
+    return f"run.output={tmp_path / 'copy'}"

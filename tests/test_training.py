@@ -1,13 +1,19 @@
 """The training loop on a model small enough to follow: phases, early stop, exact resumption."""
 
 import itertools
+import multiprocessing
+import os
+import signal
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from cache.durable import replace_file
 from cache.errors import UserError
+from stages import checkpoints
 from stages.checkpoints import Checkpoint
 from stages.training import LoopSettings, Losses, Phase, mean_score, train
 
@@ -157,6 +163,41 @@ def iter_raising(calls):
             raise KeyboardInterrupt
 
     return call
+
+
+def train_until_killed(path, moment):
+    """What a child does: die after the second epoch, or while it writes that epoch's checkpoint."""
+    kill = partial(os.kill, os.getpid(), signal.SIGKILL)
+
+    def half(path, content, *, temporary):
+        if line.scored == 2:
+            temporary.write_bytes(content[: len(content) // 2])
+            kill()
+        replace_file(path, content, temporary=temporary)
+
+    if moment == "while writing":
+        checkpoints.replace_file = half
+    line = Line(dropout=0.3)
+    after = (lambda epoch: epoch.epoch and kill()) if moment == "after" else None
+    train(line, [phase(line, 5)], settings(), checkpoint=Checkpoint(path, "abc"), progress=after)
+
+
+@pytest.mark.skipif(
+    "fork" not in multiprocessing.get_all_start_methods(), reason="this system cannot fork"
+)
+@pytest.mark.parametrize(("moment", "kept"), [("after", 2), ("while writing", 1)])
+def test_a_killed_process_goes_on_to_the_same_weights(tmp_path, moment, kept):
+    whole = Line(dropout=0.3)
+    train(whole, [phase(whole, 5)], settings())
+    checkpoint = Checkpoint(tmp_path / "abc.pt", "abc")
+    fork = multiprocessing.get_context("fork")
+    child = fork.Process(target=train_until_killed, args=(checkpoint.path, moment))
+    child.start()
+    child.join()
+    assert child.exitcode == -signal.SIGKILL and len(checkpoint.load().curve) == kept
+    line = Line(dropout=0.3)
+    train(line, [phase(line, 5)], settings(), checkpoint=checkpoint)
+    assert all(torch.equal(a, b) for a, b in zip(weights(line), weights(whole), strict=True))
 
 
 def test_a_checkpoint_of_other_settings_or_a_torn_one_is_refused(tmp_path):
