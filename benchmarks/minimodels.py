@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> float:
     def grouped_step() -> None:
         training._train_epoch(population.active, 0)
 
-    grouped, single = _best([grouped_step, plain], given.rounds, given.device)
+    grouped, single = _means([grouped_step, plain], given.rounds, given.device)
     apart = single * given.neurons / min(given.timed, given.neurons)
     print(
         f"{given.neurons} minimodels on {given.size[0]}x{given.size[1]} images, one step of "
@@ -117,17 +117,18 @@ def _plain(training: MinimodelTraining, population: Population, n_timed: int) ->
     return step
 
 
-def _best(steps: Sequence[Callable[[], None]], rounds: int, device: str) -> list[float]:
-    """Shortest seconds of each, taken in turn so that a busy machine slows all alike."""
-    times: list[list[float]] = [[] for _ in steps]
-    for _ in range(rounds):
-        for step, taken in zip(steps, times, strict=True):
+def _means(steps: Sequence[Callable[[], None]], rounds: int, device: str) -> list[float]:
+    """Mean seconds of each, taken in turn so that a busy machine slows all alike."""
+    totals = [0.0] * len(steps)
+    for number in range(rounds + 1):
+        for way, step in enumerate(steps):
             started = time.perf_counter()
             step()
             if device.startswith("cuda"):
                 torch.cuda.synchronize()
-            taken.append(time.perf_counter() - started)
-    return [min(taken) for taken in times]
+            if number:  # the first warms up
+                totals[way] += time.perf_counter() - started
+    return [total / rounds for total in totals]
 
 
 if __name__ == "__main__":
