@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,30 +16,26 @@ from cache.arrays import CRC_BYTES, StoredArray
 from cache.durable import make_durable, make_tree_durable, replace_file, sync_directory
 from cache.errors import CacheError
 from cache.identity import differences, key_of
-from cache.layout import Layout, TokenKind, TokenShape
+from cache.layout import Layout, TokenShape
 from cache.lock import writer_lock
 from cache.metadata import (
     FORMAT,
     FORMAT_VERSION,
     ROOT,
     array_bytes,
-    array_paths,
     contents_of,
     finished_attributes,
     group_bytes,
     group_paths,
-    parse,
     planned_arrays,
     root_bytes,
     unfinished_attributes,
 )
+from cache.shard_writer import ShardTokens, ShardWriter
 from cache.store import FeatureCache, open_cache
 
-#: Tokens of one shard: per block, an array per kind with images first.
-ShardTokens = list[dict[TokenKind, NDArray[Any]]]
 
-
-class CacheWriter:
+class CacheWriter(ShardWriter):
     """The one writer of a store; obtained from `write_cache`.
 
     A shard's files are written and synced, then the directories that name them, and only then
@@ -47,56 +44,32 @@ class CacheWriter:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self.cache: FeatureCache = open_cache(str(path))
-        self._temporary = beside(path, ".part")
-        self._temporary.unlink(missing_ok=True)
+        super().__init__(path, temporary=beside(path, ".part"))
+        for leftover in (self._temporary, *path.parent.glob(f"{glob.escape(path.name)}.part-*")):
+            leftover.unlink(missing_ok=True)
         self._progress = self.cache.shards_done.copy()
         if not self.cache.complete:
-            self._arrays = {name: self._described(name) for name in array_paths(self._contents)}
             self._forget_absent_shards()
-
-    @property
-    def _contents(self) -> Mapping[str, Any]:
-        contents: Mapping[str, Any] = self.cache.store.attributes["contents"]
-        return contents
 
     def missing_shards(self) -> list[int]:
         """Shards that are not durably written, in order."""
         return [int(s) for s in np.flatnonzero(~self._progress)]
 
-    def shard_ids(self, shard: int) -> NDArray[np.int64]:
-        """Image ids of one shard."""
-        size = self.cache.images_per_shard
-        return self.cache.image_ids[shard * size : (shard + 1) * size]
-
     def write_shard(self, shard: int, tokens: ShardTokens) -> None:
-        """Write every array of one shard, then record it.
+        """Write every array of one shard, then record it; see `write_files`."""
+        self.write_files(shard, tokens)
+        self.record(shard)
 
-        Parameters
-        ----------
-        shard : int
-            Which shard.
-        tokens : list of dict
-            Per block, the arrays with the shard's images first. Arrays are dropped from the
-            dicts as they are written, so that memory is freed along the way.
+    def record(self, shard: int) -> None:
+        """Note that a shard's files are durably written.
 
         Raises
         ------
-        OSError
-            No space left, or another failure of the disk; the shard is then not recorded.
-        ValueError
-            An array is missing or has another shape.
+        FileNotFoundError
+            They are not all there.
         """
-        given = {f"blocks/{b:02d}/{kind}" for b, arrays in enumerate(tokens) for kind in arrays}
-        if given != {name for name in self._arrays if name.startswith("blocks/")}:
-            raise ValueError(f"shard {shard} needs every array of every block, given {given}")
-        written = []
-        for block, arrays in enumerate(tokens):
-            for kind in list(arrays):
-                array = self._arrays[f"blocks/{block:02d}/{kind}"]
-                written.append(self._put(array, shard, arrays.pop(kind)))
-        make_durable(written, below=self.path)
+        if not self._is_whole(shard):
+            raise FileNotFoundError(f"{self.path}: files of shard {shard} are missing")
         self._progress[shard] = True
         self._record_progress()
 
@@ -120,36 +93,21 @@ class CacheWriter:
         replace_file(self.path / ROOT, root_bytes(attributes), temporary=self._temporary)
         make_durable([self.path / ROOT], below=self.path)
 
-    def _described(self, name: str) -> StoredArray:
-        where = f"{self.path / name}/zarr.json"
-        try:
-            document = parse((self.path / name / "zarr.json").read_bytes(), where=where)
-        except FileNotFoundError:
-            raise CacheError(f"{where} is absent: vitv1 cache repair") from None
-        return StoredArray.from_document(name, document, where=str(self.path))
-
-    def _put(self, array: StoredArray, file: int, values: NDArray[Any]) -> Path:
-        path = self.path / array.file_path(file)
-        if not (self.path / array.metadata_path).is_file():
-            raise FileNotFoundError(
-                f"{self.path} vanished while it was written; is its disk still mounted?"
-            )
-        path.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(path, array.encode(file, values), temporary=self._temporary)
-        return path
-
     def _record_progress(self) -> None:
         path = self._put(self._arrays["progress"], 0, self._progress.astype(np.uint8))
         make_durable([path], below=self.path)
 
+    def _is_whole(self, shard: int) -> bool:
+        return all(
+            has_size(self.path / array.file_path(shard), array.file_size(shard))
+            for name, array in self._arrays.items()
+            if name.startswith("blocks/")
+        )
+
     def _forget_absent_shards(self) -> None:
         """Whatever became of the disk since: a shard counts only if all its files are there."""
-        tokens = [array for name, array in self._arrays.items() if name.startswith("blocks/")]
         whole = np.array(
-            [
-                done and all(has_size(self.path / a.file_path(s), a.file_size(s)) for a in tokens)
-                for s, done in enumerate(self._progress)
-            ]
+            [done and self._is_whole(shard) for shard, done in enumerate(self._progress)]
         )
         if (whole != self._progress).any():
             self._progress = whole

@@ -7,7 +7,8 @@ from dataclasses import replace
 from functools import partial
 
 from cache import UserError
-from pipeline.experiment import Experiment, ExperimentFile
+from pipeline.executors import device_of, workplace
+from pipeline.experiment import Experiment, ExperimentFile, RunSettings
 from pipeline.fitting import checked_cache, without_failed
 from pipeline.sources import Sources
 from pipeline.terminal import Advance, Terminal
@@ -15,14 +16,14 @@ from stages.baseline import train_baseline
 from stages.baseline_task import MINIMODEL, BaselineTask
 from stages.cnn import pooled_size
 from stages.conditions import Condition
-from stages.devices import resolve_device
 from stages.failures import FailedCondition, attempt
 from stages.fit import digest_recording
+from stages.machine import default_memory_limit
 from stages.readout import Epoch
 from stages.recordings.minimodel import default_crop
 from stages.saved_readouts import FittedCondition, is_saved, save_condition
 from stages.settings import RecordingSettings
-from stages.stimuli import Stimuli, digest
+from stages.stimuli import digest
 
 #: Raw columns that the published CNN takes of a minimodel recording's images.
 MINIMODEL_COLUMNS = 130
@@ -54,17 +55,13 @@ def baseline_experiment(
         )
     chosen = file.variants if variants is None else variants
     for experiment in chosen:
-        resolve_device(experiment.run.device)
+        device_of(experiment.run)
         if experiment.baseline is not None:
             Sources(experiment).required_stimuli()
     tasks = baseline_tasks(file, chosen)
     outdated = [task for task in tasks if not is_trained(task)]
     failed: list[FailedCondition] = []
-    for task in outdated:
-        if task.condition.model == MINIMODEL and not is_trained(task.fullmodel):
-            failed.append(FailedCondition(condition=task.condition, reason="its fullmodel failed"))
-            continue
-        trained = _train(task, terminal)
+    for task, trained in _train_all(file, outdated, terminal):
         if isinstance(trained, FailedCondition):
             failed.append(trained)
             continue
@@ -112,39 +109,58 @@ def _tasks_of(file: ExperimentFile, experiment: Experiment) -> Iterator[Baseline
     recordings = sources.recordings(cache)
     for named, recording in zip(experiment.recording, recordings, strict=True):
         stimuli = sources.stimuli.select(recording.all_image_ids)
-        crop = _crop(experiment, named, stimuli)
+        crop = baseline_crop(experiment, named, stimuli.image_shape)
         size = settings.input_size or (stimuli.image_shape[0], crop[1] - crop[0])
         pooled_size(size)
-        common = BaselineTask(
-            condition=Condition(
-                recording=recording.name,
-                model=settings.models[0],
-                input_size=f"{size[0]}x{size[1]}",
-                tuning="full",
-                solver="adamw",
-                seed=experiment.run.seed,
-            ),
-            recording=recording,
-            recording_digest=digest_recording(recording),
-            stimuli=stimuli,
-            images_digest=digest(stimuli).sha256,
-            crop=crop,
-            size=size,
-            settings=settings,
-            run=file.output,
-            device=resolve_device(experiment.run.device),
-        )
+        content, images = digest_recording(recording), digest(stimuli).sha256
         # The fullmodel first: the minimodels start from it.
         for model in sorted(set(settings.models)):
-            yield replace(common, condition=replace(common.condition, model=model))
+            yield BaselineTask(
+                condition=baseline_condition(experiment, recording.name, model, size),
+                recording=recording,
+                recording_digest=content,
+                stimuli=stimuli,
+                images_digest=images,
+                crop=crop,
+                size=size,
+                settings=settings,
+                run=file.output,
+                device=device_of(experiment.run),
+                memory_limit=_memory_limit(experiment.run),
+            )
 
 
-def _crop(
-    experiment: Experiment, recording: RecordingSettings, stimuli: Stimuli
+def _memory_limit(run: RunSettings) -> int | None:
+    """Bytes of this machine's memory; a GPU has its own."""
+    return run.memory_limit or default_memory_limit() if device_of(run) == "cpu" else None
+
+
+def baseline_condition(
+    experiment: Experiment, recording: str, model: str, size: tuple[int, int]
+) -> Condition:
+    """The identity of a CNN that sees images of some size, rows first."""
+    return Condition(
+        recording=recording,
+        model=model,
+        input_size=f"{size[0]}x{size[1]}",
+        tuning="full",
+        solver="adamw",
+        seed=experiment.run.seed,
+    )
+
+
+def baseline_crop(
+    experiment: Experiment, recording: RecordingSettings, image_shape: tuple[int, int]
 ) -> tuple[int, int]:
-    """Raw columns that the network sees."""
+    """Raw columns that the network sees.
+
+    Raises
+    ------
+    UserError
+        Columns that the images do not have.
+    """
     assert experiment.baseline is not None
-    columns = stimuli.image_shape[1]
+    columns = image_shape[1]
     crop = experiment.baseline.crop
     if crop is None and recording.format == "minimodel":
         start = default_crop(recording.name, recording.path)[0]
@@ -161,6 +177,42 @@ def _crop(
 def is_trained(task: BaselineTask) -> bool:
     """Saved, with the networks that a next stage may start from."""
     return is_saved(task.run, task.condition, task.key) and task.weights_path.exists()
+
+
+def _train_all(
+    file: ExperimentFile, tasks: Sequence[BaselineTask], terminal: Terminal
+) -> Iterator[tuple[BaselineTask, FittedCondition | FailedCondition]]:
+    """Each baseline as it is trained, minimodels after the fullmodels that they start from."""
+    run = file.variants[0].run
+    if run.executor == "local":
+        yield from ((t, _train(t, terminal) if _is_ready(t) else _not_ready(t)) for t in tasks)
+        return
+    if not tasks:
+        return
+    with (
+        workplace(run, file.output, terminal, n_tasks=len(tasks)) as place,
+        terminal.bar("baselines", total=len(tasks), unit="conditions") as done,
+    ):
+        for minimodels in (False, True):
+            some = [task for task in tasks if (task.condition.model == MINIMODEL) == minimodels]
+            ready = [
+                replace(task, memory_limit=place.executor.task_memory)
+                for task in some
+                if _is_ready(task)
+            ]
+            yield from ((task, _not_ready(task)) for task in some if not _is_ready(task))
+            train = partial(attempt, train_baseline)
+            for position, trained in place.executor.map(train, ready, device=device_of(run)):
+                yield ready[position], trained
+                done(1)
+
+
+def _is_ready(task: BaselineTask) -> bool:
+    return task.condition.model != MINIMODEL or is_trained(task.fullmodel)
+
+
+def _not_ready(task: BaselineTask) -> FailedCondition:
+    return FailedCondition(condition=task.condition, reason="its fullmodel failed")
 
 
 def _train(task: BaselineTask, terminal: Terminal) -> FittedCondition | FailedCondition:

@@ -10,7 +10,7 @@ import os
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
@@ -18,6 +18,7 @@ from pydantic.dataclasses import dataclass
 from cache.errors import UserError
 from cache.transport import is_url, join
 from stages.baseline_settings import BaselineSettings
+from stages.cluster_settings import ClusterSettings
 from stages.finetune_settings import FinetuneSettings
 from stages.settings import (
     BackboneSettings,
@@ -26,6 +27,7 @@ from stages.settings import (
     RecordingSettings,
     StimuliSettings,
 )
+from stages.sizes import ByteSize
 
 STRICT = ConfigDict(extra="forbid")
 
@@ -47,13 +49,29 @@ class RunSettings:
     seed : int
         Seed of the readouts.
     workers : int, optional
-        Conditions fitted at a time; by default as many as there are cores. Changes no result.
+        Tasks computed at a time on this machine; by default as many as there are cores. Changes no
+        result.
+    memory_limit : int or str, optional
+        Bytes for all workers on this machine together, such as "4GB"; by default half of what is
+        free. Changes no result.
+    executor : str
+        "local", or "dask" for the workers of a dask scheduler.
+    scheduler : str, optional
+        For "dask": "local" (the default) starts workers on this machine, "tcp://host:port" is a
+        scheduler that runs.
+    slurm, lsf : ClusterSettings, optional
+        For "dask": workers are asked from this batch system.
     """
 
     output: Path | None = None
     device: str = "auto"
     seed: Annotated[int, Field(ge=0)] = 0
     workers: Annotated[int, Field(gt=0)] | None = None
+    memory_limit: ByteSize | None = None
+    executor: Literal["local", "dask"] = "local"
+    scheduler: Annotated[str, Field(pattern="^(local|(tcp|tls)://.+)$")] | None = None
+    slurm: ClusterSettings | None = None
+    lsf: ClusterSettings | None = None
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -141,14 +159,14 @@ def _resolve_paths(raw: dict[str, Any], folder: Path) -> None:
     for table in tables:
         if isinstance(table, dict) and isinstance(table.get("path"), str):
             table["path"] = os.path.relpath(folder / Path(table["path"]).expanduser())
-    for name, key in (("cache", "path"), ("backbone", "weights")):
+    for name, key in (("cache", "path"), ("cache", "local_copy"), ("backbone", "weights")):
         table = raw.get(name)
         if not isinstance(table, dict) or not isinstance(table.get(key), str):
             continue
         value = table[key]
         if key == "weights" and value in ("hub", "random"):
             continue
-        if key == "weights" or not is_url(value):
+        if key != "path" or not is_url(value):
             table[key] = os.path.relpath(folder / Path(value).expanduser())
 
 

@@ -4,26 +4,34 @@ from __future__ import annotations
 
 import getpass
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cache import FeatureCache, UserError
 from cache.identity import key_of
+from cache.layout import SHARD_BYTES
 from cache.store import resolve_block
 from cache.transport import PACKED, is_url, public_name
-from pipeline.experiment import Experiment, ExperimentFile
+from pipeline.executors import device_of, workplace
+from pipeline.experiment import Experiment, ExperimentFile, RunSettings
 from pipeline.fitting import check_finetuning, checked_cache
 from pipeline.provenance import hardware, now, versions
 from pipeline.sources import Sources
 from pipeline.terminal import Terminal
 from pipeline.uncached import Uncached
 from stages.devices import resolve_device
+from stages.executor import Executor
+from stages.fit_inputs import PROCESS
+from stages.machine import default_memory_limit
 from stages.preprocessing import Preprocessing
+from stages.settings import BackboneSettings
 from stages.stimuli import Stimuli, digest
 
 if TYPE_CHECKING:
     from stages.backbones import Backbone
+    from stages.extract_parts import Extractors
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +48,12 @@ class Extraction:
         What the cache's root says of them.
     dtype : str
         Stored dtype.
+    declared : BackboneSettings
+        What the backbone was made from.
+    run : RunSettings
+        Where the tokens are computed.
+    output : path
+        The run's folder.
     """
 
     path: Path
@@ -49,6 +63,9 @@ class Extraction:
     settings: Mapping[str, Any]
     provenance: Mapping[str, Any]
     dtype: str
+    declared: BackboneSettings
+    run: RunSettings
+    output: Path
 
 
 def prepare_extraction(
@@ -74,7 +91,8 @@ def prepare_extraction(
     sources = Sources(experiment)
     stimuli, crop = sources.required_stimuli(), sources.crop
     assert crop is not None
-    device = resolve_device(experiment.run.device)
+    # A cluster's workers compute; this process only needs to know the backbone's shape.
+    device = "cpu" if experiment.run.executor == "dask" else resolve_device(experiment.run.device)
     size = experiment.stimuli.size
     backbone = create_backbone(experiment.backbone, input_size=size, device=device)
     _check_choices(experiment, sources, backbone.n_blocks)
@@ -103,6 +121,9 @@ def prepare_extraction(
             "hardware": hardware(device),
         },
         dtype=experiment.cache.dtype,
+        declared=experiment.backbone,
+        run=experiment.run,
+        output=file.output,
     )
 
 
@@ -125,8 +146,18 @@ def fill(extraction: Extraction, terminal: Terminal, *, replace: bool = False) -
     """Compute what the cache lacks, and say what was done."""
     from stages.extract import extract
 
-    path, n_images = extraction.path, len(extraction.stimuli)
-    with terminal.bar(f"extracting {path}", total=n_images, unit="images") as extracted:
+    path, n_images, run = extraction.path, len(extraction.stimuli), extraction.run
+    with ExitStack() as stack:
+        parts = None
+        if run.executor == "dask":
+            # A core computes one shard, in a process that holds two.
+            place = stack.enter_context(
+                workplace(run, extraction.output, terminal, n_tasks=n_images, needed=_needed_memory)
+            )
+            parts = _extractors(extraction, place.executor)
+        extracted = stack.enter_context(
+            terminal.bar(f"extracting {path}", total=n_images, unit="images")
+        )
         computed = extract(
             extraction.stimuli,
             extraction.backbone,
@@ -136,12 +167,31 @@ def fill(extraction: Extraction, terminal: Terminal, *, replace: bool = False) -
             provenance=extraction.provenance,
             dtype=extraction.dtype,
             replace=replace,
+            memory_limit=run.memory_limit or default_memory_limit(),
+            parts=parts,
             progress=extracted,
         )
     if computed:
         terminal.note(f"{path}: {computed} images extracted, {n_images} in the cache")
     else:
         terminal.note(f"{path}: up to date, {n_images} images")
+
+
+def _needed_memory() -> int:
+    return PROCESS + 2 * SHARD_BYTES
+
+
+def _extractors(extraction: Extraction, executor: Executor) -> Extractors:
+    from stages.extract_parts import Extractors
+
+    return Extractors(
+        executor=executor,
+        device=device_of(extraction.run),
+        stimuli=extraction.stimuli,
+        backbone=extraction.declared,
+        weights=extraction.backbone.weights.identity,
+        preprocessing=extraction.preprocessing,
+    )
 
 
 def tokens_of(

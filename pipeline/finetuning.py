@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import partial
 
 from cache import FeatureCache, UserError
+from pipeline.executors import device_of, workplace
 from pipeline.experiment import Experiment, ExperimentFile
 from pipeline.fitting import (
     check_finetuning,
@@ -23,6 +24,7 @@ from pipeline.uncached import Uncached
 from stages.conditions import Condition
 from stages.devices import resolve_devices
 from stages.failures import FailedCondition, attempt
+from stages.finetune_settings import FinetuneSettings, Last
 from stages.finetune_task import FinetuneTask, ImageSource, first_tuned_block, starting_block
 from stages.readout import Epoch
 from stages.saved_readouts import FittedCondition, is_saved, save_condition, saved_attributes
@@ -109,24 +111,29 @@ def tuned_conditions(file: ExperimentFile) -> list[Condition]:
 
 
 def tuning_tasks(
-    file: ExperimentFile, experiment: Experiment, cache: FeatureCache | Uncached
+    file: ExperimentFile,
+    experiment: Experiment,
+    cache: FeatureCache | Uncached,
+    sources: Sources | None = None,
 ) -> Iterator[FinetuneTask]:
-    """Every tuned condition of a variant, without the images that some start from."""
+    """Every tuned condition of a variant, without the images that some start from.
+
+    Parameters
+    ----------
+    sources : Sources, optional
+        The variant's, where they were read before.
+    """
     settings, readout = experiment.finetune, starting_readout(experiment)
     if settings is None or readout is None:
         return
     check_finetuning(experiment, cache.n_blocks)
-    for fit in fit_tasks(experiment, cache, readout):
+    for fit in fit_tasks(experiment, cache, readout, sources):
         assert fit.condition.block is not None
-        for last in dict.fromkeys(settings.last):
+        for last, condition in tunings(settings, fit.condition):
             start = starting_block(first_tuned_block(last, fit.condition.block))
             cached = settings.start == "cache" and start is not None
             task = FinetuneTask(
-                condition=replace(
-                    fit.condition,
-                    tuning=last if last == "full" else f"last{last}",
-                    protocol=settings.protocol,
-                ),
+                condition=condition,
                 last=last,
                 frozen=fit.condition,
                 frozen_key=fit.key,
@@ -146,6 +153,13 @@ def tuning_tasks(
             # What was tuned from a cache that is gone by now is as good as ever.
             gone = cached and isinstance(cache, Uncached) and not _is_saved(task)
             yield replace(task, start="images") if gone else task
+
+
+def tunings(settings: FinetuneSettings, frozen: Condition) -> Iterator[tuple[Last, Condition]]:
+    """What is tuned from a frozen condition: how many stages, and the condition that results."""
+    for last in dict.fromkeys(settings.last):
+        tuning = last if last == "full" else f"last{last}"
+        yield last, replace(frozen, tuning=tuning, protocol=settings.protocol)
 
 
 def _is_saved(task: FinetuneTask) -> bool:
@@ -186,6 +200,19 @@ def _tune(
     from stages.finetune import finetune_all, finetune_condition
 
     run = file.variants[0].run
+    if run.executor == "dask":
+        threads = max(task.settings.threads for task in tasks)
+        with (
+            workplace(run, file.output, terminal, n_tasks=len(tasks), threads=threads) as place,
+            terminal.bar("fine-tuning", total=len(tasks), unit="conditions") as done,
+        ):
+            device = device_of(run)
+            tune = partial(attempt, finetune_condition)
+            placed = [replace(task, device=device) for task in tasks]
+            for _, fitted in place.executor.map(tune, placed, device=device):
+                yield fitted
+                done(1)
+        return
     devices = resolve_devices(run.device)
     if devices == ["cpu"]:
         beside = (run.workers or os.cpu_count() or 1) // max(t.settings.threads for t in tasks)

@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from cache import CacheError, FeatureCache, UserError, open_cache
+from cache import CacheError, FeatureCache, UserError
 from cache.store import resolve_block
 from cache.transport import is_url
+from pipeline.executors import device_of, workplace
 from pipeline.experiment import Experiment, ExperimentFile
+from pipeline.local_copy import copy_what_is_read, open_nearest
 from pipeline.provenance import hardware, publishable, versions
 from pipeline.results import write_if_changed
 from pipeline.sources import Sources
 from pipeline.terminal import Terminal
 from pipeline.uncached import Uncached
 from stages.conditions import Condition
-from stages.devices import resolve_device
 from stages.failures import ConditionsFailed, FailedCondition
 from stages.finetune_settings import PROTOCOLS
 from stages.finetune_task import first_tuned_block
-from stages.fit import FitTask, digest_recording, fit_all
-from stages.saved_readouts import is_saved, save_condition
+from stages.fit import FitTask, digest_recording
+from stages.fit_all import count_parts, fit_all, most_at_a_time, one_of_each_size
+from stages.fit_inputs import needed_memory
+from stages.machine import n_cores
+from stages.saved_readouts import FittedCondition, is_saved, save_condition
 from stages.settings import ReadoutSettings
 from stages.token_settings import Agreement, check_cache
 
@@ -50,6 +53,7 @@ def fit_experiment(
     tasks: list[FitTask] = []
     caches: dict[str, dict[str, Any]] = {}
     for experiment in file.variants if variants is None else variants:
+        copy_what_is_read(experiment, file.cache_path(experiment), terminal)
         cache, agreement = checked_cache(file, experiment)
         if agreement.unchecked:
             unchecked = ", ".join(agreement.unchecked)
@@ -57,20 +61,37 @@ def fit_experiment(
         caches[cache.name] = {"key": cache.key, "not re-checked": list(agreement.unchecked)}
         tasks.extend(_tasks(experiment, cache))
     outdated = [task for task in tasks if not is_saved(file.output, task.condition, task.key)]
-    workers = file.variants[0].run.workers or os.cpu_count() or 1
     failed: list[FailedCondition] = []
-    with terminal.bar("fitting readouts", total=len(outdated), unit="conditions") as done:
-        for fitted in fit_all(outdated, workers=workers) if outdated else ():
-            if isinstance(fitted, FailedCondition):
-                failed.append(fitted)
-            else:
-                save_condition(file.output, fitted)
-            done(1)
+    for fitted in _fit(file, outdated, terminal):
+        if isinstance(fitted, FailedCondition):
+            failed.append(fitted)
+        else:
+            save_condition(file.output, fitted)
     n_fitted, n_before = len(outdated) - len(failed), len(tasks) - len(outdated)
     terminal.note(f"{file.output}: {n_fitted} conditions fitted, {n_before} up to date")
-    if outdated or not _same_settings(file):
+    if outdated or not same_settings(file):
         _write_provenance(file, tasks, caches)
     return without_failed([task.condition for task in tasks], failed)
+
+
+def _fit(
+    file: ExperimentFile, tasks: Sequence[FitTask], terminal: Terminal
+) -> Iterator[FittedCondition | FailedCondition]:
+    """Fit on the experiment's workers, under one progress bar."""
+    if not tasks:
+        return
+    run = file.variants[0].run
+    with workplace(
+        run,
+        file.output,
+        terminal,
+        n_tasks=most_at_a_time(tasks, run.workers or n_cores()),
+        needed=lambda: max(needed_memory(task) for task in one_of_each_size(tasks)),
+    ) as place:
+        total = count_parts(tasks, place.executor)
+        unit = "conditions" if total == len(tasks) else "parts"
+        with terminal.bar("fitting readouts", total=total, unit=unit) as done:
+            yield from fit_all(tasks, place.executor, folder=place.folder, progress=done)
 
 
 def without_failed(
@@ -121,7 +142,7 @@ def checked_cache(file: ExperimentFile, experiment: Experiment) -> tuple[Feature
     """
     path = file.cache_path(experiment)
     try:
-        cache = open_cache(path)
+        cache = open_nearest(experiment, path)
     except CacheError as error:
         if is_url(path):
             raise
@@ -132,8 +153,18 @@ def checked_cache(file: ExperimentFile, experiment: Experiment) -> tuple[Feature
             f"{cache.name} is incomplete, {missing} of {len(cache.shards_done)} shards are "
             f"missing: finish it with vitv1 extract {file.path}"
         )
-    sources = Sources(experiment)
-    agreement = check_cache(
+    return cache, agreement_with(cache, experiment, Sources(experiment))
+
+
+def agreement_with(cache: FeatureCache, experiment: Experiment, sources: Sources) -> Agreement:
+    """What could be compared of a cache's settings and contents with a variant's.
+
+    Raises
+    ------
+    CacheError
+        The settings that differ.
+    """
+    return check_cache(
         cache,
         backbone=experiment.backbone,
         stimuli=experiment.stimuli,
@@ -141,7 +172,6 @@ def checked_cache(file: ExperimentFile, experiment: Experiment) -> tuple[Feature
         dtype=experiment.cache.dtype,
         images=sources.digest,
     )
-    return cache, agreement
 
 
 def checked_caches(file: ExperimentFile) -> list[FeatureCache]:
@@ -193,44 +223,83 @@ def check_finetuning(experiment: Experiment, n_blocks: int) -> None:
 
 
 def fit_tasks(
-    experiment: Experiment, cache: FeatureCache | Uncached, readout: ReadoutSettings
+    experiment: Experiment,
+    cache: FeatureCache | Uncached,
+    readout: ReadoutSettings,
+    sources: Sources | None = None,
 ) -> Iterator[FitTask]:
-    """Every condition of some readout settings, in the order of the file."""
-    wanted = range(cache.n_blocks) if readout.blocks == "all" else readout.blocks
-    blocks = sorted({resolve_block(block, cache.n_blocks) for block in wanted})
-    for block in blocks:
-        cache.block(block)
-    rows, columns = experiment.stimuli.size
-    device = resolve_device(experiment.run.device)
-    for recording in Sources(experiment).recordings(
+    """Every condition of some readout settings, in the order of the file.
+
+    Parameters
+    ----------
+    sources : Sources, optional
+        The variant's, where they were read before.
+    """
+    for blocks in read_blocks(readout, cache.n_blocks):
+        for block in blocks:
+            cache.block(block)
+    device = device_of(experiment.run)
+    for recording in (sources or Sources(experiment)).recordings(
         cache if isinstance(cache, FeatureCache) else None
     ):
         cache.rows(recording.all_image_ids)
         content = digest_recording(recording)
-        for tokens in readout.tokens:
-            for block in blocks:
-                yield FitTask(
-                    condition=Condition(
-                        recording=recording.name,
-                        model=experiment.backbone.name,
-                        input_size=f"{rows}x{columns}",
-                        tokens=tokens,
-                        block=block,
-                        blocks=str(block),
-                        solver=readout.solver,
-                        seed=experiment.run.seed,
-                    ),
-                    cache_path=cache.path,
-                    cache_key=cache.key,
-                    weights=str(cache.provenance.get("weights", "unknown")),
-                    recording=recording,
-                    recording_digest=content,
-                    settings=readout,
-                    device=device,
-                )
+        for condition in frozen_conditions(
+            experiment, readout, recording=recording.name, n_blocks=cache.n_blocks
+        ):
+            yield FitTask(
+                condition=condition,
+                cache_path=cache.path,
+                cache_key=cache.key,
+                weights=str(cache.provenance.get("weights", "unknown")),
+                recording=recording,
+                recording_digest=content,
+                settings=readout,
+                device=device,
+            )
 
 
-def _same_settings(file: ExperimentFile) -> bool:
+def frozen_conditions(
+    experiment: Experiment, readout: ReadoutSettings, *, recording: str, n_blocks: int
+) -> Iterator[Condition]:
+    """The conditions of some readout settings on one recording, in the order of the file.
+
+    Raises
+    ------
+    UserError
+        A block that a backbone of `n_blocks` does not have.
+    """
+    rows, columns = experiment.stimuli.size
+    for tokens in readout.tokens:
+        for blocks in read_blocks(readout, n_blocks):
+            yield Condition(
+                recording=recording,
+                model=experiment.backbone.name,
+                input_size=f"{rows}x{columns}",
+                tokens=tokens,
+                block=blocks[-1],
+                blocks="+".join(map(str, blocks)),
+                solver=readout.solver,
+                seed=experiment.run.seed,
+            )
+
+
+def read_blocks(readout: ReadoutSettings, n_blocks: int) -> list[tuple[int, ...]]:
+    """The blocks of every readout, increasing: one each, then those that are read together.
+
+    Raises
+    ------
+    UserError
+        A block that a backbone of `n_blocks` does not have.
+    """
+    wanted = range(n_blocks) if readout.blocks == "all" else readout.blocks
+    groups = [*((block,) for block in wanted), *readout.joint_blocks]
+    found = {tuple(sorted({resolve_block(b, n_blocks) for b in blocks})) for blocks in groups}
+    return sorted(found, key=lambda blocks: (len(blocks), blocks))
+
+
+def same_settings(file: ExperimentFile) -> bool:
+    """Whether a run's provenance was written with these settings."""
     path = file.output / PROVENANCE
     if not path.exists():
         return False

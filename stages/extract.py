@@ -7,7 +7,7 @@ batch they were computed in, and so must not depend on a setting of speed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,9 @@ import torch
 from numpy.typing import NDArray
 
 from cache import CacheError
-from cache.layout import Layout, TokenShape, plan_layout
-from cache.writer import CacheWriter, ShardTokens, write_cache
+from cache.layout import SHARD_BYTES, Layout, TokenShape, plan_layout
+from cache.shard_writer import ShardTokens, ShardWriter
+from cache.writer import CacheWriter, write_cache
 from stages.backbones import Backbone
 from stages.preprocessing import Preprocessing
 from stages.stimuli import Stimuli
@@ -27,6 +28,7 @@ from stages.stimuli import Stimuli
 BATCH = 64
 
 Progress = Callable[[int], None]
+Parts = Callable[[CacheWriter, Sequence[int], Progress], Iterator[int]]
 
 
 def extract(
@@ -40,6 +42,8 @@ def extract(
     dtype: str,
     replace: bool = False,
     layout: Layout | None = None,
+    memory_limit: int | None = None,
+    parts: Parts | None = None,
     progress: Progress | None = None,
 ) -> int:
     """Fill a cache with the tokens of all images, going on where an earlier run ended.
@@ -54,6 +58,11 @@ def extract(
         Delete a store of other settings at `path`.
     layout : Layout, optional
         How a new store is cut; planned from the tokens' size by default.
+    memory_limit : int, optional
+        Bytes that the process may use: a new store gets smaller shards where it must.
+    parts : callable, optional
+        Takes the writer, the missing shards and the progress function, has other processes compute
+        and write the shards, and yields each that is durably written. By default this process does.
     progress : callable, optional
         Called with a number of images whenever so many more are in the cache or computed.
 
@@ -68,49 +77,76 @@ def extract(
         A store of other settings, another writer, or a token that `dtype` cannot hold.
     """
     shape = backbone.token_shape(dtype)
-    plan = layout or plan_layout(shape, n_images=len(stimuli))
-    device = next(backbone.model.parameters()).device
-    computed = 0
-    with (
-        write_cache(
-            path,
-            settings=settings,
-            provenance=provenance,
-            image_ids=stimuli.ids,
-            shape=shape,
-            layout=plan,
-            replace=replace,
-        ) as writer,
-        ThreadPoolExecutor(1, "read") as reading,
-        ThreadPoolExecutor(1, "write") as writing,
-    ):
+    least = BATCH * shape.image_bytes
+    plan = layout or plan_layout(
+        shape, n_images=len(stimuli), shard_bytes=max(least, shard_bytes(memory_limit))
+    )
+    with write_cache(
+        path,
+        settings=settings,
+        provenance=provenance,
+        image_ids=stimuli.ids,
+        shape=shape,
+        layout=plan,
+        replace=replace,
+    ) as writer:
         missing = writer.missing_shards()
+        computed = sum(len(writer.shard_ids(shard)) for shard in missing)
         if progress is not None:
-            progress(len(stimuli) - sum(len(writer.shard_ids(s)) for s in missing))
-        written: Future[None] | None = None
-        batches = _prefetched(reading, writer, missing, stimuli, preprocessing, device)
-        for shard in missing:
-            ids = writer.shard_ids(shard)
-            tokens = _empty_shard(shape, len(ids))
-            for first in range(0, len(ids), BATCH):
-                _compute(backbone, next(batches), tokens, first, ids)
-                if progress is not None:
-                    progress(min(BATCH, len(ids) - first))
-            if written is not None:
-                written.result()
-            written = writing.submit(writer.write_shard, shard, tokens)
-            computed += len(ids)
-        if written is not None:
-            written.result()
+            progress(len(stimuli) - computed)
+        done = progress or (lambda number: None)
+        if missing and parts is not None:
+            for shard in parts(writer, missing, done):
+                writer.record(shard)
+        elif missing:
+            extract_shards(
+                stimuli, backbone, preprocessing, writer, missing, writer.write_shard, done
+            )
         if not writer.cache.complete:
             writer.finish()
     return computed
 
 
+def shard_bytes(memory_limit: int | None) -> int:
+    """Bytes of a shard at most: two are held, one being computed and one being written.
+
+    No shard is smaller than a batch, so that no token depends on it.
+    """
+    return SHARD_BYTES if memory_limit is None else min(SHARD_BYTES, memory_limit // 4)
+
+
+def extract_shards(
+    stimuli: Stimuli,
+    backbone: Backbone,
+    preprocessing: Preprocessing,
+    writer: ShardWriter,
+    shards: Sequence[int],
+    write: Callable[[int, ShardTokens], None],
+    progress: Progress,
+) -> None:
+    """Compute some shards, and write each while the next is computed."""
+    device = next(backbone.model.parameters()).device
+    shape = backbone.token_shape(writer.dtype)
+    with ThreadPoolExecutor(1, "read") as reading, ThreadPoolExecutor(1, "write") as writing:
+        written: Future[None] | None = None
+        batches = _prefetched(reading, writer, shards, stimuli, preprocessing, device)
+        for shard in shards:
+            ids = writer.shard_ids(shard)
+            tokens = _empty_shard(shape, len(ids))
+            for first in range(0, len(ids), BATCH):
+                _compute(backbone, next(batches), tokens, first, ids)
+                progress(min(BATCH, len(ids) - first))
+            if written is not None:
+                written.result()
+            written = writing.submit(write, shard, tokens)
+        if written is not None:
+            written.result()
+
+
 def _prefetched(
     reading: ThreadPoolExecutor,
-    writer: CacheWriter,
-    shards: list[int],
+    writer: ShardWriter,
+    shards: Sequence[int],
     stimuli: Stimuli,
     preprocessing: Preprocessing,
     device: torch.device,

@@ -1,46 +1,35 @@
 """Stage two: from cached tokens to fitted and scored readouts, condition by condition.
 
-Every condition is fitted on one thread in a process of its own, so that its result does not depend
-on how many run beside it. Nothing here needs the backbone.
+Every condition is fitted on one thread, so that its result does not depend on how many run beside
+it. Nothing here needs the backbone.
 """
 
 from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import joblib
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cache import open_cache
 from cache.identity import canonical_json
-from cache.layout import TokenKind
 from stages.conditions import Condition
-from stages.failures import FailedCondition, attempt
-from stages.feve import fev_and_feve
+from stages.feve import fev_and_feve, feve_standard_error
+from stages.fit_inputs import fit_tokens, statistics_of, trials_of
 from stages.readout import Readouts
 from stages.readouts import fit_readouts
 from stages.recording import Recording
 from stages.saved_readouts import FittedCondition
 from stages.settings import ReadoutSettings
-from stages.solvers.cached_tokens import CachedTokens
-from stages.solvers.data import ArrayTokens, Tokens, partitions
-from stages.solvers.statistics_folder import StatisticsFolder
+from stages.solvers.data import Tokens, partitions, read_ahead
 from stages.variance import correlation, variance_explained
 
 #: Raised whenever the same settings give other numbers than before: old results are refitted.
-RESULT_VERSION = 1
-
-#: Share of the memory limit up to which tokens are read at once rather than part by part.
-IN_MEMORY = 0.25
-
-KINDS: dict[str, TokenKind] = {"patch": "patches", "cls": "cls"}
+RESULT_VERSION = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +55,7 @@ class FitTask:
     device : str
         "cpu" or a CUDA device.
     memory_limit : int, optional
-        Bytes that all conditions fitted at a time may use together; changes no result.
+        Bytes that the process may use; changes no result.
     statistics : path, optional
         Folder that keeps what fits need to know of the tokens alone, for later fits.
     """
@@ -112,24 +101,6 @@ def digest_recording(recording: Recording) -> str:
     return content.hexdigest()
 
 
-def fit_all(
-    tasks: Sequence[FitTask], *, workers: int
-) -> Iterator[FittedCondition | FailedCondition]:
-    """Fit many conditions, `workers` at a time, yielding each as it is done (in any order)."""
-    workers = min(workers, len(tasks))
-    if workers <= 1 or any(task.device != "cpu" for task in tasks):
-        yield from (attempt(fit_condition, task) for task in tasks)
-        return
-    shares = [
-        task
-        if task.memory_limit is None
-        else replace(task, memory_limit=task.memory_limit // workers)
-        for task in tasks
-    ]
-    parallel = joblib.Parallel(n_jobs=workers, return_as="generator_unordered")
-    yield from parallel(joblib.delayed(attempt)(fit_condition, task) for task in shares)
-
-
 def fit_condition(task: FitTask) -> FittedCondition:
     """Fit and score one condition.
 
@@ -148,96 +119,69 @@ def fit_condition(task: FitTask) -> FittedCondition:
 
 def _fit_condition(task: FitTask) -> FittedCondition:
     started = time.perf_counter()
-    recording, condition = task.recording, task.condition
-    trials = _trials(task)
-    training, validation, test = _tokens(task, trials)
+    trials = trials_of(task)
+    recording = task.recording
     r_validation = recording.responses[trials.validation]
-    readouts = fit_readouts(
-        training,
-        recording.responses[trials.training],
-        validation,
-        r_validation,
-        solver=task.settings.solver,
-        seed=condition.seed,
-        neurons=recording.neurons,
-        settings=getattr(task.settings, task.settings.solver),
-        device=task.device,
-        memory_limit=task.memory_limit,
-        statistics=_statistics(task, trials),
+    with fit_tokens(task, trials) as tokens:
+        readouts = fit_readouts(
+            tokens.training,
+            recording.responses[trials.training],
+            tokens.validation,
+            r_validation,
+            solver=task.settings.solver,
+            seed=task.condition.seed,
+            neurons=recording.neurons,
+            settings=getattr(task.settings, task.settings.solver),
+            device=task.device,
+            memory_limit=task.memory_limit,
+            statistics=statistics_of(task, trials),
+        )
+        test = predict(readouts, tokens.test, task.device)
+        validation = predict(readouts, tokens.validation, task.device)
+    return fitted_condition(
+        task,
+        readouts,
+        test_predictions=test,
+        explained=variance_explained(r_validation, validation),
+        seconds=time.perf_counter() - started,
     )
-    test_predictions = _predict(readouts, test, task.device)
-    explained = variance_explained(r_validation, _predict(readouts, validation, task.device))
+
+
+def fitted_condition(
+    task: FitTask,
+    readouts: Readouts,
+    *,
+    test_predictions: NDArray[np.float32],
+    explained: NDArray[np.floating[Any]],
+    seconds: float,
+) -> FittedCondition:
+    """The outcome of a task, scored.
+
+    Parameters
+    ----------
+    test_predictions : array of shape (n_test, n_neurons)
+    explained : array of shape (n_neurons,)
+        Variance explained on the validation trials.
+    """
     return FittedCondition(
-        condition=condition,
+        condition=task.condition,
         key=task.key,
         inputs=task.inputs,
         readouts=readouts,
-        columns=score(recording, test_predictions) | {"val_varexp": explained},
-        test_image_ids=recording.test_image_ids,
+        columns=score(task.recording, test_predictions) | {"val_varexp": explained},
+        test_image_ids=task.recording.test_image_ids,
         test_predictions=test_predictions,
         weights=task.weights,
         cache_key=task.cache_key,
-        seconds=time.perf_counter() - started,
+        seconds=seconds,
         extra={"output": readouts.output},
     )
 
 
-@dataclass(frozen=True)
-class _Trials:
-    """Positions of a recording's training and validation trials, in the order they are read."""
-
-    training: NDArray[np.intp]
-    validation: NDArray[np.intp]
-
-
-def _trials(task: FitTask) -> _Trials:
-    """In the recording's order for "adamw", whose batches follow from it, else in the cache's."""
-    recording = task.recording
-    position = np.arange(len(recording.image_ids))
-    if task.settings.solver != "adamw":
-        position = np.argsort(open_cache(task.cache_path).rows(recording.image_ids), kind="stable")
-    held_out = recording.validation[position]
-    return _Trials(training=position[~held_out], validation=position[held_out])
-
-
-def _tokens(task: FitTask, trials: _Trials) -> list[Tokens]:
-    """Tokens of training, validation and test: in memory where they take little of the limit."""
-    condition, recording = task.condition, task.recording
-    assert condition.tokens is not None and condition.blocks is not None
-    cache = open_cache(task.cache_path)
-    parts = (
-        recording.image_ids[trials.training],
-        recording.image_ids[trials.validation],
-        recording.test_image_ids,
-    )
-    every = CachedTokens(
-        [cache.block(int(block)) for block in condition.blocks.split("+")],
-        KINDS[condition.tokens],
-        np.concatenate(parts),
-    )
-    if task.memory_limit is not None and every.stored_bytes > IN_MEMORY * task.memory_limit:
-        return [replace(every, image_ids=part) for part in parts]
-    # One read: the parts share chunks, and a chunk may come over a network.
-    tensor = every.read(0, len(every.image_ids))
-    return [ArrayTokens(part) for part in tensor.split([len(part) for part in parts])]
-
-
-def _statistics(task: FitTask, trials: _Trials) -> StatisticsFolder | None:
-    if task.statistics is None:
-        return None
-    content = {
-        "cache": task.cache_key,
-        "tokens": task.condition.tokens,
-        "blocks": task.condition.blocks,
-        "images": task.recording.image_ids[trials.training].tolist(),
-    }
-    key = hashlib.sha256(canonical_json(content).encode()).hexdigest()
-    return StatisticsFolder(task.statistics, key)
-
-
-def _predict(readouts: Readouts, tokens: Tokens, device: str) -> NDArray[np.float32]:
-    parts = partitions(tokens.shape)
-    return np.concatenate([readouts.predict(tokens.read(*part), device=device) for part in parts])
+def predict(readouts: Readouts, tokens: Tokens, device: str) -> NDArray[np.float32]:
+    """Rates for all trials, part by part, array of shape (n_trials, n_neurons)."""
+    parts = read_ahead(tokens, partitions(tokens.shape))
+    return np.concatenate([readouts.predict(part, device=device) for _, _, part in parts])
 
 
 def score(recording: Recording, test_predictions: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
@@ -268,6 +212,7 @@ def score(recording: Recording, test_predictions: NDArray[np.float32]) -> dict[s
     return columns | {
         "fev": fev,
         "feve": feve,
+        "feve_se": feve_standard_error(responses, test_predictions),
         "test_correlation": correlation(mean, test_predictions[seen]),
         "n_repeats": np.full(recording.n_neurons, int(counts.max()), dtype=np.int64),
     }

@@ -87,6 +87,42 @@ def fit_readouts(
             f'readout.solver = "{solver}" is unknown: choose one of {", ".join(SOLVERS)}'
         )
     function, settings_type = SOLVERS[solver]
+    data, scale = fit_data(
+        x_train,
+        r_train,
+        x_val,
+        r_val,
+        seed=seed,
+        neurons=neurons,
+        device=device,
+        memory_limit=memory_limit,
+        statistics=statistics,
+    )
+    fitted = function(data, settings_type() if settings is None else settings, progress=progress)
+    return replace(fitted, scale=scale)
+
+
+def fit_data(
+    x_train: AnyTokens,
+    r_train: NDArray[np.floating],
+    x_val: AnyTokens,
+    r_val: NDArray[np.floating],
+    *,
+    seed: int = 0,
+    neurons: NDArray[np.int64] | None = None,
+    device: torch.device | str = "cpu",
+    memory_limit: int | None = None,
+    statistics: StatisticsFolder | None = None,
+) -> tuple[FitData, NDArray[np.float32]]:
+    """What a solver is given, checked and normalised, and what responses were divided by.
+
+    Parameters are those of `fit_readouts`.
+
+    Raises
+    ------
+    UserError
+        As `fit_readouts`.
+    """
     xs = [_tokens(x_train), _tokens(x_val)]
     rs = [np.asarray(r_train, dtype=np.float32), np.asarray(r_val, dtype=np.float32)]
     for kind, x, r in zip(("training", "validation"), xs, rs, strict=True):
@@ -101,22 +137,18 @@ def fit_readouts(
     if who.shape != (n_neurons,):
         raise UserError(f"neurons has shape {who.shape}, but there are {n_neurons} neurons")
     scale = np.maximum(rs[0].std(axis=0, dtype=np.float64), MINIMUM_STD).astype(np.float32)
-    fitted = function(
-        FitData(
-            x_train=xs[0],
-            r_train=torch.from_numpy(rs[0] / scale),
-            x_validation=xs[1],
-            r_validation=torch.from_numpy(rs[1] / scale),
-            neurons=who.astype(np.int64),
-            seed=seed,
-            device=torch.device(device),
-            memory_limit=memory_limit,
-            statistics=statistics,
-        ),
-        settings_type() if settings is None else settings,
-        progress=progress,
+    data = FitData(
+        x_train=xs[0],
+        r_train=torch.from_numpy(rs[0] / scale),
+        x_validation=xs[1],
+        r_validation=torch.from_numpy(rs[1] / scale),
+        neurons=who.astype(np.int64),
+        seed=seed,
+        device=torch.device(device),
+        memory_limit=memory_limit,
+        statistics=statistics,
     )
-    return replace(fitted, scale=scale)
+    return data, scale
 
 
 def _tokens(x: AnyTokens) -> Tokens:

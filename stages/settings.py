@@ -18,6 +18,41 @@ PositiveFloat = Annotated[float, Field(gt=0)]
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
+class ExpectedImages:
+    """What the images' file is said to hold, for plans where it is not at hand.
+
+    Parameters
+    ----------
+    images : int, optional
+        How many images.
+    size : pair of int, optional
+        Rows and columns of one, in pixels.
+    """
+
+    images: Positive | None = None
+    size: tuple[Positive, Positive] | None = None
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class ExpectedTrials:
+    """What a recording's file is said to hold, for plans where it is not at hand.
+
+    Parameters
+    ----------
+    neurons : int, optional
+        How many neurons.
+    trials : int, optional
+        Training and validation trials together.
+    test_images : int, optional
+        Images of the test trials.
+    """
+
+    neurons: Positive | None = None
+    trials: Positive | None = None
+    test_images: Positive | None = None
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class StimuliSettings:
     """Which images are shown to the backbone, and how they are cut.
 
@@ -34,6 +69,8 @@ class StimuliSettings:
         Multiplies `input_size`.
     images : str
         "recording" extracts what the recordings show, "all" every image of the file.
+    expected : ExpectedImages
+        Counts for `vitv1 run --dry-run` where the file is not at hand; changes no result.
     """
 
     path: Path | None = None
@@ -41,6 +78,7 @@ class StimuliSettings:
     input_size: tuple[Positive, Positive] = (64, 128)
     upsample: Positive = 1
     images: Literal["all", "recording"] = "recording"
+    expected: ExpectedImages = Field(default_factory=ExpectedImages)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -66,6 +104,8 @@ class RecordingSettings:
         Consent to unpickle object arrays in this recording's files: only for files you trust.
     synthetic : SyntheticSettings
         What to simulate, for format "synthetic".
+    expected : ExpectedTrials
+        Counts for `vitv1 run --dry-run` where the file is not at hand; changes no result.
     """
 
     format: Literal["minimodel", "sensorium", "synthetic"]
@@ -74,6 +114,7 @@ class RecordingSettings:
     neurons: Literal["all"] | tuple[int, int] = "all"
     allow_pickle: bool = False
     synthetic: SyntheticSettings = Field(default_factory=SyntheticSettings)
+    expected: ExpectedTrials = Field(default_factory=ExpectedTrials)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -107,9 +148,21 @@ class BackboneSettings:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class CacheSettings:
-    """Where the tokens are stored and in what dtype."""
+    """Where the tokens are stored and in what dtype.
+
+    Parameters
+    ----------
+    path : str, optional
+        A path or a URL; `features.zarr` in the run's folder by default.
+    local_copy : path, optional
+        Folder for copies of what is read from a URL, so that a second run needs no network. A copy
+        is not compared with its source again: delete it where the source has changed.
+    dtype : str
+        "float16" or "float32".
+    """
 
     path: str | None = None
+    local_copy: Path | None = None
     dtype: Literal["float16", "float32"] = "float16"
 
 

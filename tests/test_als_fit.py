@@ -10,11 +10,13 @@ from cache import open_cache
 from pipeline.cli import main
 from pipeline.experiment import load_experiment
 from pipeline.sources import Sources
-from stages import fit as fit_module
 from stages.conditions import Condition
-from stages.fit import FitTask, fit_all, fit_condition
+from stages.executor import LocalExecutor
+from stages.fit import FitTask, fit_condition
+from stages.fit_all import fit_all
 from stages.saved_readouts import load_readouts, save_condition
 from stages.settings import ALSSettings, ReadoutSettings
+from stages.solvers.cached_tokens import CachedTokens
 
 
 @pytest.fixture(scope="module")
@@ -49,33 +51,28 @@ def test_als_is_the_default():
     assert ReadoutSettings().solver == "als"
 
 
-def test_workers_agree(tasks):
+def test_workers_agree(tasks, tmp_path):
     chosen = [tasks["0"], tasks["1"], tasks["cls"]]
-    alone = {f.condition: f for f in fit_all(chosen, workers=1)}
-    together = {f.condition: f for f in fit_all(chosen, workers=2)}
+    alone, together = (
+        {
+            f.condition: f
+            for f in fit_all(chosen, LocalExecutor(n, folder=tmp_path), folder=tmp_path)
+        }
+        for n in (1, 2)
+    )
     assert alone.keys() == together.keys() and len(alone) == 3
     for condition, fitted in alone.items():
         same(fitted, together[condition])
-
-
-def test_workers_share_the_memory_limit(tasks, monkeypatch):
-    monkeypatch.setattr(
-        fit_module.joblib, "Parallel", lambda **_: lambda calls: (call for call in calls)
-    )
-    monkeypatch.setattr(fit_module.joblib, "delayed", lambda _: lambda _, task: task)
-    chosen = [replace(tasks[name], memory_limit=8 * 10**9) for name in ("0", "1")]
-    limits = [task.memory_limit for task in fit_all(chosen, workers=4)]
-    assert limits == [4 * 10**9] * 2
 
 
 @pytest.mark.parametrize("name", ["1", "0+1", "cls"])
 def test_streaming_gives_the_same_numbers(tasks, name, monkeypatch):
     whole = fit_condition(tasks[name])
     reads = []
-    monkeypatch.setattr(fit_module, "IN_MEMORY", 0.0)
-    read = fit_module.CachedTokens.read
+    monkeypatch.setattr("stages.fit_inputs.IN_MEMORY", 0.0)
+    read = CachedTokens.read
     monkeypatch.setattr(
-        fit_module.CachedTokens, "read",
+        CachedTokens, "read",
         lambda self, first, last: reads.append(last - first) or read(self, first, last),
     )  # fmt: skip
     same(fit_condition(replace(tasks[name], memory_limit=64 * 10**9)), whole)

@@ -205,7 +205,7 @@ def test_a_full_disk_is_an_error_and_the_store_resumes(tmp_path, monkeypatch):
         write(path, data, temporary=temporary)
 
     with monkeypatch.context() as patch:
-        patch.setattr("cache.writer.replace_file", limited)
+        patch.setattr("cache.shard_writer.replace_file", limited)
         with pytest.raises(OSError, match="No space left"), open_writer(store) as writer:
             write_all(writer)
     assert open_cache(store).shards_done.tolist() == [True, False, False]

@@ -45,7 +45,11 @@ class CachedTokens:
 
     def read(self, first: int, last: int) -> torch.Tensor:
         """Tokens of the trials first <= trial < last."""
-        ids = self.image_ids[first:last]
+        return self.take(slice(first, last))
+
+    def take(self, trials: slice | NDArray[np.intp]) -> torch.Tensor:
+        """Tokens of the given trials."""
+        ids = self.image_ids[trials]
         parts = [block.read(self.kind, ids) for block in self.blocks]
         tokens = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
         return torch.from_numpy(tokens).view(len(ids), *self.shape[1:])

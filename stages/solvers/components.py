@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 
 from cache.errors import UserError
-from stages.solvers.data import Tokens, partitions
+from stages.solvers.data import Tokens, partitions, read_ahead
+from stages.solvers.sharding import shards, tree_sum
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,24 @@ def principal_components(
         scaled down to it first, lest a few take all components.
     """
     mean, covariance = channel_moments(tokens, max_images=max_images, device=device)
+    return components_of(
+        mean,
+        covariance,
+        variance_kept=variance_kept,
+        max_components=max_components,
+        scale_limit=scale_limit,
+    )
+
+
+def components_of(
+    mean: torch.Tensor,
+    covariance: torch.Tensor,
+    *,
+    variance_kept: float,
+    max_components: int,
+    scale_limit: float,
+) -> Components:
+    """Principal components from the moments of the channels; see `principal_components`."""
     deviation = covariance.diagonal().clamp(min=0).sqrt()
     limit = scale_limit * deviation.median()
     scale = torch.where((deviation > limit) & (limit > 0), deviation / limit, 1.0)
@@ -88,34 +107,64 @@ def principal_components(
     )
 
 
+@dataclass(frozen=True)
+class Moments:
+    """Mean of the channels over positions, and their summed products around it, float64.
+
+    Parameters
+    ----------
+    count : int
+        Number of positions of all trials.
+    mean : tensor of shape (n_channels,)
+    scatter : tensor of shape (n_channels, n_channels)
+    """
+
+    count: int
+    mean: torch.Tensor
+    scatter: torch.Tensor
+
+    def __add__(self, other: Moments) -> Moments:
+        """The moments of both."""
+        count = max(1, self.count + other.count)
+        apart = other.mean - self.mean
+        share = other.count / count
+        return Moments(
+            count=self.count + other.count,
+            mean=self.mean + share * apart,
+            scatter=self.scatter + other.scatter + self.count * share * apart * apart[:, None],
+        )
+
+
+def shard_moments(
+    tokens: Tokens, first: int, last: int, *, max_images: int, device: torch.device
+) -> Moments:
+    """Moments of the trials first <= trial < last that are among the evenly spread ones.
+
+    Products are taken in float32 around each part's own mean, which keeps them small.
+    """
+    n_channels = tokens.shape[3]
+    every = max(1, -(-tokens.shape[0] // max_images))
+    nothing = torch.zeros(n_channels, dtype=torch.float64, device=device)
+    moments = Moments(0, nothing, nothing.new_zeros(n_channels, n_channels))
+    for start, _, part in read_ahead(tokens, partitions(tokens.shape, first, last)):
+        chosen = part[(-start) % every :: every]
+        x = chosen.to(device, torch.float32).reshape(-1, n_channels)
+        if len(x):
+            mean = x.mean(dim=0)
+            x = x - mean
+            moments += Moments(len(x), mean.double(), (x.T @ x).double())
+    return moments
+
+
 def channel_moments(
     tokens: Tokens, *, max_images: int, device: torch.device
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and covariance of the channels over positions, float64.
-
-    Products are taken in float32 around the mean of the first part, which keeps them small, and
-    summed over parts in float64.
-    """
-    n_channels = tokens.shape[3]
-    shift: torch.Tensor | None = None
-    count = 0
-    total = torch.zeros(n_channels, dtype=torch.float64, device=device)
-    products = torch.zeros(n_channels, n_channels, dtype=torch.float64, device=device)
-    every = max(1, -(-tokens.shape[0] // max_images))
-    for first, last in partitions(tokens.shape):
-        part = tokens.read(first, last)[(-first) % every :: every]
-        x = part.to(device, torch.float32).reshape(-1, n_channels)
-        if not len(x):
-            continue
-        if shift is None:
-            shift = x.mean(dim=0)
-        x = x - shift
-        count += len(x)
-        total += x.sum(dim=0)
-        products += x.T @ x
-    assert shift is not None
-    mean = total / count
-    return mean + shift, products / count - mean * mean[:, None]
+    """Mean and covariance of the channels over positions, float64."""
+    moments = tree_sum(
+        shard_moments(tokens, *shard, max_images=max_images, device=device)
+        for shard in shards(tokens.shape)
+    )
+    return moments.mean, moments.scatter / moments.count
 
 
 class ReducedTokens:
@@ -125,7 +174,7 @@ class ReducedTokens:
         self.tokens = tokens
         self.components = components
         self.keep = keep
-        self._kept: list[torch.Tensor] = []
+        self._kept: dict[int, torch.Tensor] = {}
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -140,16 +189,23 @@ class ReducedTokens:
         UserError
             Tokens that are not finite.
         """
-        for number, (first, last) in enumerate(partitions(self.tokens.shape)):
-            if number < len(self._kept):
-                yield first, last, self._kept[number]
-                continue
-            z = self.components.reduce(self.tokens.read(first, last))
+        return self.parts()
+
+    def parts(
+        self, first: int = 0, last: int | None = None
+    ) -> Iterator[tuple[int, int, torch.Tensor]]:
+        """The same of whole partitions within first <= trial < last."""
+        parts = list(partitions(self.tokens.shape, first, last))
+        if all(start in self._kept for start, _ in parts):
+            yield from ((start, end, self._kept[start]) for start, end in parts)
+            return
+        for start, end, tokens in read_ahead(self.tokens, parts):
+            z = self.components.reduce(tokens)
             if not bool(torch.isfinite(z).all()):
                 raise UserError(
-                    f"tokens of trials {first}..{last - 1} are not all finite: extract them again "
+                    f"tokens of trials {start}..{end - 1} are not all finite: extract them again "
                     "in float32"
                 )
             if self.keep:
-                self._kept.append(z)
-            yield first, last, z
+                self._kept[start] = z
+            yield start, end, z

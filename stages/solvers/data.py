@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -45,15 +46,40 @@ class ArrayTokens:
         return self.tensor[first:last]
 
 
-def partitions(shape: tuple[int, ...]) -> Iterator[tuple[int, int]]:
+def partitions(
+    shape: tuple[int, ...], first: int = 0, last: int | None = None
+) -> Iterator[tuple[int, int]]:
     """First and last trial of the parts that sums over trials are taken in.
 
     They follow from the tokens' shape alone, so that no sum depends on how much memory there is.
+
+    Parameters
+    ----------
+    first, last : int
+        Only the parts within; both are borders of parts.
     """
-    n_trials = shape[0]
+    n_trials = shape[0] if last is None else last
     step = max(8, min(2048, PARTITION_ELEMENTS // int(np.prod(shape[1:]))))
-    for first in range(0, n_trials, step):
-        yield first, min(n_trials, first + step)
+    for start in range(first, n_trials, step):
+        yield start, min(n_trials, start + step)
+
+
+def read_ahead(
+    tokens: Tokens, parts: Iterable[tuple[int, int]]
+) -> Iterator[tuple[int, int, torch.Tensor]]:
+    """Each part's first and last trial and its tokens; the next part is read meanwhile."""
+    if isinstance(tokens, ArrayTokens):
+        yield from ((first, last, tokens.read(first, last)) for first, last in parts)
+        return
+    with ThreadPoolExecutor(1, "tokens") as reading:
+        ahead: tuple[int, int, Future[torch.Tensor]] | None = None
+        for first, last in parts:
+            following = (first, last, reading.submit(tokens.read, first, last))
+            if ahead is not None:
+                yield ahead[0], ahead[1], ahead[2].result()
+            ahead = following
+        if ahead is not None:
+            yield ahead[0], ahead[1], ahead[2].result()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,3 +113,12 @@ class FitData:
     device: torch.device
     memory_limit: int | None = None
     statistics: StatisticsFolder | None = None
+
+    def of(self, neurons: slice) -> FitData:
+        """The same of some neurons."""
+        return replace(
+            self,
+            r_train=self.r_train[:, neurons],
+            r_validation=self.r_validation[:, neurons],
+            neurons=self.neurons[neurons],
+        )

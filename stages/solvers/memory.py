@@ -9,6 +9,7 @@ from pathlib import Path
 
 from cache.errors import UserError
 from stages.solvers.data import PARTITION_ELEMENTS
+from stages.solvers.sharding import largest_group
 
 FLOAT = 4
 
@@ -79,14 +80,16 @@ class Problem:
 
     @property
     def always(self) -> int:
-        """Bytes of the statistics, of every neuron's weights and of one part of the tokens."""
+        """Bytes of a group's statistics, of all neurons' weights and of one part of the tokens."""
         pairs = self.n_columns * (self.n_columns + 1) // 2
         pairs *= self.n_components * (self.n_components + 1) // 2
-        gram = (2 + 2 * self.n_folds) * FLOAT * self.row_pairs * pairs
-        cross = (4 + self.n_folds) * FLOAT * self.n_neurons * self._features
+        # Beside the sums and the statistics, sums of shards that wait for their neighbours.
+        gram = (4 + 2 * self.n_folds) * FLOAT * self.row_pairs * pairs
+        group = min(self.n_neurons, largest_group(self.n_neurons))
+        cross = (4 + self.n_folds) * FLOAT * group * self._features
         factors = self.n_rows + self.n_columns + self.n_components
         paths = FLOAT * self.n_neurons * self.n_penalties * (factors + 3 * self.n_penalties)
-        slopes = 2 * FLOAT * self.n_slope_trials * self.n_neurons
+        slopes = 2 * FLOAT * self.n_slope_trials * group
         return gram + cross + paths + slopes + 4 * FLOAT * PARTITION_ELEMENTS
 
 
@@ -108,10 +111,7 @@ def plan_memory(problem: Problem, limit: int | None, *, used: int | None = None)
     if limit is None:
         return Plan(keep=True, rows_at_once=problem.row_pairs, neurons=NEURON_BATCH)
     present = resident_memory() if used is None else used
-    # Folding a block of products takes about three more of its size.
-    least = problem.always + 4 * problem.block
-    least = max(least, problem.always + SMALLEST_BATCH * problem.neuron)
-    spare = limit - present - int((1 + SLACK) * least)
+    spare = limit - present - least_memory(problem)
     if spare < 0:
         needed = limit - spare
         raise UserError(
@@ -128,6 +128,13 @@ def plan_memory(problem: Problem, limit: int | None, *, used: int | None = None)
         rows_at_once=min(problem.row_pairs, 1 + spare // problem.block),
         neurons=min(NEURON_BATCH, SMALLEST_BATCH + spare // problem.neuron),
     )
+
+
+def least_memory(problem: Problem) -> int:
+    """Bytes that a fit takes at least, beside what the process holds before."""
+    # Folding a block of products takes about three more of its size.
+    least = max(4 * problem.block, SMALLEST_BATCH * problem.neuron)
+    return int((1 + SLACK) * (problem.always + least))
 
 
 def resident_memory() -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
 
@@ -42,6 +44,15 @@ class ErrorMoments:
         second = square[:, [reference]] - 2 * self.products[:, reference] + square
         variance = (second / self.count - mean.square()).clamp(min=0)
         return mean, variance / (self.count - 1).clamp(min=1)
+
+
+def concatenate(parts: Sequence[ErrorMoments]) -> ErrorMoments:
+    """The moments of several groups of neurons, one after the other."""
+    joined = ErrorMoments(0, parts[0].total.shape[1])
+    joined.count = torch.cat([each.count for each in parts])
+    joined.total = torch.cat([each.total for each in parts])
+    joined.products = torch.cat([each.products for each in parts])
+    return joined
 
 
 def shared_choice(moments: ErrorMoments, variances: torch.Tensor) -> int:

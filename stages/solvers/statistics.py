@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from stages.solvers.components import ReducedTokens
+from stages.solvers.sharding import shards, tree_sum
 
 
 def pairs(n: int, device: torch.device | None = None) -> tuple[torch.Tensor, torch.Tensor]:
@@ -161,6 +162,21 @@ def sum_products(
         Pairs of rows that are summed in one pass over the trials: fewer need less memory and more
         passes, and give the same numbers.
     """
+    return tree_sum(
+        shard_products(reduced, *shard, trials=trials, rows_at_once=rows_at_once)
+        for shard in shards(reduced.tokens.shape)
+    )
+
+
+def shard_products(
+    reduced: ReducedTokens,
+    first: int,
+    last: int,
+    *,
+    trials: torch.Tensor | None = None,
+    rows_at_once: int | None = None,
+) -> torch.Tensor:
+    """`sum_products` over the trials first <= trial < last."""
     _, h, w, k = reduced.shape
     device = reduced.components.basis.device
     i, j = (index.tolist() for index in pairs(h))
@@ -169,8 +185,8 @@ def sum_products(
     for start in range(0, len(i), step):
         chosen = list(zip(i[start : start + step], j[start : start + step], strict=True))
         blocks = torch.zeros(len(chosen), w * k, w * k, device=device)
-        for first, last, z in reduced:
-            part = z if trials is None else z[trials[first:last]]
+        for begin, end, z in reduced.parts(first, last):
+            part = z if trials is None else z[trials[begin:end]]
             rows = part.reshape(len(part), h, w * k)
             for block, (p, q) in zip(blocks, chosen, strict=True):
                 block.addmm_(rows[:, p].T, rows[:, q])

@@ -16,7 +16,7 @@ from stages.settings import ALSSettings
 from stages.solvers.components import Components
 
 #: Raised whenever the same tokens give other statistics than before.
-STATISTICS_VERSION = 1
+STATISTICS_VERSION = 2
 
 _TENSORS = ("mean", "scale", "basis", "variances")
 

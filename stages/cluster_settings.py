@@ -1,0 +1,67 @@
+"""What a person says of the batch system that workers are asked from."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+from stages.sizes import ByteSize
+
+_WALLTIME = re.compile(r"(?:(\d+)-)?(\d{1,3}):([0-5]\d)(?::([0-5]\d))?")
+
+
+def _walltime(value: str) -> str:
+    if _WALLTIME.fullmatch(value) is None:
+        raise ValueError('expected hours and minutes, such as "12:00", or days, "2-12:00"')
+    return value
+
+
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class ClusterSettings:
+    """One job of workers, and how many such jobs there may be.
+
+    Parameters
+    ----------
+    queue : str, optional
+        Queue or partition; the batch system's default where absent.
+    account : str, optional
+        What the jobs are charged to (LSF: the project).
+    cores : int
+        Cores of one job, and so tasks that it computes at a time.
+    memory : int or str
+        Of one job, such as "32GB".
+    walltime : str
+        Of one job, "HH:MM". Jobs that end are replaced, and lose at most a task each.
+    jobs : pair of int
+        Fewest and most jobs at a time; between them, as many as there is work for.
+    directives : sequence of str
+        Further options of the batch system, such as "--gres=gpu:1".
+    prologue : sequence of str
+        Shell lines before the worker starts, such as "module load cuda".
+    gpu : bool
+        Each job has one GPU, which `directives` ask for; it then computes one task at a time.
+    options : table
+        Handed to dask-jobqueue's cluster as they stand, such as `interface` and
+        `local_directory`.
+    """
+
+    queue: str | None = None
+    account: str | None = None
+    cores: Annotated[int, Field(gt=0)] = 1
+    memory: ByteSize = 8 * 10**9
+    walltime: Annotated[str, AfterValidator(_walltime)] = "12:00"
+    jobs: tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(gt=0)]] = (0, 10)
+    directives: tuple[str, ...] = ()
+    prologue: tuple[str, ...] = ()
+    gpu: bool = False
+    options: dict[str, Any] = Field(default_factory=dict)
+
+    def time(self) -> tuple[int, int, int]:
+        """Hours, minutes and seconds of the walltime."""
+        found = _WALLTIME.fullmatch(self.walltime)
+        assert found is not None
+        days, hours, minutes, seconds = (int(part or 0) for part in found.groups())
+        return 24 * days + hours, minutes, seconds

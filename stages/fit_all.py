@@ -1,0 +1,89 @@
+"""Many conditions on many workers: side by side, or one after the other in parts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from stages.divided_fit import fit_divided, is_divisible, n_parts
+from stages.executor import Executor
+from stages.failures import FailedCondition, attempt
+from stages.fit import FitTask, fit_condition
+from stages.saved_readouts import FittedCondition
+
+
+def fit_all(
+    tasks: Sequence[FitTask],
+    executor: Executor,
+    *,
+    folder: Path,
+    progress: Callable[[int], None] | None = None,
+) -> Iterator[FittedCondition | FailedCondition]:
+    """Fit many conditions, yielding each as it is done (in any order).
+
+    Where there are fewer conditions than workers, each is divided among all of them.
+
+    Parameters
+    ----------
+    folder : path
+        For what parts of a condition leave to each other; all workers can write there.
+    progress : callable, optional
+        Called with a number of parts, `count_parts` altogether.
+
+    Raises
+    ------
+    WorkersDied
+        The same task lost its worker several times.
+    """
+    done = progress or (lambda number: None)
+    limited = [replace(task, memory_limit=executor.task_memory) for task in tasks]
+    whole = [task for task in limited if not _is_divided(task, len(tasks), executor)]
+    for device in dict.fromkeys(task.device for task in whole):
+        chosen = [task for task in whole if task.device == device]
+        for _, fitted in executor.map(_attempt, chosen, device=device):
+            done(1)
+            yield fitted
+    for number, task in enumerate(limited):
+        if _is_divided(task, len(tasks), executor):
+            fit = partial(
+                fit_divided, executor=executor, folder=folder / str(number), progress=done
+            )
+            yield attempt(fit, task)
+
+
+def one_of_each_size(tasks: Sequence[FitTask]) -> list[FitTask]:
+    """Tasks that stand for all others in what they need: the same recording, cache and tokens."""
+    sizes = {
+        (
+            task.cache_path,
+            task.recording_digest,
+            task.condition.tokens,
+            (task.condition.blocks or "").count("+"),
+            task.settings.solver,
+        ): task
+        for task in tasks
+    }
+    return list(sizes.values())
+
+
+def most_at_a_time(tasks: Sequence[FitTask], workers: int) -> int:
+    """Of so many workers, those that will have something to do."""
+    if workers <= len(tasks):
+        return workers
+    parts = [n_parts(task) for task in one_of_each_size(tasks) if is_divisible(task)]
+    return min(workers, max([len(tasks), *parts]))
+
+
+def count_parts(tasks: Sequence[FitTask], executor: Executor) -> int:
+    """Parts that `fit_all` reports: one per condition, more where it is divided."""
+    return sum(n_parts(task) if _is_divided(task, len(tasks), executor) else 1 for task in tasks)
+
+
+def _is_divided(task: FitTask, n_tasks: int, executor: Executor) -> bool:
+    return executor.remote and n_tasks < executor.workers and is_divisible(task)
+
+
+def _attempt(task: FitTask) -> FittedCondition | FailedCondition:
+    return attempt(fit_condition, task)

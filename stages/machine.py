@@ -1,0 +1,40 @@
+"""What this machine has to give: memory and cores, containers and jobs taken into account."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import psutil
+
+#: Where control groups, in which containers and cluster jobs run, say their limit and use.
+_CGROUPS = (
+    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+    (
+        "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+        "/sys/fs/cgroup/memory/memory.usage_in_bytes",
+    ),
+)
+
+
+def free_memory() -> int:
+    """Bytes that could be taken now without swapping."""
+    free = int(psutil.virtual_memory().available)
+    for limit, used in _CGROUPS:
+        try:
+            free = min(free, int(Path(limit).read_text()) - int(Path(used).read_text()))
+        except (OSError, ValueError):
+            continue
+    return max(0, free)
+
+
+def default_memory_limit() -> int:
+    """Half of what is free, in bytes."""
+    return free_memory() // 2
+
+
+def n_cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
