@@ -28,7 +28,8 @@ _TYPES = {
     "neuron": "Int64",
     "unit_id": "Int64",
     "n_repeats": "Int64",
-    **dict.fromkeys(("x", "y", "fev", "feve", "val_varexp", "test_correlation"), "float64"),
+    **dict.fromkeys(("x", "y", "fev", "feve", "feve_se"), "float64"),
+    **dict.fromkeys(("val_varexp", "test_correlation"), "float64"),
     "weights": "string",
     "cache_key": "string",
 }

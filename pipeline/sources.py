@@ -27,14 +27,35 @@ _RECORDINGS: Mapping[str, Callable[..., Recording]] = {
 
 @dataclass(frozen=True)
 class Sources:
-    """Images and recordings of one experiment; each is read once, when first asked for."""
+    """Images and recordings of one experiment; each is read once, when first asked for.
+
+    Parameters
+    ----------
+    experiment : Experiment
+        Which names them.
+    progress : callable, optional
+        Called with numbers of images that were hashed.
+    files : Sources, optional
+        Those of another variant of the same file: the variants share images and recordings.
+    """
 
     experiment: Experiment
     progress: Callable[[int], None] | None = None
+    files: Sources | None = None
+
+    @property
+    def absent(self) -> dict[str, Path]:
+        """Input files that are named but not there, by the setting that names them."""
+        found = {"stimuli.path": self.experiment.stimuli.path}
+        for recording in self.experiment.recording:
+            found[f"recording.path of {recording.name}"] = recording.path
+        return {name: p for name, p in found.items() if p is not None and not p.exists()}
 
     @cached_property
     def recorded(self) -> list[Recording]:
         """The recordings that are files, all neurons of them."""
+        if self.files is not None:
+            return self.files.recorded
         return [
             _RECORDINGS[r.format](_path_of(r), name=r.name, allow_pickle=r.allow_pickle)
             for r in self.experiment.recording
@@ -78,6 +99,8 @@ class Sources:
         UserError
             The images lack an id that a recording shows.
         """
+        if self.files is not None:
+            return self.files.stimuli
         synthetic = [r for r in self.experiment.recording if r.format == "synthetic"]
         if synthetic:
             if len(self.experiment.recording) > 1 or self.experiment.stimuli.path is not None:
@@ -124,6 +147,8 @@ class Sources:
     @cached_property
     def digest(self) -> StimulusDigest | None:
         """Content of the images, or None where they are not at hand."""
+        if self.files is not None:
+            return self.files.digest
         return None if self.stimuli is None else digest(self.stimuli, progress=self.progress)
 
     @property

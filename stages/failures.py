@@ -43,6 +43,28 @@ class FailedCondition:
     reason: str
     details: str = ""
 
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return self.condition.slug
+
+
+@dataclass(frozen=True, kw_only=True)
+class FailedCache:
+    """A cache that could not be extracted."""
+
+    name: str
+    reason: str
+    details: str
+
+
+class StepsFailed(Exception):
+    """Some steps of a run failed while the others went on."""
+
+    def __init__(self, failed: Sequence[FailedCache | FailedCondition]) -> None:
+        super().__init__(f"{len(failed)} {'step' if len(failed) == 1 else 'steps'} failed")
+        self.failed = list(failed)
+
 
 class ConditionsFailed(Exception):
     """Some conditions failed while the others went on.

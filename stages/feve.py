@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,6 +49,69 @@ def fev_and_feve(
     UserError
         Shapes that disagree, or predictions that are not finite.
     """
+    images = _per_image(r_repeats, predictions)
+    fev, feve = _weighted(images, np.ones((1, len(images.count))))
+    return fev[0], feve[0]
+
+
+def feve_standard_error(
+    r_repeats: NDArray[np.floating] | Sequence[NDArray[np.floating]],
+    predictions: NDArray[np.floating],
+    *,
+    resamples: int = 200,
+    seed: int = 0,
+) -> NDArray[np.float64]:
+    """How far each neuron's FEVE would scatter with other test images: their bootstrap.
+
+    Parameters
+    ----------
+    r_repeats, predictions
+        As for `fev_and_feve`.
+    resamples : int
+        How often as many images are drawn with replacement.
+    seed : int
+        Of the draws; all neurons share them.
+
+    Returns
+    -------
+    array of shape (n_neurons,)
+        Standard deviation of FEVE over the resamples; NaN where some have nothing explainable, or
+        where there are fewer than two images.
+
+    Raises
+    ------
+    UserError
+        As `fev_and_feve`.
+    """
+    images = _per_image(r_repeats, predictions)
+    n_images = len(images.count)
+    if n_images < 2:
+        return np.full(images.count.shape[1], np.nan)
+    rng = np.random.default_rng(seed)
+    drawn = rng.multinomial(n_images, np.full(n_images, 1 / n_images), size=resamples)
+    _, feve = _weighted(images, drawn.astype(np.float64))
+    return np.asarray(feve.std(axis=0, ddof=1))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _PerImage:
+    """What FEV and FEVE need to know of each image, arrays of shape (n_images, n_neurons).
+
+    Responses are counted from each neuron's mean, so that sums of squares keep their digits.
+    """
+
+    count: NDArray[np.float64]
+    total: NDArray[np.float64]
+    squares: NDArray[np.float64]
+    within: NDArray[np.float64]
+    repeated: NDArray[np.float64]
+    error: NDArray[np.float64]
+
+
+def _per_image(
+    r_repeats: NDArray[np.floating] | Sequence[NDArray[np.floating]],
+    predictions: NDArray[np.floating],
+) -> _PerImage:
     r = pad_repeats(r_repeats)
     p = np.asarray(predictions, dtype=np.float64)
     if p.shape != (r.shape[0], r.shape[2]):
@@ -60,14 +124,50 @@ def fev_and_feve(
             f"{int((~np.isfinite(p)).any(axis=0).sum())} neurons have predictions that are not "
             "finite: check the readouts and the tokens they were given"
         )
-    total, noise = _total_and_noise(r)
-    error = _mean_where(np.square(r - p[:, None, :]), np.isfinite(r), axis=(0, 1))
-    explainable = total - noise
-    fev = np.full(total.shape, np.nan)
-    np.divide(explainable, total, out=fev, where=total > 0)
-    feve = np.full(total.shape, np.nan)
-    np.divide(error - noise, explainable, out=feve, where=explainable > 0)
-    return fev, 1 - feve
+    there = np.isfinite(r)
+    count = there.sum(axis=1)
+    error = np.where(there, np.square(r - p[:, None, :]), 0.0).sum(axis=1)
+    # Shifted by the smallest value first, a constant neuron's variance is 0 and no rounding error.
+    smallest = np.where(there, r, np.inf).min(axis=(0, 1), initial=np.inf)
+    shifted = np.where(there, r - np.where(np.isfinite(smallest), smallest, 0.0), 0.0)
+    mean = shifted.sum(axis=(0, 1)) / np.maximum(count.sum(axis=0), 1)
+    centred = np.where(there, shifted - mean, 0.0)
+    own = centred.sum(axis=1) / np.maximum(count, 1)
+    spread = np.square(np.where(there, centred - own[:, None, :], 0.0)).sum(axis=1)
+    same = np.where(there, r, np.inf).min(axis=1) == np.where(there, r, -np.inf).max(axis=1)
+    repeated = count >= 2
+    return _PerImage(
+        count=count.astype(np.float64),
+        total=centred.sum(axis=1),
+        squares=np.square(centred).sum(axis=1),
+        within=np.where(repeated & ~same, spread / np.maximum(count - 1, 1), 0.0),
+        repeated=repeated.astype(np.float64),
+        error=error,
+    )
+
+
+def _weighted(
+    images: _PerImage, weights: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """FEV and FEVE with every image counted `weights` times.
+
+    Parameters
+    ----------
+    weights : array of shape (n_draws, n_images)
+
+    Returns
+    -------
+    fev, feve : array of shape (n_draws, n_neurons)
+    """
+    count = weights @ images.count
+    with np.errstate(divide="ignore", invalid="ignore"):
+        squares = weights @ images.squares - np.square(weights @ images.total) / count
+        total = np.where(count > 1, np.maximum(squares, 0) / (count - 1), np.nan)
+        noise = (weights @ images.within) / (weights @ images.repeated)
+        explainable = total - noise
+        fev = np.where(total > 0, explainable / total, np.nan)
+        unexplained = ((weights @ images.error) / count - noise) / explainable
+    return fev, np.where(explainable > 0, 1 - unexplained, np.nan)
 
 
 def pad_repeats(
@@ -97,40 +197,3 @@ def pad_repeats(
     for row, image in enumerate(images):
         padded[row, : len(image)] = image
     return padded
-
-
-def _total_and_noise(
-    r: NDArray[np.float64],
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Variance over all responses, and mean within-image variance, each of shape (n_neurons,)."""
-    there = np.isfinite(r)
-    total = _variance(r, there, axis=(0, 1))
-    within = _variance(r, there, axis=(1,))
-    repeated = there.sum(axis=1) >= 2
-    return total, _mean_where(within, repeated, axis=(0,))
-
-
-def _mean_where(
-    values: NDArray[np.float64], there: NDArray[np.bool_], *, axis: tuple[int, ...]
-) -> NDArray[np.float64]:
-    count = there.sum(axis=axis)
-    summed = np.where(there, values, 0.0).sum(axis=axis)
-    mean = np.full(summed.shape, np.nan)
-    np.divide(summed, count, out=mean, where=count > 0)
-    return mean
-
-
-def _variance(
-    values: NDArray[np.float64], there: NDArray[np.bool_], *, axis: tuple[int, ...]
-) -> NDArray[np.float64]:
-    """Variance with ddof 1 over the values that are there; NaN for fewer than two."""
-    count = there.sum(axis=axis, keepdims=True)
-    # Shifted by the smallest value, a constant neuron's variance is 0 and not a rounding error.
-    smallest = np.where(there, values, np.inf).min(axis=axis, keepdims=True)
-    shifted = np.where(there, values - np.where(count > 0, smallest, 0.0), 0.0)
-    mean = shifted.sum(axis=axis, keepdims=True) / np.maximum(count, 1)
-    squares = np.square(np.where(there, shifted - mean, 0.0)).sum(axis=axis)
-    degrees = np.squeeze(count, axis=axis) - 1
-    variance = np.full(squares.shape, np.nan)
-    np.divide(squares, degrees, out=variance, where=degrees > 0)
-    return variance

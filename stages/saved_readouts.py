@@ -27,6 +27,7 @@ NEURON_COLUMNS = (
     "y",
     "fev",
     "feve",
+    "feve_se",
     "val_varexp",
     "test_correlation",
     "n_repeats",

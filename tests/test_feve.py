@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from cache import UserError
-from stages.feve import fev_and_feve
+from stages.feve import fev_and_feve, feve_standard_error
 
 # Two images, two repeats, one neuron: 1, 3 and 5, 9.
 #   total: mean 4.5, deviations -3.5 -1.5 0.5 4.5 -> squares 12.25 2.25 0.25 20.25 = 35, / 3
@@ -111,3 +111,39 @@ def test_shapes_that_disagree_are_refused():
         fev_and_feve([np.zeros((2, 1)), np.zeros((2, 2))], np.zeros((2, 1)))
     with pytest.raises(UserError, match="not finite"):
         fev_and_feve(EQUAL, np.array([[np.nan], [1.0]]))
+
+
+def a_population(n_images=40, n_neurons=4, seed=0):
+    """Responses with some repeats missing, and imperfect predictions."""
+    rng = np.random.default_rng(seed)
+    rates = rng.gamma(2, 1, (n_images, n_neurons))
+    r = rates[:, None, :] + 0.5 * rng.standard_normal((n_images, 6, n_neurons))
+    r[rng.random((n_images, 6)) < 0.2] = np.nan
+    return r, rates + 0.3 * rng.standard_normal(rates.shape)
+
+
+def test_the_standard_error_is_that_of_resampled_images():
+    r, p = a_population()
+    draws = np.random.default_rng(3).multinomial(40, np.full(40, 1 / 40), size=50)
+    rows = [np.repeat(np.arange(40), drawn) for drawn in draws]
+    one_by_one = np.std([fev_and_feve(r[i], p[i])[1] for i in rows], axis=0, ddof=1)
+    ours = feve_standard_error(r, p, resamples=50, seed=3)
+    np.testing.assert_allclose(ours, one_by_one, rtol=1e-9)
+    assert (ours > 0).all()
+
+
+def test_the_standard_error_covers_what_other_images_give():
+    """Its average is the scatter over independent sets of test images."""
+    sets = [a_population(n_images=150, n_neurons=20, seed=seed) for seed in range(40)]
+    scatter = np.std([fev_and_feve(r, p)[1] for r, p in sets], axis=0, ddof=1).mean()
+    told = np.mean([feve_standard_error(r, p) for r, p in sets])
+    assert told == pytest.approx(scatter, rel=0.15)
+
+
+def test_no_standard_error_where_feve_cannot_be_told():
+    r, p = a_population()
+    r[:, :, 0] = 1.0
+    r[:, :, 1] = np.random.default_rng(0).standard_normal(r.shape[:2])
+    told = feve_standard_error(r, p)
+    assert np.isnan(told[:2]).all() and np.isfinite(told[2:]).all()
+    assert np.isnan(feve_standard_error(r[:1], p[:1])).all()
