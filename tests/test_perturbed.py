@@ -1,11 +1,12 @@
 """Neurons planted in a moved backbone, and that tuning recovers what freezing cannot."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from tiny import FAMILIES
 
-import pipeline.commands
 from pipeline.cli import main
 from pipeline.experiment import load_experiment
 from pipeline.results import read_summary
@@ -14,10 +15,10 @@ from stages.perturbed import perturb
 from stages.recordings.synthetic import Perturbation
 from stages.settings import BackboneSettings
 
+pytestmark = pytest.mark.usefixtures("no_figures")
 
-@pytest.fixture(autouse=True)
-def _no_figures(monkeypatch):
-    monkeypatch.setattr(pipeline.commands, "show_report", lambda file, terminal: None)
+TINY = Path(__file__).parents[1] / "pipeline/experiments/tiny.toml"
+LAST = ["last0", "last1", "last2", "last4", "full"]
 
 
 def model(family="dinov3"):
@@ -54,60 +55,60 @@ def test_the_seed_decides():
     assert torch.equal(one[name], same[name]) and not torch.equal(one[name], other[name])
 
 
-EXPERIMENT = """
-[recording]
-format = "synthetic"
-name = "moved"
-[recording.synthetic]
-n_training = 500
-n_validation = 120
-n_test = 60
-n_neurons = 60
-fev = 0.8
-image_shape = [32, 64]
-block = 2
-n_components = 4
-perturb = {{ blocks = [1, 2], amount = 0.8 }}
-[stimuli]
-input_size = [32, 64]
-[backbone]
-name = "vit_small_patch16_dinov3"
-weights = "random"
-arguments = {{ depth = 3, embed_dim = 48, num_heads = 3 }}
-[readout]
-tokens = ["patch"]
-blocks = [2]
-[finetune]
-last = [0, 1, 2]
-epochs = 12
-backbone_rate = 1e-3
-[run]
-output = "{output}"
-device = "cpu"
-workers = 1
-"""
+#: What makes pipeline/experiments/tiny.toml a matter of seconds.
+SMALLER = (
+    "recording.synthetic.n_training=600",
+    "recording.synthetic.n_validation=120",
+    "recording.synthetic.n_test=60",
+    "recording.synthetic.n_neurons=60",
+    "recording.synthetic.n_components=4",
+    "recording.synthetic.fev=0.8",
+    "recording.synthetic.image_shape=[32, 64]",
+    "stimuli.input_size=[32, 64]",
+    "backbone.arguments={ depth = 5, embed_dim = 48, num_heads = 3 }",
+    "finetune.backbone_rate=5e-4",
+    "finetune.epochs=8",
+    "baseline.channels=[4, 8]",
+    "baseline.epochs=[3, 1]",
+    "baseline.threads=1",
+    "run.device=cpu",
+    "run.workers=1",
+)
+
+
+def run(command, path, output, *settings):
+    """A command on a smaller form of an experiment file."""
+    settings = [*SMALLER, f"run.output={output}", *settings]
+    flags = [text for setting in settings for text in ("--set", setting)]
+    assert main([command, str(path), "--quiet", *flags]) == 0
 
 
 def test_tuning_recovers_what_freezing_cannot(tmp_path):
-    """The moved blocks are 1 and 2: last1 reaches one of them, last2 both, last0 none."""
-    path = tmp_path / "moved.toml"
-    path.write_text(EXPERIMENT.format(output=tmp_path / "runs"))
-    assert main(["run", str(path), "--quiet"]) == 0
-    feve = read_summary(tmp_path / "runs").set_index("tuning")["mean_feve"]
-    assert feve["last2"] > feve["last1"] + 0.01 > feve["frozen"] + 0.02
-    assert abs(feve["last0"] - feve["frozen"]) < 0.02
-    (kept,) = (tmp_path / "runs").glob("planted-*.npz")
+    """The moved blocks are 3 and 4: last1 reaches one of them, last2 both, last0 none."""
+    run("run", TINY, tmp_path)
+    summary = read_summary(tmp_path)
+    assert summary["tuning"].tolist() == [*["frozen"] * 5, *LAST, "full"]
+    assert summary["model"].tolist() == [*["vit_small_patch16_dinov3"] * 10, "cnn_fullmodel"]
+    vit = summary[summary["model"] != "cnn_fullmodel"]
+    frozen = vit[vit["tuning"] == "frozen"].set_index("block")["mean_feve"]
+    tuned = vit[vit["tuning"] != "frozen"].set_index("tuning")["mean_feve"]
+    assert tuned["last2"] > tuned["last1"] + 0.02 > frozen[4] + 0.04
+    assert tuned["last2"] > frozen.max() + 0.02
+    assert abs(tuned["last0"] - frozen[4]) < 0.01
+    (kept,) = tmp_path.glob("planted-*.npz")
     before = kept.stat().st_mtime_ns
-    assert main(["fit", str(path), "--quiet"]) == 0
+    run("fit", TINY, tmp_path)
     assert kept.stat().st_mtime_ns == before
 
 
 def test_without_the_move_there_is_no_file_and_frozen_readouts_suffice(tmp_path):
+    moved = "perturb = { blocks = [3, 4], amount = 0.4 }"
+    text = TINY.read_text()
+    assert text.count(moved) == 1
     path = tmp_path / "still.toml"
-    text = EXPERIMENT.replace("perturb = {{ blocks = [1, 2], amount = 0.8 }}\n", "")
-    path.write_text(text.format(output=tmp_path / "runs"))
+    path.write_text(text.replace(f", {moved}", ""))
     assert load_experiment(path).variants[0].recording[0].synthetic.perturb is None
     for command in ("extract", "fit"):
-        assert main([command, str(path), "--quiet"]) == 0
-    assert not list((tmp_path / "runs").glob("planted-*.npz"))
-    assert read_summary(tmp_path / "runs")["mean_feve"][0] > 0.85
+        run(command, path, tmp_path, "readout.blocks=[4]")
+    assert not list(tmp_path.glob("planted-*.npz"))
+    assert read_summary(tmp_path)["mean_feve"][0] > 0.85
