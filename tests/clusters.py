@@ -90,7 +90,7 @@ def noise_task(folder: Path, *, n_images: int = 4700, n_neurons: int = 40) -> Fi
         provenance={},
         image_ids=ids,
         shape=shape,
-        layout=plan_layout(shape, n_images=n_images, shard_bytes=2**19),
+        layout=plan_layout(shape, n_images=n_images, chunk_bytes=2**14, shard_bytes=2**19),
     ) as writer:
         for shard in writer.missing_shards():
             rows = writer.shard_ids(shard)
