@@ -64,13 +64,15 @@ def test_a_read_that_fails_fails_where_it_is_needed(tokens, monkeypatch):
 
 
 def test_the_next_part_is_read_meanwhile(tokens, monkeypatch):
-    started = []
+    began = threading.Semaphore(0)
     take = CachedTokens.take
     monkeypatch.setattr(
-        CachedTokens, "take", lambda self, trials: started.append(trials) or take(self, trials)
+        CachedTokens, "take", lambda self, trials: began.release() or take(self, trials)
     )
     ahead = read_ahead(tokens, partitions((600, 2, 4, 2**18)))
     first, last, part = next(ahead)
-    assert len(started) == 2 and torch.equal(part, take(tokens, slice(first, last)))
+    assert torch.equal(part, take(tokens, slice(first, last)))
+    # Nobody has asked for the second one yet.
+    assert began.acquire(timeout=10) and began.acquire(timeout=10)
     parts = [part, *(each for _, _, each in ahead)]
     assert torch.equal(torch.cat(parts), take(tokens, slice(0, 600)))
