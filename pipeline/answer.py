@@ -9,14 +9,18 @@ import numpy as np
 import pandas as pd
 from scipy.stats import sem
 
-from pipeline.figures.style import describe, varying
+from pipeline.naming import describe, varying
 from pipeline.statistics import SERIES, best_blocks, paired_difference, rows_of, valid
 from stages.feve import VALID_FEV
+from stages.recordings.synthetic import SyntheticSettings
 
 #: Fewer valid neurons than this make a mean not to be leant on.
 FEW_NEURONS = 30
 
 _TOLD = ("model", "input_size", "tuning", "protocol", "tokens", "block", "solver", "seed")
+
+#: Said of the best condition even where all conditions share it.
+_ALWAYS = ("model", "input_size", "tuning", "tokens", "block")
 
 
 def answer(neurons: pd.DataFrame) -> list[str]:
@@ -76,6 +80,14 @@ def warnings(neurons: pd.DataFrame, provenance: Mapping[str, Any]) -> list[str]:
         found.append(
             "The backbone's weights are random: these numbers say nothing of a trained ViT."
         )
+    for recording in _synthetic(provenance):
+        planted = recording.get("synthetic") or {}
+        block = planted.get("block", SyntheticSettings().block)
+        moved = ", after the backbone's weights were moved" if planted.get("perturb") else ""
+        found.append(
+            f"The neurons of {recording['name']} are synthetic: planted as readouts of the patch "
+            f"tokens of block {block}{moved or ', which must come out best'}."
+        )
     for row in best_blocks(neurons).to_dict("records"):
         named = f"{row['recording']}, {describe(row, _TOLD[:5])}"
         n_valid = len(valid(rows_of(neurons, row)).dropna(subset=["feve"]))
@@ -96,13 +108,21 @@ def warnings(neurons: pd.DataFrame, provenance: Mapping[str, Any]) -> list[str]:
     return found
 
 
+def _synthetic(provenance: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The experiment's tables of synthetic recordings."""
+    named = provenance.get("settings", {}).get("recording", [])
+    recordings = [named] if isinstance(named, Mapping) else named
+    return [recording for recording in recordings if recording.get("format") == "synthetic"]
+
+
 def _winner(neurons: pd.DataFrame, top: Mapping[Any, Any]) -> str:
     rows = rows_of(neurons, top)
+    told = [n for n in _TOLD if n in _ALWAYS or n in varying(neurons, SERIES)]
     feve = valid(rows)["feve"].dropna().to_numpy(dtype=np.float64)
     mean = feve.mean()
     error = sem(feve) if len(feve) > 1 else np.nan
     return (
-        f"In recording {top['recording']}, {describe(top, _TOLD)} predicts best: mean FEVE "
+        f"In recording {top['recording']}, {describe(top, told)} predicts best: mean FEVE "
         f"{mean:.3f} ± {error:.3f} (s.e.m.) over the {len(feve)} of {len(rows)} neurons with "
         f"FEV > {VALID_FEV}."
     )

@@ -9,7 +9,8 @@ import pandas as pd
 
 from cache import UserError
 from pipeline.figures.neurons import scatter
-from pipeline.figures.style import describe, save_figure
+from pipeline.figures.style import save_figure
+from pipeline.naming import describe
 from pipeline.results import NEURONS, read_neurons, write_if_changed
 from pipeline.statistics import paired_difference, valid
 from pipeline.terminal import Terminal

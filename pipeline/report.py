@@ -17,9 +17,9 @@ from jinja2 import Environment, PackageLoader, select_autoescape
 
 from pipeline.answer import answer, differences, warnings
 from pipeline.figures.draw import FIGURES, Tables
-from pipeline.figures.style import describe
+from pipeline.naming import describe
 from pipeline.results import write_if_changed
-from pipeline.statistics import best_blocks, rows_of
+from pipeline.statistics import best_blocks, rows_of, valid
 from stages.conditions import IDENTITY
 from stages.feve import VALID_FEV
 
@@ -69,7 +69,7 @@ def write_report(
         conditions=_interactive(_telling(tables.summary), "conditions-table"),
         conditions_note=_constant(tables.summary),
         neurons=_interactive(_telling(neurons), "neurons-table"),
-        neurons_note=f"{note} {_constant(neurons)}",
+        neurons_note=f"{note} {_constant(neurons)} {_uncertainty(neurons)}",
         facts=_facts(tables, provenance),
         settings=json.dumps(provenance.get("settings", {}), indent=2),
     )
@@ -98,6 +98,19 @@ def _best_neurons(neurons: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     if len(rows) > MOST_NEURONS:
         said += f" The first {MOST_NEURONS:,} of {len(rows):,} rows."
     return rows.head(MOST_NEURONS), said
+
+
+def _uncertainty(neurons: pd.DataFrame) -> str:
+    """How sure a single neuron's FEVE is."""
+    if "feve_se" not in neurons:
+        return ""
+    told = valid(neurons)["feve_se"].dropna()
+    if told.empty:
+        return ""
+    return (
+        f"A neuron's own FEVE is uncertain by feve_se, in the middle ± {told.median():.3f}: its "
+        "standard error if other test images had been shown (bootstrap over test images)."
+    )
 
 
 def _telling(table: pd.DataFrame) -> pd.DataFrame:

@@ -8,7 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from cache import UserError
-from pipeline.figures.draw import FOLDER, draw_figures, read_tables
+from pipeline.figures.draw import FIGURES, FOLDER, draw_figures, read_tables
 from pipeline.report import REPORT, report_key, write_report
 from pipeline.results import CURVES, NEURONS, SUMMARY
 from pipeline.terminal import Terminal
@@ -17,7 +17,7 @@ from stages.saved_readouts import READOUTS
 PROVENANCE = "provenance.json"
 
 #: Raised whenever the same tables give another page or other figures than before.
-REPORT_VERSION = 1
+REPORT_VERSION = 2
 
 
 def report_run(run: Path, terminal: Terminal) -> list[Path]:
@@ -35,13 +35,13 @@ def report_run(run: Path, terminal: Terminal) -> list[Path]:
     """
     if not (run / NEURONS).exists() or not (run / SUMMARY).exists():
         raise UserError(f"{run} has no results: run vitv1 fit first, or correct run.output")
-    key = _key(run)
+    key = run_key(run)
     report = run / REPORT
     if report_key(report) == key:
         return [report, *sorted((run / FOLDER).glob("*.png"))]
-    terminal.note("drawing figures")
     tables = read_tables(run)
-    figures = draw_figures(tables)
+    with terminal.bar("drawing figures", total=len(FIGURES), unit="figures") as drawn:
+        figures = draw_figures(tables, progress=drawn)
     for left in (run / FOLDER).iterdir():
         if left.with_suffix(".png") not in figures:
             left.unlink()
@@ -51,7 +51,7 @@ def report_run(run: Path, terminal: Terminal) -> list[Path]:
     return [report, *figures]
 
 
-def _key(run: Path) -> str:
+def run_key(run: Path) -> str:
     """Hash of everything that figures and report are made from."""
     content = hashlib.sha256(f"{REPORT_VERSION} {version('vitv1')}".encode())
     for name in (NEURONS, SUMMARY, CURVES, PROVENANCE):

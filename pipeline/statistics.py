@@ -17,6 +17,9 @@ SERIES = [
     *("recording", "model", "input_size", "tuning", "protocol", "tokens", "solver", "seed"),
 ]
 
+#: Which blocks a condition reads, the deepest first: several conditions may share that.
+READ = ("block", "blocks")
+
 RESAMPLES = 2000
 
 
@@ -38,13 +41,13 @@ def best_blocks(neurons: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     data frame
-        A row per series: its identity, `block` and `mean_feve` (chosen by the mean validation
-        variance explained), `test_block` and `test_mean_feve` (chosen by mean FEVE itself). A
-        series without blocks has null blocks.
+        A row per series: its identity, `block`, `blocks` and `mean_feve` (chosen by the mean
+        validation variance explained), `test_block` and `test_mean_feve` (chosen by mean
+        FEVE itself). A series without blocks has null blocks.
     """
     means = (
         valid(neurons)
-        .groupby([*SERIES, "block"], dropna=False, sort=False)[["val_varexp", "feve"]]
+        .groupby([*SERIES, *READ], dropna=False, sort=False)[["val_varexp", "feve"]]
         .mean()
         .reset_index()
     )
@@ -58,20 +61,20 @@ def best_blocks(neurons: pd.DataFrame) -> pd.DataFrame:
         on_test = scored.iloc[int(scored["feve"].to_numpy().argmax())]
         rows.append(
             {
-                **chosen[[*SERIES, "block"]].to_dict(),
+                **chosen[[*SERIES, *READ]].to_dict(),
                 "mean_feve": chosen["feve"],
                 "test_block": on_test["block"],
                 "test_mean_feve": on_test["feve"],
             }
         )
-    columns = [*SERIES, "block", "mean_feve", "test_block", "test_mean_feve"]
+    columns = [*SERIES, *READ, "mean_feve", "test_block", "test_mean_feve"]
     return pd.DataFrame(rows, columns=columns)
 
 
 def rows_of(neurons: pd.DataFrame, identity: Mapping[Any, Any]) -> pd.DataFrame:
     """Rows of the neurons table of one series at one block."""
     match = pd.Series(True, index=neurons.index)
-    for name in (*SERIES, "block"):
+    for name in (*SERIES, *READ):
         value = identity[name]
         null = bool(pd.isna(value))
         match &= neurons[name].isna() if null else neurons[name] == value

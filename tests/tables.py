@@ -39,6 +39,7 @@ def neurons_table(
                                         "y": rng.uniform(0, 900, n_neurons) if positions else None,
                                         "fev": fev,
                                         "feve": feve,
+                                        "feve_se": 0.03,
                                         "val_varexp": feve / 2,
                                         "test_correlation": np.sqrt(np.clip(feve, 0, 1)),
                                         "n_repeats": 10, "weights": "random", "cache_key": "c" * 64,

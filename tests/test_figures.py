@@ -28,7 +28,7 @@ def test_one_line_for_patch_and_one_for_cls_with_every_block():
     (axes,) = feve_per_block(summary()).axes
     assert [text.get_text() for text in axes.get_legend().get_texts()] == [
         "patch tokens (n = 180)",
-        "cls tokens (n = 180)",
+        "CLS token (n = 180)",
     ]
     line = axes.containers[0].lines[0]
     np.testing.assert_array_equal(line.get_xdata(), np.arange(12))
@@ -48,7 +48,7 @@ def test_what_varies_is_in_the_legend_and_what_does_not_in_the_title():
     (axes,) = feve_per_block(summary(recordings=("FX8", "FX9"), seeds=(0, 1))).axes
     labels = [text.get_text() for text in axes.get_legend().get_texts()]
     assert len(labels) == 8
-    assert any("FX8" in label and "seed 1" in label and "cls" in label for label in labels)
+    assert any("FX8" in label and "seed 1" in label and "CLS" in label for label in labels)
     assert "FX8" not in axes.get_title()
     assert len({line.lines[0].get_color() for line in axes.containers}) == 8
 

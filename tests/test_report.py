@@ -12,7 +12,7 @@ from tables import curves_of, neurons_table, summary_of
 
 from pipeline.answer import answer, differences, warnings
 from pipeline.figures.draw import FIGURES, Tables, draw_figures
-from pipeline.report import REPORT, report_key, write_report
+from pipeline.report import REPORT, _uncertainty, report_key, write_report
 from stages.readout import Readouts
 
 
@@ -33,6 +33,12 @@ def test_the_winner_s_number_is_the_table_s():
     neurons = neurons_table(tokens=("patch",))
     summary = summary_of(neurons).set_index("block")
     assert f"{summary.loc[4, 'mean_feve']:.3f}" in answer(neurons)[0]
+
+
+def test_the_report_says_how_sure_a_single_neuron_is():
+    assert "± 0.030" in _uncertainty(neurons_table())
+    assert _uncertainty(neurons_table().assign(feve_se=np.nan)) == ""
+    assert _uncertainty(neurons_table().drop(columns="feve_se")) == ""
 
 
 def test_nothing_valid_is_said_and_does_not_fail():
@@ -63,6 +69,9 @@ def test_warnings():
     assert "images were not at hand" in said
     trained = neurons_table(tokens=("patch",), n_neurons=200).assign(weights="hub")
     assert warnings(trained, {}) == []
+    for recording in ({"format": "synthetic", "name": "p"}, [{"format": "synthetic", "name": "p"}]):
+        (said,) = warnings(trained, {"settings": {"recording": recording}})
+        assert "neurons of p are synthetic" in said and "block 4" in said
 
 
 def make_report(run: Path, neurons: pd.DataFrame) -> Path:

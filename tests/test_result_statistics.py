@@ -6,6 +6,7 @@ import pytest
 from scipy import stats
 from tables import neurons_table
 
+from pipeline.naming import describe
 from pipeline.statistics import best_blocks, bootstrap_interval, paired_difference, rows_of
 
 
@@ -29,6 +30,17 @@ def test_every_series_has_a_row_and_one_without_blocks_too():
     best = best_blocks(pd.concat([neurons, cnn], ignore_index=True))
     assert len(best) == 9
     assert best["block"].isna().sum() == 1
+
+
+def test_readouts_of_several_blocks_are_conditions_of_their_own():
+    single = neurons_table(tokens=("patch",))
+    joint = neurons_table(tokens=("patch",), blocks=(4,)).assign(blocks="3+4")
+    joint["val_varexp"] += 1
+    neurons = pd.concat([single, joint], ignore_index=True)
+    (row,) = best_blocks(neurons).to_dict("records")
+    assert (row["block"], row["blocks"]) == (4, "3+4")
+    assert len(rows_of(neurons, row)) == joint["neuron"].nunique()
+    assert describe(row, ["tuning", "block"]) == "frozen, blocks 3+4"
 
 
 def test_no_valid_neuron_gives_no_row():

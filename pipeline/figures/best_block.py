@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from pipeline.figures.published import published_for
-from pipeline.figures.style import colour, describe, new_figure, say_empty, title, varying
+from pipeline.figures.style import colour, new_figure, say_empty, title
+from pipeline.naming import describe, varying
 from pipeline.statistics import SERIES, best_blocks, bootstrap_interval, rows_of, valid
 
 #: FEVE below this is off the violins' axis; a badly predicted neuron may have any negative value.

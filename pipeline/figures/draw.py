@@ -14,7 +14,8 @@ from pipeline.figures.best_block import best_block_bars, best_block_violins
 from pipeline.figures.maps import centres_over_cortex, spatial_maps
 from pipeline.figures.neurons import feve_against_fev, learning_curves, scatter
 from pipeline.figures.per_block import feve_per_block, models_per_block, tuned_per_block
-from pipeline.figures.style import describe, save_figure, varying
+from pipeline.figures.style import save_figure
+from pipeline.naming import describe, varying
 from pipeline.results import read_curves, read_neurons, read_summary
 from pipeline.statistics import SERIES, best_blocks, rows_of
 from stages.conditions import IDENTITY, Condition
@@ -66,11 +67,19 @@ def read_tables(run: Path) -> Tables:
     )
 
 
-def draw_figures(tables: Tables) -> list[Path]:
-    """Draw every figure that the tables have something for; the paths of the PNG files."""
+def draw_figures(tables: Tables, *, progress: Callable[[int], None] | None = None) -> list[Path]:
+    """Draw every figure that the tables have something for; the paths of the PNG files.
+
+    Parameters
+    ----------
+    progress : callable, optional
+        Called with 1 after each of at most `len(FIGURES)` figures.
+    """
     paths = []
     for name, draw in _wanted(tables):
         paths.append(save_figure(draw(), tables.run / FOLDER / name)[0])
+        if progress is not None:
+            progress(1)
     return paths
 
 
@@ -91,7 +100,7 @@ def _wanted(tables: Tables) -> Iterator[tuple[str, Callable[[], Figure]]]:
     best = best_blocks(neurons)
     yield from _of_best(tables, best, note)
     if len(tables.curves):
-        yield "learning_curves", lambda: learning_curves(tables.curves)
+        yield "learning_curves", lambda: learning_curves(tables.curves, note=note)
 
 
 def _of_best(
@@ -107,7 +116,7 @@ def _of_best(
         names = [*varying(best, SERIES), "block"]
         other = rows_of(tables.neurons, order[1])
         told = (describe(order[1], names), describe(order[0], names))
-        yield "best_two_conditions", lambda: scatter(other, top, names=told)
+        yield "best_two_conditions", lambda: scatter(other, top, names=told, note=note)
     with_maps = [row for row in order if pd.notna(row["block"]) and row["tokens"] == "patch"]
     if with_maps:
         rows = rows_of(tables.neurons, with_maps[0])

@@ -5,17 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
 
-from pipeline.figures.style import (
-    MANY_POINTS,
-    colour,
-    describe,
-    legend,
-    new_figure,
-    say_empty,
-    title,
-    varying,
-)
+from pipeline.figures.style import MANY_POINTS, colour, legend, new_figure, say_empty, title
+from pipeline.naming import describe, varying
 from pipeline.statistics import paired, paired_difference
 from stages.conditions import IDENTITY
 from stages.feve import VALID_FEV
@@ -24,7 +18,9 @@ from stages.feve import VALID_FEV
 LOWEST = -0.5
 
 
-def scatter(first: pd.DataFrame, second: pd.DataFrame, *, names: tuple[str, str]) -> Figure:
+def scatter(
+    first: pd.DataFrame, second: pd.DataFrame, *, names: tuple[str, str], note: str = ""
+) -> Figure:
     """FEVE of every neuron that is valid in both, one condition against the other.
 
     Parameters
@@ -33,6 +29,8 @@ def scatter(first: pd.DataFrame, second: pd.DataFrame, *, names: tuple[str, str]
         Rows of the neurons table, one condition each.
     names : pair of str
         What the axes call them.
+    note : str
+        A remark in the title.
     """
     figure, axes = new_figure(5.2, 5.0)
     pairs = paired(first, second)
@@ -56,20 +54,28 @@ def scatter(first: pd.DataFrame, second: pd.DataFrame, *, names: tuple[str, str]
                 rasterized=len(pairs) > MANY_POINTS,
             )
     axes.axline((0, 0), slope=1, color="0.6", linewidth=0.8, zorder=0)
+    limits = _limits(np.concatenate([x, y]))
     axes.set(
-        xlim=(LOWEST - 0.03, 1.03),
-        ylim=(LOWEST - 0.03, 1.03),
+        xlim=limits,
+        ylim=limits,
         xlabel=f"FEVE, {names[0]}",
         ylabel=f"FEVE, {names[1]}",
         aspect="equal",
     )
     if len(pairs):
-        title(axes, "FEVE neuron by neuron", f"mean difference {paired_difference(first, second)}")
+        difference = f"mean difference {paired_difference(first, second)}"
+        title(axes, "FEVE neuron by neuron", difference, note)
     else:
-        title(axes, "FEVE neuron by neuron")
+        title(axes, "FEVE neuron by neuron", note)
         say_empty(axes, "no neuron is valid in both")
     legend(axes)
     return figure
+
+
+def _limits(feve: NDArray[np.float64]) -> tuple[float, float]:
+    """From 0, or from the lowest value that is drawn, to 1 and a little more."""
+    drawn = np.clip(feve[np.isfinite(feve)], LOWEST, None)
+    return drawn.min(initial=0.0) - 0.05, drawn.max(initial=1.0) + 0.05
 
 
 def feve_against_fev(neurons: pd.DataFrame, *, note: str = "") -> Figure:
@@ -93,11 +99,12 @@ def feve_against_fev(neurons: pd.DataFrame, *, note: str = "") -> Figure:
             label=f"{label} (n = {int(these.sum())})",
             rasterized=len(neurons) > MANY_POINTS,
         )
+    low = (feve[there] < LOWEST).any()
     axes.axvline(VALID_FEV, color="0.6", linewidth=0.8, linestyle="--", zorder=0)
     axes.set(
         xlabel="FEV, fraction of variance that is explainable",
-        ylabel=f"FEVE (values below {LOWEST} at the edge)",
-        ylim=(LOWEST - 0.05, 1.08),
+        ylabel="FEVE" + (f" (values below {LOWEST} at the edge)" if low else ""),
+        ylim=_limits(feve[there]),
     )
     told = [name for name in IDENTITY if name != "blocks"]
     fixed = describe(neurons.iloc[0].to_dict(), told) if len(neurons) else ""
@@ -108,7 +115,7 @@ def feve_against_fev(neurons: pd.DataFrame, *, note: str = "") -> Figure:
     return figure
 
 
-def learning_curves(curves: pd.DataFrame) -> Figure:
+def learning_curves(curves: pd.DataFrame, *, note: str = "") -> Figure:
     """Validation score against epoch, a line per condition; CNNs and tuned models in front."""
     figure, axes = new_figure()
     names = [name for name in varying(curves, IDENTITY) if name != "blocks"]
@@ -124,8 +131,14 @@ def learning_curves(curves: pd.DataFrame) -> Figure:
         )
     if not lines:
         say_empty(axes, "no condition has a learning curve")
-    axes.set(xlabel="epoch", ylabel="validation variance explained, mean over neurons")
-    title(axes, "Learning curves")
+    axes.set(
+        xlabel="epoch (of als: step of polishing)",
+        ylabel="validation variance explained, mean over neurons",
+    )
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    fixed = [n for n in IDENTITY if n not in names and n != "blocks"]
+    told = describe(curves.iloc[0].to_dict(), fixed) if lines else ""
+    title(axes, "Learning curves", told, note)
     if len(lines) <= 26:
         legend(axes)
     return figure

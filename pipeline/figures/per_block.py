@@ -11,16 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from pipeline.figures.published import published_for
-from pipeline.figures.style import (
-    colour,
-    describe,
-    legend,
-    marker,
-    new_figure,
-    say_empty,
-    title,
-    varying,
-)
+from pipeline.figures.style import colour, legend, marker, new_figure, say_empty, title
+from pipeline.naming import describe, varying
 
 _SERIES = ("recording", "model", "input_size", "tuning", "protocol", "solver", "seed", "tokens")
 
@@ -64,7 +56,9 @@ def models_per_block(
 
 
 def _figure(table: pd.DataFrame, heading: str, note: str) -> Figure:
-    shown = table[table["block"].notna()]
+    # Readouts of several blocks at once have no place on this axis.
+    joint = table["blocks"].astype("string").str.contains("+", regex=False, na=False)
+    shown = table[table["block"].notna() & ~joint]
     figure, axes = new_figure()
     names = varying(shown, _SERIES)
     told = list(dict.fromkeys([*names, "tokens"]))

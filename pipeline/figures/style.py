@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import io
-import re
 import textwrap
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import matplotlib as mpl
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -28,12 +24,6 @@ DPI = 200
 
 #: Room for a legend beside the axes, in inches.
 LEGEND_WIDTH = 3.4
-
-_VIT = re.compile(
-    r"vit_(?P<size>small|base)_patch(?P<patch>\d+)_(?:reg4_|224\.)?(?P<family>dinov3|dinov2|dino)\b"
-)
-_FAMILIES = {"dinov3": "DINOv3", "dinov2": "DINOv2", "dino": "DINO"}
-_TUNINGS = {"frozen": "frozen", "full": "all tuned"}
 
 
 def new_figure(width: float = 7.0, height: float = 4.5) -> tuple[Figure, Axes]:
@@ -57,46 +47,6 @@ def save_figure(figure: Figure, stem: Path) -> list[Path]:
     return paths
 
 
-def tuning_name(tuning: str) -> str:
-    """How people say a tuning: "last2" as "last 2 tuned"."""
-    return _TUNINGS.get(tuning, f"last {tuning.removeprefix('last')} tuned")
-
-
-def model_name(name: str) -> str:
-    """How people say a model: "ViT-S/16 DINOv3"; any other name as it is."""
-    if name.startswith("cnn_"):
-        return f"CNN {name.removeprefix('cnn_')}"
-    match = _VIT.match(name)
-    if match is None:
-        return name
-    return f"ViT-{match['size'][0].upper()}/{match['patch']} {_FAMILIES[match['family']]}"
-
-
-def describe(values: Mapping[Any, Any], names: Sequence[str]) -> str:
-    """Values of identity columns as people say them, null ones left out."""
-    said = []
-    for name in names:
-        value = values[name]
-        if pd.isna(value):
-            continue
-        if name == "tuning":
-            said.append(tuning_name(str(value)))
-        elif name == "model":
-            said.append(model_name(str(value)))
-        elif name == "tokens":
-            said.append(f"{value} tokens")
-        elif name in ("block", "seed"):
-            said.append(f"{name} {value}")
-        else:
-            said.append(str(value))
-    return ", ".join(said)
-
-
-def varying(table: pd.DataFrame, names: Sequence[str]) -> list[str]:
-    """Those of the columns that take more than one value."""
-    return [name for name in names if table[name].nunique(dropna=False) > 1]
-
-
 def colour(number: int) -> str:
     """The number-th colour; they repeat after eight, markers do so too but line styles tell."""
     return COLOURS[number % len(COLOURS)]
@@ -109,7 +59,10 @@ def marker(number: int) -> str:
 
 def title(axes: Axes, first: str, *rest: str) -> None:
     """A title with what is fixed in the figure on a second, smaller line."""
-    second = textwrap.fill(", ".join(part for part in rest if part), width=72)
+    # Lines break between the parts, not inside "seed 0".
+    said = ", ".join(part for part in rest if part)
+    unbroken = ", ".join(part.replace(" ", "\N{NO-BREAK SPACE}") for part in said.split(", "))
+    second = textwrap.fill(unbroken, width=72).replace("\N{NO-BREAK SPACE}", " ")
     axes.set_title("\n".join(part for part in (first, second) if part), fontsize=10)
 
 
