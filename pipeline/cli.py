@@ -12,9 +12,9 @@ import typer
 from cache.errors import UserError
 from pipeline.cache_cli import cache_app
 from pipeline.experiment import load_experiment
-from pipeline.options import Debug, ExperimentPath, Overrides, Quiet
+from pipeline.options import AsJson, Debug, ExperimentPath, Overrides, Quiet
 from pipeline.terminal import Terminal
-from stages.failures import ConditionsFailed
+from stages.failures import ConditionsFailed, StepsFailed
 
 #: Exit code after Ctrl-C, as shells have it.
 INTERRUPTED = 130
@@ -34,13 +34,21 @@ app.add_typer(cache_app)
 def run(
     experiment: ExperimentPath,
     overrides: Overrides = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the plan and stop; needs no data.")
+    ] = False,
+    as_json: AsJson = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
     """Do everything the experiment names, skipping what is up to date."""
-    from pipeline.commands import run_experiment
+    from pipeline.commands import run_experiment, show_dry_run
 
-    run_experiment(load_experiment(experiment, overrides or []), Terminal(quiet=quiet))
+    file, terminal = load_experiment(experiment, overrides or []), Terminal(quiet, as_json)
+    if dry_run:
+        show_dry_run(file, terminal)
+    else:
+        run_experiment(file, terminal)
 
 
 @app.command()
@@ -64,52 +72,56 @@ def extract(
 def fit(
     experiment: ExperimentPath,
     overrides: Overrides = None,
+    as_json: AsJson = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
     """Stage two: readouts of every neuron from the cache, and their FEVE."""
     from pipeline.commands import fit_and_show
 
-    fit_and_show(load_experiment(experiment, overrides or []), Terminal(quiet=quiet))
+    fit_and_show(load_experiment(experiment, overrides or []), Terminal(quiet, as_json))
 
 
 @app.command()
 def finetune(
     experiment: ExperimentPath,
     overrides: Overrides = None,
+    as_json: AsJson = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
     """Train the backbone's last stages with the readouts, starting from the frozen ones."""
     from pipeline.commands import finetune_and_show
 
-    finetune_and_show(load_experiment(experiment, overrides or []), Terminal(quiet=quiet))
+    finetune_and_show(load_experiment(experiment, overrides or []), Terminal(quiet, as_json))
 
 
 @app.command()
 def baseline(
     experiment: ExperimentPath,
     overrides: Overrides = None,
+    as_json: AsJson = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
     """CNNs trained from scratch on the responses: the fullmodel, and one minimodel per neuron."""
     from pipeline.commands import baseline_and_show
 
-    baseline_and_show(load_experiment(experiment, overrides or []), Terminal(quiet=quiet))
+    baseline_and_show(load_experiment(experiment, overrides or []), Terminal(quiet, as_json))
 
 
 @app.command()
 def report(
     experiment: ExperimentPath,
     overrides: Overrides = None,
+    as_json: AsJson = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
     """Figures and report.html from the result tables."""
     from pipeline.commands import show_report
 
-    show_report(load_experiment(experiment, overrides or []), Terminal(quiet=quiet))
+    show_report(load_experiment(experiment, overrides or []), Terminal(quiet, as_json))
 
 
 @app.command()
@@ -119,6 +131,7 @@ def compare(
     output: Annotated[
         Path | None, typer.Option(help="Folder for table and scatter; runs/compare-A-B by default.")
     ] = None,
+    as_json: AsJson = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
@@ -126,7 +139,7 @@ def compare(
     from pipeline.commands import show_comparison
 
     folder = output or Path("runs") / f"compare-{run_a.name}-{run_b.name}"
-    show_comparison(run_a, run_b, folder, Terminal(quiet=quiet))
+    show_comparison(run_a, run_b, folder, Terminal(quiet, as_json))
 
 
 @app.command()
@@ -161,8 +174,8 @@ def main(arguments: list[str] | None = None) -> int:
         if debug:
             raise
         return _fail(str(error), 2)
-    except ConditionsFailed as error:
-        return _fail_conditions(error, debug=debug)
+    except (ConditionsFailed, StepsFailed) as error:
+        return _fail_steps(error, debug=debug)
     except Exception as error:
         usage = _usage_message(error)
         if usage is not None:
@@ -180,13 +193,13 @@ def _interrupted() -> int:
     return _fail("interrupted; the same command goes on from here", INTERRUPTED)
 
 
-def _fail_conditions(error: ConditionsFailed, *, debug: bool) -> int:
-    """A line per condition that failed, and what to do."""
+def _fail_steps(error: ConditionsFailed | StepsFailed, *, debug: bool) -> int:
+    """A line for everything that failed, and what to do."""
     for failed in error.failed:
         if debug and failed.details:
             print(failed.details, file=sys.stderr)
-        _fail(f"{failed.condition.slug} failed: {failed.reason}", 1)
-    return _fail(f"{error}; the same command tries these again and keeps the others", 1)
+        _fail(f"{failed.name} failed: {failed.reason}", 1)
+    return _fail(f"{error}; the same command tries again and keeps all others", 1)
 
 
 def _usage_message(error: Exception) -> str | None:

@@ -8,17 +8,21 @@ from pathlib import Path
 import pandas as pd
 
 from cache import CacheError, open_cache
-from cache.transport import PACKED, is_url, public_name
 from pipeline.baselines import baseline_conditions, baseline_experiment
 from pipeline.comparing import SCATTER, TABLE, compare_runs
 from pipeline.experiment import ExperimentFile
 from pipeline.extraction import extract_experiment, one_per_cache, tokens_of
 from pipeline.finetuning import finetune_experiment, tuned_conditions
 from pipeline.fitting import fit_experiment, fitted_conditions
+from pipeline.plan_table import plan_document, show_plan
+from pipeline.planning import make_plan
+from pipeline.pricing import price
 from pipeline.reporting import report_run
 from pipeline.results import SUMMARY, write_tables
+from pipeline.running import carry_out, check_inputs
 from pipeline.terminal import Terminal
 from stages.conditions import IDENTITY, Condition
+from stages.failures import StepsFailed
 from stages.feve import VALID_FEV
 
 #: Columns of the printed table; those before `n_valid` only where they vary.
@@ -38,19 +42,35 @@ TABLE_COLUMNS = (
 )
 
 
+def show_dry_run(file: ExperimentFile, terminal: Terminal) -> None:
+    """Print the plan of a run and do nothing of it."""
+    with terminal.busy("planning"):
+        plan = make_plan(file)
+    show_plan(plan, terminal, title=f"Plan of {file.path}, results in {file.output}")
+    cost = price(plan)
+    terminal.result(cost.told())
+    terminal.document(plan_document(plan) | {"cost": cost.document()})
+
+
 def run_experiment(file: ExperimentFile, terminal: Terminal) -> None:
-    """Extract what no complete cache holds, fit what is not up to date, draw, and show."""
-    for experiment in one_per_cache(file):
-        path = file.cache_path(experiment)
-        if _is_complete(path):
-            # Stage two compares its settings and contents with the experiment's.
-            terminal.note(f"{public_name(path)}: complete")
-        elif not is_url(path) and not path.endswith(PACKED):
-            extract_experiment(file, experiment, terminal)
-    frozen = fit_experiment(file, terminal)
-    tuned = finetune_experiment(file, terminal) if _has(file, "finetune") else []
-    trained = baseline_experiment(file, terminal) if _has(file, "baseline") else []
-    _tabulate(file, [*frozen, *tuned, *trained], terminal)
+    """Print the plan, do what is not up to date of it, draw, and show.
+
+    Raises
+    ------
+    UserError
+        Bad input or settings, or a file that is not there.
+    StepsFailed
+        Some steps failed; the others are done.
+    """
+    with terminal.busy("planning"):
+        plan = make_plan(file)
+    check_inputs(file, plan)
+    show_plan(plan, terminal, title=f"Plan of {file.path}", note=True)
+    outcome = carry_out(file, plan, terminal)
+    if outcome.conditions:
+        _tabulate(file, outcome.conditions, terminal)
+    if outcome.failed:
+        raise StepsFailed(outcome.failed)
 
 
 def extract_all(file: ExperimentFile, terminal: Terminal, *, replace: bool) -> None:
@@ -83,18 +103,29 @@ def baseline_and_show(file: ExperimentFile, terminal: Terminal) -> None:
 
 def _tabulate(file: ExperimentFile, conditions: Sequence[Condition], terminal: Terminal) -> None:
     """Tables of all that is up to date; figures, report and the printed table."""
-    _show(write_tables(file.output, conditions), terminal)
+    table = write_tables(file.output, conditions)
+    report, *figures = report_run(file.output, terminal)
+    _show(table, terminal)
     terminal.result(f"table   {file.output / SUMMARY}")
-    show_report(file, terminal)
-
-
-def _has(file: ExperimentFile, table: str) -> bool:
-    return any(getattr(experiment, table) is not None for experiment in file.variants)
+    _show_drawn(report, figures, terminal)
+    terminal.document(
+        {
+            "conditions": table,
+            "table": file.output / SUMMARY,
+            "figures": figures,
+            "report": report,
+        }
+    )
 
 
 def show_report(file: ExperimentFile, terminal: Terminal) -> None:
     """Draw figures and report where they are out of date, and say where they lie."""
     report, *figures = report_run(file.output, terminal)
+    _show_drawn(report, figures, terminal)
+    terminal.document({"figures": figures, "report": report})
+
+
+def _show_drawn(report: Path, figures: Sequence[Path], terminal: Terminal) -> None:
     for path in figures:
         terminal.result(f"figure  {path}")
     terminal.result(f"report  {report}")
@@ -108,6 +139,13 @@ def show_comparison(first: Path, second: Path, output: Path, terminal: Terminal)
     terminal.table(shown, title=f"FEVE: {second} minus {first}")
     terminal.result(f"table   {output / TABLE}")
     terminal.result(f"figure  {output / SCATTER}.png")
+    terminal.document(
+        {
+            "conditions": table,
+            "table": output / TABLE,
+            "figures": [output / f"{SCATTER}.png"],
+        }
+    )
 
 
 def _show(summary: pd.DataFrame, terminal: Terminal) -> None:

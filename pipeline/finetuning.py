@@ -151,7 +151,8 @@ def tuning_tasks(
                 settings=settings,
             )
             # What was tuned from a cache that is gone by now is as good as ever.
-            gone = cached and isinstance(cache, Uncached) and not _is_saved(task)
+            absent = isinstance(cache, Uncached) and not cache.begun
+            gone = cached and absent and not _is_saved(task)
             yield replace(task, start="images") if gone else task
 
 

@@ -13,4 +13,7 @@ Overrides = Annotated[
     typer.Option("--set", metavar="TABLE.KEY=VALUE", help="Override a setting; may be repeated."),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bars and no notes.")]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Results as one JSON document on stdout, for scripts.")
+]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]

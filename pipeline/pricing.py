@@ -48,7 +48,7 @@ class Price:
 
 def price(plan: Plan) -> Price:
     """The price of all steps that are, or may have to be, done."""
-    to_do = [s for s in plan.steps if s.state in ("run", "open") and s.stage != "report"]
+    to_do = [s for s in plan.steps if s.state != "up to date" and s.stage != "report"]
     costs = [_step_cost(step) for step in to_do]
     known = [cost for cost in costs if cost is not None]
     return Price(cost=sum(known, Cost()), unpriced=len(costs) - len(known))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import json
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
+import numpy as np
 import pandas as pd
 from rich.console import Console
 from rich.progress import (
@@ -23,6 +25,9 @@ from rich.progress import (
 )
 from rich.table import Table
 from rich.text import Text
+
+#: Texts longer than this are wrapped in a table rather than cut.
+WRAPPED = 16
 
 
 class RateColumn(ProgressColumn):
@@ -52,9 +57,12 @@ class Terminal:
     ----------
     quiet : bool
         No bars and no notes; results and errors only.
+    as_json : bool
+        Results as one JSON document instead of lines and tables, for scripts.
     """
 
     quiet: bool = False
+    as_json: bool = False
 
     def note(self, message: str) -> None:
         """One line of what is happening."""
@@ -62,7 +70,9 @@ class Terminal:
             Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(message)
 
     def result(self, message: str) -> None:
-        """One line on stdout."""
+        """One line on stdout; nothing where a JSON document follows."""
+        if self.as_json:
+            return
         Console(soft_wrap=True, highlight=False, markup=False).print(message)
 
     @contextmanager
@@ -87,6 +97,16 @@ class Terminal:
             yield lambda done, text=None: progress.update(task, advance=done, description=text)
 
     @contextmanager
+    def busy(self, label: str) -> Iterator[None]:
+        """A sign of life while something runs whose length cannot be told."""
+        console = Console(stderr=True)
+        if self.quiet or not console.is_terminal:
+            yield
+            return
+        with console.status(label):
+            yield
+
+    @contextmanager
     def transfer(self, label: str, *, total: int) -> Iterator[Callable[[int], None]]:
         """A progress bar in bytes; yields a function that is called with numbers of bytes."""
         console = Console(stderr=True)
@@ -103,17 +123,45 @@ class Terminal:
             task = progress.add_task(label, total=total)
             yield lambda n_bytes: progress.update(task, advance=n_bytes)
 
-    def table(self, frame: pd.DataFrame, *, title: str) -> None:
-        """A table of results on stdout."""
+    def document(self, content: Mapping[str, Any]) -> None:
+        """The JSON document on stdout, where one is asked for; NaN becomes null."""
+        if self.as_json:
+            print(json.dumps(_plain(content), indent=2, default=str))
+
+    def table(self, frame: pd.DataFrame, *, title: str, note: bool = False) -> None:
+        """A table: of results on stdout, or as a note on stderr."""
+        if self.quiet if note else self.as_json:
+            return
         table = Table(title=title)
         for column in frame.columns:
             numeric = pd.api.types.is_numeric_dtype(frame[column])
-            table.add_column(str(column), justify="right" if numeric else "left", no_wrap=True)
+            words = not numeric and frame[column].astype(str).str.len().max() > WRAPPED
+            table.add_column(
+                str(column),
+                justify="right" if numeric else "left",
+                no_wrap=not words,
+                overflow="fold" if words else "ellipsis",
+            )
         for row in frame.itertuples(index=False):
             table.add_row(*(_cell(value) for value in row))
-        console = Console()
+        console = Console(stderr=note)
         # Lines of a table that is piped into a file are not cut at 80 columns.
-        console.print(table, width=None if console.is_terminal else 200)
+        if not console.is_terminal:
+            console = Console(stderr=note, width=200)
+        console.print(table)
+
+
+def _plain(value: Any) -> Any:
+    """What JSON can hold; a number that is none is null."""
+    if isinstance(value, pd.DataFrame):
+        return [_plain(row) for row in value.astype(object).to_dict("records")]
+    if isinstance(value, Mapping):
+        return {str(name): _plain(each) for name, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(each) for each in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if value is pd.NA or value != value else value
 
 
 def _cell(value: object) -> str:

@@ -22,12 +22,15 @@ class Uncached:
         Its key.
     settings, provenance : mapping
         What its root would say.
+    begun : bool
+        It is there and will be finished before anything is computed from it.
     """
 
     path: str
     key: str
     settings: Mapping[str, Any]
     provenance: Mapping[str, Any]
+    begun: bool = False
 
     @property
     def n_blocks(self) -> int:

@@ -87,7 +87,7 @@ def test_nan_images(tmp_path, capsys):
         pixels = np.load(image).astype(np.float32)
         pixels[0, 3, 3] = np.nan
         np.save(image, pixels)
-    message = refused(capsys, path)
+    message = refused(capsys, path, "--quiet")
     assert "19 images" in message and "NaN or infinite pixels" in message
 
 
