@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from cache.layout import TokenShape
 from stages.solvers.memory import Problem, least_memory
-from stages.solvers.sharding import neuron_groups
+from stages.solvers.sharding import largest_group, neuron_groups
 
 #: Bytes of a worker that has computed nothing yet.
 PROCESS = 400 * 10**6
@@ -21,13 +21,13 @@ PROCESS = 400 * 10**6
 ROUNDS = 4
 
 #: Seconds of one core for a billion operations of each kind; a fit's start costs its own.
-#: Measured on one core of a server of 2024 (AVX-512); a laptop's differ by a factor of 2 or so.
+#: Measured on one core of a shared server; other machines may differ by a factor of 2 or so.
 FIT_RATES: Mapping[str, float] = {
-    "start": 0.3,
-    "bytes read": 0.5,
-    "token products": 0.02,
-    "neuron products": 0.02,
-    "solving": 0.05,
+    "start": 0.26,
+    "bytes read": 1.0,
+    "token products": 0.016,
+    "neuron products": 0.017,
+    "solving": 0.014,
 }
 
 #: Floating-point operations per second of one core in a ViT's forward pass, float32.
@@ -140,7 +140,9 @@ def fit_cost(
     operations = fit_operations(size, divided=divided, kept=kept)
     shares = {name: rates[name] * number for name, number in operations.items()}
     p = size.problem
-    responses = 8 * p.n_trials * p.n_neurons
+    # As recorded and normalised; a part of a divided fit holds those of its group.
+    n_neurons = min(p.n_neurons, largest_group(p.n_neurons)) if divided else p.n_neurons
+    responses = 8 * p.n_trials * n_neurons
     held = p.reduced + p.n_trials * p.n_rows * p.n_columns * size.n_channels * size.item_bytes
     return Cost(
         core_seconds=sum(shares.values()),

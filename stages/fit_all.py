@@ -23,7 +23,8 @@ def fit_all(
 ) -> Iterator[FittedCondition | FailedCondition]:
     """Fit many conditions, yielding each as it is done (in any order).
 
-    Where there are fewer conditions than workers, each is divided among all of them.
+    Where there are fewer conditions than workers, each is divided among all of them; so are those
+    whose responses would take much of a worker's memory.
 
     Parameters
     ----------
@@ -82,7 +83,10 @@ def count_parts(tasks: Sequence[FitTask], executor: Executor) -> int:
 
 
 def _is_divided(task: FitTask, n_tasks: int, executor: Executor) -> bool:
-    return executor.remote and n_tasks < executor.workers and is_divisible(task)
+    limit = executor.task_memory
+    # All responses, as recorded and normalised, may be too many for one worker.
+    large = limit is not None and 4 * task.recording.responses.nbytes > limit
+    return executor.remote and (n_tasks < executor.workers or large) and is_divisible(task)
 
 
 def _attempt(task: FitTask) -> FittedCondition | FailedCondition:
