@@ -53,7 +53,7 @@ class DaskExecutor:
         self, client: Client, *, folder: Path, most_workers: int, task_memory: int | None
     ) -> None:
         self._client = client
-        self._folder = folder
+        self._shipment = Shipment(folder)
         self.workers = most_workers
         self.task_memory = task_memory
 
@@ -67,12 +67,11 @@ class DaskExecutor:
         """See `stages.executor.Executor.map`."""
         from distributed import KilledWorker, as_completed
 
-        shipment = Shipment(self._folder)
         futures = self._client.map(
             compute,
             [function] * len(tasks),
             list(range(len(tasks))),
-            [shipment.pack(task) for task in tasks],
+            [self._shipment.pack(task) for task in tasks],
             [str(Path.cwd())] * len(tasks),
             pure=False,
             resources=None if device == "cpu" else {GPU: 1},

@@ -77,7 +77,7 @@ class LocalExecutor:
 
     def __init__(self, workers: int, *, folder: Path, memory_limit: int | None = None) -> None:
         self.workers = workers
-        self._folder = folder
+        self._shipment = Shipment(folder)
         self._memory_limit = memory_limit
 
     @property
@@ -99,8 +99,7 @@ class LocalExecutor:
             for position, task in enumerate(tasks):
                 yield position, function(task)
             return
-        shipment = Shipment(self._folder)
-        waiting = {position: shipment.pack(task) for position, task in enumerate(tasks)}
+        waiting = {position: self._shipment.pack(task) for position, task in enumerate(tasks)}
         for attempt in range(DEATHS + 1):
             parallel = joblib.Parallel(n_jobs=workers, return_as="generator_unordered")
             home = str(Path.cwd())

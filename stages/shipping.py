@@ -20,7 +20,7 @@ SMALL = 2**16
 
 
 class Shipment:
-    """Files of the arrays of all tasks that are sent out in one go.
+    """Files of the arrays of all tasks that one executor sends out: each array is written once.
 
     Parameters
     ----------
