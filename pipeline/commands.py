@@ -14,6 +14,7 @@ from pipeline.experiment import ExperimentFile
 from pipeline.extraction import extract_experiment, one_per_cache, tokens_of
 from pipeline.finetuning import finetune_experiment, tuned_conditions
 from pipeline.fitting import fit_experiment, fitted_conditions
+from pipeline.naming import describe, varying
 from pipeline.plan_table import plan_document, show_plan
 from pipeline.planning import make_plan
 from pipeline.pricing import price
@@ -25,21 +26,8 @@ from stages.conditions import IDENTITY, Condition
 from stages.failures import StepsFailed
 from stages.feve import VALID_FEV
 
-#: Columns of the printed table; those before `n_valid` only where they vary.
-TABLE_COLUMNS = (
-    *(
-        "recording",
-        "model",
-        "input_size",
-        "tuning",
-        "protocol",
-        "solver",
-        "seed",
-        "tokens",
-        "block",
-    ),
-    *("n_valid", "mean_feve", "sem_feve", "seconds"),
-)
+#: What the printed table tells of a condition, where it varies; its block has a column.
+TOLD = tuple(name for name in IDENTITY if name not in ("block", "blocks"))
 
 
 def show_dry_run(file: ExperimentFile, terminal: Terminal) -> None:
@@ -149,16 +137,18 @@ def show_comparison(first: Path, second: Path, output: Path, terminal: Terminal)
 
 
 def _show(summary: pd.DataFrame, terminal: Terminal) -> None:
-    """The printed table: what differs between conditions in columns, what does not above them."""
-    names = TABLE_COLUMNS[: TABLE_COLUMNS.index("n_valid")]
-    fixed = [n for n in names if summary[n].nunique(dropna=False) == 1]
-    title = ", ".join(
-        f"block {summary[n].iloc[0]}" if n == "block" else str(summary[n].iloc[0])
-        for n in fixed
-        if n != "seed" and summary[n].notna().all()
+    """The printed table: what differs between conditions in it, what does not above it."""
+    varied = varying(summary, TOLD)
+    rows = summary.to_dict("records")
+    shown = pd.DataFrame(
+        {
+            "condition": [describe(row, varied) or describe(row, ["tuning"]) for row in rows],
+            "block": [row["block"] if row["blocks"] is pd.NA else row["blocks"] for row in rows],
+            **{name: summary[name] for name in ("n_valid", "mean_feve", "sem_feve", "seconds")},
+        }
     )
-    shown = summary[[n for n in TABLE_COLUMNS if n not in fixed]]
-    terminal.table(shown, title=f"FEVE over neurons with FEV > {VALID_FEV}\n{title}")
+    fixed = describe(rows[0], [n for n in TOLD if n not in varied and n != "seed"])
+    terminal.table(shown, title=f"FEVE over neurons with FEV > {VALID_FEV}\n{fixed}")
 
 
 def _is_complete(path: str) -> bool:

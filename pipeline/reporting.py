@@ -8,7 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from cache import UserError
-from pipeline.figures.draw import FIGURES, FOLDER, draw_figures, read_tables
+from pipeline.figures.draw import FOLDER, draw_figures, read_tables, wanted_figures
 from pipeline.report import REPORT, report_key, write_report
 from pipeline.results import CURVES, NEURONS, SUMMARY
 from pipeline.terminal import Terminal
@@ -40,7 +40,8 @@ def report_run(run: Path, terminal: Terminal) -> list[Path]:
     if report_key(report) == key:
         return [report, *sorted((run / FOLDER).glob("*.png"))]
     tables = read_tables(run)
-    with terminal.bar("drawing figures", total=len(FIGURES), unit="figures") as drawn:
+    n_figures = len(list(wanted_figures(tables)))
+    with terminal.bar("drawing figures", total=n_figures, unit="figures") as drawn:
         figures = draw_figures(tables, progress=drawn)
     for left in (run / FOLDER).iterdir():
         if left.with_suffix(".png") not in figures:

@@ -1,5 +1,7 @@
 """Two runs joined neuron by neuron."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -76,5 +78,8 @@ def test_the_command(tmp_path, capsys, monkeypatch):
     assert main(["compare", "a", "b"]) == 0
     assert "difference" in capsys.readouterr().out
     assert (tmp_path / "runs/compare-a-b/scatter.png").exists()
+    assert main(["compare", "a", "b", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert len(said["conditions"]) == 6 and said["conditions"][0]["difference"] is not None
     assert main(["compare", "a", "absent"]) == 2
     assert "name the output folder of a finished run" in capsys.readouterr().err

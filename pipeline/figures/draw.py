@@ -73,17 +73,17 @@ def draw_figures(tables: Tables, *, progress: Callable[[int], None] | None = Non
     Parameters
     ----------
     progress : callable, optional
-        Called with 1 after each of at most `len(FIGURES)` figures.
+        Called with 1 after each of the `wanted_figures`.
     """
     paths = []
-    for name, draw in _wanted(tables):
+    for name, draw in wanted_figures(tables):
         paths.append(save_figure(draw(), tables.run / FOLDER / name)[0])
         if progress is not None:
             progress(1)
     return paths
 
 
-def _wanted(tables: Tables) -> Iterator[tuple[str, Callable[[], Figure]]]:
+def wanted_figures(tables: Tables) -> Iterator[tuple[str, Callable[[], Figure]]]:
     """Names and drawing functions of the figures that apply."""
     summary, neurons, note = tables.summary, tables.neurons, tables.note
     if summary["block"].notna().any():
