@@ -16,7 +16,7 @@ from stages.saved_readouts import load_readouts
 from stages.settings import AdamWSettings, ALSSettings
 from stages.solvers.adamw import fit_adamw
 from stages.solvers.als import fit_als
-from stages.solvers.data import ArrayTokens, FitData, Tokens
+from stages.solvers.data import ArrayTokens, FitData, Tokens, all_finite
 from stages.solvers.statistics_folder import StatisticsFolder
 
 __all__ = ["SOLVERS", "Readouts", "fit_readouts", "load_readouts"]
@@ -167,5 +167,5 @@ def _check(kind: str, x: Tokens, r: NDArray[np.float32]) -> None:
             f"{int(bad.sum())} of {r.shape[1]} neurons have NaN or negative {kind} responses, the "
             f"first is neuron {int(np.flatnonzero(bad)[0])}: the Poisson loss needs rates >= 0"
         )
-    if isinstance(x, ArrayTokens) and not bool(torch.isfinite(x.tensor).all()):
+    if isinstance(x, ArrayTokens) and not all_finite(x.tensor):
         raise UserError(f"the {kind} tokens are not all finite: extract them again in float32")

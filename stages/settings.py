@@ -217,7 +217,8 @@ class ALSSettings:
         Ridge penalties to choose from, in units of the tokens' variance summed over channels.
     selection : str
         "shrunk" gives each neuron the penalty that its held-out trials favour, shrunk towards the
-        population's choice; "shared" gives all the same; "own" trusts each neuron's trials alone.
+        population's choice as far as one half of these trials finds that the other half's
+        choices serve it; "shared" gives all the same; "own" trusts each neuron's trials alone.
     folds : int
         Choose penalties by this many folds of the training trials besides the validation trials;
         0 uses the validation trials alone.
@@ -248,8 +249,7 @@ class ALSSettings:
         3e-3,
         1e-3,
         3e-4,
-        1e-4,
-        1e-5,
+        3e-5,
     )
     selection: Literal["shrunk", "shared", "own"] = "shrunk"
     folds: Literal[0] | Annotated[int, Field(ge=2)] = 0

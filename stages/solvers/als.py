@@ -113,7 +113,6 @@ def choose_penalties(scores: Sequence[Scores], settings: ALSSettings) -> torch.T
     return choose(
         concatenate([each.errors for each in scores]),
         torch.cat([each.variances for each in scores]),
-        torch.cat([each.explained for each in scores]),
         how=settings.selection,
     )
 

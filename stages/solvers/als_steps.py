@@ -22,7 +22,7 @@ from stages.solvers.data import FitData
 from stages.solvers.memory import Plan
 from stages.solvers.polish import polish, start
 from stages.solvers.predictor import Predictor, batches, join, pick
-from stages.solvers.selection import ErrorMoments
+from stages.solvers.selection import HeldOutErrors
 from stages.solvers.statistics import Statistics, pair_products, sum_products, sum_statistics
 
 Link = Callable[[torch.Tensor], torch.Tensor]
@@ -59,17 +59,14 @@ class Scores:
 
     Parameters
     ----------
-    errors : ErrorMoments
+    errors : HeldOutErrors
         Of held-out trials.
     variances : tensor of shape (n_neurons,)
         Of the validation responses.
-    explained : tensor of shape (n_neurons, n_penalties)
-        Fraction of the training responses' variance that each explains.
     """
 
-    errors: ErrorMoments
+    errors: HeldOutErrors
     variances: torch.Tensor
-    explained: torch.Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,16 +129,15 @@ def solve_group(
     sums = reduce(add, parts)
     statistics = sums.statistics()
     penalties = absolute(settings, known.components)
-    path, explained = _solve_path(statistics, penalties, settings, plan)
-    errors = ErrorMoments(len(sums.responses), len(penalties))
+    path = _solve_path(statistics, penalties, settings, plan)
+    errors = HeldOutErrors(len(sums.responses), len(penalties))
     _add_errors(errors, path, tokens.validation, data.r_validation, _clip, batch=plan.neurons)
     for fold, part in zip(chosen, parts, strict=False):
-        without, _ = _solve_path((sums - part).statistics(), penalties, settings, plan)
+        without = _solve_path((sums - part).statistics(), penalties, settings, plan)
         _add_errors(errors, without, training, data.r_train, _clip, trials=fold, batch=plan.neurons)
     scores = Scores(
         errors=errors,
         variances=data.r_validation.var(dim=0, correction=0),
-        explained=explained,
     )
     return Candidates(path=path, mean_tokens=statistics.mean_tokens), scores
 
@@ -212,8 +208,8 @@ def _folds_or_all(n_trials: int, number: int) -> Sequence[torch.Tensor | None]:
 
 def _solve_path(
     statistics: Statistics, penalties: Sequence[float], settings: ALSSettings, plan: Plan
-) -> tuple[list[Predictor], torch.Tensor]:
-    """The least-squares predictor for every penalty, and what each explains in training.
+) -> list[Predictor]:
+    """The least-squares predictor for every penalty.
 
     The penalty in the middle comes first; from it, larger and smaller ones follow, each starting
     from the last.
@@ -225,7 +221,6 @@ def _solve_path(
     middle = len(penalties) // 2
     order = [*range(middle, -1, -1), *range(middle + 1, len(penalties))]
     solved: list[list[Predictor]] = [[] for _ in penalties]
-    explained = torch.zeros(len(statistics.cross), len(penalties), dtype=torch.float64)
     for part in batches(len(statistics.cross), plan.neurons):
         own = statistics.of(part)
         factors = initial_factors(own, grams, penalties[middle])
@@ -233,11 +228,10 @@ def _solve_path(
         for number in order:
             begin = first if number == middle + 1 else factors
             ridge = torch.full_like(own.variances, penalties[number])
-            factors, objective = als.solve(own.cross, begin, ridge)
+            factors, _ = als.solve(own.cross, begin, ridge)
             first = factors if number == middle else first
             solved[number].append(_with_intercept(factors, own))
-            explained[part, number] = -(objective / own.variances.clamp(min=1e-30)).double().cpu()
-    return [join(predictors) for predictors in solved], explained
+    return [join(predictors) for predictors in solved]
 
 
 def _with_intercept(factors: Factors, statistics: Statistics) -> Predictor:
@@ -263,7 +257,7 @@ def _of_no_neuron(known: TokenSums, mean_tokens: torch.Tensor, n_trials: int) ->
 
 
 def _add_errors(
-    moments: ErrorMoments,
+    sums: HeldOutErrors,
     predictors: Sequence[Predictor],
     tokens: ReducedTokens,
     responses: torch.Tensor,
@@ -274,13 +268,14 @@ def _add_errors(
 ) -> None:
     """Take in the squared errors of several predictors on the given trials."""
     for first, last, reduced in tokens:
-        x, r = reduced, responses[first:last]
+        x, r, numbers = reduced, responses[first:last], torch.arange(first, last)
         if trials is not None:
-            x, r = x[trials[first:last]], r[trials[first:last]]
+            chosen = trials[first:last]
+            x, r, numbers = x[chosen], r[chosen], numbers[chosen]
         for part in batches(r.shape[1], batch):
             own = r[:, part].to(x.device)
             errors = [(own - link(p.of(part)(x))).square() for p in predictors]
-            moments.add(part, torch.stack(errors, dim=2))
+            sums.add(part, torch.stack(errors, dim=2), numbers)
 
 
 def _stop_early(
@@ -291,8 +286,8 @@ def _stop_early(
     Taking every neuron's best would follow the noise of single trials. Also the mean errors of all
     steps, tensor of shape (n_neurons, n_steps).
     """
-    errors = ErrorMoments(data.r_validation.shape[1], len(iterates))
+    errors = HeldOutErrors(data.r_validation.shape[1], len(iterates))
     _add_errors(errors, iterates, validation, data.r_validation, rate, batch=batch)
-    mean = errors.total / errors.count
+    mean = errors.mean()
     chosen = torch.where(mean[:, -1] > mean[:, 0], mean.argmin(dim=1), len(iterates) - 1)
     return pick(iterates, chosen.to(data.device)), mean

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from cache.errors import UserError
-from stages.solvers.data import Tokens, partitions, read_ahead
+from stages.solvers.data import Tokens, all_finite, partitions, read_ahead
 from stages.solvers.sharding import shards, tree_sum
 
 
@@ -201,7 +201,7 @@ class ReducedTokens:
             return
         for start, end, tokens in read_ahead(self.tokens, parts):
             z = self.components.reduce(tokens)
-            if not bool(torch.isfinite(z).all()):
+            if not all_finite(z):
                 raise UserError(
                     f"tokens of trials {start}..{end - 1} are not all finite: extract them again "
                     "in float32"

@@ -46,6 +46,14 @@ class ArrayTokens:
         return self.tensor[first:last]
 
 
+def all_finite(values: torch.Tensor) -> bool:
+    """Whether no value is infinite or NaN; looks for the extremes, which NaN would be one of."""
+    if not values.numel():
+        return True
+    low, high = torch.aminmax(values)
+    return bool(torch.isfinite(low) & torch.isfinite(high))
+
+
 def partitions(
     shape: tuple[int, ...], first: int = 0, last: int | None = None
 ) -> Iterator[tuple[int, int]]:

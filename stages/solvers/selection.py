@@ -6,83 +6,65 @@ from collections.abc import Sequence
 
 import torch
 
+#: How much of its own difference from the population a neuron may be credited with.
+SHARES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0)
 
-class ErrorMoments:
-    """First and second moments, over held-out trials, of the squared errors of several fits.
 
-    From them follow the mean advantage of one fit over another and its standard error, without the
-    errors of all trials being kept.
+class HeldOutErrors:
+    """Summed squared errors of several fits, over either half of the held-out trials.
+
+    Attributes
+    ----------
+    count : tensor of shape (2, n_neurons, 1)
+        Trials in each half: those of even and of odd number.
+    total : tensor of shape (2, n_neurons, n_choices)
     """
 
     def __init__(self, n_neurons: int, n_choices: int) -> None:
-        self.count = torch.zeros(n_neurons, 1, dtype=torch.float64)
-        self.total = torch.zeros(n_neurons, n_choices, dtype=torch.float64)
-        self.products = torch.zeros(n_neurons, n_choices, n_choices, dtype=torch.float64)
+        self.count = torch.zeros(2, n_neurons, 1, dtype=torch.float64)
+        self.total = torch.zeros(2, n_neurons, n_choices, dtype=torch.float64)
 
-    def add(self, neurons: slice, errors: torch.Tensor) -> None:
+    def add(self, neurons: slice, errors: torch.Tensor, numbers: torch.Tensor) -> None:
         """Take in more trials of some neurons.
 
         Parameters
         ----------
         errors : tensor of shape (n_trials, n_neurons, n_choices)
             Squared errors.
+        numbers : tensor of shape (n_trials,)
+            Of the trials, whatever part they came in.
         """
-        by_neuron = errors.transpose(0, 1).double().cpu()
-        self.count[neurons] += errors.shape[0]
-        self.total[neurons] += by_neuron.sum(dim=1)
-        self.products[neurons] += by_neuron.transpose(1, 2) @ by_neuron
+        for half in (0, 1):
+            part = errors[(numbers % 2 == half).to(errors.device)]
+            self.count[half, neurons] += len(part)
+            self.total[half, neurons] += part.double().sum(dim=0).cpu()
 
-    def advantage(self, reference: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Mean error of the reference minus that of each choice, and the variance of this mean.
-
-        Returns
-        -------
-        tensor of shape (n_neurons, n_choices), twice
-        """
-        mean = (self.total[:, [reference]] - self.total) / self.count
-        square = self.products.diagonal(dim1=1, dim2=2)
-        second = square[:, [reference]] - 2 * self.products[:, reference] + square
-        variance = (second / self.count - mean.square()).clamp(min=0)
-        return mean, variance / (self.count - 1).clamp(min=1)
+    def mean(self) -> torch.Tensor:
+        """Mean over all trials, tensor of shape (n_neurons, n_choices)."""
+        return self.total.sum(dim=0) / self.count.sum(dim=0).clamp(min=1)
 
 
-def concatenate(parts: Sequence[ErrorMoments]) -> ErrorMoments:
-    """The moments of several groups of neurons, one after the other."""
-    joined = ErrorMoments(0, parts[0].total.shape[1])
-    joined.count = torch.cat([each.count for each in parts])
-    joined.total = torch.cat([each.total for each in parts])
-    joined.products = torch.cat([each.products for each in parts])
+def concatenate(parts: Sequence[HeldOutErrors]) -> HeldOutErrors:
+    """The errors of several groups of neurons, one after the other."""
+    joined = HeldOutErrors(0, parts[0].total.shape[2])
+    joined.count = torch.cat([each.count for each in parts], dim=1)
+    joined.total = torch.cat([each.total for each in parts], dim=1)
     return joined
 
 
-def shared_choice(moments: ErrorMoments, variances: torch.Tensor) -> int:
-    """The one choice with the highest mean variance explained; 0 where no neuron varies."""
-    voting = variances > 0
-    unexplained = moments.total[voting] / variances[voting, None].double()
-    return int(unexplained.sum(dim=0).argmin())
+def choose(errors: HeldOutErrors, variances: torch.Tensor, *, how: str = "shrunk") -> torch.Tensor:
+    """Index of each neuron's choice.
 
-
-def choose(
-    moments: ErrorMoments,
-    variances: torch.Tensor,
-    explained: torch.Tensor,
-    *,
-    how: str = "shrunk",
-) -> torch.Tensor:
-    """Index of each neuron's choice, by an empirical Bayes estimate of what it would gain.
-
-    A neuron's advantage of a choice over the shared one is measured with an error whose variance is
-    known from the trials. In the population, advantages are taken as normal around a line in the
-    logarithm of what training explains of a neuron: noisy neurons want other penalties than
-    reliable ones. What of the spread around the line the measurement errors do not account for is
-    real, and each neuron's measurement is shrunk towards the line accordingly.
+    Single trials are noisy: of many choices a neuron's best as measured is seldom its best. So what
+    each choice gains a neuron is taken to be the population's mean gain plus some share of what the
+    neuron's own measurement adds to it. The share is the one with which choices made on half of the
+    trials serve the other half best, over the population and both ways round, by what this gains
+    beyond its standard error; with none, all neurons get the same.
 
     Parameters
     ----------
     variances : tensor of shape (n_neurons,)
         Of the held-out responses; neurons that do not vary get the shared choice and do not vote.
-    explained : tensor of shape (n_neurons, n_choices)
-        Fraction of the training responses' variance that each fit explains.
     how : str
         "shrunk" as above; "shared" for the one choice that is best on average; "own" for each
         neuron's best as measured.
@@ -93,32 +75,36 @@ def choose(
     """
     variances = variances.double().cpu()
     voting = variances > 0
-    shared = shared_choice(moments, variances)
+    unit = torch.where(voting, variances, torch.inf)[:, None]
+    whole = errors.mean() / unit
+    shared = int(whole.sum(dim=0).argmin())
     same = torch.full(variances.shape, shared, dtype=torch.long)
     if how == "shared" or not bool(voting.any()):
         return same
-    unit = variances[:, None].clamp(min=1e-30)
-    measured, error = moments.advantage(shared)
-    measured, error = measured / unit, error / unit.square()
-    if how == "shrunk":
-        trait = explained[:, shared].double().cpu().clamp(min=1e-4).log()
-        expected = _line(trait, measured, error, voting)
-        excess = (measured - expected).square() - error
-        spread = excess[voting].mean(dim=0).clamp(min=0)
-        weight = spread / (spread + error).clamp(min=1e-30)
-        measured = expected + weight * (measured - expected)
-        measured[:, shared] = 0
-    return torch.where(voting, measured.argmax(dim=1), same)
+    if how == "own":
+        return torch.where(voting, whole.argmin(dim=1), same)
+    halves = list(errors.total / errors.count.clamp(min=1) / unit)
+    served = torch.stack([_served(halves, voting, share) for share in SHARES])
+    gain = (served[0] - served)[:, voting]
+    # No more than what stands out from chance.
+    doubt = gain.std(dim=1, correction=0) / gain.shape[1] ** 0.5
+    best = SHARES[int((gain.mean(dim=1) - doubt).argmax())]
+    # Half the trials measure with twice the variance: signal / (signal + 2 noise) is `best`, so
+    # signal / (signal + noise), which all of them deserve, is more.
+    return torch.where(voting, _chosen(whole, voting, 2 * best / (1 + best)), same)
 
 
-def _line(
-    trait: torch.Tensor, measured: torch.Tensor, error: torch.Tensor, voting: torch.Tensor
-) -> torch.Tensor:
-    """What a straight line in a neuron's trait predicts of each column, fitted by precision."""
-    typical = error[voting].median(dim=0).values
-    weight = torch.where(voting[:, None], 1 / (error + typical + 1e-12), 0)
-    weight = weight / weight.sum(dim=0)
-    x = trait[:, None] - (weight * trait[:, None]).sum(dim=0)
-    centre = (weight * measured).sum(dim=0)
-    slope = (weight * x * measured).sum(dim=0) / (weight * x.square()).sum(dim=0).clamp(min=1e-9)
-    return centre + slope * x
+def _served(halves: Sequence[torch.Tensor], voting: torch.Tensor, share: float) -> torch.Tensor:
+    """Errors of either half under the choices made on the other, tensor of shape (n_neurons,)."""
+    errors = torch.zeros(len(voting), dtype=torch.float64)
+    for own, other in (halves, reversed(halves)):
+        errors += other.gather(1, _chosen(own, voting, share)[:, None])[:, 0]
+    return errors
+
+
+def _chosen(unexplained: torch.Tensor, voting: torch.Tensor, share: float) -> torch.Tensor:
+    """Each neuron's choice: the population's, but for a share of what its own errors say."""
+    # A neuron's errors have a level of their own, which says nothing of the choice.
+    relative = unexplained - unexplained.mean(dim=1, keepdim=True)
+    everyone = relative[voting].mean(dim=0)
+    return (everyone + share * (relative - everyone)).argmin(dim=1)
