@@ -21,8 +21,9 @@ from cache.errors import CacheError
 from cache.metadata import ROOT
 from cache.readonly import ReadOnlyStore, bounds
 
-#: Bytes fetched at once from the end of the file; the directory of most caches fits in.
-TAIL = 64 * 2**10
+#: Bytes fetched at once from the end of the file: the directory of most caches fits in, and as much
+#: as `zipfile` looks through for the end of one that has a comment.
+TAIL = 66 * 2**10
 #: No cache's directory is larger.
 DIRECTORY_LIMIT = 64 * 2**20
 #: Whole members up to this size are read together with their header.
