@@ -16,7 +16,8 @@ from cache.store import resolve_block
 from cache.transport import PACKED, is_url, public_name
 from pipeline.executors import device_of, workplace
 from pipeline.experiment import Experiment, ExperimentFile, RunSettings
-from pipeline.fitting import check_finetuning, checked_cache
+from pipeline.fitting import checked_cache
+from pipeline.frozen_tasks import check_finetuning
 from pipeline.provenance import hardware, now, versions
 from pipeline.sources import Sources
 from pipeline.terminal import Terminal

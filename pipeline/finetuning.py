@@ -10,14 +10,8 @@ from functools import partial
 from cache import FeatureCache, UserError
 from pipeline.executors import device_of, workplace
 from pipeline.experiment import Experiment, ExperimentFile
-from pipeline.fitting import (
-    check_finetuning,
-    checked_cache,
-    checked_caches,
-    fit_tasks,
-    starting_readout,
-    without_failed,
-)
+from pipeline.fitting import checked_cache, checked_caches, without_failed
+from pipeline.frozen_tasks import check_finetuning, fit_tasks, starting_readout
 from pipeline.sources import Sources
 from pipeline.terminal import Advance, Terminal
 from pipeline.uncached import Uncached

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import Any
 
-from cache import CacheError, FeatureCache, UserError
-from cache.store import resolve_block
+from cache import CacheError, FeatureCache
 from cache.transport import is_url
-from pipeline.executors import device_of, workplace
+from pipeline.executors import workplace
 from pipeline.experiment import Experiment, ExperimentFile
+from pipeline.frozen_tasks import check_finetuning, fit_tasks, starting_readout
 from pipeline.local_copy import copy_what_is_read, open_nearest
 from pipeline.provenance import hardware, publishable, versions
 from pipeline.results import write_if_changed
@@ -20,14 +19,11 @@ from pipeline.terminal import Terminal
 from pipeline.uncached import Uncached
 from stages.conditions import Condition
 from stages.failures import ConditionsFailed, FailedCondition
-from stages.finetune_settings import PROTOCOLS
-from stages.finetune_task import first_tuned_block
-from stages.fit import FitTask, digest_recording
+from stages.fit import FitTask
 from stages.fit_all import count_parts, fit_all, most_at_a_time, one_of_each_size
 from stages.fit_inputs import needed_memory
 from stages.machine import n_cores
 from stages.saved_readouts import FittedCondition, is_saved, save_condition
-from stages.settings import ReadoutSettings
 from stages.token_settings import Agreement, check_cache
 
 PROVENANCE = "provenance.json"
@@ -186,116 +182,6 @@ def _tasks(experiment: Experiment, cache: FeatureCache | Uncached) -> Iterator[F
     start = starting_readout(experiment)
     if start is not None and start.solver != experiment.readout.solver:
         yield from fit_tasks(experiment, cache, start)
-
-
-def starting_readout(experiment: Experiment) -> ReadoutSettings | None:
-    """Settings of the frozen readouts that fine-tuning starts from; None where there is none."""
-    readout, finetune = experiment.readout, experiment.finetune
-    if finetune is None:
-        return None
-    return replace(
-        readout,
-        tokens=finetune.tokens or readout.tokens,
-        blocks=readout.blocks if finetune.blocks is None else finetune.blocks,
-        joint_blocks=(),
-        solver=PROTOCOLS[finetune.protocol].solver or readout.solver,
-    )
-
-
-def check_finetuning(experiment: Experiment, n_blocks: int) -> None:
-    """Refuse what fine-tuning would refuse, before hours of other work.
-
-    Raises
-    ------
-    UserError
-        A block or more stages than there are, or readouts without rates.
-    """
-    readout = starting_readout(experiment)
-    if experiment.finetune is None or readout is None:
-        return
-    if readout.solver == "als" and readout.als.output == "linear":
-        raise UserError(
-            'readout.als.output = "linear" has no rates to train on: fine-tuning starts from "elu"'
-        )
-    for block in range(n_blocks) if readout.blocks == "all" else readout.blocks:
-        for last in experiment.finetune.last:
-            first_tuned_block(last, resolve_block(block, n_blocks))
-
-
-def fit_tasks(
-    experiment: Experiment,
-    cache: FeatureCache | Uncached,
-    readout: ReadoutSettings,
-    sources: Sources | None = None,
-) -> Iterator[FitTask]:
-    """Every condition of some readout settings, in the order of the file.
-
-    Parameters
-    ----------
-    sources : Sources, optional
-        The variant's, where they were read before.
-    """
-    for blocks in read_blocks(readout, cache.n_blocks):
-        for block in blocks:
-            cache.block(block)
-    device = device_of(experiment.run)
-    for recording in (sources or Sources(experiment)).recordings(
-        cache if isinstance(cache, FeatureCache) else None
-    ):
-        cache.rows(recording.all_image_ids)
-        content = digest_recording(recording)
-        for condition in frozen_conditions(
-            experiment, readout, recording=recording.name, n_blocks=cache.n_blocks
-        ):
-            yield FitTask(
-                condition=condition,
-                cache_path=cache.path,
-                cache_key=cache.key,
-                weights=str(cache.provenance.get("weights", "unknown")),
-                recording=recording,
-                recording_digest=content,
-                settings=readout,
-                device=device,
-            )
-
-
-def frozen_conditions(
-    experiment: Experiment, readout: ReadoutSettings, *, recording: str, n_blocks: int
-) -> Iterator[Condition]:
-    """The conditions of some readout settings on one recording, in the order of the file.
-
-    Raises
-    ------
-    UserError
-        A block that a backbone of `n_blocks` does not have.
-    """
-    rows, columns = experiment.stimuli.size
-    for tokens in readout.tokens:
-        for blocks in read_blocks(readout, n_blocks):
-            yield Condition(
-                recording=recording,
-                model=experiment.backbone.name,
-                input_size=f"{rows}x{columns}",
-                tokens=tokens,
-                block=blocks[-1],
-                blocks="+".join(map(str, blocks)),
-                solver=readout.solver,
-                seed=experiment.run.seed,
-            )
-
-
-def read_blocks(readout: ReadoutSettings, n_blocks: int) -> list[tuple[int, ...]]:
-    """The blocks of every readout, increasing: one each, then those that are read together.
-
-    Raises
-    ------
-    UserError
-        A block that a backbone of `n_blocks` does not have.
-    """
-    wanted = range(n_blocks) if readout.blocks == "all" else readout.blocks
-    groups = [*((block,) for block in wanted), *readout.joint_blocks]
-    found = {tuple(sorted({resolve_block(b, n_blocks) for b in blocks})) for blocks in groups}
-    return sorted(found, key=lambda blocks: (len(blocks), blocks))
 
 
 def same_settings(file: ExperimentFile) -> bool:

@@ -10,7 +10,7 @@ from cache import FeatureCache
 from cache.transport import public_name
 from pipeline.baselines import baseline_condition, baseline_crop, baseline_tasks, is_trained
 from pipeline.finetuning import tuning_tasks, tunings
-from pipeline.fitting import fit_tasks, frozen_conditions, starting_readout
+from pipeline.frozen_tasks import fit_tasks, frozen_conditions, starting_readout
 from pipeline.known import Known, total
 from pipeline.plan import Stage, State, Step, Work, changes
 from pipeline.uncached import Uncached

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator
 
 from cache.transport import PACKED, is_url, public_name
 from pipeline.experiment import ExperimentFile
-from pipeline.fitting import check_finetuning, same_settings
+from pipeline.fitting import same_settings
+from pipeline.frozen_tasks import check_finetuning
 from pipeline.known import Known, known_variants
 from pipeline.plan import Plan, Step, Work
 from pipeline.planned_conditions import planned_baselines, planned_fits, planned_tunings
