@@ -1,6 +1,7 @@
 """Stage two: the default solver against the published protocol, and against its own arithmetic.
 
-    python -m benchmarks.readouts [--quick] [--recording PATH] [--only solvers,sweep,...]
+    python -m benchmarks.readouts [--quick] [--only solvers,sweep,...] [--neurons 600]
+        [--recording PATH]
 
 Sections: `solvers` (wall time and test FEVE of both solvers on the same features), `selection`
 (penalties per neuron, shrunk towards the population's, against one for all), `products` (time
@@ -17,7 +18,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from unittest import mock
 
@@ -258,6 +259,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--quick", action="store_true", help="small problems: does it run?")
     parser.add_argument("--recording", type=Path, help="in the Sensorium layout")
     parser.add_argument("--only", default=",".join(SECTIONS), help="comma-separated sections")
+    parser.add_argument("--neurons", help="numbers of neurons of `solvers`, such as 600,1500")
     parser.add_argument("--threads", type=int, help="by default what torch takes")
     options = parser.parse_args(arguments)
     if options.threads is not None:
@@ -267,6 +269,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if unknown:
         parser.error(f"{', '.join(sorted(unknown))}: choose from {', '.join(SECTIONS)}")
     sizes = QUICK if options.quick else Sizes()
+    if options.neurons is not None:
+        sizes = replace(sizes, neurons=tuple(int(n) for n in options.neurons.split(",")))
     rate = gemm_rate()
     print(f"{torch.get_num_threads()} threads, float32 products at {rate / 1e9:.0f} Gflop/s\n")
     print("| what | measured | target |\n|---|---|---|")
