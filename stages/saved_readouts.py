@@ -27,10 +27,10 @@ NEURON_COLUMNS = (
     "y",
     "fev",
     "feve",
-    "feve_se",
     "val_varexp",
     "test_correlation",
     "n_repeats",
+    "feve_se",
 )
 
 _WEIGHTS = {

@@ -45,7 +45,7 @@ def test_tables_have_the_documented_columns(finished):
     neurons = pd.read_parquet(file.output / "results/neurons.parquet")
     expected = [
         *IDENTITY, "neuron", "unit_id", "x", "y", "fev", "feve", "val_varexp",
-        "test_correlation", "n_repeats", "weights", "cache_key",
+        "test_correlation", "n_repeats", "feve_se", "weights", "cache_key",
     ]  # fmt: skip
     assert list(neurons.columns) == expected
     assert len(neurons) == 2 * 3 * recording.n_neurons
