@@ -24,9 +24,9 @@ from pathlib import Path
 
 import numpy as np
 import psutil
-import torch
 from scipy.optimize import nnls
 
+from benchmarks.made_up_tokens import MadeUpTask, fit_made_up
 from benchmarks.noise_cache import noise_fit
 from stages.cluster import DaskExecutor, dask_executor
 from stages.costs import FitSize, fit_cost, fit_operations
@@ -34,8 +34,6 @@ from stages.divided_fit import fit_divided
 from stages.executor import Executor, LocalExecutor
 from stages.fit import FitTask, fit_condition
 from stages.fit_inputs import problem_of
-from stages.readouts import fit_readouts
-from stages.settings import ALSSettings
 
 SECTIONS = ("overhead", "kills", "memory", "costs")
 
@@ -141,55 +139,6 @@ def costs(sizes: Sizes, folder: Path) -> None:
         size, took = run(*each)
         told = fit_cost(size, rates=rates).core_seconds
         print(f"{each}: predicted {told:.1f} s, took {took:.1f} s: ratio {told / took:.3f}")
-
-
-@dataclass(frozen=True)
-class MadeUp:
-    """Tokens made up as they are read, and as fast: every trial's are the same for every reader."""
-
-    n_trials: int
-    noise: torch.Tensor
-
-    @property
-    def shape(self) -> tuple[int, int, int, int]:
-        """Trials, rows, columns, channels."""
-        rows, columns, channels = self.noise.shape[1:]
-        return self.n_trials, rows, columns, channels
-
-    def read(self, first: int, last: int) -> torch.Tensor:
-        """Tokens of the trials first <= trial < last."""
-        trials = torch.arange(first, last)
-        return self.noise[(trials * 7919 + trials // 509) % len(self.noise)]
-
-
-@dataclass(frozen=True)
-class MadeUpTask:
-    """One of the workers' fits: so many trials, within so many bytes."""
-
-    n_trials: int
-    memory_limit: int | None
-
-
-def fit_made_up(task: MadeUpTask) -> float:
-    """Seconds of one fit of 64 neurons that reads its tokens for every pass."""
-    draw = torch.Generator().manual_seed(0)
-    falling = torch.arange(1, 385) ** -0.75
-    tokens = MadeUp(task.n_trials, (torch.randn(509, 4, 8, 384, generator=draw) * falling).half())
-    responses = np.random.default_rng(0).exponential(size=(task.n_trials, 64)).astype(np.float32)
-    held_out = MadeUp(2000, tokens.noise)
-    settings = ALSSettings(max_components=32, polish_rounds=0)
-
-    def fit() -> None:
-        fit_readouts(
-            tokens,
-            responses,
-            held_out,
-            responses[:2000],
-            settings=settings,
-            memory_limit=task.memory_limit,
-        )
-
-    return timed(fit)
 
 
 def memory(sizes: Sizes, folder: Path) -> None:

@@ -145,7 +145,7 @@ def solve_neurons(part: Part) -> Scores:
     settings = part.task.settings.als
     with _data(part) as (_, data, _):
         components, known = _known(part.folder)
-        tokens = reduced_tokens(data, settings, components)
+        tokens = reduced_tokens(data, settings, components, once=True)
         candidates, scores = solve_group(data, tokens, known, settings)
     path = {
         f"{name}{number}": getattr(predictor.factors, name)

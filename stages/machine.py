@@ -38,3 +38,10 @@ def n_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def is_in_memory(folder: Path) -> bool:
+    """Whether files in a folder take memory rather than room on a disk."""
+    systems = {Path(each.mountpoint): each.fstype for each in psutil.disk_partitions(all=True)}
+    above = (folder.resolve(), *folder.resolve().parents)
+    return next((systems[each] for each in above if each in systems), "") in ("tmpfs", "ramfs")

@@ -24,11 +24,12 @@ from stages.solvers.als_steps import (
 )
 from stages.solvers.components import Components, ReducedTokens, principal_components
 from stages.solvers.data import FitData
-from stages.solvers.memory import Plan, Problem, plan_memory
+from stages.solvers.memory import Problem, plan_memory
 from stages.solvers.polish import SLOPE_TRIALS
 from stages.solvers.predictor import Predictor, as_readouts, join, pick
 from stages.solvers.selection import choose, concatenate
 from stages.solvers.sharding import neuron_groups
+from stages.solvers.spill import spill_folder
 
 
 @torch.inference_mode()
@@ -92,18 +93,27 @@ def components_for(data: FitData, settings: ALSSettings) -> Components:
     )
 
 
-def reduced_tokens(data: FitData, settings: ALSSettings, components: Components) -> Tokens:
+def reduced_tokens(
+    data: FitData, settings: ALSSettings, components: Components, *, once: bool = False
+) -> Tokens:
     """The tokens as the steps read them, and how much of everything is held at once.
+
+    Parameters
+    ----------
+    once : bool
+        They are read a single time: what memory does not hold is not written to a disk either.
 
     Raises
     ------
     UserError
         A memory limit that cannot be kept.
     """
-    plan = _plan(data, settings, components)
+    problem = _problem(data, settings, components)
+    plan = plan_memory(problem, data.memory_limit)
+    spill = None if plan.keep or once else spill_folder(problem.reduced)
     return Tokens(
-        training=ReducedTokens(data.x_train, components, keep=plan.keep),
-        validation=ReducedTokens(data.x_validation, components, keep=plan.keep),
+        training=ReducedTokens(data.x_train, components, keep=plan.keep, spill=spill),
+        validation=ReducedTokens(data.x_validation, components, keep=plan.keep, spill=spill),
         plan=plan,
     )
 
@@ -151,10 +161,10 @@ def polished_readouts(
     )
 
 
-def _plan(data: FitData, settings: ALSSettings, components: Components) -> Plan:
+def _problem(data: FitData, settings: ALSSettings, components: Components) -> Problem:
     n_trials, rows, columns, _ = data.x_train.shape
     n_trials += data.x_validation.shape[0]
-    problem = Problem(
+    return Problem(
         n_trials=n_trials,
         n_rows=rows,
         n_columns=columns,
@@ -164,4 +174,3 @@ def _plan(data: FitData, settings: ALSSettings, components: Components) -> Plan:
         n_folds=settings.folds,
         n_slope_trials=min(n_trials, 2 * SLOPE_TRIALS),
     )
-    return plan_memory(problem, data.memory_limit)

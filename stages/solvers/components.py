@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
 from cache.errors import UserError
 from stages.solvers.data import Tokens, all_finite, partitions, read_ahead
 from stages.solvers.sharding import shards, tree_sum
+from stages.solvers.spill import SpilledTokens
 
 
 @dataclass(frozen=True)
@@ -168,12 +170,26 @@ def channel_moments(
 
 
 class ReducedTokens:
-    """Components of all trials, part by part: kept in memory, or computed anew on every pass."""
+    """Components of all trials, part by part.
 
-    def __init__(self, tokens: Tokens, components: Components, *, keep: bool) -> None:
+    Parameters
+    ----------
+    tokens : Tokens
+        To be reduced.
+    components : Components
+    keep : bool
+        In memory, from the first pass to the last.
+    spill : path, optional
+        Folder for a file that holds them otherwise; absent: computed anew on every pass.
+    """
+
+    def __init__(
+        self, tokens: Tokens, components: Components, *, keep: bool, spill: Path | None = None
+    ) -> None:
         self.tokens = tokens
         self.components = components
         self.keep = keep
+        self._spilled = SpilledTokens(self.shape, spill)
         self._kept: dict[int, torch.Tensor] = {}
 
     @property
@@ -199,6 +215,10 @@ class ReducedTokens:
         if all(start in self._kept for start, _ in parts):
             yield from ((start, end, self._kept[start]) for start, end in parts)
             return
+        if self._spilled.holds(parts):
+            for start, end, tokens in read_ahead(self._spilled, parts):
+                yield start, end, tokens.to(self.components.mean.device)
+            return
         for start, end, tokens in read_ahead(self.tokens, parts):
             z = self.components.reduce(tokens)
             if not all_finite(z):
@@ -208,4 +228,6 @@ class ReducedTokens:
                 )
             if self.keep:
                 self._kept[start] = z
+            else:
+                self._spilled.write(start, z)
             yield start, end, z
