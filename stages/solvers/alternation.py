@@ -10,6 +10,7 @@ columns are small non-negative problems that share one contraction of G with the
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import torch
@@ -84,10 +85,8 @@ class AlternatingLeastSquares:
         self._rows, self._columns = pairs(self.h, device), pairs(self.w, device)
         i, j = pairs(self.k, device)
         self._channels = (i, j)
-        #: Where the full (component, component) matrix finds its entries among the pairs.
-        place = torch.empty(self.k, self.k, dtype=torch.long, device=device)
-        place[i, j] = place[j, i] = torch.arange(len(i), device=device)
-        self._place = place.flatten()
+        #: Where the pairs lie in a (component, component) matrix's upper triangle.
+        self._upper = i * self.k + j
         self._twice = torch.where(i == j, 1.0, 2.0).to(self.gram.dtype)
 
     def solve(
@@ -129,7 +128,9 @@ class AlternatingLeastSquares:
         both = (
             self._pairs(row, self._rows)[:, :, None] * self._pairs(column, self._columns)[:, None]
         )
-        normal = (both.flatten(1) @ self.gram).index_select(1, self._place)
+        packed = both.flatten(1) @ self.gram
+        # Only the upper triangle is ever read.
+        normal = packed.new_empty(len(packed), self.k**2).index_copy_(1, self._upper, packed)
         normal = normal.view(-1, self.k, self.k)
         space = factors.space()
         target = torch.bmm(space[:, None, :], cross.flatten(1, 2))[:, 0]
@@ -137,8 +138,7 @@ class AlternatingLeastSquares:
         # A neuron without spatial weights has an empty problem, and no ridge to make it definite.
         rounding = 1e-6 * diagonal.mean(dim=1) + 1e-30
         diagonal += (penalty * space.square().sum(dim=1) + rounding)[:, None]
-        factor = torch.linalg.cholesky_ex(normal).L
-        return torch.cholesky_solve(target[:, :, None], factor)[:, :, 0]
+        return _solve(normal, target)
 
     def space(
         self, cross: torch.Tensor, factors: Factors, penalty: torch.Tensor
@@ -199,6 +199,25 @@ class AlternatingLeastSquares:
         self, values: torch.Tensor, index: tuple[torch.Tensor, torch.Tensor]
     ) -> torch.Tensor:
         return values.index_select(1, index[0]) * values.index_select(1, index[1])
+
+
+def _solve(normal: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Solutions of many small positive definite problems, of which the upper triangle is given.
+
+    On the CPU they are shared between as many threads as the caller may use: torch factorises a
+    batch one after the other, whatever threads it has.
+    """
+
+    def solve(part: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+        factor = torch.linalg.cholesky_ex(part[0], upper=True).L
+        return torch.cholesky_solve(part[1][:, :, None], factor, upper=True)[:, :, 0]
+
+    threads = torch.get_num_threads()
+    if normal.is_cuda or threads == 1 or len(normal) < threads:
+        return solve((normal, target))
+    with ThreadPoolExecutor(threads, "solve") as pool:
+        parts = zip(normal.tensor_split(threads), target.tensor_split(threads), strict=True)
+        return torch.cat(list(pool.map(solve, parts)))
 
 
 def initial_factors(statistics: Statistics, gram: torch.Tensor, penalty: float) -> Factors:
