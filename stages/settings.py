@@ -232,7 +232,8 @@ class ALSSettings:
         Channels whose standard deviation is more than this many times the median channel's are
         scaled down to it first: a few of a ViT's channels would take all components otherwise.
     tolerance : float
-        A neuron is done when a round lowers its objective by less than this fraction of its gain.
+        A neuron is done when new rows and columns lower its objective by less than this fraction
+        of its gain.
     max_rounds : int
         Rounds of alternation per penalty at most.
     polish_rounds : int
@@ -257,7 +258,7 @@ class ALSSettings:
     max_components: Positive = 96
     basis_images: Positive = 2048
     scale_limit: PositiveFloat = 5.0
-    tolerance: PositiveFloat = 2e-3
+    tolerance: PositiveFloat = 1e-3
     max_rounds: Positive = 20
     polish_rounds: Annotated[int, Field(ge=0)] = 2
     output: Literal["elu", "linear"] = "elu"

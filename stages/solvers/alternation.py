@@ -70,8 +70,8 @@ class AlternatingLeastSquares:
     statistics : Statistics
         Of the training trials.
     tolerance : float
-        A neuron is done once a round lowers its objective by less than this fraction of what its
-        weights have gained over none.
+        A neuron is done once new rows and columns lower its objective by less than this fraction
+        of what its weights have gained over none.
     max_rounds : int
         Rounds at most.
     """
@@ -104,26 +104,25 @@ class AlternatingLeastSquares:
         factors = start.copy()
         active = torch.arange(len(cross), device=cross.device)
         reached = torch.zeros(len(cross), dtype=cross.dtype, device=cross.device)
-        previous = reached.clone()
         b, current, ridge = cross, factors, penalty
         for _ in range(self.max_rounds):
-            channel = self.channels(b, current, ridge)
+            channel, between = self.channels(b, current, ridge)
             current, objective = self.space(b, Factors(current.row, current.column, channel), ridge)
             factors.put(active, current)
             reached[active] = objective
-            moving = previous - objective > self.tolerance * -objective
+            # What rows and columns gained is about what channels have to gain from them.
+            moving = between - objective > self.tolerance * -objective
             if not bool(moving.any()):
                 break
-            previous = objective
             if not bool(moving.all()):
-                active, b, current = active[moving], b[moving], current.of(moving)
-                ridge, previous = ridge[moving], objective[moving]
+                active, b = active[moving], b[moving]
+                current, ridge = current.of(moving), ridge[moving]
         return factors, reached
 
     def channels(
         self, cross: torch.Tensor, factors: Factors, penalty: torch.Tensor
-    ) -> torch.Tensor:
-        """The best channels given rows and columns: a ridge solve per neuron."""
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The best channels given rows and columns, a ridge solve per neuron; the objective too."""
         row, column = factors.row, factors.column
         both = (
             self._pairs(row, self._rows)[:, :, None] * self._pairs(column, self._columns)[:, None]
@@ -138,7 +137,8 @@ class AlternatingLeastSquares:
         # A neuron without spatial weights has an empty problem, and no ridge to make it definite.
         rounding = 1e-6 * diagonal.mean(dim=1) + 1e-30
         diagonal += (penalty * space.square().sum(dim=1) + rounding)[:, None]
-        return _solve(normal, target)
+        channel = _solve(normal, target)
+        return channel, -(channel * target).sum(dim=1)
 
     def space(
         self, cross: torch.Tensor, factors: Factors, penalty: torch.Tensor
