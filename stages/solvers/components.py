@@ -38,9 +38,27 @@ class Components:
         """How many components are kept."""
         return self.basis.shape[1]
 
-    def reduce(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Tokens (..., n_channels) to components (..., n_components)."""
-        return (tokens.to(self.mean.device, torch.float32) - self.mean) / self.scale @ self.basis
+    def reduce(
+        self,
+        tokens: torch.Tensor,
+        *,
+        room: torch.Tensor | None = None,
+        out: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Tokens (..., n_channels) to components (..., n_components).
+
+        Parameters
+        ----------
+        room : tensor of shape (..., n_channels), optional
+            float32, overwritten: memory to compute in.
+        out : tensor of shape (..., n_components), optional
+            Where the components go.
+        """
+        x = self.mean.new_empty(tokens.shape) if room is None else room
+        z = self.mean.new_empty(*tokens.shape[:-1], self.n_components) if out is None else out
+        x.copy_(tokens).sub_(self.mean).div_(self.scale)
+        torch.mm(x.flatten(0, -2), self.basis, out=z.flatten(0, -2))
+        return z
 
     def expand(self, weights: torch.Tensor) -> torch.Tensor:
         """Weights of components (n_neurons, n_components) to weights of channels."""
@@ -190,7 +208,11 @@ class ReducedTokens:
         self.components = components
         self.keep = keep
         self._spilled = SpilledTokens(self.shape, spill)
-        self._kept: dict[int, torch.Tensor] = {}
+        self._kept: torch.Tensor | None = None
+        self._known: set[int] = set()
+        #: Memory that every part takes in turn: memory that comes and goes in such pieces stays
+        #: with the process, many times over.
+        self._room = torch.empty(0)
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -212,22 +234,32 @@ class ReducedTokens:
     ) -> Iterator[tuple[int, int, torch.Tensor]]:
         """The same of whole partitions within first <= trial < last."""
         parts = list(partitions(self.tokens.shape, first, last))
-        if all(start in self._kept for start, _ in parts):
-            yield from ((start, end, self._kept[start]) for start, end in parts)
+        if self._kept is not None and self._known.issuperset(start for start, _ in parts):
+            for start, end in parts:
+                yield start, end, self._kept[start:end]
             return
         if self._spilled.holds(parts):
             for start, end, tokens in read_ahead(self._spilled, parts):
                 yield start, end, tokens.to(self.components.mean.device)
             return
         for start, end, tokens in read_ahead(self.tokens, parts):
-            z = self.components.reduce(tokens)
+            z = self._reduce(start, end, tokens)
             if not all_finite(z):
                 raise UserError(
                     f"tokens of trials {start}..{end - 1} are not all finite: extract them again "
                     "in float32"
                 )
             if self.keep:
-                self._kept[start] = z
+                self._known.add(start)
             else:
                 self._spilled.write(start, z)
             yield start, end, z
+
+    def _reduce(self, start: int, end: int, tokens: torch.Tensor) -> torch.Tensor:
+        """One part's components, in their place where they are kept."""
+        if self.keep and self._kept is None:
+            self._kept = self.components.mean.new_empty(self.shape)
+        if len(self._room) < len(tokens):
+            self._room = self.components.mean.new_empty(tokens.shape)
+        out = None if self._kept is None else self._kept[start:end]
+        return self.components.reduce(tokens, room=self._room[: len(tokens)], out=out)
