@@ -14,6 +14,7 @@ the first two, on rectified Gabor responses.
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 import time
@@ -257,7 +258,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="small problems: does it run?")
-    parser.add_argument("--recording", type=Path, help="in the Sensorium layout")
+    parser.add_argument(
+        "--recording",
+        type=Path,
+        default=os.environ.get("VITV1_RECORDING"),
+        help="in the Sensorium layout; by default what VITV1_RECORDING names",
+    )
     parser.add_argument("--only", default=",".join(SECTIONS), help="comma-separated sections")
     parser.add_argument("--neurons", help="numbers of neurons of `solvers`, such as 600,1500")
     parser.add_argument("--threads", type=int, help="by default what torch takes")

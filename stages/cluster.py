@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -10,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from cache.errors import UserError
-from stages.cluster_settings import ClusterSettings
+from stages.cluster_settings import GPU, ClusterSettings
 from stages.executor import DEATHS, WorkersDied, compute, shared_limit
+from stages.local_workers import local_workers
 from stages.shipping import Shipment
 
 if TYPE_CHECKING:
@@ -21,9 +21,6 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 System = Literal["slurm", "lsf"]
-
-#: What a worker that has GPUs says that it has.
-GPU = "GPU"
 
 #: Seconds to wait for a scheduler that was named.
 PATIENCE = 20
@@ -139,7 +136,7 @@ def dask_executor(
             )
             return
         if scheduler in (None, "local"):
-            client = stack.enter_context(_local_client(workers))
+            client = stack.enter_context(local_workers(workers))
             yield DaskExecutor(
                 client,
                 folder=folder,
@@ -206,36 +203,6 @@ def jobqueue_options(system: System, settings: ClusterSettings) -> dict[str, Any
             "walltime": f"{hours:02d}:{minutes:02d}:{seconds:02d}",
         }
     return options | settings.options
-
-
-@contextmanager
-def _local_client(workers: int) -> Iterator[Client]:
-    """A scheduler and worker processes on this machine, one GPU each where there are any."""
-    import torch
-    from distributed import Client, Nanny, Scheduler, SpecCluster
-
-    gpus = torch.cuda.device_count()
-    spec = {
-        number: {
-            "cls": Nanny,
-            "options": {
-                "nthreads": 1,
-                "silence_logs": logging.CRITICAL,
-                # Plans keep to the limit; dask would count shared pages once per process.
-                "memory_limit": 0,
-                "dashboard": False,
-                "resources": {GPU: 1} if number < gpus else {},
-                "env": {"CUDA_VISIBLE_DEVICES": str(number)} if number < gpus else {},
-            },
-        }
-        for number in range(workers)
-    }
-    scheduler = {"cls": Scheduler, "options": {"dashboard": False, "host": "127.0.0.1", "port": 0}}
-    with (
-        SpecCluster(workers=spec, scheduler=scheduler, silence_logs=logging.CRITICAL) as cluster,
-        Client(cluster) as client,
-    ):
-        yield client
 
 
 @contextmanager

@@ -10,6 +10,9 @@ from pydantic.dataclasses import dataclass
 
 from stages.sizes import ByteSize
 
+#: What a worker that has GPUs says that it has.
+GPU = "GPU"
+
 _WALLTIME = re.compile(r"(?:(\d+)-)?(\d{1,3}):([0-5]\d)(?::([0-5]\d))?")
 
 

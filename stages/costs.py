@@ -22,9 +22,11 @@ ROUNDS = 4
 
 #: Seconds of one core for a billion operations of each kind; a fit's start costs its own.
 #: Measured on one core of a shared server; other machines may differ by a factor of 2 or so.
+#: What is spilled is read from a disk at 1 GB/s; small runs, which spill nothing, cannot tell.
 FIT_RATES: Mapping[str, float] = {
     "start": 0.26,
     "bytes read": 1.0,
+    "bytes spilled": 1.0,
     "token products": 0.016,
     "neuron products": 0.017,
     "solving": 0.014,
@@ -102,15 +104,17 @@ def fit_operations(size: FitSize, *, divided: bool = False, kept: bool = True) -
     divided : bool
         In parts: each group of neurons reads the tokens for itself.
     kept : bool
-        Reduced tokens stay in memory; where they do not, every pass reads and reduces them.
+        Reduced tokens stay in memory; where they do not, a disk holds them from pass to pass.
     """
     p = size.problem
     places, k, c = p.n_rows * p.n_columns, p.n_components, size.n_channels
     groups = len(neuron_groups(p.n_neurons))
-    passes = 2 + size.steps  # cross products, start, and one for each step of polishing
-    reads = (2 * groups if divided else 1) if kept else passes * groups
+    # A group of a divided fit reads them to solve, and to polish.
+    reads = 2 * groups if divided else 1
     # Besides, moments and products of the tokens; in memory, all of it is one read.
-    of_tokens = reads + (2 if divided or not kept else 0)
+    of_tokens = reads + (2 if divided else not kept)
+    # Cross products, start, and one for each step of polishing; divided, only the steps.
+    spilled = 0 if kept else groups * (size.steps + (0 if divided else 2))
     rows = p.n_rows * (p.n_rows + 1) // 2
     columns = p.n_columns * (p.n_columns + 1) // 2
     moments = min(p.n_trials, size.basis_images) * places * c**2
@@ -123,6 +127,7 @@ def fit_operations(size: FitSize, *, divided: bool = False, kept: bool = True) -
     return {
         "start": 1.0,
         "bytes read": of_tokens * n_bytes / 1e9,
+        "bytes spilled": spilled * p.reduced / 1e9,
         "token products": 2 * (moments + reduced + products) / 1e9,
         "neuron products": 2 * neurons / 1e9,
         "solving": 2 * solves / 1e9,

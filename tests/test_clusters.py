@@ -14,13 +14,14 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from clusters import HandStarted, hand_started, noise_task
+from clusters import hand_started, noise_task
 from tiny import write_experiment
 
 from cache import UserError, open_cache
 from cache.metadata import ROOT
 from pipeline.cli import main
 from stages.cluster import dask_executor
+from stages.divided_fit import fit_divided
 from stages.executor import LocalExecutor, WorkersDied
 from stages.fit import fit_condition
 from stages.fit_all import count_parts, fit_all
@@ -54,14 +55,20 @@ def whole(task, small_groups):
     return fit_condition(task)
 
 
+def local(folder, workers):
+    """As many processes of this machine, below dask."""
+    return dask_executor(
+        folder=folder, scheduler="local", batch=None, workers=workers, memory_limit=None
+    )
+
+
 @contextlib.contextmanager
-def connected(cluster, folder, workers=WORKERS):
-    cluster.wait(workers)
+def connected(cluster, folder):
+    cluster.wait(WORKERS)
     with dask_executor(
         folder=folder, scheduler=cluster.address, batch=None, workers=1, memory_limit=None
     ) as executor:
-        assert workers <= executor.workers <= WORKERS
-        executor.workers = workers
+        assert executor.workers == len(executor.pids()) == WORKERS
         yield executor
 
 
@@ -85,10 +92,15 @@ def fitted_in_parts(task, executor, folder, after_part=lambda number: None):
     return fitted
 
 
-@pytest.mark.parametrize("workers", [2, 4])
-def test_a_divided_fit_is_the_whole_one(task, whole, cluster, tmp_path, workers):
-    with connected(cluster, tmp_path, workers) as executor:
+def test_four_workers_give_what_one_process_does(task, whole, cluster, tmp_path):
+    with connected(cluster, tmp_path) as executor:
         same(fitted_in_parts(task, executor, tmp_path), whole)
+
+
+def test_one_worker_gives_the_same(task, whole, tmp_path):
+    with local(tmp_path, 1) as executor:
+        assert len(executor.pids()) == 1
+        same(fit_divided(task, executor, folder=tmp_path, progress=lambda number: None), whole)
 
 
 def test_processes_of_this_machine_give_the_same(task, whole, tmp_path):
@@ -96,18 +108,50 @@ def test_processes_of_this_machine_give_the_same(task, whole, tmp_path):
     same(fitted_in_parts(task, executor, tmp_path), whole)
 
 
-@pytest.mark.parametrize("part", [2, 8])
-def test_a_killed_worker_costs_no_result(task, whole, cluster, tmp_path, part):
+def test_killed_workers_cost_no_result(task, whole, cluster, tmp_path):
     victims = []
 
     def kill(number):
-        if number == part:
+        if number in (2, 8):
             victims.append(cluster.pids()[-1])
-            os.kill(victims[0], signal.SIGKILL)
+            os.kill(victims[-1], signal.SIGKILL)
 
     with connected(cluster, tmp_path) as executor:
         same(fitted_in_parts(task, executor, tmp_path, kill), whole)
-    assert len(victims) == 1 and not psutil.pid_exists(victims[0])
+    assert len(victims) == 2 and not any(psutil.pid_exists(victim) for victim in victims)
+
+
+def test_two_workers_may_die_at_once_and_again_while_they_come_back(task, whole, tmp_path):
+    victims = set()
+
+    def kill_all(wanted):
+        until = time.monotonic() + 60
+        while len(victims) < wanted and time.monotonic() < until:
+            for pid in spawned() - victims:
+                os.kill(pid, signal.SIGKILL)
+                victims.add(pid)
+            time.sleep(0.02)
+
+    def kill(number):
+        if number == 2:
+            kill_all(4)  # two that compute, and two that are about to
+
+    with local(tmp_path, 2) as executor:
+        assert len(executor.pids()) == 2
+        same(fitted_in_parts(task, executor, tmp_path, kill), whole)
+        assert len(victims) == 4 and not victims & set(executor.pids())
+        victims.clear()
+        same(fitted_in_parts(task, executor, tmp_path), whole)
+
+
+def spawned() -> set[int]:
+    """Workers below dask, those that are starting included."""
+    found = set()
+    for process in psutil.Process().children():
+        with contextlib.suppress(psutil.Error):  # it just ended
+            if "spawn_main" in " ".join(process.cmdline()):
+                found.add(process.pid)
+    return found
 
 
 @dataclass(frozen=True)
@@ -154,7 +198,9 @@ def test_a_gpu_task_waits_for_the_gpu(cluster, tmp_path):
 
 def test_a_scheduler_that_does_not_answer_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr("stages.cluster.PATIENCE", 0.2)
-    nowhere = connected(HandStarted("tcp://127.0.0.1:9"), tmp_path, workers=0)
+    nowhere = dask_executor(
+        folder=tmp_path, scheduler="tcp://127.0.0.1:9", batch=None, workers=1, memory_limit=None
+    )
     with pytest.raises(UserError, match=r"run.scheduler = tcp://127.0.0.1:9 does not ans"), nowhere:
         pass
 

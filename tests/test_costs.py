@@ -30,7 +30,9 @@ def test_costs_grow_with_what_they_count(task):
     assert many["bytes read"] == pytest.approx(8 * few["bytes read"])
     assert many["solving"] == few["solving"]
     streamed = fit_operations(size, kept=False)
-    assert streamed["bytes read"] > 5 * few["bytes read"]
+    assert streamed["bytes read"] == pytest.approx(2 * few["bytes read"])
+    assert few["bytes spilled"] == 0
+    assert streamed["bytes spilled"] == pytest.approx(5 * problem.reduced / 1e9)
 
 
 def test_costs_add_and_memory_does_not(task):

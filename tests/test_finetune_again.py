@@ -26,9 +26,11 @@ def test_a_second_run_changes_no_file(tuned_run):
     assert {p: p.stat().st_mtime_ns for p in output.rglob("*") if p.is_file()} == before
 
 
-def test_workers_do_not_change_a_number(tuned_run, run_copy):
+@pytest.mark.parametrize("executor", ["local", "dask"])
+def test_workers_do_not_change_a_number(tuned_run, run_copy, executor):
     outdate(run_copy)
-    settings = flags(run_copy, "run.workers=2", "finetune.last=[0, 1]")
+    workers = f"run.executor={executor}", "run.workers=2"
+    settings = flags(run_copy, *workers, "finetune.last=[0, 1]")
     assert main(["finetune", str(tuned_run), "--quiet", *settings]) == 0
     for tuning in ("last0", "last1"):
         one = tasks(tuned_run)[tuning]
