@@ -139,7 +139,7 @@ def test_two_workers_may_die_at_once_and_again_while_they_come_back(task, whole,
     with local(tmp_path, 2) as executor:
         assert len(executor.pids()) == 2
         same(fitted_in_parts(task, executor, tmp_path, kill), whole)
-        assert len(victims) == 4 and not victims & set(executor.pids())
+        assert len(victims) >= 4 and not victims & set(executor.pids())
         victims.clear()
         same(fitted_in_parts(task, executor, tmp_path), whole)
 
