@@ -22,6 +22,7 @@ import torch
 from torch import nn
 
 from stages.backbones import Backbone, create_backbone
+from stages.held_rows import RowsInMemory
 from stages.preprocessing import Preprocessing
 from stages.readout import Readout
 from stages.recording import Recording
@@ -30,7 +31,7 @@ from stages.stimuli import stimuli_from_array
 from stages.training import LoopSettings, _train_epoch
 from stages.tuned import TunedViT
 from stages.tuning import Penalty, Tuning
-from stages.tuning_inputs import CachedTokens, Inputs, PreparedImages
+from stages.tuning_inputs import HeldTokens, Inputs, PreparedImages
 
 SIZE, GRID, BLOCK, LAST, BATCH = (64, 128), (4, 8), 4, 2, 32
 
@@ -102,7 +103,7 @@ def _epochs(given: argparse.Namespace) -> Sequence[Callable[[], object]]:
         kinds = backbone.tokens(prepared(ids))[BLOCK - LAST]
         parts = [kinds["cls"][:, None], kinds["registers"], kinds["patches"].flatten(1, 2)]
         tokens.append(torch.cat(parts, dim=1).half().cpu())
-    cached = CachedTokens(ids=stimuli.ids, tokens=torch.cat(tokens), device=given.device)
+    cached = HeldTokens(ids=stimuli.ids, rows=RowsInMemory(torch.cat(tokens)), device=given.device)
     last = {"block": BLOCK, "last": LAST}
     models: list[tuple[nn.Module, Inputs]] = [
         (TunedViT(backbone, _readout(given.neurons), start="cache", **last), cached),

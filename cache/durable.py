@@ -6,12 +6,14 @@ import contextlib
 import errno
 import fcntl
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 
-def replace_file(path: Path, content: bytes | bytearray, *, temporary: Path) -> None:
-    """Give `path` its content in one step; not yet durable.
+@contextlib.contextmanager
+def replaced(path: Path, *, temporary: Path) -> Iterator[BinaryIO]:
+    """A file to write what `path` will be, in one step, at the end; not yet durable.
 
     Parameters
     ----------
@@ -20,11 +22,17 @@ def replace_file(path: Path, content: bytes | bytearray, *, temporary: Path) -> 
     """
     try:
         with temporary.open("wb") as file:
-            file.write(content)
+            yield file
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def replace_file(path: Path, content: bytes | bytearray, *, temporary: Path) -> None:
+    """Give `path` its content in one step; see `replaced`."""
+    with replaced(path, temporary=temporary) as file:
+        file.write(content)
 
 
 def make_durable(files: Iterable[Path], *, below: Path) -> None:

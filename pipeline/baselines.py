@@ -5,20 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import chain
 
 from cache import UserError
 from pipeline.executors import device_of, workplace
-from pipeline.experiment import Experiment, ExperimentFile, RunSettings
+from pipeline.experiment import Experiment, ExperimentFile
 from pipeline.fitting import checked_cache, without_failed
 from pipeline.sources import Sources
 from pipeline.terminal import Advance, Terminal
 from stages.baseline import train_baseline
-from stages.baseline_task import MINIMODEL, BaselineTask
+from stages.baseline_memory import least_memory
+from stages.baseline_task import FULLMODEL, MINIMODEL, BaselineTask
 from stages.cnn import pooled_size
 from stages.conditions import Condition
 from stages.failures import FailedCondition, attempt
 from stages.fit import digest_recording
-from stages.machine import default_memory_limit
 from stages.readout import Epoch
 from stages.recordings.minimodel import default_crop
 from stages.saved_readouts import FittedCondition, is_saved, save_condition
@@ -126,13 +127,7 @@ def _tasks_of(file: ExperimentFile, experiment: Experiment) -> Iterator[Baseline
                 settings=settings,
                 run=file.output,
                 device=device_of(experiment.run),
-                memory_limit=_memory_limit(experiment.run),
             )
-
-
-def _memory_limit(run: RunSettings) -> int | None:
-    """Bytes of this machine's memory; a GPU has its own."""
-    return run.memory_limit or default_memory_limit() if device_of(run) == "cpu" else None
 
 
 def baseline_condition(
@@ -183,28 +178,38 @@ def _train_all(
     file: ExperimentFile, tasks: Sequence[BaselineTask], terminal: Terminal
 ) -> Iterator[tuple[BaselineTask, FittedCondition | FailedCondition]]:
     """Each baseline as it is trained, minimodels after the fullmodels that they start from."""
-    run = file.variants[0].run
-    if run.executor == "local":
-        yield from ((t, _train(t, terminal) if _is_ready(t) else _not_ready(t)) for t in tasks)
-        return
     if not tasks:
         return
-    with (
-        workplace(run, file.output, terminal, n_tasks=len(tasks)) as place,
-        terminal.bar("baselines", total=len(tasks), unit="conditions") as done,
-    ):
-        for minimodels in (False, True):
-            some = [task for task in tasks if (task.condition.model == MINIMODEL) == minimodels]
-            ready = [
-                replace(task, memory_limit=place.executor.task_memory)
-                for task in some
-                if _is_ready(task)
-            ]
-            yield from ((task, _not_ready(task)) for task in some if not _is_ready(task))
-            train = partial(attempt, train_baseline)
-            for position, trained in place.executor.map(train, ready, device=device_of(run)):
-                yield ready[position], trained
-                done(1)
+    run = file.variants[0].run
+    device = device_of(run)
+    on_cpu = device == "cpu"
+    fullmodels = [task for task in tasks if task.condition.model == FULLMODEL]
+    minimodels = [task for task in tasks if task.condition.model == MINIMODEL]
+    with workplace(
+        run,
+        file.output,
+        terminal,
+        n_tasks=max(len(fullmodels), len(minimodels)) if on_cpu or run.executor == "dask" else 1,
+        threads=max(task.settings.threads for task in tasks) if on_cpu else 1,
+        needed=(lambda: max(map(least_memory, tasks))) if on_cpu else None,
+    ) as place:
+        executor = place.executor
+        limited = [
+            [replace(task, memory_limit=executor.task_memory) for task in some]
+            for some in (fullmodels, minimodels)
+        ]
+        if not executor.remote:
+            for task in chain(*limited):
+                yield task, _train(task, terminal) if _is_ready(task) else _not_ready(task)
+            return
+        with terminal.bar("baselines", total=len(tasks), unit="conditions") as done:
+            for some in limited:
+                ready = [task for task in some if _is_ready(task)]
+                yield from ((task, _not_ready(task)) for task in some if not _is_ready(task))
+                train = partial(attempt, train_baseline)
+                for position, trained in executor.map(train, ready, device=device):
+                    yield ready[position], trained
+                    done(1)
 
 
 def _is_ready(task: BaselineTask) -> bool:

@@ -20,6 +20,9 @@ from stages.machine import default_memory_limit, n_cores
 from stages.sizes import readable
 from stages.solvers.memory import resident_memory
 
+#: Folder, in the run's, of what a batch system's jobs print.
+JOB_LOGS = "jobs"
+
 
 @dataclass(frozen=True)
 class Workplace:
@@ -55,13 +58,16 @@ def workplace(
     Raises
     ------
     UserError
-        Settings that contradict each other, a scheduler that does not answer, or a package that is
-        not installed.
+        Settings that contradict each other, a scheduler that does not answer, a package that is
+        not installed, or jobs with too little memory.
     """
     check_run(run)
+    batch = _batch(run)
     limit = run.memory_limit or default_memory_limit()
     workers = max(1, min(n_tasks, (run.workers or n_cores()) // threads))
-    if needed is not None and workers > 1:
+    if batch is not None:
+        _check_jobs(*batch, needed)
+    elif needed is not None and workers > 1 and run.scheduler in (None, "local"):
         each = needed()
         room = max(1, (limit - resident_memory()) // each)
         if room < workers:
@@ -79,13 +85,27 @@ def workplace(
         with dask_executor(
             folder=folder,
             scheduler=run.scheduler,
-            batch=_batch(run),
+            batch=batch,
             workers=workers,
             memory_limit=limit,
+            logs=output / JOB_LOGS,
         ) as executor:
             yield Workplace(executor, folder)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _check_jobs(
+    system: System, settings: ClusterSettings, needed: Callable[[], int] | None
+) -> None:
+    """Refuse jobs that would wait in a queue to fail for want of memory."""
+    each = 0 if needed is None else needed()
+    if each > settings.task_memory:
+        raise UserError(
+            f"run.{system}.memory = {readable(settings.memory)} for {settings.tasks} tasks at a "
+            f"time is {readable(settings.task_memory)} for each, but one needs {readable(each)}: "
+            f"raise it, or lower run.{system}.cores"
+        )
 
 
 def device_of(run: RunSettings) -> str:

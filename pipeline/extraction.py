@@ -24,8 +24,7 @@ from pipeline.terminal import Terminal
 from pipeline.uncached import Uncached
 from stages.devices import resolve_device
 from stages.executor import Executor
-from stages.fit_inputs import PROCESS
-from stages.machine import default_memory_limit
+from stages.machine import PROCESS, default_memory_limit
 from stages.preprocessing import Preprocessing
 from stages.settings import BackboneSettings
 from stages.stimuli import Stimuli, digest

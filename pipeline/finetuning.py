@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -13,7 +12,7 @@ from pipeline.experiment import Experiment, ExperimentFile
 from pipeline.fitting import checked_cache, checked_caches, without_failed
 from pipeline.frozen_tasks import check_finetuning, fit_tasks, starting_readout
 from pipeline.sources import Sources
-from pipeline.terminal import Advance, Terminal
+from pipeline.terminal import Terminal
 from pipeline.uncached import Uncached
 from stages.conditions import Condition
 from stages.devices import resolve_devices
@@ -193,41 +192,48 @@ def _tune(
         return
     # timm takes seconds to import, and nothing else here needs it.
     from stages.finetune import finetune_all, finetune_condition
+    from stages.tuning_memory import most_needed
 
     run = file.variants[0].run
-    if run.executor == "dask":
-        threads = max(task.settings.threads for task in tasks)
-        with (
-            workplace(run, file.output, terminal, n_tasks=len(tasks), threads=threads) as place,
-            terminal.bar("fine-tuning", total=len(tasks), unit="conditions") as done,
-        ):
-            device = device_of(run)
-            tune = partial(attempt, finetune_condition)
-            placed = [replace(task, device=device) for task in tasks]
-            for _, fitted in place.executor.map(tune, placed, device=device):
-                yield fitted
-                done(1)
-        return
-    devices = resolve_devices(run.device)
-    if devices == ["cpu"]:
-        beside = (run.workers or os.cpu_count() or 1) // max(t.settings.threads for t in tasks)
-        devices *= max(1, min(beside, len(tasks)))
-    if len(devices) > 1:
+    devices = [device_of(run)] if run.executor == "dask" else resolve_devices(run.device)
+    on_cpu = devices == ["cpu"]
+    with workplace(
+        run,
+        file.output,
+        terminal,
+        n_tasks=len(tasks) if on_cpu or run.executor == "dask" else min(len(tasks), len(devices)),
+        threads=max(task.settings.threads for task in tasks) if on_cpu else 1,
+        needed=(lambda: most_needed(tasks)) if on_cpu else None,
+    ) as place:
+        executor = place.executor
+        limited = [
+            replace(task, device=devices[0], memory_limit=executor.task_memory) for task in tasks
+        ]
+        if not executor.remote:
+            yield from (_tune_here(task, terminal) for task in limited)
+            return
         with terminal.bar("fine-tuning", total=len(tasks), unit="conditions") as done:
-            for fitted in finetune_all(tasks, devices=devices):
+            if len(devices) > 1:
+                tuned = finetune_all(limited, devices=devices)
+            else:
+                tune = partial(attempt, finetune_condition)
+                tuned = (t for _, t in executor.map(tune, limited, device=devices[0]))
+            for fitted in tuned:
                 yield fitted
                 done(1)
-        return
-    for task in tasks:
-        label = f"{task.condition.tuning} at block {task.condition.block}"
-        with terminal.bar(label, total=task.settings.epochs, unit="epochs") as done:
 
-            def show(epoch: Epoch, done: Advance = done, label: str = label) -> None:
-                done(1, f"{label}, validation {epoch.validation_score:.4f}")
 
-            yield attempt(
-                partial(finetune_condition, progress=show), replace(task, device=devices[0])
-            )
+def _tune_here(task: FinetuneTask, terminal: Terminal) -> FittedCondition | FailedCondition:
+    """Tune one condition in this process, and show its epochs."""
+    from stages.finetune import finetune_condition
+
+    label = f"{task.condition.tuning} at block {task.condition.block}"
+    with terminal.bar(label, total=task.settings.epochs, unit="epochs") as done:
+
+        def show(epoch: Epoch) -> None:
+            done(1, f"{label}, validation {epoch.validation_score:.4f}")
+
+        return attempt(partial(finetune_condition, progress=show), task)
 
 
 def _told(fitted: FittedCondition) -> str:

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from cache.errors import UserError
+from stages.baseline_memory import check_memory
 from stages.baseline_task import MINIMODEL, BaselineTask
 from stages.checkpoints import keep_weights, trained_weights
 from stages.cnn import FullModel, pooled_size
@@ -23,6 +24,7 @@ from stages.minimodels import Minimodels
 from stages.readout import Epoch, Readouts
 from stages.recording import normalise, response_std
 from stages.saved_readouts import FittedCondition
+from stages.solvers.memory import resident_memory
 from stages.variance import variance_explained
 
 #: Name of the fullmodel's first convolution among its kept weights.
@@ -42,12 +44,15 @@ def train_baseline(task: BaselineTask, *, progress: Progress | None = None) -> F
     Raises
     ------
     UserError
-        A checkpoint of other settings, or minimodels whose fullmodel was not trained yet.
+        A checkpoint of other settings, minimodels whose fullmodel was not trained yet, or a memory
+        limit that cannot be kept.
     FloatingPointError
         A training loss that is not finite.
     MemoryError
         Memory ran out.
     """
+    if task.device == "cpu":
+        check_memory(task)
     with cpu_threads(task.settings.threads):
         images = grey_images(task.stimuli, crop=task.crop, size=task.size)
         train = _minimodels if task.condition.model == MINIMODEL else _fullmodel
@@ -112,7 +117,7 @@ def _minimodels(
         settings,
         task.loop,
         device=task.device,
-        memory_limit=task.memory_limit,
+        memory_limit=_spare(task),
     )
     population = training.run(checkpoint=task.checkpoint, progress=progress)
     keep_weights({"weights": population.weights, **population.running}, task.weights_path)
@@ -129,6 +134,13 @@ def _minimodels(
         curve=population.epochs(),
         seconds=population.seconds,
     )
+
+
+def _spare(task: BaselineTask) -> int | None:
+    """Bytes for the activations of the minimodels that are computed at a time."""
+    if task.memory_limit is None or task.device != "cpu":
+        return None
+    return max(0, task.memory_limit - resident_memory())
 
 
 _READOUT = ("row_weights", "column_weights", "channel_weights")

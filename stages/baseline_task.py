@@ -49,7 +49,7 @@ class BaselineTask:
     device : str
         "cpu" or a CUDA device.
     memory_limit : int, optional
-        Bytes for the activations of the minimodels that are computed at a time.
+        Bytes that the process may use on the CPU; changes no result. A GPU has its own.
     """
 
     condition: Condition

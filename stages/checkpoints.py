@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import io
+import os
 import pickle
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +14,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from cache.durable import replace_file
+from cache.durable import replace_file, replaced
 from cache.errors import UserError
 
 Weights = dict[str, torch.Tensor]
@@ -87,10 +88,10 @@ class Checkpoint:
     def write(self, content: Mapping[str, Any]) -> None:
         """Save tensors, numbers and containers of them, as `save` does a state."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        written = io.BytesIO()
-        torch.save({"key": self.key, "state": dict(content)}, written)
-        temporary = self.path.with_name(self.path.name + ".new")
-        replace_file(self.path, written.getvalue(), temporary=temporary)
+        # One file per process: where a worker is thought dead and is not, two may train the same.
+        own = f"{self.path.name}.{socket.gethostname()}-{os.getpid()}.new"
+        with replaced(self.path, temporary=self.path.with_name(own)) as file:
+            torch.save({"key": self.key, "state": dict(content)}, file)
 
     def read(self) -> dict[str, Any] | None:
         """What was written, as `load` reads a state."""
@@ -112,8 +113,9 @@ class Checkpoint:
         return state
 
     def remove(self) -> None:
-        """Delete the file, if it is there."""
-        self.path.unlink(missing_ok=True)
+        """Delete the file, if it is there, and what killed processes left of it."""
+        for path in (self.path, *self.path.parent.glob(f"{self.path.name}.*.new")):
+            path.unlink(missing_ok=True)
 
 
 def trained_weights(module: nn.Module) -> Weights:

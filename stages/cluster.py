@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from cache.errors import UserError
-from stages.cluster_settings import GPU, ClusterSettings
+from stages.cluster_settings import GPU, USABLE, ClusterSettings
 from stages.executor import DEATHS, WorkersDied, compute, shared_limit
 from stages.local_workers import local_workers
 from stages.shipping import Shipment
@@ -25,8 +25,9 @@ System = Literal["slurm", "lsf"]
 #: Seconds to wait for a scheduler that was named.
 PATIENCE = 20
 
-#: Part of a worker's memory that tasks may plan with: dask pauses a worker at 80 %.
-USABLE = 0.7
+#: How jobs come and go: as many at once as there are tasks for, whatever those take; a job without
+#: work waits two minutes for the next step before it is given back, since another may queue.
+ADAPT: Mapping[str, Any] = {"target_duration": "100ms", "interval": "2s", "wait_count": 60}
 
 
 class DaskExecutor:
@@ -95,6 +96,7 @@ def dask_executor(
     batch: tuple[System, ClusterSettings] | None,
     workers: int,
     memory_limit: int | None,
+    logs: Path | None = None,
 ) -> Iterator[DaskExecutor]:
     """Connect to workers, or start them, and end what was started.
 
@@ -108,6 +110,8 @@ def dask_executor(
         Which batch system workers are asked from, and what for.
     workers, memory_limit : int
         Of "local": processes, and bytes for all of them and this process.
+    logs : path, optional
+        Folder for what jobs of the batch system print.
 
     Raises
     ------
@@ -124,15 +128,15 @@ def dask_executor(
     with ExitStack() as stack:
         if batch is not None:
             system, settings = batch
-            tasks_per_job = 1 if settings.gpu else settings.cores
-            cluster = stack.enter_context(batch_cluster(system, settings))
-            cluster.adapt(minimum_jobs=settings.jobs[0], maximum_jobs=settings.jobs[1])
+            cluster = stack.enter_context(batch_cluster(system, settings, logs=logs))
+            fewest, most = settings.jobs
+            cluster.adapt(minimum_jobs=fewest, maximum_jobs=most, **ADAPT)
             client = stack.enter_context(Client(cluster))
             yield DaskExecutor(
                 client,
                 folder=folder,
-                most_workers=settings.jobs[1] * tasks_per_job,
-                task_memory=int(USABLE * settings.memory / tasks_per_job),
+                most_workers=most * settings.tasks,
+                task_memory=settings.task_memory,
             )
             return
         if scheduler in (None, "local"):
@@ -149,10 +153,15 @@ def dask_executor(
         yield DaskExecutor(client, folder=folder, most_workers=offered, task_memory=share)
 
 
-def batch_cluster(system: System, settings: ClusterSettings) -> Any:
+def batch_cluster(system: System, settings: ClusterSettings, *, logs: Path | None = None) -> Any:
     """dask-jobqueue's cluster for a batch system, without any job yet.
 
     One process per core: Python computes one task at a time.
+
+    Parameters
+    ----------
+    logs : path, optional
+        Folder for what its jobs print.
 
     Raises
     ------
@@ -168,7 +177,7 @@ def batch_cluster(system: System, settings: ClusterSettings) -> Any:
         ) from None
     kind = getattr(dask_jobqueue, {"slurm": "SLURMCluster", "lsf": "LSFCluster"}[system])
     try:
-        return kind(**jobqueue_options(system, settings))
+        return kind(**({"log_directory": logs} | jobqueue_options(system, settings)))
     except (TypeError, ValueError) as error:
         what = str(error).partition(". ")[0]
         raise UserError(f"[run.{system}] options: {what}; see dask-jobqueue's manual") from None
@@ -180,12 +189,15 @@ def jobqueue_options(system: System, settings: ClusterSettings) -> dict[str, Any
     options: dict[str, Any] = {
         "queue": settings.queue,
         # A worker with a GPU computes one task at a time, whatever else the job has.
-        "cores": 1 if settings.gpu else settings.cores,
-        "processes": 1 if settings.gpu else settings.cores,
+        "cores": settings.tasks,
+        "processes": settings.tasks,
         "memory": f"{settings.memory}B",
         "job_extra_directives": list(settings.directives),
         "job_script_prologue": list(settings.prologue),
-        "worker_extra_args": ["--resources", f"{GPU}=1"] if settings.gpu else [],
+        "worker_extra_args": [
+            *("--lifetime", f"{settings.lifetime}s"),
+            *(("--resources", f"{GPU}=1") if settings.gpu else ()),
+        ],
     }
     if system == "lsf":
         # LSF takes no seconds, and dask-jobqueue takes its memory in bytes.

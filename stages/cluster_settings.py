@@ -13,6 +13,12 @@ from stages.sizes import ByteSize
 #: What a worker that has GPUs says that it has.
 GPU = "GPU"
 
+#: Part of a worker's memory that tasks may plan with: dask pauses a worker at 80 %.
+USABLE = 0.7
+
+#: Seconds before the end of its job at which a worker leaves, at most.
+LEAVE = 120
+
 _WALLTIME = re.compile(r"(?:(\d+)-)?(\d{1,3}):([0-5]\d)(?::([0-5]\d))?")
 
 
@@ -37,7 +43,8 @@ class ClusterSettings:
     memory : int or str
         Of one job, such as "32GB".
     walltime : str
-        Of one job, "HH:MM". Jobs that end are replaced, and lose at most a task each.
+        Of one job, "HH:MM". Jobs that end are replaced, and their tasks computed again: fine-tuning
+        goes on from its last epoch.
     jobs : pair of int
         Fewest and most jobs at a time; between them, as many as there is work for.
     directives : sequence of str
@@ -61,6 +68,26 @@ class ClusterSettings:
     prologue: tuple[str, ...] = ()
     gpu: bool = False
     options: dict[str, Any] = Field(default_factory=dict)
+
+    @property
+    def tasks(self) -> int:
+        """Tasks that one job computes at a time."""
+        return 1 if self.gpu else self.cores
+
+    @property
+    def task_memory(self) -> int:
+        """Bytes that each of them may use."""
+        return int(USABLE * self.memory / self.tasks)
+
+    @property
+    def lifetime(self) -> int:
+        """Seconds after which a worker takes no more tasks, and hands back the one at work.
+
+        A worker that the batch system kills has failed its task, and a few failures end a run.
+        """
+        hours, minutes, seconds = self.time()
+        walltime = 3600 * hours + 60 * minutes + seconds
+        return walltime - min(LEAVE, walltime // 4)
 
     def time(self) -> tuple[int, int, int]:
         """Hours, minutes and seconds of the walltime."""

@@ -11,11 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from cache.layout import TokenShape
+from stages.machine import PROCESS
 from stages.solvers.memory import Problem, least_memory
 from stages.solvers.sharding import largest_group, neuron_groups
-
-#: Bytes of a worker that has computed nothing yet.
-PROCESS = 400 * 10**6
 
 #: Rounds of the alternation that a neuron takes per penalty, on average.
 ROUNDS = 4

@@ -17,13 +17,16 @@ from stages.devices import cpu_threads
 from stages.failures import FailedCondition, attempt
 from stages.finetune_settings import PROTOCOLS
 from stages.finetune_task import FinetuneTask, first_tuned_block, starting_block
-from stages.fit import score
+from stages.fit import predict, score
+from stages.fit_inputs import IN_MEMORY
+from stages.held_rows import hold
 from stages.preprocessing import Preprocessing
 from stages.readout import Epoch, Readouts
 from stages.saved_readouts import FittedCondition, load_readouts, saved_penalty
 from stages.tuned import TunedViT
-from stages.tuning import Penalty, Tuning, readout_tokens, tune, tuned_readouts
-from stages.tuning_inputs import Inputs, PreparedImages, read_tokens
+from stages.tuning import Penalty, ReadTokens, Tuning, tune, tuned_readouts
+from stages.tuning_inputs import BlockTokens, HeldTokens, Inputs, PreparedImages
+from stages.tuning_memory import check_memory
 from stages.variance import variance_explained
 
 
@@ -40,8 +43,8 @@ def finetune_condition(
     Raises
     ------
     UserError
-        A cache or weights that do not belong to the frozen readouts, or a checkpoint of other
-        settings.
+        A cache or weights that do not belong to the frozen readouts, a checkpoint of other
+        settings, or a memory limit that cannot be kept.
     """
     with cpu_threads(task.settings.threads):
         return _finetune_condition(task, progress)
@@ -73,6 +76,8 @@ def _finetune_condition(
     task: FinetuneTask, progress: Callable[[Epoch], None] | None
 ) -> FittedCondition:
     condition, recording, settings = task.condition, task.recording, task.settings
+    if task.device == "cpu":
+        check_memory(task)
     frozen = load_readouts(task.run, **task.frozen.identity())
     model, inputs = _untrained(task, frozen)
     tuning = Tuning(
@@ -96,7 +101,7 @@ def _finetune_condition(
     readouts = tuned_readouts(model, frozen.scale, trained.curve)
     validation = recording.validation
     test_predictions, validation_predictions = (
-        readouts.predict(readout_tokens(model, inputs, ids), device=task.device)
+        predict(readouts, ReadTokens(model, inputs, ids), task.device)
         for ids in (recording.test_image_ids, recording.image_ids[validation])
     )
     parameters = dict(model.named_parameters())
@@ -151,8 +156,21 @@ def _inputs(task: FinetuneTask, backbone: Backbone) -> Inputs:
     assert task.condition.block is not None
     block = starting_block(first_tuned_block(task.last, task.condition.block))
     assert block is not None
-    cache = open_cache(task.cache_path)
-    return read_tokens(cache, block, task.recording.all_image_ids, device=task.device)
+    source = BlockTokens(open_cache(task.cache_path), block, task.recording.all_image_ids)
+    return HeldTokens(
+        ids=source.ids,
+        rows=hold(source, in_memory=_fits(task, source.stored_bytes)),
+        device=task.device,
+    )
+
+
+def _fits(task: FinetuneTask, tokens: int) -> bool:
+    """Whether the memory holds so many bytes of tokens, too."""
+    if task.memory_limit is None:
+        return True
+    if task.device != "cpu":
+        return tokens <= IN_MEMORY * task.memory_limit
+    return check_memory(task) + tokens <= task.memory_limit
 
 
 def _penalty(task: FinetuneTask) -> Penalty:

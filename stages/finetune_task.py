@@ -18,7 +18,7 @@ from stages.settings import AdamWSettings, BackboneSettings
 from stages.stimuli import Stimuli
 
 #: Raised whenever the same settings give other numbers than before: old results are redone.
-RESULT_VERSION = 1
+RESULT_VERSION = 2
 
 
 def first_tuned_block(last: int | Literal["full"], block: int) -> int:
@@ -101,6 +101,8 @@ class FinetuneTask:
         "cpu" or a CUDA device.
     images : ImageSource, optional
         Needed to start from images.
+    memory_limit : int, optional
+        Bytes that the process may use; changes no result.
     """
 
     condition: Condition
@@ -121,6 +123,7 @@ class FinetuneTask:
     settings: FinetuneSettings
     device: str = "cpu"
     images: ImageSource | None = None
+    memory_limit: int | None = None
 
     @property
     def inputs(self) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from cache import open_cache
 from cache.identity import canonical_json
 from cache.layout import TokenKind
+from stages.machine import PROCESS
 from stages.solvers.arriving_tokens import Arrival
 from stages.solvers.cached_tokens import CachedTokens
 from stages.solvers.data import Tokens
@@ -27,9 +28,6 @@ if TYPE_CHECKING:
 
 #: Share of the memory limit up to which tokens are read once, rather than for every pass.
 IN_MEMORY = 0.25
-
-#: Bytes of a process that has computed nothing yet.
-PROCESS = 400 * 10**6
 
 KINDS: dict[str, TokenKind] = {"patch": "patches", "cls": "cls"}
 

@@ -25,6 +25,11 @@ from cache.errors import UserError
 PREDICT_ELEMENTS = 2**25
 
 
+def predicted_at_once(n_rows: int, n_columns: int, n_neurons: int) -> int:
+    """Images whose rates may be computed together on a grid of tokens."""
+    return max(1, PREDICT_ELEMENTS // (n_rows * n_columns * n_neurons))
+
+
 def rate(z: torch.Tensor) -> torch.Tensor:
     """ELU(z) + 1: exp(z) below zero, z + 1 above."""
     # At exactly 0, where clamp has no gradient, the linear branch is taken.
@@ -198,7 +203,7 @@ class Readouts:
             )
         module = self.module().to(device)
         rates = np.empty((len(x), len(self.bias)), dtype=np.float32)
-        step = max(1, PREDICT_ELEMENTS // (self.grid[0] * self.grid[1] * len(self.bias)))
+        step = predicted_at_once(self.grid[0], self.grid[1], len(self.bias))
         for first in range(0, len(x), step):
             part = x[first : first + step].to(device, torch.float32)
             z = module(part)

@@ -15,13 +15,13 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 from stages.checkpoints import Checkpoint
 from stages.compiling import Compiled
 from stages.finetune_settings import FinetuneSettings
-from stages.readout import Epoch, Readout, Readouts, poisson_loss, rate
+from stages.readout import Epoch, Readout, Readouts, poisson_loss, predicted_at_once, rate
 from stages.recording import Recording
 from stages.training import LoopSettings, Losses, Phase, Trained, mean_score, train
 from stages.tuned import TunedViT
 from stages.tuning_inputs import Inputs
 
-#: Images per pass where nothing is trained.
+#: Images per pass where nothing is trained, at most.
 PREDICT_BATCH = 128
 
 
@@ -87,12 +87,13 @@ class Tuning:
         self.micro_batch = micro_batch
         self.penalty = replace(penalty, factor=penalty.factor.to(model.readout.bias.device))
         validation = recording.validation
-        responses = recording.responses / scale
-        self.train_ids = recording.image_ids[~validation]
-        self.train_responses = torch.from_numpy(responses[~validation])
+        # Normalised batch by batch: responses of all trials are large, and may lie in a file.
+        self.responses, self.scale = recording.responses, scale
+        self.train_trials = np.flatnonzero(~validation)
+        self.train_ids = recording.image_ids[self.train_trials]
         self.validation_ids = recording.image_ids[validation]
-        self.validation_responses = responses[validation]
-        self.n_trials, self.n_neurons = self.train_responses.shape
+        self.validation_responses = recording.responses[validation] / scale
+        self.n_trials, self.n_neurons = len(self.train_trials), recording.n_neurons
         self._forward: Callable[[torch.Tensor], torch.Tensor] = model
         if compile:
             self._forward = Compiled(model, what="finetune.compile: the model")
@@ -103,7 +104,8 @@ class Tuning:
         for first in range(0, len(rows), step):
             part = rows[first : first + step]
             z = self._forward(self.inputs(self.train_ids[part]))
-            responses = self.train_responses[torch.from_numpy(part)].to(z.device)
+            recorded = self.responses[self.train_trials[part]]
+            responses = torch.from_numpy(recorded / self.scale).to(z.device)
             poisson = poisson_loss(z, responses).sum(dim=0)
             objective = (poisson + len(part) * self.penalty(self.module.readout)).mean()
             yield Losses(objective, poisson.sum())
@@ -114,11 +116,13 @@ class Tuning:
 
     def score(self) -> float:
         """Mean variance explained on the validation trials."""
-        batches = range(0, len(self.validation_ids), PREDICT_BATCH)
+        readout = self.module.readout
+        grid = readout.row_weights.shape[1], readout.column_weights.shape[1]
+        step = min(PREDICT_BATCH, predicted_at_once(*grid, self.n_neurons))
         with torch.inference_mode():
             rates = [
-                rate(self.module(self.inputs(self.validation_ids[i : i + PREDICT_BATCH]))).cpu()
-                for i in batches
+                rate(self.module(self.inputs(self.validation_ids[i : i + step]))).cpu()
+                for i in range(0, len(self.validation_ids), step)
             ]
         return mean_score(self.validation_responses, torch.cat(rates).numpy())
 
@@ -175,8 +179,33 @@ def tuned_readouts(model: TunedViT, scale: NDArray[np.float32], curve: list[Epoc
     return Readouts(**weights, scale=scale, curve=curve)
 
 
-@torch.inference_mode()
-def readout_tokens(model: TunedViT, inputs: Inputs, ids: NDArray[np.int64]) -> torch.Tensor:
-    """What the readouts read, tensor of shape (n_images, row, column, channel), on the CPU."""
-    batches = [ids[first : first + PREDICT_BATCH] for first in range(0, len(ids), PREDICT_BATCH)]
-    return torch.cat([model.tokens(inputs(batch)).cpu() for batch in batches])
+@dataclass(frozen=True)
+class ReadTokens:
+    """What a model's readouts read of some images, computed when it is needed.
+
+    Parameters
+    ----------
+    model : TunedViT
+    inputs : Inputs
+        Of the model's kind and on its device.
+    ids : array of shape (n_images,)
+    """
+
+    model: TunedViT
+    inputs: Inputs
+    ids: NDArray[np.int64]
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """Images, rows, columns, channels."""
+        readout = self.model.readout
+        weights = (readout.row_weights, readout.column_weights, readout.channel_weights)
+        rows, columns, channels = (each.shape[1] for each in weights)
+        return len(self.ids), rows, columns, channels
+
+    @torch.inference_mode()
+    def read(self, first: int, last: int) -> torch.Tensor:
+        """Tokens of the images first <= image < last, on the CPU."""
+        ids = self.ids[first:last]
+        batches = [ids[i : i + PREDICT_BATCH] for i in range(0, len(ids), PREDICT_BATCH)]
+        return torch.cat([self.model.tokens(self.inputs(batch)).cpu() for batch in batches])

@@ -9,7 +9,7 @@ from clusters import noise_task
 
 from cache import CacheError
 from stages.fit_inputs import cached_tokens, trials_of
-from stages.solvers import arriving_tokens
+from stages.solvers import cached_tokens as cached_tokens_module
 from stages.solvers.arriving_tokens import Arrival
 from stages.solvers.cached_tokens import CachedTokens
 from stages.solvers.data import partitions, read_ahead
@@ -22,7 +22,7 @@ def task(tmp_path_factory):
 
 @pytest.fixture
 def tokens(task, monkeypatch):
-    monkeypatch.setattr(arriving_tokens, "PARTITION_ELEMENTS", 2**13)  # several reads
+    monkeypatch.setattr(cached_tokens_module, "PARTITION_ELEMENTS", 2**13)  # several reads
     return cached_tokens(task, trials_of(task))[0]
 
 

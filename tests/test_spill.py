@@ -11,11 +11,12 @@ import psutil
 import pytest
 import torch
 
+from stages.held_rows import RowsOnDisk, temporary_folder
 from stages.machine import is_in_memory
 from stages.solvers import data as data_module
 from stages.solvers.components import ReducedTokens, principal_components
 from stages.solvers.data import ArrayTokens
-from stages.solvers.spill import SpilledTokens, spill_folder
+from stages.solvers.spill import SpilledTokens
 
 CPU = torch.device("cpu")
 
@@ -74,29 +75,22 @@ def test_what_a_pass_that_broke_off_did_not_write_is_read_anew(tokens, component
 
 
 def test_where_the_disk_is_full_tokens_are_reduced_anew(tokens, components, tmp_path, monkeypatch):
-    class Full:
-        writes = closed = 0
+    writes, closed = [], []
+    write, close = RowsOnDisk.write, RowsOnDisk.close
 
-        def seek(self, place):
-            pass
+    def full(self, first, part):
+        writes.append(first)
+        if len(writes) > 3:
+            raise OSError(28, "No space left on device")
+        write(self, first, part)
 
-        def write(self, content):
-            Full.writes += 1
-            if Full.writes > 3:
-                raise OSError(28, "No space left on device")
-
-        def flush(self):
-            pass
-
-        def close(self):
-            Full.closed += 1
-
-    monkeypatch.setattr(tempfile, "TemporaryFile", lambda **_: Full())
+    monkeypatch.setattr(RowsOnDisk, "write", full)
+    monkeypatch.setattr(RowsOnDisk, "close", lambda self: closed.append(close(self)))
     reduced = ReducedTokens(tokens, components, keep=False, spill=tmp_path)
     expected, _ = values(ReducedTokens(tokens, components, keep=False))
     for _ in range(2):
         assert torch.equal(values(reduced)[0], expected)
-    assert Full.writes == 4 and Full.closed == 1
+    assert len(writes) == 4 and len(closed) == 1
 
 
 def test_the_file_ends_with_its_tokens(tmp_path):
@@ -111,10 +105,10 @@ def test_the_file_ends_with_its_tokens(tmp_path):
 
 def test_a_folder_is_taken_where_a_disk_has_room(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path))
-    monkeypatch.setattr("stages.solvers.spill.is_in_memory", lambda folder: False)
-    assert spill_folder(1) == tmp_path and spill_folder(10**18) is None
-    monkeypatch.setattr("stages.solvers.spill.is_in_memory", lambda folder: True)
-    assert spill_folder(1) is None
+    monkeypatch.setattr("stages.held_rows.is_in_memory", lambda folder: False)
+    assert temporary_folder(1) == tmp_path and temporary_folder(10**18) is None
+    monkeypatch.setattr("stages.held_rows.is_in_memory", lambda folder: True)
+    assert temporary_folder(1) is None
 
 
 def test_folders_in_memory_are_known(tmp_path, monkeypatch):

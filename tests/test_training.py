@@ -1,5 +1,6 @@
 """The training loop on a model small enough to follow: phases, early stop, exact resumption."""
 
+import io
 import itertools
 import multiprocessing
 import os
@@ -11,9 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from cache.durable import replace_file
 from cache.errors import UserError
-from stages import checkpoints
 from stages.checkpoints import Checkpoint
 from stages.training import LoopSettings, Losses, Phase, mean_score, train
 
@@ -169,14 +168,19 @@ def train_until_killed(path, moment):
     """What a child does: die after the second epoch, or while it writes that epoch's checkpoint."""
     kill = partial(os.kill, os.getpid(), signal.SIGKILL)
 
-    def half(path, content, *, temporary):
+    save = torch.save
+
+    def half(content, file):
         if line.scored == 2:
-            temporary.write_bytes(content[: len(content) // 2])
+            whole = io.BytesIO()
+            save(content, whole)
+            file.write(whole.getvalue()[: len(whole.getvalue()) // 2])
+            file.flush()
             kill()
-        replace_file(path, content, temporary=temporary)
+        save(content, file)
 
     if moment == "while writing":
-        checkpoints.replace_file = half
+        torch.save = half
     line = Line(dropout=0.3)
     after = (lambda epoch: epoch.epoch and kill()) if moment == "after" else None
     train(line, [phase(line, 5)], settings(), checkpoint=Checkpoint(path, "abc"), progress=after)
@@ -198,6 +202,9 @@ def test_a_killed_process_goes_on_to_the_same_weights(tmp_path, moment, kept):
     line = Line(dropout=0.3)
     train(line, [phase(line, 5)], settings(), checkpoint=checkpoint)
     assert all(torch.equal(a, b) for a, b in zip(weights(line), weights(whole), strict=True))
+    assert len(list(tmp_path.iterdir())) == (2 if moment == "while writing" else 1)
+    checkpoint.remove()
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_checkpoint_of_other_settings_or_a_torn_one_is_refused(tmp_path):

@@ -13,20 +13,22 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from stages.held_rows import Rows
 from stages.initial_readout import initial_readout
-from stages.readout import Epoch, Readout, Readouts, poisson_loss, rate
+from stages.readout import Epoch, Readout, Readouts, poisson_loss, predicted_at_once, rate
 from stages.settings import AdamWSettings
+from stages.solvers.any_order import in_any_order
 from stages.solvers.data import FitData
 from stages.variance import variance_explained
 
-#: Validation trials whose predictions are computed at a time.
+#: Validation trials whose predictions are computed at a time, at most.
 VALIDATION_BATCH = 512
 
 
 def fit_adamw(
     data: FitData, settings: AdamWSettings, *, progress: Callable[[Epoch], None] | None = None
 ) -> Readouts:
-    """Fit by the published' protocol; the epoch of the best mean validation score is kept.
+    """Fit by the published protocol; the epoch of the best mean validation score is kept.
 
     The loss is the Poisson loss summed over the batch plus `penalty` times the squared weights,
     averaged over neurons. The learning rate is multiplied by `factor` after `patience` epochs
@@ -47,11 +49,10 @@ def fit_adamw(
     FloatingPointError
         The training loss is not finite; the message names the epoch.
     """
-    x_train = data.x_train.read(0, data.x_train.shape[0])
-    x_validation = data.x_validation.read(0, data.x_validation.shape[0])
+    x_train, x_validation = in_any_order(data.x_train), in_any_order(data.x_validation)
     readout = initial_readout(
         data.neurons,
-        x_train.shape[1:],
+        data.x_train.shape[1:],
         seed=data.seed,
         space_scale=settings.initial_scale,
         channel_scale=settings.initial_scale,
@@ -108,18 +109,19 @@ def fit_adamw(
 def _train_epoch(
     readout: Readout,
     optimizer: torch.optim.Optimizer,
-    x_train: torch.Tensor,
+    x_train: Rows,
     data: FitData,
     settings: AdamWSettings,
     order: np.random.Generator,
 ) -> float:
     """One pass over the training trials; the mean Poisson loss per trial and neuron."""
     n_trials, n_neurons = data.r_train.shape
-    shuffled = torch.from_numpy(order.permutation(n_trials))
+    shuffled = order.permutation(n_trials)
     total = torch.zeros((), device=data.device)
-    for rows in shuffled.split(settings.batch_size):
-        tokens = x_train[rows].to(data.device, torch.float32)
-        responses = data.r_train[rows].to(data.device)
+    for first in range(0, n_trials, settings.batch_size):
+        rows = shuffled[first : first + settings.batch_size]
+        tokens = x_train.take(rows).to(data.device, torch.float32)
+        responses = data.r_train[torch.from_numpy(rows)].to(data.device)
         losses = poisson_loss(readout(tokens), responses).sum(dim=0)
         objective = (losses + settings.penalty * readout.squared_norms()).mean()
         optimizer.zero_grad(set_to_none=True)
@@ -133,12 +135,14 @@ def _train_epoch(
 
 
 @torch.inference_mode()
-def _validation_score(readout: Readout, x_validation: torch.Tensor, data: FitData) -> float:
+def _validation_score(readout: Readout, x_validation: Rows, data: FitData) -> float:
     """Mean variance explained on the validation trials, over neurons that vary there."""
-    rates = [
-        rate(readout(tokens.to(data.device, torch.float32))).cpu()
-        for tokens in x_validation.split(VALIDATION_BATCH)
-    ]
+    n_trials, rows, columns, _ = data.x_validation.shape
+    step = min(VALIDATION_BATCH, predicted_at_once(rows, columns, len(readout.bias)))
+    rates = []
+    for first in range(0, n_trials, step):
+        tokens = x_validation.take(np.arange(first, min(n_trials, first + step)))
+        rates.append(rate(readout(tokens.to(data.device, torch.float32))).cpu())
     explained = variance_explained(data.r_validation.numpy(), torch.cat(rates).numpy())
     return float(np.nanmean(explained)) if np.isfinite(explained).any() else -np.inf
 

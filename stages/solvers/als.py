@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
+from stages.held_rows import temporary_folder
 from stages.readout import Epoch, Readouts
 from stages.settings import ALSSettings
 from stages.solvers.als_steps import (
@@ -29,7 +30,6 @@ from stages.solvers.polish import SLOPE_TRIALS
 from stages.solvers.predictor import Predictor, as_readouts, join, pick
 from stages.solvers.selection import choose, concatenate
 from stages.solvers.sharding import neuron_groups
-from stages.solvers.spill import spill_folder
 
 
 @torch.inference_mode()
@@ -110,7 +110,7 @@ def reduced_tokens(
     """
     problem = _problem(data, settings, components)
     plan = plan_memory(problem, data.memory_limit)
-    spill = None if plan.keep or once else spill_folder(problem.reduced)
+    spill = None if plan.keep or once else temporary_folder(problem.reduced)
     return Tokens(
         training=ReducedTokens(data.x_train, components, keep=plan.keep, spill=spill),
         validation=ReducedTokens(data.x_validation, components, keep=plan.keep, spill=spill),

@@ -11,7 +11,6 @@ import torch
 from numpy.typing import NDArray
 
 from stages.solvers.cached_tokens import CachedTokens
-from stages.solvers.data import PARTITION_ELEMENTS
 
 
 class Arrival:
@@ -28,19 +27,13 @@ class Arrival:
 
     def __init__(self, source: CachedTokens) -> None:
         self._source = source
-        rows = source.blocks[0].cache.rows(source.image_ids)
-        self._order = np.argsort(rows, kind="stable")
+        self._steps = source.steps()
+        order = np.concatenate(self._steps)
         #: When each trial arrives: its place in the order of reading.
-        self._place = np.empty_like(self._order)
-        self._place[self._order] = np.arange(len(self._order))
-        array = source.blocks[0].array(source.kind)
-        step = max(1, PARTITION_ELEMENTS // int(np.prod(source.shape[1:])))
-        # Borders of chunks: no chunk is read for two steps.
-        chunk = array.chunks[0]
-        step = max(chunk, step // chunk * chunk)
-        borders = np.flatnonzero(np.diff(rows[self._order] // step)) + 1
-        self._steps = np.split(self._order, borders)
+        self._place = np.empty_like(order)
+        self._place[order] = np.arange(len(order))
         self._ends = np.cumsum([len(each) for each in self._steps])
+        array = source.blocks[0].array(source.kind)
         self.values = np.empty(source.shape, dtype=array.dtype)
         pool = ThreadPoolExecutor(1, "tokens")
         self._stopped = threading.Event()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from cache import Block
 from cache.layout import TokenKind
+from stages.solvers.data import PARTITION_ELEMENTS
 
 
 @dataclass(frozen=True)
@@ -39,9 +41,23 @@ class CachedTokens:
         return len(self.image_ids), rows, columns, sum(shape[-1] for shape in stored)
 
     @property
+    def dtype(self) -> np.dtype[Any]:
+        """As they are stored."""
+        return np.dtype(self.blocks[0].array(self.kind).dtype)
+
+    @property
     def stored_bytes(self) -> int:
         """Bytes that all of them take in memory, in their stored dtype."""
-        return int(np.prod(self.shape)) * self.blocks[0].array(self.kind).dtype.itemsize
+        return int(np.prod(self.shape)) * self.dtype.itemsize
+
+    def steps(self) -> list[NDArray[np.intp]]:
+        """Trials to be read together, in the order of the cache: each chunk is read in one step."""
+        rows = self.blocks[0].cache.rows(self.image_ids)
+        order = np.argsort(rows, kind="stable")
+        chunk = self.blocks[0].array(self.kind).chunks[0]
+        images = PARTITION_ELEMENTS // int(np.prod(self.shape[1:]))
+        step = max(chunk, images // chunk * chunk)
+        return np.split(order, np.flatnonzero(np.diff(rows[order] // step)) + 1)
 
     def read(self, first: int, last: int) -> torch.Tensor:
         """Tokens of the trials first <= trial < last."""
