@@ -29,7 +29,7 @@ from stages.solvers.data import Tokens, partitions, read_ahead
 from stages.variance import correlation, variance_explained
 
 #: Raised whenever the same settings give other numbers than before: old results are refitted.
-RESULT_VERSION = 3
+RESULT_VERSION = 4
 
 
 @dataclass(frozen=True, kw_only=True)

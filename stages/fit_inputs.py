@@ -16,6 +16,7 @@ from cache import open_cache
 from cache.identity import canonical_json
 from cache.layout import TokenKind
 from stages.machine import PROCESS
+from stages.solvers.adamw import descent_memory
 from stages.solvers.arriving_tokens import Arrival
 from stages.solvers.cached_tokens import CachedTokens
 from stages.solvers.data import Tokens
@@ -129,4 +130,11 @@ def needed_memory(task: FitTask) -> int:
     responses = 2 * task.recording.responses.nbytes
     if task.settings.solver == "als":
         return PROCESS + responses + least_memory(problem_of(task))
-    return PROCESS + responses + cached_tokens(task, trials_of(task))[0].stored_bytes
+    _, rows, columns, channels = cached_tokens(task, trials_of(task))[0].shape
+    return (
+        PROCESS
+        + responses
+        + descent_memory(
+            (rows, columns, channels), task.recording.n_neurons, task.settings.adamw.batch_size
+        )
+    )

@@ -86,6 +86,14 @@ class WebServer:
         return found[:-1]
 
 
+def free_port() -> int:
+    """A port of loopback that nobody listens on."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port
+
+
 @contextlib.contextmanager
 def nginx(home: Path) -> Iterator[WebServer]:
     binary = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
@@ -93,9 +101,7 @@ def nginx(home: Path) -> Iterator[WebServer]:
         pytest.skip("nginx is not installed (Debian: apt-get install nginx-light)")
     files = home / "files"
     files.mkdir()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     (home / "users").write_text("lab:{PLAIN}s3cr3t\n")
     (home / "nginx.conf").write_text(CONF.format(home=home, files=files, port=port))
     process = subprocess.Popen(

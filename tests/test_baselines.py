@@ -196,6 +196,30 @@ def test_the_networks_input_may_have_another_size(tmp_path):
     assert readouts.grid == (9, 16, 6)
 
 
+def test_a_memory_limit_that_a_network_exceeds_is_refused(tmp_path, capsys):
+    path = experiment(tmp_path)
+    assert baseline(path, "run.memory_limit=100MB") == 1
+    told = " ".join(capsys.readouterr().err.split())
+    assert "run.memory_limit leaves 100 MB to cnn_fullmodel of mouse" in told
+    assert "lower baseline.batch_size" in told and "its fullmodel failed" in told
+
+
+@pytest.mark.parametrize("executor", ["local", "dask"])
+def test_recordings_are_trained_side_by_side(tmp_path, executor):
+    """Two fullmodels at a time, then the minimodels that start from them: the same numbers."""
+    path = experiment(tmp_path)
+    text = path.read_text()
+    table = text[text.index("[recording]") : text.index("[stimuli]")]
+    both = table.replace("[recording]", "[[recording]]")
+    path.write_text(text.replace(table, both + both.replace('name = "mouse"', 'name = "second"')))
+    for name, workers in ("one", 1), ("two", 2):
+        run = f"run.output={tmp_path / name}", f"run.workers={workers}", f"run.executor={executor}"
+        assert baseline(path, f"stimuli.path={tmp_path / 'mouse'}", *run) == 0
+    one, two = (pd.read_parquet(tmp_path / n / "results/neurons.parquet") for n in ("one", "two"))
+    assert set(one["recording"]) == {"mouse", "second"}
+    pd.testing.assert_frame_equal(one, two)
+
+
 def test_an_interrupted_run_goes_on_exactly(tmp_path, monkeypatch, capsys):
     whole, parts = experiment(tmp_path / "a"), experiment(tmp_path / "b")
     trained(whole, FULL)

@@ -15,7 +15,15 @@ from numpy.typing import NDArray
 
 from stages.held_rows import Rows
 from stages.initial_readout import initial_readout
-from stages.readout import Epoch, Readout, Readouts, poisson_loss, predicted_at_once, rate
+from stages.readout import (
+    PREDICT_ELEMENTS,
+    Epoch,
+    Readout,
+    Readouts,
+    poisson_loss,
+    predicted_at_once,
+    rate,
+)
 from stages.settings import AdamWSettings
 from stages.solvers.any_order import in_any_order
 from stages.solvers.data import FitData
@@ -104,6 +112,22 @@ def fit_adamw(
         scale=np.ones_like(bias),
         curve=curve,
     )
+
+
+def descent_memory(grid: tuple[int, int, int], n_neurons: int, batch_size: int) -> int:
+    """Bytes that a fit takes at least, beside tokens, responses and what the process held before.
+
+    Parameters
+    ----------
+    grid : tuple of int
+        Rows, columns and channels.
+    """
+    rows, columns, channels = grid
+    trained = batch_size * rows * columns * n_neurons
+    predicted = min(PREDICT_ELEMENTS, VALIDATION_BATCH * rows * columns * n_neurons)
+    # Weights, their gradients, two moments, and the best copy.
+    weights = 5 * n_neurons * (rows + columns + channels + 1)
+    return 4 * (4 * max(trained, predicted) + weights)
 
 
 def _train_epoch(
