@@ -65,6 +65,14 @@ def jobs() -> list[str]:
     return told.stdout.split()
 
 
+def all_ended() -> bool:
+    """Whether no job is left: one that was cancelled is for a moment."""
+    until = time.monotonic() + 20
+    while jobs() and time.monotonic() < until:
+        time.sleep(0.1)
+    return not jobs()
+
+
 @contextlib.contextmanager
 def slurm(home: Path) -> Iterator[None]:
     """SLURM, in whose environment commands find it, and with munge to vouch for them."""
@@ -103,7 +111,7 @@ def slurm(home: Path) -> Iterator[None]:
             _wait(_idle, home)
             yield
             subprocess.run(["scancel", "--user=root"], check=False)
-            _wait(lambda: not jobs(), home)
+            assert all_ended()
     finally:
         for process in reversed(running):
             with contextlib.suppress(ProcessLookupError):

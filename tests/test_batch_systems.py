@@ -15,7 +15,7 @@ import pandas as pd
 import psutil
 import pytest
 from clusters import noise_task
-from slurm import jobs, slurm
+from slurm import all_ended, jobs, slurm
 from tiny import write_experiment
 
 from pipeline.cli import main
@@ -108,7 +108,7 @@ def same_as_here(path, system, tmp_path, monkeypatch):
 def test_a_run_on_slurm_is_the_run_of_one_process(controller, tmp_path, monkeypatch, no_figures):
     path = write_experiment(tmp_path, n_train=60, n_validation=10)
     same_as_here(path, "slurm", tmp_path, monkeypatch)
-    assert list((tmp_path / "there/jobs").glob("*.out")) and not jobs()
+    assert list((tmp_path / "there/jobs").glob("*.out")) and all_ended()
 
 
 def test_a_run_on_lsf_is_the_run_of_one_process(lsf, tmp_path, monkeypatch, no_figures):
@@ -147,7 +147,7 @@ def test_a_job_without_work_waits_for_the_next_step(controller, tmp_path):
         for _ in range(2):
             assert list(executor.map(abs, [-1])) == [(0, 1)]
             time.sleep(7)  # dask's own patience is 3 seconds
-    assert len(list((tmp_path / "jobs").glob("*.out"))) == 1 and not jobs()
+    assert len(list((tmp_path / "jobs").glob("*.out"))) == 1 and all_ended()
 
 
 @dataclass(frozen=True)
