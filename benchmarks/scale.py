@@ -1,11 +1,10 @@
-"""Scale: dask against local workers, kills, memory under a limit, and predicted costs.
+"""Scale: dask against local workers, kills, and memory under a limit.
 
-    python -m benchmarks.scale [--quick] [--only overhead,kills,memory,costs]
+    python -m benchmarks.scale [--quick] [--only overhead,kills,memory]
 
 Sections: `overhead` (the same divided fit on two local processes and on two dask workers), `kills`
 (kill -9 of a worker in the middle, 20 times), `memory` (20 GB of tokens, made up as they are read,
-under a limit of 4 GB: peak of all processes together, and throughput against no limit), `costs`
-(rates fitted to small runs, and what they predict of runs 8 times larger).
+under a limit of 4 GB: peak of all processes together, and throughput against no limit).
 """
 
 from __future__ import annotations
@@ -24,18 +23,15 @@ from pathlib import Path
 
 import numpy as np
 import psutil
-from scipy.optimize import nnls
 
 from benchmarks.made_up_tokens import MadeUpTask, fit_made_up
 from benchmarks.noise_cache import noise_fit
 from stages.cluster import DaskExecutor, dask_executor
-from stages.costs import FIT_RATES, FitSize, fit_cost, fit_operations
 from stages.divided_fit import fit_divided
 from stages.executor import Executor, LocalExecutor
 from stages.fit import FitTask, fit_condition
-from stages.fit_inputs import problem_of
 
-SECTIONS = ("overhead", "kills", "memory", "costs")
+SECTIONS = ("overhead", "kills", "memory")
 
 
 @dataclass(frozen=True)
@@ -46,17 +42,6 @@ class Sizes:
     n_neurons: int = 3000
     kills: int = 20
     memory_bytes: int = 20 * 10**9
-    small: tuple[tuple[int, int, int], ...] = (
-        # Images, neurons, channels.
-        (1500, 100, 384),
-        (1500, 1000, 384),
-        (4000, 100, 96),
-        (3000, 100, 384),
-        (3000, 1000, 192),
-        (4500, 300, 384),
-        (3000, 300, 768),
-    )
-    large: tuple[tuple[int, int, int], ...] = ((24_000, 500, 384), (3000, 4000, 384))
 
 
 QUICK = Sizes(
@@ -64,8 +49,6 @@ QUICK = Sizes(
     n_neurons=300,
     kills=3,
     memory_bytes=2 * 10**9,
-    small=((1100, 50, 96), (1100, 300, 96), (2200, 100, 96), (2200, 50, 192)),
-    large=((8800, 200, 96),),
 )
 
 
@@ -119,29 +102,6 @@ def kills(sizes: Sizes, folder: Path) -> None:
     print(f"{sizes.kills} runs with a killed worker ended; FEVE differs by {worst:.1e} at most")
 
 
-def costs(sizes: Sizes, folder: Path) -> None:
-    """Rates from small runs, and their prediction of larger ones."""
-
-    def run(images: int, neurons: int, channels: int) -> tuple[FitSize, float]:
-        task = noise_fit(folder, n_images=images, n_neurons=neurons, n_channels=channels)
-        size = FitSize(problem=problem_of(task), n_channels=channels, n_test=60)
-        return size, min(timed(lambda: fit_condition(task)) for _ in range(2))
-
-    run(*sizes.small[0])  # warm
-    measured = [run(*each) for each in sizes.small]
-    names = list(fit_operations(measured[0][0]))
-    counts = np.array([list(fit_operations(size).values()) for size, _ in measured])
-    seconds = np.array([took for _, took in measured])
-    found, _ = nnls(counts / seconds[:, None], np.ones(len(seconds)))
-    rates = dict(zip(names, found.tolist(), strict=True))
-    rates["bytes spilled"] = FIT_RATES["bytes spilled"]  # nothing was
-    print("seconds per billion:", ", ".join(f"{n} {r:.4g}" for n, r in rates.items()))
-    for each in sizes.large:
-        size, took = run(*each)
-        told = fit_cost(size, rates=rates).core_seconds
-        print(f"{each}: predicted {told:.1f} s, took {took:.1f} s: ratio {told / took:.3f}")
-
-
 def memory(sizes: Sizes, folder: Path) -> None:
     """Peak of all processes under 4 GB, and throughput against workers without a limit."""
     n_trials = sizes.memory_bytes // (2 * 2 * 4 * 8 * 384)
@@ -189,7 +149,7 @@ def main() -> None:
     parser.add_argument("--only", default=",".join(SECTIONS), help="sections, comma-separated")
     arguments = parser.parse_args()
     sizes = QUICK if arguments.quick else Sizes()
-    sections = {"overhead": overhead, "kills": kills, "memory": memory, "costs": costs}
+    sections = {"overhead": overhead, "kills": kills, "memory": memory}
     for name in arguments.only.split(","):
         print(f"\n{name}", flush=True)
         with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:

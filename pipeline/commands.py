@@ -10,6 +10,7 @@ import pandas as pd
 from cache import CacheError, open_cache
 from pipeline.baselines import baseline_conditions, baseline_experiment
 from pipeline.comparing import SCATTER, TABLE, compare_runs
+from pipeline.executors import capacity_of
 from pipeline.experiment import ExperimentFile
 from pipeline.extraction import extract_experiment, one_per_cache, tokens_of
 from pipeline.finetuning import finetune_experiment, tuned_conditions
@@ -35,7 +36,7 @@ def show_dry_run(file: ExperimentFile, terminal: Terminal) -> None:
     with terminal.busy("planning"):
         plan = make_plan(file)
     show_plan(plan, terminal, title=f"Plan of {file.path}, results in {file.output}")
-    cost = price(plan)
+    cost = price(plan, capacity_of(file.variants[0].run))
     terminal.result(cost.told())
     terminal.document(plan_document(plan) | {"cost": cost.document()})
 

@@ -15,10 +15,39 @@ from pipeline.terminal import Terminal
 from stages.cluster import System, dask_executor
 from stages.cluster_settings import ClusterSettings
 from stages.devices import resolve_device
-from stages.executor import Executor, LocalExecutor
+from stages.executor import Executor, LocalExecutor, shared_limit
 from stages.machine import default_memory_limit, n_cores
 from stages.sizes import readable
 from stages.solvers.memory import resident_memory
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """Who computes: as far as settings tell, without asking any scheduler.
+
+    Parameters
+    ----------
+    workers : int, optional
+        Tasks at a time; None where a running scheduler's workers decide.
+    task_memory : int, optional
+        Bytes for each; None where they decide.
+    """
+
+    workers: int | None
+    task_memory: int | None
+
+
+def capacity_of(run: RunSettings) -> Capacity:
+    """The workers that a run would have."""
+    batch = _batch(run)
+    if batch is not None:
+        _, settings = batch
+        return Capacity(settings.jobs[1] * settings.tasks, settings.task_memory)
+    if run.executor == "dask" and run.scheduler not in (None, "local"):
+        return Capacity(None, None)
+    workers = run.workers or n_cores()
+    return Capacity(workers, shared_limit(run.memory_limit or default_memory_limit(), workers))
+
 
 #: Folder, in the run's, of what a batch system's jobs print.
 JOB_LOGS = "jobs"

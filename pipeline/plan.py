@@ -30,8 +30,8 @@ class Work:
         Single trials (training and validation) and test images that readouts are fitted to.
     neurons : int, optional
         Neurons that are fitted: one readout each.
-    blocks : int
-        Transformer blocks that an image passes.
+    blocks, tuned_blocks : int
+        Transformer blocks that an image passes, and those of them that are trained.
     epochs : int
         Passes over the training trials at most; 0 where there are none.
     n_bytes : int, optional
@@ -45,6 +45,7 @@ class Work:
     test_images: int | None = 0
     neurons: int | None = 0
     blocks: int = 0
+    tuned_blocks: int = 0
     epochs: int = 0
     n_bytes: int | None = 0
     tokens: TokenShape | None = None

@@ -101,7 +101,8 @@ def planned_tunings(known: Known) -> Iterator[Step]:
         ):
             assert frozen.block is not None
             for last, condition in tunings(settings, frozen):
-                start = starting_block(first_tuned_block(last, frozen.block))
+                first = first_tuned_block(last, frozen.block)
+                start = starting_block(first)
                 cached = settings.start == "cache" and start is not None
                 read = known.tokens.image_bytes // known.tokens.n_blocks if cached else 0
                 needed = (
@@ -119,6 +120,7 @@ def planned_tunings(known: Known) -> Iterator[Step]:
                         test_images=trials.test_images,
                         neurons=trials.neurons,
                         blocks=frozen.block - (start or 0) if cached else frozen.block + 1,
+                        tuned_blocks=frozen.block + 1 - max(0, first),
                         epochs=settings.epochs,
                         n_bytes=None if images is None else images * read,
                         tokens=known.tokens,

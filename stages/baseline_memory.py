@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from cache.errors import UserError
+from stages.baseline_settings import BaselineSettings
 from stages.baseline_task import MINIMODEL, BaselineTask
 from stages.cnn import pooled_size
 from stages.fullmodel import PREDICT_BATCH
@@ -22,15 +23,34 @@ FIRST, SECOND, READOUTS = 2, 6, 3
 COPIES = 6
 
 
-def least_memory(task: BaselineTask) -> int:
-    """Bytes of a process that trains one baseline."""
-    settings, (rows, columns) = task.settings, task.size
-    first, second = settings.channels
-    pooled_rows, pooled_columns = pooled_size(task.size)
+def network_memory(
+    settings: BaselineSettings,
+    *,
+    input_size: tuple[int, int],
+    n_trials: int,
+    n_neurons: int,
+    pixel_bytes: int,
+    minimodels: bool,
+) -> int:
+    """Bytes of a process that trains one baseline.
+
+    Parameters
+    ----------
+    input_size : pair of int
+        Rows and columns that the network sees.
+    n_trials : int
+        Training and validation.
+    pixel_bytes : int
+        Of all images as they are stored.
+    minimodels : bool
+        One network per neuron, rather than one for all.
+    """
+    rows, columns = input_size
+    pooled_rows, pooled_columns = pooled_size(input_size)
     places = pooled_rows * pooled_columns
-    n_neurons, n_trials = task.recording.n_neurons, len(task.recording.image_ids)
+    first, second = settings.channels
     batch = settings.batch_size
-    if task.condition.model == MINIMODEL:
+    if minimodels:
         # Neurons are trained as many at a time as there is room for: one at least.
         channels, kernel = settings.minimodel.channels, settings.kernels[1]
         weights = first * (channels + 2) + channels * (kernel**2 + 3)
@@ -44,9 +64,21 @@ def least_memory(task: BaselineTask) -> int:
         )
     # As recorded, normalised, split, and predicted.
     responses = 4 * n_trials * n_neurons
-    pixels = len(task.stimuli) * task.stimuli.image_shape[0] * (task.crop[1] - task.crop[0])
-    pixels *= task.stimuli.dtype.itemsize
-    return PROCESS + CONVOLUTIONS + pixels + FLOAT * (held + passing + responses)
+    return PROCESS + CONVOLUTIONS + pixel_bytes + FLOAT * (held + passing + responses)
+
+
+def least_memory(task: BaselineTask) -> int:
+    """Bytes of a process that trains one baseline."""
+    columns = task.crop[1] - task.crop[0]
+    pixels = len(task.stimuli) * task.stimuli.image_shape[0] * columns
+    return network_memory(
+        task.settings,
+        input_size=task.size,
+        n_trials=len(task.recording.image_ids),
+        n_neurons=task.recording.n_neurons,
+        pixel_bytes=pixels * task.stimuli.dtype.itemsize,
+        minimodels=task.condition.model == MINIMODEL,
+    )
 
 
 def check_memory(task: BaselineTask) -> None:

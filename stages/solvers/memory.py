@@ -132,9 +132,16 @@ def plan_memory(problem: Problem, limit: int | None, *, used: int | None = None)
 
 def least_memory(problem: Problem) -> int:
     """Bytes that a fit takes at least, beside what the process holds before."""
+    return planned_memory(problem, Plan(keep=False, rows_at_once=1, neurons=SMALLEST_BATCH))
+
+
+def planned_memory(problem: Problem, plan: Plan) -> int:
+    """Bytes that a fit takes under a plan, beside what the process holds before."""
     # Folding a block of products takes about three more of its size.
-    least = max(4 * problem.block, SMALLEST_BATCH * problem.neuron)
-    return int((1 + SLACK) * (problem.always + least))
+    summing = (3 + plan.rows_at_once) * problem.block
+    solving = plan.neurons * problem.neuron
+    held = problem.always + plan.keep * problem.reduced
+    return int((1 + SLACK) * (held + max(summing, solving)))
 
 
 def resident_memory() -> int:

@@ -1,0 +1,182 @@
+"""The cost model: rates fitted to small runs, and what they predict of runs 8 times larger.
+
+    python -m benchmarks.costs [--quick]
+
+Each run is a process of its own, on one core: its time (the better of two), the bytes that it read,
+and its peak memory. The last line is a fit that two local workers share.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import psutil
+from scipy.optimize import nnls
+
+from benchmarks.noise_cache import N_TEST, noise_fit
+from stages.costs import Cost
+from stages.divided_fit import fit_divided
+from stages.executor import LocalExecutor
+from stages.fit import FitTask, fit_condition
+from stages.fit_costs import RATES, FitSize, fit_cost, fit_operations
+from stages.fit_inputs import problem_of
+from stages.settings import ALSSettings
+
+
+class Sizes(NamedTuple):
+    """One run's problem."""
+
+    images: int
+    neurons: int
+    channels: int
+    components: int
+
+
+#: They differ in what takes the time: products of tokens grow with the components squared, products
+#: of neurons and tokens with neurons, what is read with channels.
+SMALL = (
+    Sizes(1500, 100, 384, 96),
+    Sizes(1500, 1000, 384, 32),
+    Sizes(3000, 100, 384, 96),
+    Sizes(3000, 100, 384, 32),
+    Sizes(3000, 500, 384, 96),
+    Sizes(3000, 1000, 192, 48),
+    Sizes(4500, 300, 384, 96),
+    Sizes(3000, 300, 768, 64),
+    Sizes(1500, 1000, 384, 96),
+)
+LARGE = (Sizes(24_000, 500, 384, 96), Sizes(3000, 4000, 384, 96))
+SHARED = Sizes(12_000, 3000, 384, 96)
+
+QUICK_SMALL = tuple(
+    Sizes(n, m, 96, k) for n, m, k in [(1100, 50, 32), (1100, 300, 32), (2200, 100, 16)]
+)
+QUICK_LARGE = (Sizes(8800, 200, 96, 32),)
+QUICK_SHARED = Sizes(2200, 200, 96, 32)
+
+
+class Measured(NamedTuple):
+    """What one run took."""
+
+    seconds: float
+    n_bytes: int
+    memory: int
+
+
+def task_of(sizes: Sizes, folder: Path) -> FitTask:
+    """The run's fit."""
+    task = noise_fit(
+        folder, n_images=sizes.images, n_neurons=sizes.neurons, n_channels=sizes.channels
+    )
+    als = ALSSettings(max_components=sizes.components)
+    return replace(task, settings=replace(task.settings, als=als))
+
+
+def size_of(sizes: Sizes, folder: Path) -> FitSize:
+    """The same as the cost model has it."""
+    problem = problem_of(task_of(sizes, folder))
+    return FitSize(problem=problem, n_channels=sizes.channels, n_test=N_TEST)
+
+
+def measure_here(sizes: Sizes, folder: Path) -> Measured:
+    """Fit twice in this process."""
+    task, process = task_of(sizes, folder), psutil.Process()
+    fit_condition(task_of(Sizes(1100, 20, 96, 16), folder))  # warm
+    seconds, n_bytes = [], []
+    for _ in range(2):
+        before, started = process.io_counters().read_chars, time.perf_counter()
+        fit_condition(task)
+        seconds.append(time.perf_counter() - started)
+        n_bytes.append(process.io_counters().read_chars - before)
+    status = Path("/proc/self/status").read_text()
+    peak = next(line for line in status.splitlines() if line.startswith("VmHWM"))
+    return Measured(min(seconds), min(n_bytes), 1024 * int(peak.split()[1]))
+
+
+def measure(sizes: Sizes, folder: Path) -> Measured:
+    """Fit in a process of its own."""
+    task_of(sizes, folder)  # makes the cache
+    command = [sys.executable, "-m", "benchmarks.costs", "--run", json.dumps(sizes)]
+    told = subprocess.run(
+        [*command, "--folder", str(folder)], check=True, capture_output=True, text=True
+    )
+    return Measured(*json.loads(told.stdout))
+
+
+def fitted_rates(sizes: list[FitSize], seconds: list[float]) -> dict[str, float]:
+    """Non-negative rates whose relative errors are smallest."""
+    operations = [sum(fit_operations(size), Counter()) for size in sizes]
+    names = [name for name in RATES if name != "bytes spilled"]  # nothing was
+    counts = np.array([[each[name] for name in names] for each in operations])
+    found, _ = nnls(counts / np.array(seconds)[:, None], np.ones(len(seconds)))
+    return dict(zip(names, found.tolist(), strict=True)) | {"bytes spilled": RATES["bytes spilled"]}
+
+
+def main() -> None:
+    """Measure, fit, predict, and compare."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--quick", action="store_true", help="small problems")
+    parser.add_argument("--folder", help="for caches; the system's temporary folder by default")
+    parser.add_argument("--run", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.run is not None:
+        print(json.dumps(measure_here(Sizes(*json.loads(given.run)), Path(given.folder))))
+        return
+    small, large, shared = (
+        (QUICK_SMALL, QUICK_LARGE, QUICK_SHARED) if given.quick else (SMALL, LARGE, SHARED)
+    )
+    with tempfile.TemporaryDirectory(dir=given.folder) as name:
+        folder = Path(name)
+        seconds = [measure(each, folder).seconds for each in small]
+        rates = fitted_rates([size_of(each, folder) for each in small], seconds)
+        print("seconds per billion:", ", ".join(f"{n} {r:.4g}" for n, r in rates.items()))
+        for each, took in zip(small, seconds, strict=True):
+            told = fit_cost(size_of(each, folder), rates=rates).core_seconds
+            print(f"  {tuple(each)}: {took:.2f} s, fitted {told / took:.2f}")
+        print(
+            "predicted / measured, of runs 8 times larger (images, neurons, channels, components):"
+        )
+        for each in large:
+            size, took = size_of(each, folder), measure(each, folder)
+            told = fit_cost(size, rates=rates)
+            print(f"  {tuple(each)}: {_ratios(told, took)}")
+            in_use = fit_cost(size).core_seconds / took.seconds
+            print(f"    time by the rates in use: {in_use:.2f}")
+        took = shared_seconds(task_of(shared, folder), folder)
+        told = fit_cost(size_of(shared, folder), divided=True, rates=rates)
+        print(f"  {tuple(shared)}, two workers: time {told.seconds(2) / took:.2f} ({took:.1f} s)")
+
+
+def shared_seconds(task: FitTask, folder: Path) -> float:
+    """Wall time of a fit on two workers, which know their work already."""
+    executor = LocalExecutor(2, folder=folder / "shared")
+    warm = task_of(Sizes(3000, 20, 96, 16), folder)
+    started = 0.0
+    for number, each in enumerate((warm, task)):
+        started = time.perf_counter()
+        fit_divided(each, executor, folder=folder / f"parts-{number}", progress=lambda n: None)
+    return time.perf_counter() - started
+
+
+def _ratios(told: Cost, took: Measured) -> str:
+    return (
+        f"time {told.core_seconds / took.seconds:.2f} ({took.seconds:.1f} s), "
+        f"bytes {told.n_bytes / took.n_bytes:.2f} ({took.n_bytes / 1e9:.2f} GB), "
+        f"memory {told.memory / took.memory:.2f} ({took.memory / 1e9:.2f} GB)"
+    )
+
+
+if __name__ == "__main__":
+    main()
