@@ -2,19 +2,22 @@
 
     python -m benchmarks.costs [--quick]
 
-Each run is a process of its own, on one core: its time (the better of two), the bytes that it read,
-and its peak memory. The last line is a fit that two local workers share.
+Each run is a process of its own: its core seconds (the better of two; tokens are read beside the
+computing, so wall time is shorter where a core is free), the bytes that it read, and its peak
+memory. The last line is the wall time of a fit that two local workers share.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -40,6 +43,7 @@ class Sizes(NamedTuple):
     neurons: int
     channels: int
     components: int
+    divided: bool = False
 
 
 #: They differ in what takes the time: products of tokens grow with the components squared, products
@@ -54,21 +58,28 @@ SMALL = (
     Sizes(4500, 300, 384, 96),
     Sizes(3000, 300, 768, 64),
     Sizes(1500, 1000, 384, 96),
+    Sizes(2000, 1100, 384, 32, divided=True),
+    Sizes(2000, 1100, 768, 32, divided=True),
+    Sizes(3000, 1100, 384, 96, divided=True),
 )
 LARGE = (Sizes(24_000, 500, 384, 96), Sizes(3000, 4000, 384, 96))
-SHARED = Sizes(12_000, 3000, 384, 96)
+SHARED = Sizes(12_000, 4000, 384, 96, divided=True)
 
 QUICK_SMALL = tuple(
     Sizes(n, m, 96, k) for n, m, k in [(1100, 50, 32), (1100, 300, 32), (2200, 100, 16)]
 )
 QUICK_LARGE = (Sizes(8800, 200, 96, 32),)
-QUICK_SHARED = Sizes(2200, 200, 96, 32)
+QUICK_SHARED = Sizes(2200, 1100, 96, 32, divided=True)
+
+
+#: What a rate that is twice the one in use weighs, in relative errors of one run.
+CHANGE = 0.1
 
 
 class Measured(NamedTuple):
     """What one run took."""
 
-    seconds: float
+    core_seconds: float
     n_bytes: int
     memory: int
 
@@ -89,14 +100,19 @@ def size_of(sizes: Sizes, folder: Path) -> FitSize:
 
 
 def measure_here(sizes: Sizes, folder: Path) -> Measured:
-    """Fit twice in this process."""
+    """Fit twice in this process, after a fit that warms it up."""
     task, process = task_of(sizes, folder), psutil.Process()
-    fit_condition(task_of(Sizes(1100, 20, 96, 16), folder))  # warm
+    fit_condition(task_of(Sizes(1100, 20, 96, 16), folder))
+    executor = LocalExecutor(1, folder=folder)
     seconds, n_bytes = [], []
-    for _ in range(2):
-        before, started = process.io_counters().read_chars, time.perf_counter()
-        fit_condition(task)
-        seconds.append(time.perf_counter() - started)
+    for number in range(2):
+        before, started = process.io_counters().read_chars, time.process_time()
+        if sizes.divided:
+            parts = folder / f"{os.getpid()}-{number}"
+            fit_divided(task, executor, folder=parts, progress=lambda n: None)
+        else:
+            fit_condition(task)
+        seconds.append(time.process_time() - started)
         n_bytes.append(process.io_counters().read_chars - before)
     status = Path("/proc/self/status").read_text()
     peak = next(line for line in status.splitlines() if line.startswith("VmHWM"))
@@ -113,12 +129,23 @@ def measure(sizes: Sizes, folder: Path) -> Measured:
     return Measured(*json.loads(told.stdout))
 
 
-def fitted_rates(sizes: list[FitSize], seconds: list[float]) -> dict[str, float]:
-    """Non-negative rates whose relative errors are smallest."""
-    operations = [sum(fit_operations(size), Counter()) for size in sizes]
+def fitted_rates(
+    runs: Sequence[Sizes], sizes: Sequence[FitSize], seconds: Sequence[float]
+) -> dict[str, float]:
+    """Non-negative rates whose relative errors are smallest.
+
+    Where small runs cannot tell rates apart, they differ little from those in use.
+    """
+    operations = [
+        sum(fit_operations(size, divided=run.divided), Counter[str]())
+        for run, size in zip(runs, sizes, strict=True)
+    ]
     names = [name for name in RATES if name != "bytes spilled"]  # nothing was
     counts = np.array([[each[name] for name in names] for each in operations])
-    found, _ = nnls(counts / np.array(seconds)[:, None], np.ones(len(seconds)))
+    errors = counts / np.array(seconds)[:, None]
+    changes = CHANGE * np.diag([1 / RATES[name] for name in names])
+    wanted = np.r_[np.ones(len(seconds)), np.full(len(names), CHANGE)]
+    found, _ = nnls(np.r_[errors, changes], wanted)
     return dict(zip(names, found.tolist(), strict=True)) | {"bytes spilled": RATES["bytes spilled"]}
 
 
@@ -139,11 +166,12 @@ def main() -> None:
     )
     with tempfile.TemporaryDirectory(dir=given.folder) as name:
         folder = Path(name)
-        seconds = [measure(each, folder).seconds for each in small]
-        rates = fitted_rates([size_of(each, folder) for each in small], seconds)
+        seconds = [measure(each, folder).core_seconds for each in small]
+        rates = fitted_rates(small, [size_of(each, folder) for each in small], seconds)
         print("seconds per billion:", ", ".join(f"{n} {r:.4g}" for n, r in rates.items()))
         for each, took in zip(small, seconds, strict=True):
-            told = fit_cost(size_of(each, folder), rates=rates).core_seconds
+            size = size_of(each, folder)
+            told = fit_cost(size, divided=each.divided, rates=rates).core_seconds
             print(f"  {tuple(each)}: {took:.2f} s, fitted {told / took:.2f}")
         print(
             "predicted / measured, of runs 8 times larger (images, neurons, channels, components):"
@@ -152,11 +180,15 @@ def main() -> None:
             size, took = size_of(each, folder), measure(each, folder)
             told = fit_cost(size, rates=rates)
             print(f"  {tuple(each)}: {_ratios(told, took)}")
-            in_use = fit_cost(size).core_seconds / took.seconds
+            in_use = fit_cost(size).core_seconds / took.core_seconds
             print(f"    time by the rates in use: {in_use:.2f}")
         took = shared_seconds(task_of(shared, folder), folder)
-        told = fit_cost(size_of(shared, folder), divided=True, rates=rates)
-        print(f"  {tuple(shared)}, two workers: time {told.seconds(2) / took:.2f} ({took:.1f} s)")
+        fitted, in_use = (
+            fit_cost(size_of(shared, folder), divided=True, rates=each).seconds(2) / took
+            for each in (rates, RATES)
+        )
+        print(f"  {tuple(shared)}, two workers: wall time {fitted:.2f} ({took:.1f} s)")
+        print(f"    time by the rates in use: {in_use:.2f}")
 
 
 def shared_seconds(task: FitTask, folder: Path) -> float:
@@ -172,7 +204,7 @@ def shared_seconds(task: FitTask, folder: Path) -> float:
 
 def _ratios(told: Cost, took: Measured) -> str:
     return (
-        f"time {told.core_seconds / took.seconds:.2f} ({took.seconds:.1f} s), "
+        f"time {told.core_seconds / took.core_seconds:.2f} ({took.core_seconds:.1f} s), "
         f"bytes {told.n_bytes / took.n_bytes:.2f} ({took.n_bytes / 1e9:.2f} GB), "
         f"memory {told.memory / took.memory:.2f} ({took.memory / 1e9:.2f} GB)"
     )

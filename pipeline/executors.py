@@ -31,10 +31,13 @@ class Capacity:
         Tasks at a time; None where a running scheduler's workers decide.
     task_memory : int, optional
         Bytes for each; None where they decide.
+    concurrent : bool
+        Whether several conditions may be divided among them at a time.
     """
 
     workers: int | None
     task_memory: int | None
+    concurrent: bool = True
 
 
 def capacity_of(run: RunSettings) -> Capacity:
@@ -46,7 +49,8 @@ def capacity_of(run: RunSettings) -> Capacity:
     if run.executor == "dask" and run.scheduler not in (None, "local"):
         return Capacity(None, None)
     workers = run.workers or n_cores()
-    return Capacity(workers, shared_limit(run.memory_limit or default_memory_limit(), workers))
+    limit = shared_limit(run.memory_limit or default_memory_limit(), workers)
+    return Capacity(workers, limit, concurrent=run.executor == "dask")
 
 
 #: Folder, in the run's, of what a batch system's jobs print.

@@ -86,7 +86,7 @@ def price(plan: Plan, capacity: Capacity) -> Price:
     }
     known = [cost for costs in by_stage.values() for cost in costs]
     workers = capacity.workers
-    seconds = None if workers is None else sum(_wall(c, workers) for c in by_stage.values())
+    seconds = None if workers is None else sum(_wall(c, capacity) for c in by_stage.values())
     return Price(
         cost=sum(known, Cost()),
         capacity=capacity,
@@ -95,10 +95,15 @@ def price(plan: Plan, capacity: Capacity) -> Price:
     )
 
 
-def _wall(costs: Sequence[Cost], workers: int) -> float:
-    """Wall time of one stage: what has parts is done by all workers together, one by one."""
-    whole = [cost for cost in costs if all(phase.parts == 1 for phase in cost.phases)]
-    together = sum(cost.seconds(workers) for cost in costs if cost not in whole)
+def _wall(costs: Sequence[Cost], capacity: Capacity) -> float:
+    """Wall time of one stage."""
+    workers = capacity.workers or 1
+    divided = [cost for cost in costs if any(phase.parts > 1 for phase in cost.phases)]
+    whole = [cost for cost in costs if cost not in divided]
+    each = [cost.seconds(workers) for cost in divided]
+    together = sum(each)
+    if capacity.concurrent and each:
+        together = max(*each, sum(cost.core_seconds for cost in divided) / workers)
     return together + side_by_side(whole, workers)
 
 

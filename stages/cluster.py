@@ -46,6 +46,7 @@ class DaskExecutor:
     """
 
     remote = True
+    concurrent = True
 
     def __init__(
         self, client: Client, *, folder: Path, most_workers: int, task_memory: int | None
@@ -54,6 +55,8 @@ class DaskExecutor:
         self._shipment = Shipment(folder)
         self.workers = most_workers
         self.task_memory = task_memory
+        self._at_work: set[Any] = set()
+        self._stopped = False
 
     def pids(self) -> list[int]:
         """Processes of the workers that are there, on their machines."""
@@ -65,6 +68,8 @@ class DaskExecutor:
         """See `stages.executor.Executor.map`."""
         from distributed import KilledWorker, as_completed
 
+        if self._stopped:
+            raise InterruptedError("the workers were told to stop")
         futures = self._client.map(
             compute,
             [function] * len(tasks),
@@ -74,6 +79,7 @@ class DaskExecutor:
             pure=False,
             resources=None if device == "cpu" else {GPU: 1},
         )
+        self._at_work.update(futures)
         try:
             for future in as_completed(futures):
                 try:
@@ -85,7 +91,13 @@ class DaskExecutor:
                     ) from None
                 future.release()
         finally:
+            self._at_work.difference_update(futures)
             self._client.cancel(futures, force=True)
+
+    def stop(self) -> None:
+        """See `stages.executor.Executor.stop`."""
+        self._stopped = True
+        self._client.cancel(list(self._at_work), force=True)
 
 
 @contextmanager

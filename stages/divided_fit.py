@@ -59,6 +59,11 @@ def n_parts(task: FitTask) -> int:
     return 2 * len(_shards(task)) + 2 * len(_groups(task))
 
 
+def n_groups(task: FitTask) -> int:
+    """Parts that may be computed at a time when most is to be done."""
+    return len(_groups(task))
+
+
 def fit_divided(
     task: FitTask, executor: Executor, *, folder: Path, progress: Advance
 ) -> FittedCondition:

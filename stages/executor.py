@@ -15,6 +15,7 @@ import joblib
 from joblib.externals.loky.process_executor import BrokenProcessPool
 from threadpoolctl import threadpool_limits
 
+from stages.machine import return_memory
 from stages.shipping import Shipment, unpack
 
 T = TypeVar("T")
@@ -42,6 +43,13 @@ class Executor(Protocol):
     @property
     def remote(self) -> bool:
         """Whether tasks are computed outside this process."""
+
+    @property
+    def concurrent(self) -> bool:
+        """Whether several threads may map at a time."""
+
+    def stop(self) -> None:
+        """End all maps of other threads, with an error, and give no more tasks out."""
 
     def map(
         self, function: Callable[[T], R], tasks: Sequence[T], *, device: str = "cpu"
@@ -75,6 +83,8 @@ class LocalExecutor:
         Bytes for all together, this process included.
     """
 
+    concurrent = False
+
     def __init__(self, workers: int, *, folder: Path, memory_limit: int | None = None) -> None:
         self.workers = workers
         self._shipment = Shipment(folder)
@@ -84,6 +94,9 @@ class LocalExecutor:
     def remote(self) -> bool:
         """Whether tasks are computed outside this process."""
         return self.workers > 1
+
+    def stop(self) -> None:
+        """No other thread maps."""
 
     @property
     def task_memory(self) -> int | None:
@@ -139,5 +152,9 @@ def compute(function: Callable[[Any], R], position: int, packed: bytes, home: st
     torch.set_num_threads(1)
     if Path.cwd() != Path(home):
         os.chdir(home)
-    with threadpool_limits(1):
-        return position, function(unpack(packed))
+    try:
+        with threadpool_limits(1):
+            return position, function(unpack(packed))
+    finally:
+        # A worker that seems to keep what its task used is ended by loky, and started anew.
+        return_memory()

@@ -121,13 +121,12 @@ def _fit_condition(task: FitTask) -> FittedCondition:
     started = time.perf_counter()
     trials = trials_of(task)
     recording = task.recording
-    r_validation = recording.responses[trials.validation]
     with fit_tokens(task, trials) as tokens:
         readouts = fit_readouts(
             tokens.training,
             recording.responses[trials.training],
             tokens.validation,
-            r_validation,
+            recording.responses[trials.validation],
             solver=task.settings.solver,
             seed=task.condition.seed,
             neurons=recording.neurons,
@@ -135,6 +134,7 @@ def _fit_condition(task: FitTask) -> FittedCondition:
             device=task.device,
             memory_limit=task.memory_limit,
             statistics=statistics_of(task, trials),
+            overwrite=True,  # they are copies
         )
         test = predict(readouts, tokens.test, task.device)
         validation = predict(readouts, tokens.validation, task.device)
@@ -142,7 +142,7 @@ def _fit_condition(task: FitTask) -> FittedCondition:
         task,
         readouts,
         test_predictions=test,
-        explained=variance_explained(r_validation, validation),
+        explained=variance_explained(recording.responses[trials.validation], validation),
         seconds=time.perf_counter() - started,
     )
 

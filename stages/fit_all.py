@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from threading import Lock
 
-from stages.divided_fit import fit_divided, is_divisible, n_parts
+from stages.divided_fit import fit_divided, is_divisible, n_groups, n_parts
 from stages.executor import Executor
 from stages.failures import FailedCondition, attempt
 from stages.fit import FitTask, fit_condition
 from stages.saved_readouts import FittedCondition
+
+#: Divided conditions that are fitted at a time at most: each has a thread of this process.
+MOST_TOGETHER = 32
 
 
 def fit_all(
@@ -23,8 +28,9 @@ def fit_all(
 ) -> Iterator[FittedCondition | FailedCondition]:
     """Fit many conditions, yielding each as it is done (in any order).
 
-    Where there are fewer conditions than workers, each is divided among all of them; so are those
-    whose responses would take much of a worker's memory.
+    Where there are fewer conditions than workers, each is divided among them, and several are at
+    work where they have fewer parts than there are workers; so are those whose responses would take
+    much of a worker's memory.
 
     Parameters
     ----------
@@ -38,7 +44,13 @@ def fit_all(
     WorkersDied
         The same task lost its worker several times.
     """
-    done = progress or (lambda number: None)
+    one = Lock()
+
+    def done(number: int) -> None:
+        if progress is not None:
+            with one:
+                progress(number)
+
     limited = [replace(task, memory_limit=executor.task_memory) for task in tasks]
     whole = [task for task in limited if not _is_divided(task, len(tasks), executor)]
     for device in dict.fromkeys(task.device for task in whole):
@@ -46,12 +58,43 @@ def fit_all(
         for _, fitted in executor.map(_attempt, chosen, device=device):
             done(1)
             yield fitted
-    for number, task in enumerate(limited):
-        if _is_divided(task, len(tasks), executor):
-            fit = partial(
-                fit_divided, executor=executor, folder=folder / str(number), progress=done
-            )
-            yield attempt(fit, task)
+    divided = [task for task in limited if _is_divided(task, len(tasks), executor)]
+    fits = [
+        partial(
+            attempt,
+            partial(fit_divided, executor=executor, folder=folder / str(number), progress=done),
+            task,
+        )
+        for number, task in enumerate(divided)
+    ]
+    number = most_together(divided, executor.workers) if executor.concurrent else 1
+    if number == 1:
+        yield from (fit() for fit in fits)
+    else:
+        yield from _together(fits, number, executor)
+
+
+def _together(
+    fits: Sequence[Callable[[], FittedCondition | FailedCondition]],
+    number: int,
+    executor: Executor,
+) -> Iterator[FittedCondition | FailedCondition]:
+    """So many at a time: while one waits for its last parts, others have work for the workers."""
+    with ThreadPoolExecutor(number, "fit") as threads:
+        running = [threads.submit(fit) for fit in fits]
+        try:
+            for fitted in as_completed(running):
+                yield fitted.result()
+        finally:
+            if not all(each.done() for each in running):
+                executor.stop()
+                threads.shutdown(cancel_futures=True)
+
+
+def most_together(tasks: Sequence[FitTask], workers: int) -> int:
+    """Divided conditions to be fitted at a time: enough parts for all workers, and one more."""
+    parts = [n_groups(task) for task in one_of_each_size(tasks)]
+    return max(1, min(len(tasks), MOST_TOGETHER, 1 + -(-workers // min(parts, default=1))))
 
 
 def one_of_each_size(tasks: Sequence[FitTask]) -> list[FitTask]:

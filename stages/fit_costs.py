@@ -1,8 +1,8 @@
 """What fits of readouts cost: from the sizes of a problem to time, memory and bytes read.
 
-Counts of operations follow from the algorithms; how long a billion of each takes was measured, by
-fitting small runs (`python -m benchmarks.scale --only costs` does it again, and checks what it
-predicts of larger ones).
+Counts of operations follow from the algorithms. How long a billion of each takes was measured phase
+by phase; `python -m benchmarks.costs` fits these rates to whole small runs, and checks what both
+predict of larger ones.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ from stages.solvers.sharding import largest_group, neuron_groups, shards
 #: Rounds of the alternation that a neuron takes per penalty, on average.
 ROUNDS = 4
 
-#: Times that slope and offset look at a response, in units of what a step of polishing does with it.
+#: What slope and offset do with a response, in units of what a step of polishing does with it.
 SLOPE_LOOKS = 6
 
-#: Copies of all responses: recorded, selected, normalised.
-RESPONSES = 3
+#: Copies of all responses: recorded, and normalised.
+RESPONSES = 2
 
 #: Seconds of one core for a billion operations of each kind; a fit's start costs its own.
 #: Measured on one core of a shared server; other machines may differ by a factor of 2 or so.
 #: What is spilled is read from a disk at 1 GB/s; small runs, which spill nothing, cannot tell.
 RATES: Mapping[str, float] = {
-    "start": 0.26,
-    "bytes read": 1.0,
+    "start": 0.1,
+    "bytes read": 1.2,
     "bytes spilled": 1.0,
-    "token products": 0.016,
-    "neuron products": 0.017,
-    "responses": 27.0,
-    "solving": 0.014,
+    "token products": 0.008,
+    "neuron products": 0.006,
+    "responses": 30.0,
+    "solving": 0.006,
 }
 
 
@@ -169,9 +169,9 @@ def _fit_memory(size: FitSize, *, divided: bool, limit: int | None) -> tuple[int
     """Bytes of a worker at its peak, and whether reduced tokens stay in its memory."""
     p = size.problem
     if divided:
-        # A part holds the responses of its group alone.
+        # A part selects the responses of its group from a file.
         p = replace(p, n_neurons=min(p.n_neurons, largest_group(p.n_neurons)))
-    used = PROCESS + RESPONSES * 4 * p.n_trials * p.n_neurons
+    used = PROCESS + (1 if divided else RESPONSES) * 4 * p.n_trials * p.n_neurons
     if limit is None or size.stored <= IN_MEMORY * limit:
         used += size.stored
     if limit is not None:
@@ -185,14 +185,18 @@ def joint_fit_cost(size: FitSize, *, epochs: int, batch_size: int) -> Cost:
     """The cost of one condition with "adamw", if it takes all its epochs."""
     p = size.problem
     numbers = p.n_trials * size.places * size.n_channels
-    seconds = 6 * numbers * p.n_neurons * epochs / 1e9 * RATES["neuron products"]
+    shares = {
+        "neuron products": 6 * numbers * p.n_neurons * epochs / 1e9 * RATES["neuron products"],
+        # Forward and backward.
+        "responses": 2 * p.n_trials * p.n_neurons * epochs / 1e9 * RATES["responses"],
+    }
     grid = p.n_rows, p.n_columns, size.n_channels
     responses = RESPONSES * 4 * p.n_trials * p.n_neurons
     return Cost(
-        phases=(Phase(seconds),),
+        phases=(Phase(sum(shares.values())),),
         n_bytes=float(size.stored),
         memory=PROCESS + responses + descent_memory(grid, p.n_neurons, batch_size),
-        shares={"neuron products": seconds},
+        shares=shares,
     )
 
 

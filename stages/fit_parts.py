@@ -225,6 +225,7 @@ def _data(part: Part) -> Iterator[tuple[FitTokens, FitData, NDArray[np.float32]]
             seed=task.condition.seed,
             neurons=recording.neurons[neurons],
             memory_limit=task.memory_limit,
+            overwrite=True,  # they are copies
         )
         yield tokens, data, scale
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -34,6 +36,12 @@ def free_memory() -> int:
 def default_memory_limit() -> int:
     """Half of what is free, in bytes."""
     return free_memory() // 2
+
+
+def return_memory() -> None:
+    """Give memory that was freed back to the system, where the C library keeps it (glibc)."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def n_cores() -> int:

@@ -44,6 +44,7 @@ def fit_readouts(
     device: torch.device | str = "cpu",
     memory_limit: int | None = None,
     statistics: StatisticsFolder | None = None,
+    overwrite: bool = False,
     progress: Callable[[Epoch], None] | None = None,
 ) -> Readouts:
     """Fit one readout per neuron on tokens, wherever the tokens come from.
@@ -65,9 +66,11 @@ def fit_readouts(
     settings : solver's settings, optional
         Such as `stages.settings.ALSSettings`.
     memory_limit : int, optional
-        Bytes that the process may use; results do not depend on it. Only "als" heeds it.
+        Bytes that the process may use; results do not depend on it. "adamw" holds what it is given.
     statistics : StatisticsFolder, optional
         Where "als" keeps what depends on the training tokens alone, from fit to fit.
+    overwrite : bool
+        Whether r_train and r_val may be normalised in place, which saves a copy of each.
     progress : callable, optional
         Called after every epoch or step of polishing.
 
@@ -97,6 +100,7 @@ def fit_readouts(
         device=device,
         memory_limit=memory_limit,
         statistics=statistics,
+        overwrite=overwrite,
     )
     fitted = function(data, settings_type() if settings is None else settings, progress=progress)
     return replace(fitted, scale=scale)
@@ -113,6 +117,7 @@ def fit_data(
     device: torch.device | str = "cpu",
     memory_limit: int | None = None,
     statistics: StatisticsFolder | None = None,
+    overwrite: bool = False,
 ) -> tuple[FitData, NDArray[np.float32]]:
     """What a solver is given, checked and normalised, and what responses were divided by.
 
@@ -137,11 +142,12 @@ def fit_data(
     if who.shape != (n_neurons,):
         raise UserError(f"neurons has shape {who.shape}, but there are {n_neurons} neurons")
     scale = np.maximum(rs[0].std(axis=0, dtype=np.float64), MINIMUM_STD).astype(np.float32)
+    normalised = [torch.from_numpy(np.divide(r, scale, out=r if overwrite else None)) for r in rs]
     data = FitData(
         x_train=xs[0],
-        r_train=torch.from_numpy(rs[0] / scale),
+        r_train=normalised[0],
         x_validation=xs[1],
-        r_validation=torch.from_numpy(rs[1] / scale),
+        r_validation=normalised[1],
         neurons=who.astype(np.int64),
         seed=seed,
         device=torch.device(device),

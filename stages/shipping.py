@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -32,11 +33,13 @@ class Shipment:
         self._folder = folder.absolute()
         # The arrays themselves are kept, too: an id is unique only while its array lives.
         self._written: dict[int, tuple[NDArray[Any], Path]] = {}
+        self._one = threading.Lock()
 
     def pack(self, task: object) -> bytes:
         """A task as bytes, for `unpack` in another process."""
         buffer = io.BytesIO()
-        _Pickler(buffer, self._path_of).dump(task)
+        with self._one:
+            _Pickler(buffer, self._path_of).dump(task)
         return buffer.getvalue()
 
     def _path_of(self, array: NDArray[Any]) -> Path:

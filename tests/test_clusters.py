@@ -7,8 +7,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,7 @@ from stages.cluster import dask_executor
 from stages.divided_fit import fit_divided
 from stages.executor import LocalExecutor, WorkersDied
 from stages.fit import fit_condition
-from stages.fit_all import count_parts, fit_all
+from stages.fit_all import count_parts, fit_all, most_together
 from stages.solvers import sharding
 
 WORKERS = 4
@@ -106,6 +107,49 @@ def test_one_worker_gives_the_same(task, whole, tmp_path):
 def test_processes_of_this_machine_give_the_same(task, whole, tmp_path):
     executor = LocalExecutor(2, folder=tmp_path)
     same(fitted_in_parts(task, executor, tmp_path), whole)
+
+
+def test_conditions_that_are_divided_are_fitted_side_by_side(task, whole, cluster, tmp_path):
+    second = replace(task, condition=replace(task.condition, seed=1))
+    running, most, one = 0, [], threading.Lock()
+
+    def counted(*arguments, **options):
+        nonlocal running
+        with one:
+            running += 1
+            most.append(running)
+        try:
+            return fit_divided(*arguments, **options)
+        finally:
+            with one:
+                running -= 1
+
+    with connected(cluster, tmp_path) as executor, pytest.MonkeyPatch.context() as patch:
+        patch.setattr("stages.fit_all.fit_divided", counted)
+        assert most_together([task, second], 4) == 2
+        fitted = list(fit_all([task, second], executor, folder=tmp_path))
+    assert max(most) == 2 and {each.condition.seed for each in fitted} == {0, 1}
+    for each in fitted:
+        same(each, whole)
+
+
+def test_divided_conditions_that_nobody_waits_for_are_stopped(task, cluster, tmp_path):
+    tasks = [replace(task, condition=replace(task.condition, seed=seed)) for seed in range(3)]
+    parts = []
+    with connected(cluster, tmp_path) as executor:
+        fits = fit_all(tasks, executor, folder=tmp_path, progress=parts.append)
+        next(fits)
+        fits.close()
+        done = len(parts)
+        assert done < count_parts(tasks, executor)
+        with pytest.raises(InterruptedError):
+            next(executor.map(worker_name, range(1)))
+    time.sleep(0.5)
+    assert len(parts) == done and not list(threads_named("fit"))
+
+
+def threads_named(name):
+    return (thread for thread in threading.enumerate() if thread.name.startswith(name))
 
 
 def test_killed_workers_cost_no_result(task, whole, cluster, tmp_path):
