@@ -39,7 +39,7 @@ class Sizes:
     """How large the problems are."""
 
     n_images: int = 12_000
-    n_neurons: int = 3000
+    n_neurons: int = 9000
     kills: int = 20
     memory_bytes: int = 20 * 10**9
 
