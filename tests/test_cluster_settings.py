@@ -53,6 +53,28 @@ def test_an_lsf_job():
         assert line in text.splitlines(), text
 
 
+@pytest.mark.parametrize(
+    ("walltime", "lifetime"), [("00:01", 45), ("00:04", 180), ("02:30", 8880), ("1-00:00", 86280)]
+)
+def test_workers_leave_before_their_job_ends(walltime, lifetime):
+    for system, options in {"slurm": {}, "lsf": {"lsf_units": "mb"}}.items():
+        assert f"--lifetime {lifetime}s" in script(system, walltime=walltime, options=options)
+
+
+def test_what_jobs_print_is_kept_apart(tmp_path):
+    with batch_cluster("slurm", ClusterSettings(**JOB), logs=tmp_path / "jobs") as cluster:
+        assert f"#SBATCH -o {tmp_path / 'jobs'}" in cluster.job_script()
+
+
+def test_jobs_with_too_little_memory_are_refused_before_they_wait(tmp_path):
+    run = RunSettings(executor="dask", slurm=ClusterSettings(cores=4, memory=8 * 10**9))
+    place = workplace(run, tmp_path, Terminal(quiet=True), n_tasks=8, needed=lambda: 2 * 10**9)
+    told = r"run.slurm.memory = 8 GB for 4 tasks .* 1.4 GB for each, but one needs 2 GB"
+    with pytest.raises(UserError, match=told), place:
+        pass
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_job_with_a_gpu_computes_one_task_at_a_time():
     text = script("slurm", gpu=True, directives=("--gres=gpu:1",))
     assert "#SBATCH --cpus-per-task=4" in text and "#SBATCH --gres=gpu:1" in text

@@ -95,3 +95,16 @@ def test_bad_input_is_one_line(data, solver):
 def test_an_unknown_solver_names_the_known_ones(data):
     with pytest.raises(UserError, match="als, adamw"):
         fit_readouts(*data, solver="sgd")
+
+
+def test_responses_are_overwritten_only_where_they_may_be(fitted, data):
+    solver, fit = fitted
+    x_train, r_train, x_val, r_val = data
+    train, val = r_train.astype(np.float32), r_val.astype(np.float32)
+    for overwrite in (False, True):
+        np.testing.assert_array_equal(train, r_train.astype(np.float32))
+        other = fit_readouts(
+            x_train, train, x_val, val, solver=solver, settings=QUICK[solver], overwrite=overwrite
+        )
+        np.testing.assert_array_equal(other.channel_weights, fit.channel_weights)
+    np.testing.assert_array_equal(train, r_train.astype(np.float32) / fit.scale)
