@@ -62,7 +62,15 @@ SMALL = (
     Sizes(2000, 1100, 768, 32, divided=True),
     Sizes(3000, 1100, 384, 96, divided=True),
 )
-LARGE = (Sizes(24_000, 500, 384, 96), Sizes(3000, 4000, 384, 96))
+LARGE = (
+    Sizes(24_000, 500, 384, 96),
+    Sizes(3000, 4000, 384, 96),
+    # Sizes that the rates in use were not chosen on.
+    Sizes(20_000, 800, 192, 64),
+    Sizes(2000, 3200, 768, 48),
+    Sizes(16_000, 250, 768, 96),
+    Sizes(8000, 2400, 192, 32),
+)
 SHARED = Sizes(12_000, 4000, 384, 96, divided=True)
 
 QUICK_SMALL = tuple(

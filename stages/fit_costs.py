@@ -1,8 +1,8 @@
 """What fits of readouts cost: from the sizes of a problem to time, memory and bytes read.
 
-Counts of operations follow from the algorithms. How long a billion of each takes was measured phase
-by phase; `python -m benchmarks.costs` fits these rates to whole small runs, and checks what both
-predict of larger ones.
+Counts of operations follow from the algorithms. How long a billion of each takes was rounded from
+timings of the phases of a few runs; `python -m benchmarks.costs` fits these rates to whole small
+runs, and checks what both predict of larger ones.
 """
 
 from __future__ import annotations
