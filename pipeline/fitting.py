@@ -18,6 +18,7 @@ from pipeline.sources import Sources
 from pipeline.terminal import Terminal
 from pipeline.uncached import Uncached
 from stages.conditions import Condition
+from stages.divided_fit import is_divisible
 from stages.failures import ConditionsFailed, FailedCondition
 from stages.fit import FitTask
 from stages.fit_all import count_parts, fit_all, most_at_a_time, one_of_each_size
@@ -77,12 +78,21 @@ def _fit(
     if not tasks:
         return
     run = file.variants[0].run
+
+    def needed() -> int:
+        # Jobs have as much memory as they have: what is too large for one is divided.
+        jobs = run.slurm is not None or run.lsf is not None
+        return max(
+            needed_memory(task, divided=jobs and is_divisible(task))
+            for task in one_of_each_size(tasks)
+        )
+
     with workplace(
         run,
         file.output,
         terminal,
         n_tasks=most_at_a_time(tasks, run.workers or n_cores()),
-        needed=lambda: max(needed_memory(task) for task in one_of_each_size(tasks)),
+        needed=needed,
     ) as place:
         total = count_parts(tasks, place.executor)
         unit = "conditions" if total == len(tasks) else "parts"

@@ -22,6 +22,7 @@ from stages.solvers.cached_tokens import CachedTokens
 from stages.solvers.data import Tokens
 from stages.solvers.memory import Problem, least_memory
 from stages.solvers.polish import SLOPE_TRIALS
+from stages.solvers.sharding import largest_group
 from stages.solvers.statistics_folder import StatisticsFolder
 
 if TYPE_CHECKING:
@@ -125,11 +126,22 @@ def problem_of(task: FitTask) -> Problem:
     )
 
 
-def needed_memory(task: FitTask) -> int:
-    """Bytes that a process needs at least to fit one condition."""
+def needed_memory(task: FitTask, *, divided: bool = False) -> int:
+    """Bytes that a process needs at least to fit one condition.
+
+    Parameters
+    ----------
+    divided : bool
+        Or one of its parts, which holds the responses of one group of neurons.
+    """
     responses = 2 * task.recording.responses.nbytes
     if task.settings.solver == "als":
-        return PROCESS + responses + least_memory(problem_of(task))
+        problem = problem_of(task)
+        if divided:
+            group = min(problem.n_neurons, largest_group(problem.n_neurons))
+            responses = responses * group // (2 * problem.n_neurons)
+            problem = replace(problem, n_neurons=group)
+        return PROCESS + responses + least_memory(problem)
     _, rows, columns, channels = cached_tokens(task, trials_of(task))[0].shape
     return (
         PROCESS

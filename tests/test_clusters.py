@@ -22,10 +22,11 @@ from cache import UserError, open_cache
 from cache.metadata import ROOT
 from pipeline.cli import main
 from stages.cluster import dask_executor
-from stages.divided_fit import fit_divided
+from stages.divided_fit import fit_divided, is_divisible
 from stages.executor import LocalExecutor, WorkersDied
 from stages.fit import fit_condition
 from stages.fit_all import count_parts, fit_all, most_together
+from stages.fit_inputs import needed_memory
 from stages.solvers import sharding
 
 WORKERS = 4
@@ -131,6 +132,17 @@ def test_conditions_that_are_divided_are_fitted_side_by_side(task, whole, cluste
     assert max(most) == 2 and {each.condition.seed for each in fitted} == {0, 1}
     for each in fitted:
         same(each, whole)
+
+
+def test_a_part_needs_the_memory_of_its_group_of_neurons(task, small_groups):
+    """Jobs that could hold a part, and not the whole, are not refused."""
+    neurons = np.arange(64_000)
+    responses = np.broadcast_to(task.recording.responses[:, :1], (4640, len(neurons)))
+    recording = replace(task.recording, neurons=neurons, responses=responses)
+    large = replace(task, recording=recording)
+    whole, part = (needed_memory(large, divided=divided) for divided in (False, True))
+    assert whole > 2 * responses.nbytes and part < whole / 2
+    assert is_divisible(large)
 
 
 def test_divided_conditions_that_nobody_waits_for_are_stopped(task, cluster, tmp_path):
