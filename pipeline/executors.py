@@ -41,7 +41,14 @@ class Capacity:
 
 
 def capacity_of(run: RunSettings) -> Capacity:
-    """The workers that a run would have."""
+    """The workers that a run would have.
+
+    Raises
+    ------
+    UserError
+        Settings that contradict each other.
+    """
+    check_run(run)
     batch = _batch(run)
     if batch is not None:
         _, settings = batch

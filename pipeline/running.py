@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from cache.errors import UserError
 from cache.transport import public_name
 from pipeline.baselines import baseline_experiment
-from pipeline.executors import device_of
+from pipeline.executors import check_run, device_of
 from pipeline.experiment import Experiment, ExperimentFile
 from pipeline.extraction import extract_experiment, one_per_cache
 from pipeline.finetuning import finetune_experiment
@@ -42,13 +42,15 @@ def check_inputs(file: ExperimentFile, plan: Plan) -> None:
     Raises
     ------
     UserError
-        A file that a step needs, or the device, is not there.
+        A file that a step needs, or the device, is not there; settings of workers that contradict
+        each other.
     """
     for name, path in plan.missing.items():
         others = len(plan.missing) - 1
         more = f" ({others} more missing: vitv1 run --dry-run lists them)" if others else ""
         raise UserError(f"{path}: no such file or folder; correct {name}{more}")
     for experiment in file.variants:
+        check_run(experiment.run)
         device_of(experiment.run)
 
 

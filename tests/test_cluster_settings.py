@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tiny import write_experiment
 
 from cache import UserError
-from pipeline.executors import workplace
+from pipeline.executors import capacity_of, workplace
 from pipeline.experiment import RunSettings, load_experiment
 from pipeline.terminal import Terminal
 from stages.cluster import batch_cluster
@@ -121,6 +121,8 @@ def test_contradictions_are_refused(tmp_path, run, message):
     with pytest.raises(UserError, match=message), place:
         pass
     assert not (tmp_path / "run").exists()
+    with pytest.raises(UserError, match=message):
+        capacity_of(RunSettings(**run))
 
 
 def test_no_more_workers_than_the_memory_holds(tmp_path, capsys):
