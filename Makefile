@@ -39,12 +39,12 @@ report: install
 	$(BIN)/vitv1 report $(EXPERIMENT) $(ARGS)
 
 test: install
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n auto $(ARGS)
 
 # Both sides of every comparison in one run, as ratios; takes an hour or so. BENCH=cache_trust runs one.
 BENCH ?= cache_trust cache_format readouts finetune minimodels scale costs
 bench: install
-	for name in $(BENCH); do $(BIN)/python -m benchmarks.$$name $(ARGS) || exit 1; done
+	for name in $(BENCH); do PYTHONPATH=$(CURDIR):$(CURDIR)/tests $(BIN)/python -m benchmarks.$$name $(ARGS) || exit 1; done
 
 lint: install
 	$(BIN)/ruff check .

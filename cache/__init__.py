@@ -4,6 +4,6 @@ This package knows arrays, zarr and files; it imports neither torch nor the othe
 """
 
 from cache.errors import CacheError, UserError
-from cache.store import Block, FeatureCache, open_cache
+from cache.feature_cache import Block, FeatureCache, open_cache
 
 __all__ = ["Block", "CacheError", "FeatureCache", "UserError", "open_cache"]

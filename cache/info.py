@@ -7,17 +7,17 @@ from typing import Any
 
 from zarr.core.sync import sync
 
-from cache.arrays import StoredArray
-from cache.identity import DESCRIPTIVE
-from cache.metadata import array_paths
-from cache.store import FeatureCache
+from cache.feature_cache import FeatureCache
+from cache.format.arrays import StoredArray
+from cache.format.identity import DESCRIPTIVE
+from cache.format.metadata import array_paths
 
 
 def cache_info(cache: FeatureCache) -> dict[str, Any]:
     """Sizes, completeness, settings and provenance, as JSON holds them.
 
     Sizes are exact: format 1 leaves no choice in them. No token is read, so this is quick on a
-    URL; whether the bytes are there and intact is what `cache.verify` tells.
+    URL; whether the bytes are there and intact is what `cache.integrity.verify` tells.
 
     Returns
     -------

@@ -8,23 +8,23 @@ from functools import partial
 from itertools import chain
 
 from cache import UserError
-from pipeline.executors import device_of, workplace
 from pipeline.experiment import Experiment, ExperimentFile
-from pipeline.fitting import checked_cache, without_failed
-from pipeline.sources import Sources
+from pipeline.run.conditions import checked_cache, without_failed
 from pipeline.terminal import Advance, Terminal
-from stages.baseline import train_baseline
-from stages.baseline_memory import least_memory
-from stages.baseline_task import FULLMODEL, MINIMODEL, BaselineTask
-from stages.cnn import pooled_size
+from pipeline.variant.inputs import Sources
+from pipeline.workers import device_of, workplace
+from stages.baseline.cost import least_memory
+from stages.baseline.fullmodel import pooled_size
+from stages.baseline.run import train_baseline
+from stages.baseline.task import FULLMODEL, MINIMODEL, BaselineTask
 from stages.conditions import Condition
 from stages.failures import FailedCondition, attempt
-from stages.fit import digest_recording
-from stages.readout import Epoch
+from stages.fit.run import digest_recording
+from stages.readouts.readout import Epoch
+from stages.readouts.saved import FittedCondition, is_saved, save_condition
 from stages.recordings.minimodel import default_crop
-from stages.saved_readouts import FittedCondition, is_saved, save_condition
 from stages.settings import RecordingSettings
-from stages.stimuli import digest
+from stages.stimuli.stimuli import digest
 
 #: Raw columns that the published CNN takes of a minimodel recording's images.
 MINIMODEL_COLUMNS = 130

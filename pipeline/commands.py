@@ -9,20 +9,20 @@ import pandas as pd
 
 from cache import CacheError, open_cache
 from pipeline.baselines import baseline_conditions, baseline_experiment
-from pipeline.comparing import SCATTER, TABLE, compare_runs
-from pipeline.executors import capacity_of
 from pipeline.experiment import ExperimentFile
-from pipeline.extraction import extract_experiment, one_per_cache, tokens_of
 from pipeline.finetuning import finetune_experiment, tuned_conditions
-from pipeline.fitting import fit_experiment, fitted_conditions
-from pipeline.naming import describe, varying
-from pipeline.plan_table import plan_document, show_plan
-from pipeline.planning import make_plan
-from pipeline.pricing import price
-from pipeline.reporting import report_run
-from pipeline.results import SUMMARY, write_tables
-from pipeline.running import carry_out, check_inputs
+from pipeline.plan.make import make_plan
+from pipeline.plan.price import price
+from pipeline.plan.table import plan_document, show_plan
+from pipeline.report.compare import SCATTER, TABLE, compare_runs
+from pipeline.report.report import report_run
+from pipeline.results.names import describe, varying
+from pipeline.results.tables import SUMMARY, write_tables
+from pipeline.run.conditions import fit_experiment, fitted_conditions
+from pipeline.run.extract import extract_experiment, one_per_cache, tokens_of
+from pipeline.run.run import carry_out, check_inputs
 from pipeline.terminal import Terminal
+from pipeline.workers import capacity_of
 from stages.conditions import IDENTITY, Condition
 from stages.failures import StepsFailed
 from stages.feve import VALID_FEV

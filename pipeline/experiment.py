@@ -16,10 +16,10 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from cache.errors import UserError
-from cache.transport import is_url, join
-from stages.baseline_settings import BaselineSettings
-from stages.cluster_settings import ClusterSettings
-from stages.finetune_settings import FinetuneSettings
+from cache.stores.location import is_url, join
+from stages.baseline.settings import BaselineSettings
+from stages.executors.cluster_settings import ClusterSettings
+from stages.finetune.settings import FinetuneSettings
 from stages.settings import (
     BackboneSettings,
     CacheSettings,

@@ -7,20 +7,20 @@ from dataclasses import replace
 from functools import partial
 
 from cache import FeatureCache, UserError
-from pipeline.executors import device_of, workplace
 from pipeline.experiment import Experiment, ExperimentFile
-from pipeline.fitting import checked_cache, checked_caches, without_failed
 from pipeline.frozen_tasks import check_finetuning, fit_tasks, starting_readout
-from pipeline.sources import Sources
+from pipeline.run.conditions import checked_cache, checked_caches, without_failed
 from pipeline.terminal import Terminal
 from pipeline.uncached import Uncached
+from pipeline.variant.inputs import Sources
+from pipeline.workers import device_of, workplace
 from stages.conditions import Condition
-from stages.devices import resolve_devices
+from stages.executors.devices import resolve_devices
 from stages.failures import FailedCondition, attempt
-from stages.finetune_settings import FinetuneSettings, Last
-from stages.finetune_task import FinetuneTask, ImageSource, first_tuned_block, starting_block
-from stages.readout import Epoch
-from stages.saved_readouts import FittedCondition, is_saved, save_condition, saved_attributes
+from stages.finetune.settings import FinetuneSettings, Last
+from stages.finetune.task import FinetuneTask, ImageSource, first_tuned_block, starting_block
+from stages.readouts.readout import Epoch
+from stages.readouts.saved import FittedCondition, is_saved, save_condition, saved_attributes
 
 
 def finetune_experiment(
@@ -191,8 +191,8 @@ def _tune(
     if not tasks:
         return
     # timm takes seconds to import, and nothing else here needs it.
-    from stages.finetune import finetune_all, finetune_condition
-    from stages.tuning_memory import most_needed
+    from stages.finetune.cost import most_needed
+    from stages.finetune.run import finetune_all, finetune_condition
 
     run = file.variants[0].run
     devices = [device_of(run)] if run.executor == "dask" else resolve_devices(run.device)
@@ -225,7 +225,7 @@ def _tune(
 
 def _tune_here(task: FinetuneTask, terminal: Terminal) -> FittedCondition | FailedCondition:
     """Tune one condition in this process, and show its epochs."""
-    from stages.finetune import finetune_condition
+    from stages.finetune.run import finetune_condition
 
     label = f"{task.condition.tuning} at block {task.condition.block}"
     with terminal.bar(label, total=task.settings.epochs, unit="epochs") as done:

@@ -6,15 +6,15 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from cache import FeatureCache, UserError
-from cache.store import resolve_block
-from pipeline.executors import device_of
+from cache.feature_cache import resolve_block
 from pipeline.experiment import Experiment
-from pipeline.sources import Sources
 from pipeline.uncached import Uncached
+from pipeline.variant.inputs import Sources
+from pipeline.workers import device_of
 from stages.conditions import Condition
-from stages.finetune_settings import PROTOCOLS
-from stages.finetune_task import first_tuned_block
-from stages.fit import FitTask, digest_recording
+from stages.finetune.settings import PROTOCOLS
+from stages.finetune.task import first_tuned_block
+from stages.fit.run import FitTask, digest_recording
 from stages.settings import ReadoutSettings
 
 

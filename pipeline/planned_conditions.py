@@ -7,19 +7,19 @@ from functools import cache
 from pathlib import Path
 
 from cache import FeatureCache
-from cache.transport import public_name
+from cache.stores.location import public_name
 from pipeline.baselines import baseline_condition, baseline_crop, baseline_tasks, is_trained
 from pipeline.finetuning import tuning_tasks, tunings
 from pipeline.frozen_tasks import fit_tasks, frozen_conditions, starting_readout
-from pipeline.known import Known, total
-from pipeline.plan import Stage, State, Step, Work, changes
+from pipeline.plan.steps import Stage, State, Step, Work, changes
 from pipeline.uncached import Uncached
-from stages.baseline_task import FULLMODEL, MINIMODEL, BaselineTask
+from pipeline.variant.variant import Known, total
+from stages.baseline.task import FULLMODEL, MINIMODEL, BaselineTask
 from stages.conditions import Condition
-from stages.finetune_task import FinetuneTask, first_tuned_block, starting_block
-from stages.fit import FitTask
-from stages.fit_inputs import KINDS
-from stages.saved_readouts import saved_attributes
+from stages.finetune.task import FinetuneTask, first_tuned_block, starting_block
+from stages.fit.inputs import KINDS
+from stages.fit.run import FitTask
+from stages.readouts.saved import saved_attributes
 from stages.settings import ReadoutSettings
 
 #: What a stage would compute, with the key that it skips by.

@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache import FeatureCache
-from cache.identity import canonical_json
-from cache.transport import is_url
+from cache.format.identity import canonical_json
+from cache.stores.location import is_url
 from pipeline.experiment import Experiment
 from stages.recordings.synthetic import SyntheticSettings
-from stages.stimuli import Stimuli
+from stages.stimuli.stimuli import Stimuli
 
 #: Raised whenever the same settings give other tokens than before.
 PLANTING_VERSION = 1
@@ -47,9 +47,9 @@ def moved_tokens(
         with np.load(path) as kept:
             return np.asarray(kept["patches"])
     # timm takes seconds to import, and is needed this once.
-    from stages.backbones import create_backbone
-    from stages.perturbed import perturbed_tokens
-    from stages.preprocessing import Preprocessing
+    from stages.backbones.backbone import create_backbone
+    from stages.recordings.perturbed_backbone import perturbed_tokens
+    from stages.stimuli.preprocessing import Preprocessing
 
     size = experiment.stimuli.size
     backbone = create_backbone(experiment.backbone, input_size=size)

@@ -11,12 +11,12 @@ import pandas as pd
 from rich.filesize import decimal
 
 from cache import open_cache
-from cache.copying import plan_copy
-from cache.identity import flatten
+from cache.format.identity import flatten
+from cache.format.layout import TokenKind
 from cache.info import cache_info
-from cache.layout import TokenKind
-from cache.packing import pack
-from cache.pull import pull
+from cache.share.copy_plan import plan_copy
+from cache.share.pack import pack
+from cache.share.pull import pull
 from pipeline.terminal import Terminal
 
 

@@ -11,7 +11,7 @@ from cache.errors import UserError
 from stages.conditions import Condition
 
 if TYPE_CHECKING:
-    from stages.saved_readouts import FittedCondition
+    from stages.readouts.saved import FittedCondition
 
 
 class Task(Protocol):

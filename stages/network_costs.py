@@ -6,12 +6,12 @@ A GPU takes a small part of it.
 
 from __future__ import annotations
 
-from cache.layout import SHARD_BYTES, TokenShape
-from stages.baseline_memory import network_memory
-from stages.baseline_settings import BaselineSettings
+from cache.format.layout import SHARD_BYTES, TokenShape
+from stages.baseline.cost import network_memory
+from stages.baseline.settings import BaselineSettings
 from stages.costs import Cost, Phase
-from stages.machine import PROCESS
-from stages.tuning_memory import TIMM, TuningSize, least_memory
+from stages.executors.resources import PROCESS
+from stages.finetune.cost import TIMM, TuningSize, least_memory
 
 #: Floating-point operations per second of one core in float32: through a ViT's blocks, through
 #: readouts, through convolutions, and through those of minimodels side by side.

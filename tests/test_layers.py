@@ -45,6 +45,7 @@ def test_stage_two_runs_where_timm_cannot_be_imported():
     """What `vitv1 fit` needs is imported in a fresh process in which timm does not exist."""
     code = (
         "import sys; sys.modules['timm'] = None; sys.modules['torchvision'] = None\n"
-        "import pipeline.cli, pipeline.commands, stages.fit, stages.readouts, stages.weights"
+        "import pipeline.cli.app, pipeline.commands, stages.fit.run, stages.readouts.solvers\n"
+        "import stages.backbones.weights"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)

@@ -1,1 +1,1 @@
-"""Readers of published recordings; each ends in the one in-memory `stages.recording.Recording`."""
+"""Recordings and the formats they are published in."""

@@ -12,9 +12,9 @@ import scipy.io
 from numpy.typing import NDArray
 
 from cache.errors import UserError
-from stages.recording import Recording, check_recording, pad_repeats
-from stages.recordings.npy_folder import NpyFolder, integer_vector, numbers, open_npz
-from stages.stimuli import Stimuli
+from stages.recordings.npy_archive import NpyFolder, integer_vector, numbers, open_npz
+from stages.recordings.recording import Recording, check_recording, pad_repeats
+from stages.stimuli.stimuli import Stimuli
 
 #: The key of the images in the `.mat` file.
 IMAGE_KEY = "img"

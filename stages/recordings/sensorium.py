@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache.errors import UserError
-from stages.recording import Recording, check_recording, pad_repeats
-from stages.recordings.npy_folder import NpyFolder, integer_vector, numbers, open_npy_folder
-from stages.stimuli import Stimuli
+from stages.recordings.npy_archive import NpyFolder, integer_vector, numbers, open_npy_folder
+from stages.recordings.recording import Recording, check_recording, pad_repeats
+from stages.stimuli.stimuli import Stimuli
 
 #: The tiers that are read; trials of any other are left out.
 TIERS = ("train", "validation", "test")

@@ -12,8 +12,8 @@ from pydantic.dataclasses import dataclass as validated_dataclass
 from scipy.special import gammaincinv
 
 from cache.errors import UserError
-from stages.recording import Recording, check_recording
-from stages.stimuli import Stimuli, stimuli_from_array
+from stages.recordings.recording import Recording, check_recording
+from stages.stimuli.stimuli import Stimuli, stimuli_from_array
 
 #: Standard deviation over images of what a planted readout feeds into ELU (its mean is 0): rates
 #: range from near 0 to about 3, and responses with FEV 0.5 have a standard deviation near 1.

@@ -1,0 +1,1 @@
+"""The format as pure functions of bytes and shapes, without input or output."""

@@ -1,0 +1,306 @@
+"""Checking a cache: every byte of a finished store against what its metadata says."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from zarr.abc.store import Store
+from zarr.core.buffer import default_buffer_prototype
+from zarr.core.sync import sync
+from zarr.storage import MemoryStore
+
+from cache.errors import CacheError
+from cache.format.arrays import StoredArray
+from cache.format.faults import Fault, array_problem, fault_in, file_faults, size_problem
+from cache.format.metadata import ROOT, array_paths, chunk_crcs, document_paths, parse, read_root
+from cache.integrity.unexpected import unexpected
+from cache.stores.location import PACKED, open_store, public_name
+from cache.stores.zip import DamagedFileError, PackedStore
+from cache.stores.zip_seal import seal_faults
+
+#: Files in flight while checking; each may be some tens of MB.
+CONCURRENT_FILES = 3
+
+_METADATA = "/zarr.json"
+
+
+@dataclass(kw_only=True)
+class Checkup:
+    """What was found: begun by `check_metadata`, completed by `check_chunks`.
+
+    Attributes
+    ----------
+    where : str
+        Path or URL.
+    attributes : mapping, optional
+        The root's, where it is intact.
+    ids : array of shape (n_images,), optional
+        Image id of every row, where they are intact.
+    faults : list of Fault
+        Everything that is wrong.
+    unchecked : list of str
+        What could not be looked at.
+    arrays : dict
+        Every array whose zarr.json is intact, by path.
+    crcs : dict
+        Their chunks' checksums, arrays of shape (n_chunks,), by path; empty while unfinished.
+    files : list of (StoredArray, int)
+        Files of tokens that are there in full, for `check_chunks`.
+    sound : set of (str, int)
+        Path of the array and number of every file that `check_chunks` found intact.
+    """
+
+    where: str
+    store: Store
+    attributes: Mapping[str, Any] | None = None
+    ids: NDArray[np.int64] | None = None
+    faults: list[Fault] = field(default_factory=list)
+    unchecked: list[str] = field(default_factory=list)
+    arrays: dict[str, StoredArray] = field(default_factory=dict)
+    crcs: dict[str, NDArray[np.uint32]] = field(default_factory=dict)
+    files: list[tuple[StoredArray, int]] = field(default_factory=list)
+    sound: set[tuple[str, int]] = field(default_factory=set)
+
+    def note(self, path: str, problem: str) -> None:
+        """Add a fault of the file at `path`."""
+        self.faults.append(Fault(path=path, problem=_without(self.where, problem)))
+
+
+def verify(path_or_url: str, *, quick: bool = False) -> Checkup:
+    """Check a cache in a directory, a packed file or at a URL.
+
+    Parameters
+    ----------
+    quick : bool
+        Metadata, completeness and the sizes of all files only.
+
+    Raises
+    ------
+    CacheError
+        There is no cache at all.
+    """
+    checkup = check_metadata(path_or_url)
+    if not quick:
+        check_chunks(checkup)
+    return checkup
+
+
+def check_metadata(path_or_url: str) -> Checkup:
+    """The quick part: every zarr.json, completeness, image ids, and the size of every file.
+
+    Raises
+    ------
+    CacheError
+        There is no cache at all.
+    """
+    path = str(path_or_url)
+    where = public_name(path)
+    try:
+        store = open_store(path)
+    except DamagedFileError as error:
+        if not where.endswith(PACKED):
+            raise
+        nothing = Checkup(where=where, store=MemoryStore(read_only=True))
+        nothing.note(where.rpartition("/")[2], str(error))
+        return nothing
+    return sync(_check_metadata(Checkup(where=where, store=store)))
+
+
+def check_chunks(checkup: Checkup, *, progress: Callable[[int], None] | None = None) -> None:
+    """The thorough part: every byte of every token, and whether it is finite.
+
+    Parameters
+    ----------
+    progress : callable, optional
+        Called with a number of files; there are `len(checkup.files)`.
+    """
+    sync(_check_files(checkup, progress))
+
+
+async def _check_metadata(checkup: Checkup) -> Checkup:
+    root = await _read(checkup, ROOT)
+    if root is None:
+        parts = [f"{name}{_METADATA}" for name in ("blocks", "image", "progress")]
+        if not any([await checkup.store.exists(part) for part in parts]):
+            raise CacheError(f"{checkup.where}: no feature cache there; correct the path")
+        return checkup
+    try:
+        attributes = checkup.attributes = read_root(root, where=checkup.where)
+    except CacheError as error:
+        checkup.note(ROOT, str(error))
+        return checkup
+    for path in document_paths(attributes["contents"]):
+        content = await _read(checkup, path)
+        if content is not None:
+            _take_up(checkup, path, content, attributes)
+    checkup.ids = await _whole(checkup, "image")
+    _check_ids(checkup, attributes)
+    _check_rows(checkup)
+    progress = await _whole(checkup, "progress")
+    done = None if progress is None else progress == 1
+    if done is not None and not done.all():
+        problem = f"{int((~done).sum())} of {len(done)} shards are missing: run vitv1 extract"
+        remedy: Literal["repair", "extract"] = "repair" if attributes["complete"] else "extract"
+        checkup.faults.append(Fault(path="progress/c/0", problem=problem, remedy=remedy))
+    elif not attributes["complete"]:
+        problem = "the store was not finished: run vitv1 extract"
+        checkup.faults.append(Fault(path=ROOT, problem=problem, remedy="extract"))
+    await _check_sizes(checkup, done)
+    files = {ROOT, *document_paths(attributes["contents"])}
+    for array in checkup.arrays.values():
+        files.update(array.file_path(file) for file in range(array.n_files))
+    lost = set(array_paths(attributes["contents"])) - set(checkup.arrays)
+    others = await unexpected(checkup.store, checkup.where, files=files, lost=lost)
+    if others is None:
+        checkup.unchecked.append("whether it holds files that do not belong to it")
+    checkup.faults += others or []
+    if isinstance(checkup.store, PackedStore):
+        checkup.faults += await seal_faults(checkup.store)
+    return checkup
+
+
+async def _read(checkup: Checkup, path: str) -> bytes | None:
+    """A whole file, or None with a fault noted."""
+    try:
+        value = await checkup.store.get(path, default_buffer_prototype())
+    except (FileNotFoundError, NotADirectoryError):
+        value = None
+    except OSError as error:
+        checkup.note(path, f"cannot be read: {error}")
+        return None
+    except CacheError as error:
+        # A server that does not even give the root says nothing of the cache.
+        if path == ROOT and not isinstance(error, DamagedFileError):
+            raise
+        checkup.note(path, str(error))
+        return None
+    if value is None:
+        checkup.note(path, "is absent")
+        return None
+    return value.to_bytes()
+
+
+def _take_up(checkup: Checkup, path: str, content: bytes, attributes: Mapping[str, Any]) -> None:
+    """Accept a zarr.json that is as the root, the format and the other arrays have it."""
+    complete = bool(attributes["complete"])
+    if complete and hashlib.sha256(content).hexdigest() != attributes["metadata_sha256"][path]:
+        checkup.note(path, "was changed since it was written")
+        return
+    name, where = path.removesuffix(_METADATA), checkup.where
+    if name not in array_paths(attributes["contents"]):
+        return
+    try:
+        document = parse(content, where=f"{where}: {path}")
+        array = StoredArray.from_document(name, document, where=where)
+        crcs = chunk_crcs(array, document, where=where) if complete else None
+    except CacheError as error:
+        checkup.note(path, str(error))
+        return
+    problem = array_problem(array, attributes)
+    if problem is not None:
+        checkup.note(path, problem)
+        return
+    checkup.arrays[name] = array
+    if crcs is not None:
+        checkup.crcs[name] = crcs
+
+
+async def _whole(checkup: Checkup, name: str) -> NDArray[Any] | None:
+    """Values of an array of one chunk, or None with a fault noted."""
+    array = checkup.arrays.get(name)
+    content = None if array is None else await _read(checkup, array.file_path(0))
+    if array is None or content is None:
+        return None
+    stored = np.frombuffer(content, dtype=np.uint8)
+    found = list(file_faults(array, 0, stored, crcs=checkup.crcs.get(name), ids=None))
+    checkup.faults += found
+    return None if found else array.decode(0, stored)
+
+
+def _check_ids(checkup: Checkup, attributes: Mapping[str, Any]) -> None:
+    if checkup.ids is None:
+        return
+    if (np.diff(checkup.ids) <= 0).any():
+        checkup.note("image/c/0", "image ids do not increase")
+    count = attributes["settings"].get("images", {}).get("count", len(checkup.ids))
+    if count != len(checkup.ids):
+        checkup.note("image/c/0", f"{len(checkup.ids)} image ids, the settings say {count}")
+
+
+def _check_rows(checkup: Checkup) -> None:
+    """Drop arrays of more or fewer rows than there are images, before anyone walks their files."""
+    for name, array in list(checkup.arrays.items()):
+        if not name.startswith("blocks/"):
+            continue
+        if checkup.ids is None and name not in checkup.crcs:
+            checkup.unchecked.append(f"{name}, since the image ids are damaged")
+            del checkup.arrays[name]
+        elif checkup.ids is not None and array.shape[0] != len(checkup.ids):
+            problem = f"has {array.shape[0]} rows for {len(checkup.ids)} images"
+            checkup.note(array.metadata_path, problem)
+            del checkup.arrays[name]
+
+
+async def _check_sizes(checkup: Checkup, done: NDArray[np.bool_] | None) -> None:
+    """Compare the size of every file of a shard that is said to be done."""
+    free = asyncio.Semaphore(4 * CONCURRENT_FILES)
+
+    async def check(array: StoredArray, file: int) -> Fault | None:
+        path = array.file_path(file)
+        try:
+            async with free:
+                size = await checkup.store.getsize(path)
+            problem = size_problem(array, file, size) if size != array.file_size(file) else ""
+        except (FileNotFoundError, NotADirectoryError, KeyError):
+            problem = "is absent"
+        except (OSError, CacheError) as error:
+            problem = f"cannot be read: {error}"
+        if not problem:
+            return None
+        return fault_in(array, problem, path=path, rows=array.file_rows(file), ids=checkup.ids)
+
+    files = [
+        (array, file)
+        for name, array in checkup.arrays.items()
+        if name.startswith("blocks/")
+        for file in range(array.n_files)
+        if done is None or (file < len(done) and done[file])
+    ]
+    found = await asyncio.gather(*(check(array, file) for array, file in files))
+    checkup.faults += [fault for fault in found if fault is not None]
+    checkup.files = [file for file, fault in zip(files, found, strict=True) if fault is None]
+
+
+async def _check_files(checkup: Checkup, progress: Callable[[int], None] | None) -> None:
+    """Read and check files of tokens, a few at a time."""
+    free = asyncio.Semaphore(CONCURRENT_FILES)
+
+    async def check(array: StoredArray, file: int) -> list[Fault]:
+        async with free:
+            content = await _read(checkup, array.file_path(file))
+            if content is None:
+                return []
+            stored = np.frombuffer(content, dtype=np.uint8)
+            crcs = checkup.crcs.get(array.path)
+            found = await asyncio.to_thread(
+                lambda: list(file_faults(array, file, stored, crcs=crcs, ids=checkup.ids))
+            )
+        if not found:
+            checkup.sound.add((array.path, file))
+        if progress is not None:
+            progress(1)
+        return found
+
+    found = await asyncio.gather(*(check(array, file) for array, file in checkup.files))
+    checkup.faults += [fault for faults in found for fault in faults]
+
+
+def _without(where: str, message: str) -> str:
+    """A message whose lines all begin with the store's path need not repeat it."""
+    return message.removeprefix(where).lstrip(": ")

@@ -1,0 +1,1 @@
+"""Copies of caches: pulled from elsewhere, or packed into one file."""

@@ -1,0 +1,104 @@
+"""Packing a cache into one file, which `cache.stores.zip` reads in place."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+from zarr.core.buffer import default_buffer_prototype
+from zarr.core.sync import sync
+from zarr.storage import LocalStore
+
+from cache.errors import CacheError
+from cache.integrity.verify import check_chunks, check_metadata
+from cache.share.copy_plan import Copy, require_space
+from cache.stores.location import PACKED
+from cache.stores.zip import PackedStore
+from cache.stores.zip_seal import PLACEHOLDER, seal
+from cache.write.atomic import sync_directory
+from cache.write.lock import writer_lock
+from cache.write.writer import beside
+
+#: Earliest time that a zip can hold: the same cache always gives the same file.
+EPOCH = (1980, 1, 1, 0, 0, 0)
+_REGULAR_FILE = 0o100644 << 16
+_UNIX = 3
+
+
+def pack(copy: Copy, destination: Path, *, progress: Callable[[int], None] | None = None) -> None:
+    """Write a packed cache and check every chunk of it before it gets its name.
+
+    Parameters
+    ----------
+    copy : Copy
+        From `cache.share.copy_plan.plan_copy`.
+    destination : path
+        A new file, ending in ".zip".
+    progress : callable, optional
+        Called with numbers of bytes of tokens: `copy.n_bytes` altogether while writing.
+
+    Raises
+    ------
+    CacheError
+        Something is at `destination` already, the source is damaged, or too little space.
+    """
+    if destination.suffix != PACKED:
+        raise CacheError(f"{destination}: a packed cache's name ends in .zarr.zip; name it so")
+    with writer_lock(destination):
+        if destination.exists():
+            raise CacheError(f"{destination} exists: delete it first, or name another file")
+        require_space(copy.n_bytes, destination)
+        # The name still ends in .zip, so that it is opened like the file that it becomes.
+        partial = beside(destination, f".partial{PACKED}")
+        try:
+            _write(copy, partial, progress)
+            _verify(partial)
+            partial.replace(destination)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
+        sync_directory(destination.absolute().parent)
+
+
+def _write(copy: Copy, path: Path, progress: Callable[[int], None] | None) -> None:
+    with path.open("wb") as file:
+        with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+            archive.comment = PLACEHOLDER
+            for name, content in copy.documents.items():
+                archive.writestr(_entry(name), content)
+            for trusted, number in copy.files:
+                name = trusted.array.file_path(number)
+                # Read through the cache, which checks every chunk.
+                value = sync(copy.source.store.get(name, default_buffer_prototype()))
+                assert value is not None
+                archive.writestr(_entry(name), value.as_numpy_array().data)
+                if progress is not None:
+                    progress(len(value))
+        file.flush()
+        file.seek(-len(PLACEHOLDER), os.SEEK_END)
+        file.write(sync(seal(_packed(path))))
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _packed(path: Path) -> PackedStore:
+    return PackedStore(LocalStore(path.parent, read_only=True), path.name, name=str(path))
+
+
+def _entry(name: str) -> zipfile.ZipInfo:
+    entry = zipfile.ZipInfo(name, date_time=EPOCH)
+    entry.create_system = _UNIX
+    entry.external_attr = _REGULAR_FILE
+    return entry
+
+
+def _verify(path: Path) -> None:
+    checkup = check_metadata(str(path))
+    check_chunks(checkup)
+    if checkup.faults:
+        raise CacheError(
+            f"{path} was not written as it should be ({checkup.faults[0]}): check the disk, then "
+            "pack again"
+        )

@@ -1,0 +1,207 @@
+"""Copying a cache, or some blocks of it, into a directory: in parallel, resumed, verified."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from zarr.abc.store import RangeByteRequest
+from zarr.core.buffer import default_buffer_prototype
+from zarr.core.sync import sync
+
+from cache.errors import CacheError
+from cache.feature_cache import open_cache
+from cache.format.faults import fault_in, file_faults
+from cache.format.metadata import array_paths
+from cache.integrity.verify import check_metadata
+from cache.share.copy_plan import Copy, require_space
+from cache.stores.verifying import Trusted
+from cache.write.atomic import make_tree_durable, sync_directory
+from cache.write.lock import writer_lock
+from cache.write.writer import beside
+
+#: Files in flight.
+THREADS = 8
+#: Bytes asked for at a time: large against a network's latency, small against memory.
+PIECE = 16 * 2**20
+
+Progress = Callable[[int], None]
+
+
+def pull(
+    copy: Copy, destination: Path, *, threads: int = THREADS, progress: Progress | None = None
+) -> int:
+    """Copy a cache; an interrupted copy waits in `<destination>.partial` and goes on from there.
+
+    A file counts as copied once each of its chunks has the checksum that the source's metadata
+    record, now or when an earlier attempt is taken up.
+
+    Parameters
+    ----------
+    copy : Copy
+        From `cache.share.copy_plan.plan_copy`.
+    destination : path
+        A new directory, or one that holds what is asked for already.
+    threads : int
+        Files copied at a time.
+    progress : callable, optional
+        Called with numbers of bytes, those found there included: `copy.n_bytes` altogether.
+
+    Returns
+    -------
+    int
+        Bytes of tokens fetched.
+
+    Raises
+    ------
+    CacheError
+        Another cache, or something else, at `destination`; too little space; a source that is
+        damaged or cannot be reached.
+    """
+    with writer_lock(destination):
+        if destination.exists():
+            _require_same(copy, destination)
+            return 0
+        partial = beside(destination, ".partial")
+        work = _Pull(copy, partial, progress or (lambda n_bytes: None))
+        fetched = work.run(threads)
+        for name, content in reversed(copy.documents.items()):
+            path = partial / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+        faults = check_metadata(str(partial)).faults
+        if faults:
+            raise CacheError(
+                f"{partial} did not become a whole cache ({faults[0]}): delete it, then pull again"
+            )
+        make_tree_durable(partial)
+        partial.rename(destination)
+        sync_directory(destination.absolute().parent)
+        return fetched
+
+
+def _require_same(copy: Copy, destination: Path) -> None:
+    problem = "is in the way"
+    try:
+        there = open_cache(str(destination))
+    except CacheError:
+        pass
+    else:
+        held = set(array_paths(there.store.attributes["contents"]))
+        if there.key != copy.source.key:
+            problem = "holds other tokens (another key)"
+        elif there.complete and {each.array.path for each in copy.arrays} <= held:
+            return
+        else:
+            problem = f"holds blocks {there.blocks} ({', '.join(there.kinds)}), not all you ask for"
+    raise CacheError(f"{destination} {problem}: name another directory, or delete this one first")
+
+
+class _Pull:
+    """One copy in progress."""
+
+    def __init__(self, copy: Copy, partial: Path, progress: Progress) -> None:
+        self._copy = copy
+        self._partial = partial
+        self._progress = progress
+        self._stopped = threading.Event()
+        self._ids = copy.source.image_ids
+
+    def run(self, threads: int) -> int:
+        """Fetch every file that is not there yet; returns the number of bytes."""
+        self._clear()
+        with self._pool(threads) as pool:
+            kept = [pool.submit(self._keep, *file) for file in self._copy.files]
+            missing = [
+                file
+                for file, result in zip(self._copy.files, kept, strict=True)
+                if not result.result()
+            ]
+            needed = sum(each.array.file_size(number) for each, number in missing)
+            require_space(needed, self._partial)
+            work = [pool.submit(self._fetch, *file) for file in missing]
+            wait(work, return_when=FIRST_EXCEPTION)
+            self._stopped.set()
+            for result in work:
+                if result.done():
+                    result.result()
+        return needed
+
+    @contextmanager
+    def _pool(self, threads: int) -> Iterator[ThreadPoolExecutor]:
+        """Threads that end soon after a failure or Ctrl-C, before it is told."""
+        pool = ThreadPoolExecutor(threads, "pull")
+        try:
+            yield pool
+        finally:
+            self._stopped.set()
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    def _clear(self) -> None:
+        """Delete what an earlier attempt left that is no part of this copy."""
+        wanted = {each.array.file_path(number) for each, number in self._copy.files}
+        for path in sorted(self._partial.rglob("*"), reverse=True):
+            if path.is_symlink() or not path.is_dir():
+                if path.is_symlink() or str(path.relative_to(self._partial)) not in wanted:
+                    path.unlink()
+            elif not any(path.iterdir()):
+                path.rmdir()
+
+    def _keep(self, each: Trusted, number: int) -> bool:
+        """Whether an earlier attempt left this file whole."""
+        path = self._partial / each.array.file_path(number)
+        if self._stopped.is_set() or not path.is_file():
+            return False
+        content = np.fromfile(path, dtype=np.uint8)
+        if any(file_faults(each.array, number, content, crcs=each.crcs, ids=None)):
+            return False
+        self._progress(len(content))
+        return True
+
+    def _fetch(self, each: Trusted, number: int) -> None:
+        """One file, piece by piece, each chunk checked before it is written."""
+        array = each.array
+        path = self._partial / array.file_path(number)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = beside(path, ".part")
+        chunks = array.file_chunks(number)
+        step = max(1, PIECE // array.stored_chunk_bytes)
+        with temporary.open("wb") as file:
+            for first in range(chunks.start, chunks.stop, step):
+                if self._stopped.is_set():
+                    return
+                piece = chunks[first - chunks.start : first - chunks.start + step]
+                content = self._read(each, number, piece)
+                file.write(content.data)
+                self._progress(len(content))
+            index = array.index(number)
+            file.write(index)
+            self._progress(len(index))
+        temporary.replace(path)
+
+    def _read(self, each: Trusted, number: int, chunks: range) -> NDArray[np.uint8]:
+        """Neighbouring chunks in one request, array of shape (n_bytes,)."""
+        array, source = each.array, self._copy.source
+        path, size = array.file_path(number), array.stored_chunk_bytes
+        first = (chunks.start - array.file_chunks(number).start) * size
+        part = RangeByteRequest(first, first + len(chunks) * size)
+        # The verifying store hands out single chunks; its check is made here for several.
+        value = sync(source.store._store.get(path, default_buffer_prototype(), part))
+        stored = b"" if value is None else value.as_numpy_array()
+        content = np.frombuffer(stored, dtype=np.uint8)
+        for position, chunk in enumerate(chunks):
+            bytes_of_chunk = content[position * size : (position + 1) * size]
+            problem = array.chunk_problem(chunk, bytes_of_chunk, each.crcs)
+            if problem is not None:
+                rows = array.chunk_rows(chunk)
+                fault = fault_in(array, problem, path=path, rows=rows, ids=self._ids)
+                raise CacheError(
+                    f"{source.name}: {fault}: what was copied so far is kept; pull again, and if "
+                    "this comes again, ask for the source to be repaired (vitv1 cache repair)"
+                )
+        return content

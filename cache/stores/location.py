@@ -1,0 +1,152 @@
+"""Where a cache lies: a directory, a packed file, or either of them behind a URL.
+
+Bytes come by file and byte range alone; nothing is listed, unpacked or executed.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+from zarr.abc.store import Store
+from zarr.storage import LocalStore
+
+from cache.errors import CacheError
+
+#: How a packed file's name ends; a URL has no other way to say that it is one.
+PACKED = ".zip"
+
+SCHEMES = ("http", "https", "s3", "hf")
+
+_HUB = re.compile(
+    r"(?:(?P<kind>datasets|models|spaces)/)?"
+    r"(?P<repo>(?!(?:datasets|models|spaces)/)[^/@]+/[^/@]+)"
+    r"(?:@(?P<revision>refs/(?:pr|convert)/[^/]+|[^/]+))?(?:/(?P<path>.+))?"
+)
+
+
+def is_url(path: str) -> bool:
+    """Whether this is a URL rather than a local path."""
+    return "://" in path
+
+
+def public_name(path: object) -> str:
+    """A path or URL as it may be shown and stored: without user, password, query and fragment."""
+    text = str(path)
+    if not is_url(text):
+        return text
+    try:
+        parts = urlsplit(text)
+    except ValueError:
+        return f"{text.partition('://')[0]}://... (no address)"
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+def join(folder: str, name: str) -> str:
+    """A file in a local folder or below a URL, whose query stays at its end."""
+    if not is_url(folder):
+        return str(Path(folder) / name)
+    parts = urlsplit(folder)
+    return urlunsplit(parts._replace(path=f"{parts.path.rstrip('/')}/{name}"))
+
+
+def open_store(path_or_url: str) -> Store:
+    """The files of a cache as a read-only zarr store, wherever they are.
+
+    Parameters
+    ----------
+    path_or_url : str
+        A directory or a packed file; `http://`, `https://`, `s3://` or `hf://` before either,
+        where a packed file's name ends in ".zip".
+
+    Raises
+    ------
+    CacheError
+        An unknown kind of URL, a package it needs that is not installed, a server that cannot be
+        reached or refuses, or a file that is no packed cache. Whether a cache is there is left to
+        the reader of its root.
+    """
+    if not is_url(path_or_url):
+        path = Path(path_or_url).expanduser()
+        return (
+            _packed(LocalStore(path.parent, read_only=True), path.name, str(path))
+            if (path.is_file())
+            else LocalStore(path, read_only=True)
+        )
+    name = public_name(path_or_url)
+    scheme = path_or_url.partition("://")[0].lower()
+    if scheme not in SCHEMES or not _is_address(path_or_url):
+        raise CacheError(
+            f"{name}: a cache is read from a local path or from "
+            f"{', '.join(f'{known}://' for known in SCHEMES)}; name one of those"
+        )
+    if not urlsplit(path_or_url).path.endswith(PACKED):
+        return _remote(path_or_url, scheme, name)
+    parts = urlsplit(path_or_url)
+    folder, _, file = parts.path.rpartition("/")
+    store = _remote(urlunsplit(parts._replace(path=folder)), scheme, name)
+    return _packed(store, file, name)
+
+
+def _is_address(url: str) -> bool:
+    try:
+        return bool(urlsplit(url).netloc)
+    except ValueError:
+        return False
+
+
+def _packed(store: Store, key: str, name: str) -> Store:
+    from cache.stores.zip import PackedStore
+
+    return PackedStore(store, key, name=name)
+
+
+def _remote(url: str, scheme: str, name: str) -> Store:
+    """A URL's directory; the packages that this takes are imported only here."""
+    try:
+        if scheme == "s3":
+            from cache.stores.s3 import S3Store
+
+            return S3Store(url.partition("://")[2], name=name)
+        from cache.stores.http import HttpStore
+    except ModuleNotFoundError as missing:
+        package = "s3fs" if scheme == "s3" else "'fsspec[http]'"
+        raise CacheError(
+            f"{name}: reading {scheme}:// needs {missing.name}, which is not installed: "
+            f"pip install {package}"
+        ) from None
+    if scheme != "hf":
+        return HttpStore(url, name=name)
+    address, headers = _hub_address(url)
+    return HttpStore(address, name=name, headers=headers)
+
+
+def _hub_address(url: str) -> tuple[str, dict[str, str]]:
+    """The hub's https address of an hf:// URL, and the headers that say who asks.
+
+    Files are then read by range from the hub's own storage. The hub's settings hold (HF_TOKEN,
+    HF_ENDPOINT, HF_HUB_OFFLINE).
+    """
+    from huggingface_hub import constants, get_token, hf_hub_url
+
+    found = _HUB.fullmatch(url.removeprefix("hf://").rstrip("/"))
+    if found is None:
+        raise CacheError(
+            f"{public_name(url)}: expected hf://datasets/OWNER/NAME/PATH or "
+            "hf://datasets/OWNER/NAME@REVISION/PATH"
+        )
+    if constants.HF_HUB_OFFLINE:
+        raise CacheError(
+            f"{public_name(url)}: HF_HUB_OFFLINE is set, so nothing is read from the hub: unset "
+            "it, or pull the cache to this machine while online"
+        )
+    kind = found["kind"] or "models"
+    address = hf_hub_url(
+        found["repo"],
+        found["path"] or "",
+        repo_type=kind.removesuffix("s"),
+        revision=found["revision"],
+    )
+    token = get_token()
+    return address.rstrip("/"), {"Authorization": f"Bearer {token}"} if token else {}

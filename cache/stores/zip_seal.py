@@ -1,0 +1,62 @@
+"""The seal of a packed cache: a hash over every byte of the zip that belongs to no member.
+
+Members are covered by their own checksums; the seal covers what lies around them, and is written
+as the zip's comment, at the end of the file.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+
+from zarr.core.buffer import default_buffer_prototype
+
+from cache.errors import CacheError
+from cache.format.faults import Fault
+from cache.stores.zip import PackedStore
+
+_PREFIX = b"vitv1 seal sha256:"
+#: What stands in a zip's comment while the seal is not known yet.
+PLACEHOLDER = _PREFIX + b"0" * 64
+#: Headers fetched at a time.
+_CONCURRENT = 12
+
+
+async def seal(store: PackedStore) -> bytes:
+    """The comment that an intact file of these headers has, of the length of `PLACEHOLDER`.
+
+    Raises
+    ------
+    CacheError
+        A member's header contradicts the directory.
+    """
+    free = asyncio.Semaphore(_CONCURRENT)
+    prototype = default_buffer_prototype()
+
+    async def start(path: str) -> int:
+        async with free:
+            return await store.start(path)
+
+    async def read(first: int, end: int) -> bytes:
+        async with free:
+            return (await store.read(first, end, prototype)).to_bytes()
+
+    members = sorted(store.members.items(), key=lambda item: item[1].header)
+    starts = await asyncio.gather(*(start(path) for path, _ in members))
+    ends = [begin + member.size for begin, (_, member) in zip(starts, members, strict=True)]
+    gaps = zip([0, *ends], [*starts, store.size - len(PLACEHOLDER)], strict=True)
+    parts = await asyncio.gather(*(read(first, end) for first, end in gaps))
+    return _PREFIX + hashlib.sha256(b"".join(parts)).hexdigest().encode()
+
+
+async def seal_faults(store: PackedStore) -> list[Fault]:
+    """What is wrong with a packed file outside its members."""
+    problem = "was changed outside its members since it was packed: fetch it again"
+    try:
+        if not store.comment:
+            problem = "has no seal (the zip's comment): pack the cache with vitv1 cache pack"
+        elif await seal(store) == store.comment:
+            return []
+    except CacheError as error:
+        problem = str(error)
+    return [Fault(path=store.name.rpartition("/")[2], problem=problem)]

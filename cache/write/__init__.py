@@ -1,0 +1,1 @@
+"""Writing a cache: one writer, whole shards, durable files."""

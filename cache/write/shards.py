@@ -1,0 +1,104 @@
+"""Writing the files of single shards: what several processes may do to one store at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cache.errors import CacheError
+from cache.feature_cache import FeatureCache, open_cache
+from cache.format.arrays import StoredArray
+from cache.format.layout import TokenKind
+from cache.format.metadata import array_paths, parse
+from cache.write.atomic import make_durable, replace_file
+
+#: Tokens of one shard: per block, an array per kind with images first.
+ShardTokens = list[dict[TokenKind, NDArray[Any]]]
+
+
+class ShardWriter:
+    """Writes the files of shards, each whole and durable, and records nothing.
+
+    Several may work on one store at a time, each on shards of its own, while a `CacheWriter` holds
+    the store's lock.
+
+    Parameters
+    ----------
+    path : path
+        The store, which `write_cache` has made.
+    temporary : path
+        Of this writer alone, on the same disk but outside the store.
+    """
+
+    def __init__(self, path: Path, *, temporary: Path) -> None:
+        self.path = path
+        self.cache: FeatureCache = open_cache(str(path))
+        self._temporary = temporary
+        self._arrays: dict[str, StoredArray] = {}
+        if not self.cache.complete:
+            self._arrays = {name: self._described(name) for name in array_paths(self._contents)}
+
+    @property
+    def _contents(self) -> Mapping[str, Any]:
+        contents: Mapping[str, Any] = self.cache.store.attributes["contents"]
+        return contents
+
+    @property
+    def dtype(self) -> str:
+        """The tokens' stored dtype."""
+        return next(a.dtype for n, a in self._arrays.items() if n.startswith("blocks/"))
+
+    def shard_ids(self, shard: int) -> NDArray[np.int64]:
+        """Image ids of one shard."""
+        size = self.cache.images_per_shard
+        return self.cache.image_ids[shard * size : (shard + 1) * size]
+
+    def write_files(self, shard: int, tokens: ShardTokens) -> None:
+        """Write every array of one shard.
+
+        Parameters
+        ----------
+        shard : int
+            Which shard.
+        tokens : list of dict
+            Per block, the arrays with the shard's images first. Arrays are dropped from the
+            dicts as they are written, so that memory is freed along the way.
+
+        Raises
+        ------
+        OSError
+            No space left, or another failure of the disk.
+        ValueError
+            An array is missing or has another shape.
+        """
+        given = {f"blocks/{b:02d}/{kind}" for b, arrays in enumerate(tokens) for kind in arrays}
+        if given != {name for name in self._arrays if name.startswith("blocks/")}:
+            raise ValueError(f"shard {shard} needs every array of every block, given {given}")
+        written = []
+        for block, arrays in enumerate(tokens):
+            for kind in list(arrays):
+                array = self._arrays[f"blocks/{block:02d}/{kind}"]
+                written.append(self._put(array, shard, arrays.pop(kind)))
+        make_durable(written, below=self.path)
+
+    def _described(self, name: str) -> StoredArray:
+        where = f"{self.path / name}/zarr.json"
+        try:
+            document = parse((self.path / name / "zarr.json").read_bytes(), where=where)
+        except FileNotFoundError:
+            raise CacheError(f"{where} is absent: vitv1 cache repair") from None
+        return StoredArray.from_document(name, document, where=str(self.path))
+
+    def _put(self, array: StoredArray, file: int, values: NDArray[Any]) -> Path:
+        path = self.path / array.file_path(file)
+        if not (self.path / array.metadata_path).is_file():
+            raise FileNotFoundError(
+                f"{self.path} vanished while it was written; is its disk still mounted?"
+            )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(path, array.encode(file, values), temporary=self._temporary)
+        return path

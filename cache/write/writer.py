@@ -1,0 +1,251 @@
+"""Writing a feature cache: shard by shard, each durable before it is claimed."""
+
+from __future__ import annotations
+
+import glob
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cache.errors import CacheError
+from cache.feature_cache import FeatureCache, open_cache
+from cache.format.arrays import CRC_BYTES, StoredArray
+from cache.format.identity import differences, key_of
+from cache.format.layout import Layout, TokenShape
+from cache.format.metadata import (
+    FORMAT,
+    FORMAT_VERSION,
+    ROOT,
+    array_bytes,
+    contents_of,
+    finished_attributes,
+    group_bytes,
+    group_paths,
+    planned_arrays,
+    root_bytes,
+    unfinished_attributes,
+)
+from cache.write.atomic import make_durable, make_tree_durable, replace_file, sync_directory
+from cache.write.lock import writer_lock
+from cache.write.shards import ShardTokens, ShardWriter
+
+
+class CacheWriter(ShardWriter):
+    """The one writer of a store; obtained from `write_cache`.
+
+    A shard's files are written and synced, then the directories that name them, and only then
+    `progress`: a kill or a power cut at any moment leaves it claiming no more than is on disk.
+    The root declares the store complete last of all.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, temporary=beside(path, ".part"))
+        for leftover in (self._temporary, *path.parent.glob(f"{glob.escape(path.name)}.part-*")):
+            leftover.unlink(missing_ok=True)
+        self._progress = self.cache.shards_done.copy()
+        if not self.cache.complete:
+            self._forget_absent_shards()
+
+    def missing_shards(self) -> list[int]:
+        """Shards that are not durably written, in order."""
+        return [int(s) for s in np.flatnonzero(~self._progress)]
+
+    def write_shard(self, shard: int, tokens: ShardTokens) -> None:
+        """Write every array of one shard, then record it; see `write_files`."""
+        self.write_files(shard, tokens)
+        self.record(shard)
+
+    def record(self, shard: int) -> None:
+        """Note that a shard's files are durably written.
+
+        Raises
+        ------
+        FileNotFoundError
+            They are not all there.
+        """
+        if not self._is_whole(shard):
+            raise FileNotFoundError(f"{self.path}: files of shard {shard} are missing")
+        self._progress[shard] = True
+        self._record_progress()
+
+    def finish(self) -> None:
+        """Declare the store complete, with the checksum of everything in it.
+
+        Raises
+        ------
+        RuntimeError
+            A shard is missing.
+        """
+        if self.missing_shards():
+            raise RuntimeError(f"shards {self.missing_shards()} are not written")
+        documents = {f"{path}/zarr.json": group_bytes() for path in group_paths(self._contents)}
+        for array in self._arrays.values():
+            documents[array.metadata_path] = array_bytes(array, stored_crcs(self.path, array))
+        for name, content in documents.items():
+            replace_file(self.path / name, content, temporary=self._temporary)
+        make_durable((self.path / name for name in documents), below=self.path)
+        attributes = finished_attributes(self.cache.store.attributes, documents)
+        replace_file(self.path / ROOT, root_bytes(attributes), temporary=self._temporary)
+        make_durable([self.path / ROOT], below=self.path)
+
+    def _record_progress(self) -> None:
+        path = self._put(self._arrays["progress"], 0, self._progress.astype(np.uint8))
+        make_durable([path], below=self.path)
+
+    def _is_whole(self, shard: int) -> bool:
+        return all(
+            has_size(self.path / array.file_path(shard), array.file_size(shard))
+            for name, array in self._arrays.items()
+            if name.startswith("blocks/")
+        )
+
+    def _forget_absent_shards(self) -> None:
+        """Whatever became of the disk since: a shard counts only if all its files are there."""
+        whole = np.array(
+            [done and self._is_whole(shard) for shard, done in enumerate(self._progress)]
+        )
+        if (whole != self._progress).any():
+            self._progress = whole
+            self._record_progress()
+
+
+@contextmanager
+def write_cache(
+    path: Path,
+    *,
+    settings: Mapping[str, Any],
+    provenance: Mapping[str, Any],
+    image_ids: NDArray[np.int64],
+    shape: TokenShape,
+    layout: Layout,
+    replace: bool = False,
+) -> Iterator[CacheWriter]:
+    """Create a store, or resume one of the same key, under the writer's lock.
+
+    Parameters
+    ----------
+    settings : mapping
+        Everything that changes a token; its hash is the key.
+    provenance : mapping
+        How the store is being made (versions, host, time); kept from the first run on resuming.
+    image_ids : array of shape (n_images,)
+        Strictly increasing ids, row by row.
+    layout : Layout
+        Used for a new store; a resumed one keeps its own.
+    replace : bool
+        Delete a store of another key instead of refusing it.
+
+    Raises
+    ------
+    CacheError
+        Another writer at work; a store of another key without `replace`; something at `path`
+        that is no feature cache.
+    """
+    with writer_lock(path):
+        for leftover in (".old", ".new"):
+            _remove(beside(path, leftover))
+        if path.exists():
+            stored = _stored(path, replace=replace)
+            if stored is not None and stored.key != key_of(settings):
+                if not replace:
+                    differing = "; ".join(differences(settings, stored.settings))
+                    raise CacheError(
+                        f"{path} holds other tokens than this experiment names ({differing}): name "
+                        "another [cache] path, or vitv1 extract --replace"
+                    )
+                stored = None
+            if stored is None:
+                # Away in one step: a kill while deleting leaves nothing half there.
+                path.rename(beside(path, ".old"))
+                _remove(beside(path, ".old"))
+        if not path.exists():
+            _create(
+                path,
+                settings=settings,
+                provenance=provenance,
+                image_ids=image_ids,
+                shape=shape,
+                layout=layout,
+            )
+        yield CacheWriter(path)
+
+
+def beside(path: Path, suffix: str) -> Path:
+    """Where something that must not lie inside a store is kept, on the same disk."""
+    return path.with_name(path.name + suffix)
+
+
+def stored_crcs(store: Path, array: StoredArray) -> NDArray[np.uint32]:
+    """The checksum that every chunk ends in, array of shape (n_chunks,)."""
+    crcs = bytearray()
+    for file in range(array.n_files):
+        with (store / array.file_path(file)).open("rb") as content:
+            for position in range(len(array.file_chunks(file))):
+                content.seek((position + 1) * array.stored_chunk_bytes - CRC_BYTES)
+                crcs += content.read(CRC_BYTES)
+    return np.frombuffer(crcs, dtype="<u4").astype(np.uint32)
+
+
+def _stored(path: Path, *, replace: bool) -> FeatureCache | None:
+    """The store at `path`, or None where an unreadable one may be replaced."""
+    try:
+        return open_cache(str(path))
+    except CacheError as error:
+        ours = (path / ROOT).exists() and FORMAT in (path / ROOT).read_text("utf-8", "replace")
+        if replace and ours:
+            return None
+        raise CacheError(f"{error}; nothing was overwritten") from None
+
+
+def _create(
+    path: Path,
+    *,
+    settings: Mapping[str, Any],
+    provenance: Mapping[str, Any],
+    image_ids: NDArray[np.int64],
+    shape: TokenShape,
+    layout: Layout,
+) -> None:
+    """Write the empty store beside its place and move it there whole."""
+    temporary = beside(path, ".new")
+    contents = contents_of(shape, layout)
+    attributes = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "key": key_of(settings),
+        "settings": dict(settings),
+        "provenance": dict(provenance),
+        "contents": contents,
+    }
+    arrays = planned_arrays(shape, layout, n_images=len(image_ids))
+    files: dict[str, bytes | bytearray] = {ROOT: root_bytes(unfinished_attributes(attributes))}
+    files |= {f"{group}/zarr.json": group_bytes() for group in group_paths(contents)}
+    files |= {array.metadata_path: array_bytes(array) for array in arrays}
+    image, progress, *_ = arrays
+    files[image.file_path(0)] = image.encode(0, image_ids)
+    files[progress.file_path(0)] = progress.encode(0, np.zeros(progress.shape, dtype=np.uint8))
+    try:
+        for name, content in files.items():
+            (temporary / name).parent.mkdir(parents=True, exist_ok=True)
+            (temporary / name).write_bytes(content)
+        make_tree_durable(temporary)
+        temporary.rename(path)
+    except BaseException:
+        _remove(temporary)
+        raise
+    sync_directory(path.parent)
+
+
+def _remove(path: Path) -> None:
+    if path.exists():
+        shutil.rmtree(path)
+
+
+def has_size(path: Path, size: int) -> bool:
+    """Whether a file is there with the size it must have."""
+    return path.is_file() and path.stat().st_size == size

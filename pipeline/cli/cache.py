@@ -1,0 +1,138 @@
+"""`vitv1 cache ...`: looking after a feature cache."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cache.errors import UserError
+from cache.format.layout import TokenKind
+from pipeline.cli.options import Debug, ExperimentPath, Overrides, Quiet
+from pipeline.experiment import load_experiment
+from pipeline.terminal import Terminal
+
+cache_app = typer.Typer(
+    name="cache", help="Check, repair and share feature caches.", no_args_is_help=True
+)
+
+#: What a person calls the arrays of a block, as in an experiment's [readout] tokens.
+KINDS: dict[str, TokenKind] = {"patch": "patches", "cls": "cls", "registers": "registers"}
+
+CachePath = Annotated[str, typer.Argument(help="A directory, a packed file or a URL.")]
+
+
+@cache_app.command()
+def verify(
+    path: CachePath,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Metadata, completeness and sizes only.")
+    ] = False,
+    recompute: Annotated[
+        int, typer.Option(help="Also compute so many random images again and compare.", min=0)
+    ] = 0,
+    experiment: Annotated[
+        Path | None, typer.Option(help="The experiment that made it, for --recompute.")
+    ] = None,
+    overrides: Overrides = None,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Check every byte of a cache; exit code 1 and a line per fault where one is wrong."""
+    from pipeline.cache_commands import recompute_cache, report, summary, verify_cache
+
+    terminal = Terminal(quiet=quiet)
+    if recompute and experiment is None:
+        raise UserError("--recompute needs the images and the backbone: add --experiment FILE")
+    checkup = verify_cache(path, terminal, quick=quick)
+    faults = list(checkup.faults)
+    if recompute and experiment is not None and not faults:
+        file = load_experiment(experiment, overrides or [])
+        faults += recompute_cache(path, file, terminal, n_images=recompute)
+    report(faults, terminal)
+    if faults:
+        raise typer.Exit(1)
+    again = f"; {recompute} images recomputed" if recompute else ""
+    terminal.result(f"{summary(checkup, quick=quick)}{again}")
+
+
+@cache_app.command()
+def repair(
+    experiment: ExperimentPath,
+    overrides: Overrides = None,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Extract the damaged shards of an experiment's cache again, and nothing else."""
+    from pipeline.cache_commands import repair_cache
+    from pipeline.run.extract import one_per_cache
+
+    file, terminal = load_experiment(experiment, overrides or []), Terminal(quiet=quiet)
+    whole = [repair_cache(file, variant, terminal) for variant in one_per_cache(file)]
+    if not all(whole):
+        raise typer.Exit(1)
+
+
+@cache_app.command()
+def info(
+    path: CachePath,
+    as_json: Annotated[bool, typer.Option("--json", help="Everything, as JSON.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Say what a cache holds: sizes, completeness, settings, and how it was made."""
+    from pipeline.sharing import show_info
+
+    show_info(path, Terminal(), as_json=as_json)
+
+
+@cache_app.command()
+def pack(
+    path: CachePath,
+    destination: Annotated[Path, typer.Argument(metavar="DEST.zarr.zip", help="A new file.")],
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Pack a complete cache into one file, which is opened like a directory."""
+    from pipeline.sharing import pack_cache
+
+    pack_cache(path, destination, Terminal(quiet=quiet))
+
+
+@cache_app.command()
+def pull(
+    path: CachePath,
+    destination: Annotated[Path, typer.Argument(metavar="DEST", help="A new directory.")],
+    blocks: Annotated[
+        str, typer.Option(help='Such as "3,4" or "-1"; all by default.', show_default=False)
+    ] = "",
+    tokens: Annotated[
+        str,
+        typer.Option(help=f"Some of {','.join(KINDS)}; all by default.", show_default=False),
+    ] = "",
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Copy a cache, or some blocks of it, and check every chunk; goes on where it was stopped."""
+    from pipeline.sharing import pull_cache
+
+    pull_cache(
+        path,
+        destination,
+        Terminal(quiet=quiet),
+        blocks=[_block(text) for text in blocks.split(",")] if blocks else None,
+        kinds=[_kind(text) for text in tokens.split(",")] if tokens else None,
+    )
+
+
+def _block(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise UserError(f'--blocks: {text!r} is no block number; write such as "3,4"') from None
+
+
+def _kind(text: str) -> TokenKind:
+    if text.strip() not in KINDS:
+        raise UserError(f"--tokens: {text!r} is none of {', '.join(KINDS)}; choose from those")
+    return KINDS[text.strip()]

@@ -1,1 +1,0 @@
-"""Figures, one function each, drawn from the result tables alone."""

@@ -1,0 +1,1 @@
+"""Figures, report.html, and the comparison of two runs."""

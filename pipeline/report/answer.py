@@ -1,0 +1,187 @@
+"""The answer in three sentences, and what speaks against believing it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.stats import sem
+
+from pipeline.results.names import describe, varying
+from pipeline.results.statistics import SERIES, best_blocks, paired_difference, rows_of, valid
+from stages.feve import VALID_FEV
+from stages.recordings.synthetic import SyntheticSettings
+
+#: Fewer valid neurons than this make a mean not to be leant on.
+FEW_NEURONS = 30
+
+_TOLD = ("model", "input_size", "tuning", "protocol", "tokens", "block", "solver", "seed")
+
+#: Said of the best condition even where all conditions share it.
+_ALWAYS = ("model", "input_size", "tuning", "tokens", "block")
+
+
+def answer(neurons: pd.DataFrame) -> list[str]:
+    """Three sentences with numbers: what predicts best, against what, and how sure.
+
+    Parameters
+    ----------
+    neurons : data frame
+        The neurons table.
+    """
+    best = best_blocks(neurons)
+    if best.empty:
+        return [
+            f"No neuron has an explainable variance (FEV) above {VALID_FEV} and a FEVE: there is "
+            "nothing to compare."
+        ]
+    rows = best.sort_values("mean_feve", ascending=False, kind="stable").to_dict("records")
+    return [_winner(neurons, rows[0]), _difference(neurons, best, rows), _choice(best, rows[0])]
+
+
+def differences(neurons: pd.DataFrame) -> pd.DataFrame:
+    """Every series against the frozen one of its model and tokens, at their best blocks.
+
+    Returns
+    -------
+    data frame
+        `recording`, `condition`, `against`, `difference` of mean FEVE, `low` and `high` of its 95 %
+        paired bootstrap interval, `n_neurons`.
+    """
+    best = best_blocks(neurons)
+    rows = best.to_dict("records")
+    told = [*(varying(best, SERIES) or ["tuning"]), "block"]
+    found = []
+    for row in rows:
+        other = _reference(row, rows)
+        if other is None:
+            continue
+        difference = paired_difference(rows_of(neurons, other), rows_of(neurons, row))
+        found.append(
+            {
+                "recording": row["recording"],
+                "condition": describe(row, told),
+                "against": describe(other, told),
+                "difference": difference.mean,
+                "low": difference.low,
+                "high": difference.high,
+                "n_neurons": difference.n_neurons,
+            }
+        )
+    return pd.DataFrame(found)
+
+
+def warnings(neurons: pd.DataFrame, provenance: Mapping[str, Any]) -> list[str]:
+    """What a reader must know before believing the numbers."""
+    found = []
+    if (neurons["weights"] == "random").any():
+        found.append(
+            "The backbone's weights are random: these numbers say nothing of a trained ViT."
+        )
+    for recording in _synthetic(provenance):
+        planted = recording.get("synthetic") or {}
+        block = planted.get("block", SyntheticSettings().block)
+        moved = ", after the backbone's weights were moved" if planted.get("perturb") else ""
+        found.append(
+            f"The neurons of {recording['name']} are synthetic: planted as readouts of the patch "
+            f"tokens of block {block}{moved or ', which must come out best'}."
+        )
+    for row in best_blocks(neurons).to_dict("records"):
+        named = f"{row['recording']}, {describe(row, _TOLD[:5])}"
+        n_valid = len(valid(rows_of(neurons, row)).dropna(subset=["feve"]))
+        if n_valid < FEW_NEURONS:
+            found.append(f"{named}: only {n_valid} valid neurons.")
+        if pd.notna(row["block"]) and row["block"] != row["test_block"]:
+            found.append(
+                f"{named}: validation chooses block {row['block']} "
+                f"(FEVE {row['mean_feve']:.3f}), the test images would choose block "
+                f"{row['test_block']} ({row['test_mean_feve']:.3f})."
+            )
+    without = set(neurons["recording"]) - set(best_blocks(neurons)["recording"])
+    found.extend(f"{name}: no valid neuron has a FEVE." for name in sorted(without))
+    for path, cache in provenance.get("caches", {}).items():
+        unchecked = cache.get("not re-checked")
+        if unchecked:
+            found.append(f"{path}: {', '.join(unchecked)} were not at hand and not re-checked.")
+    return found
+
+
+def _synthetic(provenance: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The experiment's tables of synthetic recordings."""
+    named = provenance.get("settings", {}).get("recording", [])
+    recordings = [named] if isinstance(named, Mapping) else named
+    return [recording for recording in recordings if recording.get("format") == "synthetic"]
+
+
+def _winner(neurons: pd.DataFrame, top: Mapping[Any, Any]) -> str:
+    rows = rows_of(neurons, top)
+    told = [n for n in _TOLD if n in _ALWAYS or n in varying(neurons, SERIES)]
+    feve = valid(rows)["feve"].dropna().to_numpy(dtype=np.float64)
+    mean = feve.mean()
+    error = sem(feve) if len(feve) > 1 else np.nan
+    return (
+        f"In recording {top['recording']}, {describe(top, told)} predicts best: mean FEVE "
+        f"{mean:.3f} ± {error:.3f} (s.e.m.) over the {len(feve)} of {len(rows)} neurons with "
+        f"FEV > {VALID_FEV}."
+    )
+
+
+def _difference(
+    neurons: pd.DataFrame, best: pd.DataFrame, rows: Sequence[Mapping[Any, Any]]
+) -> str:
+    top = rows[0]
+    rivals = [row for row in rows[1:] if row["recording"] == top["recording"]]
+    other = _reference(top, rows) or (rivals[0] if rivals else None)
+    if other is None:
+        return "There is no other series of conditions to compare it with."
+    told = [*varying(best, [n for n in SERIES if n != "recording"]), "block"]
+    difference = paired_difference(rows_of(neurons, other), rows_of(neurons, top))
+    return (
+        f"Against {describe(other, told)} (mean FEVE {other['mean_feve']:.3f}) the paired "
+        f"difference is {difference} over {difference.n_neurons} neurons."
+    )
+
+
+def _choice(best: pd.DataFrame, top: Mapping[Any, Any]) -> str:
+    blocks = best[best["block"].notna()]
+    if blocks.empty:
+        return "No condition reads a block, so none had to be chosen."
+    agree = int((blocks["block"] == blocks["test_block"]).sum())
+    said = (
+        f"agree in {agree} of {len(blocks)} series"
+        if len(blocks) > 1
+        else ("agree" if agree else "disagree")
+    )
+    return (
+        "Blocks were chosen on validation trials, not on the test images that FEVE is measured on; "
+        f"the two {said}"
+        + (
+            "."
+            if pd.isna(top["block"]) or top["block"] == top["test_block"]
+            else f", and for the best series the test images would have chosen block "
+            f"{top['test_block']} ({top['test_mean_feve']:.3f})."
+        )
+    )
+
+
+def _reference(
+    row: Mapping[Any, Any], rows: Sequence[Mapping[Any, Any]]
+) -> Mapping[Any, Any] | None:
+    """The frozen series that a tuned one starts from, or None."""
+    if row["tuning"] == "frozen":
+        return None
+    same = ("recording", "model", "input_size", "tokens", "seed")
+    return next(
+        (
+            other
+            for other in rows
+            if other["tuning"] == "frozen" and all(_equal(other[name], row[name]) for name in same)
+        ),
+        None,
+    )
+
+
+def _equal(one: object, other: object) -> bool:
+    return bool(pd.isna(one) and pd.isna(other)) or bool(one == other)  # type: ignore[call-overload]

@@ -1,0 +1,134 @@
+"""`vitv1 compare`: two runs joined condition by condition and neuron by neuron."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from cache import UserError
+from pipeline.report.figures.neurons import scatter
+from pipeline.report.figures.style import save_figure
+from pipeline.results.names import describe
+from pipeline.results.statistics import paired_difference, valid
+from pipeline.results.tables import NEURONS, read_neurons, write_if_changed
+from pipeline.terminal import Terminal
+from stages.conditions import IDENTITY
+
+TABLE = "differences.csv"
+SCATTER = "scatter"
+
+#: Columns that two runs may differ in as a whole; the recording is never one of them.
+_MAY_DIFFER = tuple(n for n in IDENTITY if n not in ("recording", "block", "blocks", "tokens"))
+
+
+def compare_runs(first: Path, second: Path, output: Path, terminal: Terminal) -> pd.DataFrame:
+    """Differences of mean FEVE between conditions of two runs, and a scatter of the largest.
+
+    Conditions are joined on every identity column in which the runs have a value in common. In
+    a column where they have none, such as the solver, the runs as a whole are compared.
+
+    Parameters
+    ----------
+    first, second : path
+        Output folders of two runs.
+    output : path
+        Folder for `differences.csv` and the scatter.
+
+    Returns
+    -------
+    data frame
+        A row per pair of conditions: shared identity, `mean_feve_first`, `mean_feve_second`,
+        `difference` (second minus first), `low`, `high`, `n_neurons`.
+
+    Raises
+    ------
+    UserError
+        A folder without results, runs without a recording or condition in common, or conditions
+        that cannot be told apart.
+    """
+    one, other = _neurons(first), _neurons(second)
+    shared = sorted(set(one["recording"]) & set(other["recording"]))
+    if not shared:
+        raise UserError(
+            f"{first} has recordings {sorted(set(one['recording']))}, {second} has "
+            f"{sorted(set(other['recording']))}: neurons of different recordings are never pooled; "
+            "compare runs of the same recording"
+        )
+    for neurons, run in ((one, first), (other, second)):
+        left_out = sorted(set(neurons["recording"]) - set(shared))
+        if left_out:
+            terminal.note(f"recordings {', '.join(left_out)} are in {run} alone and left out")
+    differing = [n for n in _MAY_DIFFER if not _values(one, n) & _values(other, n)]
+    joined = [name for name in IDENTITY if name not in differing]
+    pairs = _pairs(one, other, joined)
+    if not pairs:
+        raise UserError(f"{first} and {second} have no condition in common ({', '.join(joined)})")
+    names = (_name(first, one, differing), _name(second, other, differing))
+    rows: list[dict[str, object]] = []
+    for identity, (a, b) in pairs.items():
+        difference = paired_difference(a, b)
+        rows.append(
+            {
+                **dict(zip(joined, identity, strict=True)),
+                "mean_feve_first": valid(a)["feve"].mean(),
+                "mean_feve_second": valid(b)["feve"].mean(),
+                "difference": difference.mean,
+                "low": difference.low,
+                "high": difference.high,
+                "n_neurons": difference.n_neurons,
+            }
+        )
+    table = pd.DataFrame(rows)
+    write_if_changed(output / TABLE, table.to_csv(index=False).encode())
+    best = table["mean_feve_second"].fillna(-1).to_numpy().argmax()
+    a, b = list(pairs.values())[int(best)]
+    told = describe(
+        a.iloc[0].to_dict(), [n for n in ("recording", "tokens", "block") if n in joined]
+    )
+    save_figure(
+        scatter(a, b, names=(f"{names[0]}\n{told}", f"{names[1]}\n{told}")), output / SCATTER
+    )
+    return table
+
+
+def _neurons(run: Path) -> pd.DataFrame:
+    if not (run / NEURONS).exists():
+        raise UserError(f"{run} has no {NEURONS}: name the output folder of a finished run")
+    return read_neurons(run)
+
+
+def _values(rows: pd.DataFrame, name: str) -> set[object]:
+    """Values of a column, null ones as None."""
+    return {None if pd.isna(value) else value for value in rows[name].unique()}
+
+
+def _pairs(
+    one: pd.DataFrame, other: pd.DataFrame, joined: list[str]
+) -> dict[tuple[object, ...], tuple[pd.DataFrame, pd.DataFrame]]:
+    """Rows of both runs per shared identity."""
+    grouped = []
+    for rows in (one, other):
+        groups = {}
+        for values, group in rows.groupby(joined, dropna=False, sort=False):
+            identity: Any = values
+            if group["neuron"].duplicated().any():
+                several = [n for n in IDENTITY if group[n].nunique(dropna=False) > 1]
+                raise UserError(
+                    f"one run has several conditions that differ in {', '.join(several)} and the "
+                    "other has none of their values: fit the runs with one value each"
+                )
+            groups[tuple(None if pd.isna(v) else v for v in identity)] = group
+        grouped.append(groups)
+    return {
+        identity: (group, grouped[1][identity])
+        for identity, group in grouped[0].items()
+        if identity in grouped[1]
+    }
+
+
+def _name(run: Path, rows: pd.DataFrame, differing: list[str]) -> str:
+    """A run's folder, and in what it differs as a whole."""
+    said = describe(rows.iloc[0].to_dict(), differing)
+    return f"{run.name} ({said})" if said else run.name

@@ -1,0 +1,141 @@
+"""Which figures a run gets, from its tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from pipeline.report.figures.best_block import best_block_bars, best_block_violins
+from pipeline.report.figures.maps import centres_over_cortex, spatial_maps
+from pipeline.report.figures.neurons import feve_against_fev, learning_curves, scatter
+from pipeline.report.figures.per_block import feve_per_block, models_per_block, tuned_per_block
+from pipeline.report.figures.style import save_figure
+from pipeline.results.names import describe, varying
+from pipeline.results.statistics import SERIES, best_blocks, rows_of
+from pipeline.results.tables import read_curves, read_neurons, read_summary
+from stages.conditions import IDENTITY, Condition
+from stages.readouts.saved import load_readouts
+
+FOLDER = "figures"
+
+#: Every figure's file name and what it shows.
+FIGURES = {
+    "feve_per_block": "FEVE per block, frozen backbone, patch and CLS tokens",
+    "feve_per_block_tuned": "FEVE per block, frozen and tuned",
+    "feve_per_block_models": "FEVE per block, backbones compared, frozen",
+    "feve_per_block_models_tuned": "FEVE per block, backbones compared, frozen and tuned",
+    "best_block_violins": "FEVE of the neurons at each condition's best block",
+    "best_block_bars": "Mean FEVE at each condition's best block",
+    "feve_against_fev": "FEVE against FEV, best condition",
+    "best_two_conditions": "The two best series of conditions, neuron by neuron",
+    "spatial_maps": "Spatial weights of the best explained neurons",
+    "centres_over_cortex": "Receptive-field centres over cortical position",
+    "learning_curves": "Learning curves",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tables:
+    """The result tables of a run."""
+
+    run: Path
+    neurons: pd.DataFrame
+    summary: pd.DataFrame
+    curves: pd.DataFrame
+
+    @property
+    def note(self) -> str:
+        """What every figure must say of these results."""
+        return "random weights" if (self.neurons["weights"] == "random").any() else ""
+
+
+def read_tables(run: Path) -> Tables:
+    """The tables that a run wrote.
+
+    Raises
+    ------
+    FileNotFoundError
+        The run has no results yet.
+    """
+    return Tables(
+        run=run, neurons=read_neurons(run), summary=read_summary(run), curves=read_curves(run)
+    )
+
+
+def draw_figures(tables: Tables, *, progress: Callable[[int], None] | None = None) -> list[Path]:
+    """Draw every figure that the tables have something for; the paths of the PNG files.
+
+    Parameters
+    ----------
+    progress : callable, optional
+        Called with 1 after each of the `wanted_figures`.
+    """
+    paths = []
+    for name, draw in wanted_figures(tables):
+        paths.append(save_figure(draw(), tables.run / FOLDER / name)[0])
+        if progress is not None:
+            progress(1)
+    return paths
+
+
+def wanted_figures(tables: Tables) -> Iterator[tuple[str, Callable[[], Figure]]]:
+    """Names and drawing functions of the figures that apply."""
+    summary, neurons, note = tables.summary, tables.neurons, tables.note
+    if summary["block"].notna().any():
+        yield "feve_per_block", lambda: feve_per_block(summary, note=note)
+    if (summary["tuning"] != "frozen").any() and summary["block"].notna().any():
+        yield "feve_per_block_tuned", lambda: tuned_per_block(summary, note=note)
+    if summary.loc[summary["block"].notna(), "model"].nunique() > 1:
+        yield "feve_per_block_models", lambda: models_per_block(summary, note=note)
+        if (summary["tuning"] != "frozen").any():
+            draw = lambda: models_per_block(summary, tunings=None, note=note)  # noqa: E731
+            yield "feve_per_block_models_tuned", draw
+    yield "best_block_violins", lambda: best_block_violins(neurons, note=note)
+    yield "best_block_bars", lambda: best_block_bars(neurons, note=note)
+    best = best_blocks(neurons)
+    yield from _of_best(tables, best, note)
+    if len(tables.curves):
+        yield "learning_curves", lambda: learning_curves(tables.curves, note=note)
+
+
+def _of_best(
+    tables: Tables, best: pd.DataFrame, note: str
+) -> Iterator[tuple[str, Callable[[], Figure]]]:
+    """Figures of the best condition, and of it against the next best series."""
+    if best.empty:
+        return
+    order = best.sort_values("mean_feve", ascending=False).to_dict("records")
+    top = rows_of(tables.neurons, order[0])
+    yield "feve_against_fev", lambda: feve_against_fev(top, note=note)
+    if len(order) > 1:
+        names = [*varying(best, SERIES), "block"]
+        other = rows_of(tables.neurons, order[1])
+        told = (describe(order[1], names), describe(order[0], names))
+        yield "best_two_conditions", lambda: scatter(other, top, names=told, note=note)
+    with_maps = [row for row in order if pd.notna(row["block"]) and row["tokens"] == "patch"]
+    if with_maps:
+        rows = rows_of(tables.neurons, with_maps[0])
+        identity = condition_of(rows)
+        readouts = load_readouts(tables.run, **identity.identity())
+        height, width = (int(n) for n in identity.input_size.split("x"))
+        size = (height, width)
+        said = ", ".join([describe(identity.identity(), IDENTITY), *([note] if note else [])])
+        yield "spatial_maps", lambda: spatial_maps(readouts, rows, input_size=size, note=said)
+        if rows[["x", "y"]].notna().all(axis=1).any():
+            draw = lambda: centres_over_cortex(readouts, rows, input_size=size, note=said)  # noqa: E731
+            yield "centres_over_cortex", draw
+
+
+def condition_of(rows: pd.DataFrame) -> Condition:
+    """The condition that rows of the neurons table belong to."""
+    first = rows.iloc[0]
+    values: dict[str, Any] = {
+        name: None if pd.isna(first[name]) else first[name] for name in IDENTITY
+    }
+    block = None if values["block"] is None else int(values["block"])
+    return Condition(**{**values, "block": block, "seed": int(values["seed"])})

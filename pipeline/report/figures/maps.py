@@ -1,0 +1,107 @@
+"""Where in the image neurons look: fitted spatial weights, and their centres over cortex."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from pipeline.report.figures.style import say_empty
+from stages.readouts.readout import Readouts
+
+#: Neurons whose maps are drawn.
+SHOWN = 12
+
+
+def spatial_maps(
+    readouts: Readouts, neurons: pd.DataFrame, *, input_size: tuple[int, int], note: str = ""
+) -> Figure:
+    """Spatial weights of the best explained neurons over the grid of patches.
+
+    Parameters
+    ----------
+    readouts : Readouts
+        One condition's readouts.
+    neurons : data frame
+        The same condition's rows of the neurons table, in the same order.
+    input_size : pair of int
+        Pixels of the backbone's input, for the axes.
+    """
+    order = neurons["feve"].fillna(-np.inf).to_numpy(dtype=float).argsort()[::-1][:SHOWN]
+    columns = 4
+    rows = max(1, -(-len(order) // columns))
+    figure = Figure(figsize=(2.2 * columns, 0.6 + 1.45 * rows), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False)
+    height, width = input_size
+    for axes, row in zip(grid.flat, order, strict=False):
+        space = np.outer(readouts.row_weights[row], readouts.column_weights[row])
+        peak = space.max()
+        axes.imshow(
+            space / peak if peak > 0 else space,
+            cmap="Greys",
+            vmin=0,
+            vmax=1,
+            extent=(0, width, height, 0),
+            interpolation="nearest",
+        )
+        axes.set_xticks(np.linspace(0, width, space.shape[1] + 1), minor=True)
+        axes.set_yticks(np.linspace(0, height, space.shape[0] + 1), minor=True)
+        axes.grid(which="minor", color="#56B4E9", linewidth=0.5)
+        axes.tick_params(which="minor", length=0)
+        axes.set_xticks([0, width])
+        axes.set_yticks([0, height])
+        axes.tick_params(labelsize=6)
+        feve = neurons["feve"].iloc[int(row)]
+        axes.set_title(f"neuron {neurons['neuron'].iloc[int(row)]}, FEVE {feve:.2f}", fontsize=7)
+    for axes in list(grid.flat)[len(order) :]:
+        axes.set_axis_off()
+    figure.suptitle(
+        "Spatial weights of the best explained neurons (dark: largest), in input pixels"
+        + (f"\n{note}" if note else ""),
+        fontsize=10,
+    )
+    return figure
+
+
+def centres(readouts: Readouts, *, input_size: tuple[int, int]) -> NDArray[np.float64]:
+    """Receptive-field centres in input pixels (row, column), array of shape (n_neurons, 2).
+
+    The mean position of the patches, weighted by the spatial weights; NaN where all are zero.
+    """
+    found = []
+    for weights, size in zip(
+        (readouts.row_weights, readouts.column_weights), input_size, strict=True
+    ):
+        n = weights.shape[1]
+        positions = (np.arange(n) + 0.5) * size / n
+        total = weights.sum(axis=1, dtype=np.float64)
+        centre = np.full(len(weights), np.nan)
+        np.divide(weights @ positions, total, out=centre, where=total > 0)
+        found.append(centre)
+    return np.stack(found, axis=1)
+
+
+def centres_over_cortex(
+    readouts: Readouts, neurons: pd.DataFrame, *, input_size: tuple[int, int], note: str = ""
+) -> Figure:
+    """Cortical position of every neuron, coloured by its receptive field's column and row."""
+    figure = Figure(figsize=(9.0, 4.2), layout="constrained")
+    where = centres(readouts, input_size=input_size)
+    x, y = (neurons[name].to_numpy(dtype=float) for name in ("x", "y"))
+    there = np.isfinite(x) & np.isfinite(y) & np.isfinite(where).all(axis=1)
+    for axes, axis, name in zip(
+        figure.subplots(1, 2), (1, 0), ("column (azimuth)", "row (elevation)"), strict=True
+    ):
+        dots = axes.scatter(
+            x[there], y[there], c=where[there, axis], s=6, cmap="viridis", rasterized=len(x) > 2000
+        )
+        figure.colorbar(dots, ax=axes, label=f"receptive field's {name}, input pixels")
+        axes.set(xlabel="cortical x, as recorded", ylabel="cortical y, as recorded", aspect="equal")
+        axes.set_title(f"n = {int(there.sum())}", fontsize=9)
+    figure.suptitle(
+        "Receptive-field centres over cortex" + (f"\n{note}" if note else ""), fontsize=10
+    )
+    if not there.any():
+        say_empty(figure.axes[0], "no neuron has a position and a map")
+    return figure

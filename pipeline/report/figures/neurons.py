@@ -1,0 +1,144 @@
+"""Neuron by neuron: two conditions against each other, FEVE against FEV, learning curves."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+
+from pipeline.report.figures.style import MANY_POINTS, colour, legend, new_figure, say_empty, title
+from pipeline.results.names import describe, varying
+from pipeline.results.statistics import paired, paired_difference
+from stages.conditions import IDENTITY
+from stages.feve import VALID_FEV
+
+#: FEVE is drawn down to here; lower values lie on the edge, marked as triangles.
+LOWEST = -0.5
+
+
+def scatter(
+    first: pd.DataFrame, second: pd.DataFrame, *, names: tuple[str, str], note: str = ""
+) -> Figure:
+    """FEVE of every neuron that is valid in both, one condition against the other.
+
+    Parameters
+    ----------
+    first, second : data frame
+        Rows of the neurons table, one condition each.
+    names : pair of str
+        What the axes call them.
+    note : str
+        A remark in the title.
+    """
+    figure, axes = new_figure(5.2, 5.0)
+    pairs = paired(first, second)
+    x = pairs["feve_first"].to_numpy(dtype=np.float64)
+    y = pairs["feve_second"].to_numpy(dtype=np.float64)
+    outside = (x < LOWEST) | (y < LOWEST)
+    for these, shape, label in (
+        (~outside, "o", f"neurons (n = {len(pairs)})"),
+        (outside, "v", f"of these below {LOWEST}: {int(outside.sum())}"),
+    ):
+        if these.any():
+            axes.plot(
+                np.maximum(x[these], LOWEST),
+                np.maximum(y[these], LOWEST),
+                shape,
+                markersize=3,
+                alpha=0.5,
+                color=colour(0),
+                markeredgewidth=0,
+                label=label,
+                rasterized=len(pairs) > MANY_POINTS,
+            )
+    axes.axline((0, 0), slope=1, color="0.6", linewidth=0.8, zorder=0)
+    limits = _limits(np.concatenate([x, y]))
+    axes.set(
+        xlim=limits,
+        ylim=limits,
+        xlabel=f"FEVE, {names[0]}",
+        ylabel=f"FEVE, {names[1]}",
+        aspect="equal",
+    )
+    if len(pairs):
+        difference = f"mean difference {paired_difference(first, second)}"
+        title(axes, "FEVE neuron by neuron", difference, note)
+    else:
+        title(axes, "FEVE neuron by neuron", note)
+        say_empty(axes, "no neuron is valid in both")
+    legend(axes)
+    return figure
+
+
+def _limits(feve: NDArray[np.float64]) -> tuple[float, float]:
+    """From 0, or from the lowest value that is drawn, to 1 and a little more."""
+    drawn = np.clip(feve[np.isfinite(feve)], LOWEST, None)
+    return drawn.min(initial=0.0) - 0.05, drawn.max(initial=1.0) + 0.05
+
+
+def feve_against_fev(neurons: pd.DataFrame, *, note: str = "") -> Figure:
+    """How well each neuron is explained against how much of it can be; one condition's rows."""
+    figure, axes = new_figure()
+    fev = neurons["fev"].to_numpy(dtype=np.float64)
+    feve = neurons["feve"].to_numpy(dtype=np.float64)
+    there = np.isfinite(fev) & np.isfinite(feve)
+    for these, tone, label in (
+        (there & (fev > VALID_FEV), colour(0), f"FEV > {VALID_FEV}"),
+        (there & (fev <= VALID_FEV), "0.6", f"FEV ≤ {VALID_FEV}, not in the means"),
+    ):
+        axes.plot(
+            fev[these],
+            np.maximum(feve[these], LOWEST),
+            "o",
+            markersize=3,
+            alpha=0.5,
+            markeredgewidth=0,
+            color=tone,
+            label=f"{label} (n = {int(these.sum())})",
+            rasterized=len(neurons) > MANY_POINTS,
+        )
+    low = (feve[there] < LOWEST).any()
+    axes.axvline(VALID_FEV, color="0.6", linewidth=0.8, linestyle="--", zorder=0)
+    axes.set(
+        xlabel="FEV, fraction of variance that is explainable",
+        ylabel="FEVE" + (f" (values below {LOWEST} at the edge)" if low else ""),
+        ylim=_limits(feve[there]),
+    )
+    told = [name for name in IDENTITY if name != "blocks"]
+    fixed = describe(neurons.iloc[0].to_dict(), told) if len(neurons) else ""
+    title(axes, "Explained against explainable variance", fixed, note)
+    if not there.any():
+        say_empty(axes, "no neuron has a FEVE")
+    legend(axes)
+    return figure
+
+
+def learning_curves(curves: pd.DataFrame, *, note: str = "") -> Figure:
+    """Validation score against epoch, a line per condition; CNNs and tuned models in front."""
+    figure, axes = new_figure()
+    names = [name for name in varying(curves, IDENTITY) if name != "blocks"]
+    lines = list(curves.groupby(list(IDENTITY), sort=False, dropna=False))
+    for number, (values, rows) in enumerate(lines):
+        identity = dict(zip(IDENTITY, values, strict=True))
+        axes.plot(
+            rows["epoch"].to_numpy(dtype=float),
+            rows["validation_score"].to_numpy(dtype=float),
+            color=colour(number),
+            linestyle=("-", "--", ":", "-.")[number // 8 % 4],
+            label=describe(identity, names or ["tuning"]),
+        )
+    if not lines:
+        say_empty(axes, "no condition has a learning curve")
+    axes.set(
+        xlabel="epoch (of als: step of polishing)",
+        ylabel="validation variance explained, mean over neurons",
+    )
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    fixed = [n for n in IDENTITY if n not in names and n != "blocks"]
+    told = describe(curves.iloc[0].to_dict(), fixed) if lines else ""
+    title(axes, "Learning curves", told, note)
+    if len(lines) <= 26:
+        legend(axes)
+    return figure

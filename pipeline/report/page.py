@@ -1,0 +1,188 @@
+"""`report.html`: one self-contained file with answer, figures, tables and provenance."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import itables
+import pandas as pd
+from itables.javascript import generate_init_offline_itables_html
+from jinja2 import Environment, PackageLoader, select_autoescape
+
+from pipeline.report.answer import answer, differences, warnings
+from pipeline.report.figures.draw import FIGURES, Tables
+from pipeline.results.names import describe
+from pipeline.results.statistics import best_blocks, rows_of, valid
+from pipeline.results.tables import write_if_changed
+from stages.conditions import IDENTITY
+from stages.feve import VALID_FEV
+
+REPORT = "report.html"
+
+#: Neurons of the best condition that the report's table holds at most.
+MOST_NEURONS = 20_000
+
+_KEY = re.compile(rb'<meta name="vitv1-key" content="([0-9a-f]+)">')
+_LINK = re.compile(r"<a href=[^>]*>(.*?)</a>", re.DOTALL)
+
+
+def write_report(
+    tables: Tables, figures: Sequence[Path], provenance: Mapping[str, Any], *, key: str
+) -> None:
+    """Write `report.html` into a run's folder; it opens from disk and needs no other file.
+
+    Parameters
+    ----------
+    tables : Tables
+        The result tables.
+    figures : sequence of path
+        PNG files, in the order they are shown.
+    provenance : mapping
+        The content of `provenance.json`.
+    key : str
+        Written into the page; `report_key` reads it back.
+    """
+    environment = Environment(
+        loader=PackageLoader("pipeline.report", "."), autoescape=select_autoescape(default=True)
+    )
+    neurons, note = _best_neurons(tables.neurons)
+    compared = differences(tables.neurons)
+    page = environment.get_template("report.html.j2").render(
+        name=tables.run.name,
+        key=key,
+        answer=answer(tables.neurons),
+        warnings=warnings(tables.neurons, provenance),
+        threshold=VALID_FEV,
+        tables_script=_script(),
+        figures=[
+            {"caption": FIGURES.get(path.stem, path.stem), "data": _data_url(path)}
+            for path in figures
+        ],
+        differences=_plain(compared) if len(compared) else "",
+        best=_plain(_telling(best_blocks(tables.neurons))),
+        conditions=_interactive(_telling(tables.summary), "conditions-table"),
+        conditions_note=_constant(tables.summary),
+        neurons=_interactive(_telling(neurons), "neurons-table"),
+        neurons_note=f"{note} {_constant(neurons)} {_uncertainty(neurons)}",
+        facts=_facts(tables, provenance),
+        settings=json.dumps(provenance.get("settings", {}), indent=2),
+    )
+    write_if_changed(tables.run / REPORT, page.encode())
+
+
+def report_key(report: Path) -> str | None:
+    """The key that a report was written with, or None where there is none."""
+    if not report.exists():
+        return None
+    with report.open("rb") as file:
+        match = _KEY.search(file.read(2048))
+    return None if match is None else match[1].decode()
+
+
+def _best_neurons(neurons: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """Rows of every recording's best condition, and what to say of them."""
+    best = best_blocks(neurons).sort_values("mean_feve", ascending=False, kind="stable")
+    if best.empty:
+        rows = neurons
+        said = "All conditions, since none has a valid neuron."
+    else:
+        tops = best.drop_duplicates("recording").to_dict("records")
+        rows = pd.concat([rows_of(neurons, row) for row in tops], ignore_index=True)
+        said = "Each recording's best condition; the others are in results/neurons.parquet."
+    if len(rows) > MOST_NEURONS:
+        said += f" The first {MOST_NEURONS:,} of {len(rows):,} rows."
+    return rows.head(MOST_NEURONS), said
+
+
+def _uncertainty(neurons: pd.DataFrame) -> str:
+    """How sure a single neuron's FEVE is."""
+    if "feve_se" not in neurons:
+        return ""
+    told = valid(neurons)["feve_se"].dropna()
+    if told.empty:
+        return ""
+    return (
+        f"A neuron's own FEVE is uncertain by feve_se, in the middle ± {told.median():.3f}: its "
+        "standard error if other test images had been shown (bootstrap over test images)."
+    )
+
+
+def _telling(table: pd.DataFrame) -> pd.DataFrame:
+    """The columns that tell rows apart; where all rows are alike in one, it is said once."""
+    hidden = [*_alike(table), "blocks", "cache_key", "weights"]
+    return table[[c for c in table.columns if c not in hidden and table[c].notna().any()]]
+
+
+def _constant(table: pd.DataFrame) -> str:
+    said = describe(table.iloc[0].to_dict(), _alike(table)) if len(table) else ""
+    return f"All rows: {said}." if said else ""
+
+
+def _alike(table: pd.DataFrame) -> list[str]:
+    names = [name for name in IDENTITY if name in table.columns and name != "blocks"]
+    return [name for name in names if len(table) > 1 and table[name].nunique(dropna=False) == 1]
+
+
+def _facts(tables: Tables, provenance: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Provenance as label and value."""
+    seconds = tables.summary.groupby("tuning", sort=False)["seconds"].sum()
+    spent = ", ".join(f"{tuning} {total:,.0f} s" for tuning, total in seconds.items())
+    facts = [("computing time of the fits", spent)]
+    for path, stored in provenance.get("caches", {}).items():
+        facts.append(("cache", f"{path}, key {stored['key']}"))
+    facts.append(("weights", ", ".join(sorted(set(tables.neurons["weights"].dropna())))))
+    facts.append(("seeds", ", ".join(map(str, provenance.get("seeds", [])))))
+    for name in ("versions", "hardware"):
+        content = provenance.get(name, {})
+        facts.append((name, ", ".join(f"{key} {value}" for key, value in content.items())))
+    return facts
+
+
+def _interactive(table: pd.DataFrame, name: str) -> str:
+    """A table that sorts by a click on its headers and filters by words in every column."""
+    shown = table.copy()
+    for column in shown:
+        if pd.api.types.is_float_dtype(shown[column]):
+            shown[column] = shown[column].round(4)
+        elif not pd.api.types.is_numeric_dtype(shown[column]):
+            shown[column] = shown[column].fillna("-")
+    html = itables.to_html_datatable(
+        shown,
+        connected=False,
+        showIndex=False,
+        table_id=name,
+        column_filters="header",
+        classes="display compact nowrap",
+        paging=True,
+        pageLength=15,
+        lengthMenu=[15, 50, 200],
+        scrollX=True,
+        maxBytes=0,
+        allow_html=False,
+        display_logo_when_loading=False,
+    )
+    return _LINK.sub(r"\1", str(html))
+
+
+def _plain(table: pd.DataFrame) -> str:
+    """A small table without a script."""
+    return table.to_html(
+        index=False, border=0, classes="plain", na_rep="-", float_format=lambda x: f"{x:.3f}"
+    )
+
+
+@cache
+def _script() -> str:
+    """DataTables and its style, inside the page."""
+    bundle = Path(itables.__file__).parent / "html" / "dt_bundle.js"
+    return _LINK.sub(r"\1", str(generate_init_offline_itables_html(bundle)))
+
+
+def _data_url(path: Path) -> str:
+    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()

@@ -1,0 +1,1 @@
+"""Tables of results, their statistics, and what they were made with."""

@@ -1,0 +1,1 @@
+"""One variant of an experiment: its inputs and its cache."""

@@ -1,0 +1,94 @@
+"""Copies, on this machine, of what an experiment reads from a URL."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path, PurePosixPath
+from urllib.parse import urlsplit
+
+from cache import FeatureCache, UserError, open_cache
+from cache.feature_cache import resolve_block
+from cache.format.layout import TokenKind
+from cache.share.copy_plan import plan_copy
+from cache.share.pull import pull
+from cache.stores.location import PACKED, is_url, public_name
+from cache.write.writer import beside
+from pipeline.experiment import Experiment
+from pipeline.terminal import Terminal
+from stages.fit.inputs import KINDS
+
+
+def open_nearest(experiment: Experiment, path: str) -> FeatureCache:
+    """The experiment's cache: its local copy where that holds all that is read, else the cache.
+
+    Raises
+    ------
+    UserError
+        A local copy is asked for of what is local.
+    CacheError
+        As `open_cache`.
+    """
+    copy = _copy(experiment, path)
+    return open_cache(path) if copy is None else copy
+
+
+def copy_what_is_read(experiment: Experiment, path: str, terminal: Terminal) -> None:
+    """Make the local copy that the experiment asks for, or add to it what it lacks.
+
+    Raises
+    ------
+    UserError, CacheError
+        As `open_nearest` and `cache.share.pull.pull`.
+    """
+    if experiment.cache.local_copy is None or _copy(experiment, path) is not None:
+        return
+    source, destination = open_cache(path), copy_path(experiment, path)
+    blocks, kinds = _wanted(experiment, source)
+    if destination.exists():
+        held = open_cache(str(destination))
+        blocks, kinds = blocks | set(held.blocks), kinds | set(held.kinds)
+        # What is there counts as the beginning of a larger copy, and is not fetched again.
+        destination.rename(beside(destination, ".partial"))
+    copy = plan_copy(source, blocks=sorted(blocks), kinds=sorted(kinds))
+    with terminal.transfer(f"copying {source.name}", total=copy.n_bytes) as copied:
+        pull(copy, destination, progress=copied)
+    terminal.note(f"{destination}: copied from {source.name}")
+
+
+def copy_path(experiment: Experiment, url: str) -> Path:
+    """Where the copy of a URL's cache is: one place per address, whoever signs in."""
+    folder = experiment.cache.local_copy
+    assert folder is not None
+    name = public_name(url)
+    stem = PurePosixPath(urlsplit(name).path).name.removesuffix(PACKED).removesuffix(".zarr")
+    # Fine-tuning may start from any token of any block: its copies are whole, and apart.
+    part = "" if experiment.finetune is None else "-all"
+    return folder / f"{stem}-{hashlib.sha256(name.encode()).hexdigest()[:12]}{part}.zarr"
+
+
+def _copy(experiment: Experiment, path: str) -> FeatureCache | None:
+    """The local copy, where it holds all that is read."""
+    if experiment.cache.local_copy is None:
+        return None
+    if not is_url(path):
+        raise UserError(
+            f"cache.local_copy = {experiment.cache.local_copy}: cache.path = {path} is on this "
+            "machine already; drop it"
+        )
+    destination = copy_path(experiment, path)
+    if not destination.exists():
+        return None
+    copy = open_cache(str(destination))
+    blocks, kinds = _wanted(experiment, copy)
+    return copy if blocks <= set(copy.blocks) and kinds <= set(copy.kinds) else None
+
+
+def _wanted(experiment: Experiment, cache: FeatureCache) -> tuple[set[int], set[TokenKind]]:
+    """Blocks and kinds of tokens that the experiment reads."""
+    if experiment.finetune is not None:
+        return set(cache.blocks), set(cache.kinds)
+    readout = experiment.readout
+    chosen = range(cache.n_blocks) if readout.blocks == "all" else readout.blocks
+    joint = [block for blocks in readout.joint_blocks for block in blocks]
+    blocks = {resolve_block(block, cache.n_blocks) for block in (*chosen, *joint)}
+    return blocks, {KINDS[tokens] for tokens in readout.tokens}

@@ -1,0 +1,262 @@
+"""The Vision Transformers of timm: creation, weights, and the tokens of every block."""
+
+from __future__ import annotations
+
+import difflib
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from safetensors import SafetensorError
+from timm.models import load_state_dict
+from timm.models.eva import Eva
+from timm.models.eva import checkpoint_filter_fn as convert_eva
+from timm.models.vision_transformer import VisionTransformer
+from timm.models.vision_transformer import checkpoint_filter_fn as convert_vit
+
+from cache.errors import UserError
+from cache.format.layout import TokenKind, TokenShape
+from stages.backbones.random_weights import randomise
+from stages.backbones.weights import WeightsIdentity, file_identity, local_weights, random_identity
+from stages.settings import BackboneSettings
+
+ViT = VisionTransformer | Eva
+
+_SUITABLE = 'a plain ViT such as "vit_small_patch16_dinov3.lvd1689m"'
+
+
+@dataclass(frozen=True, kw_only=True)
+class Backbone:
+    """A frozen ViT in evaluation mode.
+
+    Parameters
+    ----------
+    model : torch module
+        A timm VisionTransformer or Eva.
+    name : str
+        timm name.
+    input_size, grid : pair of int
+        Pixels and patches, rows first.
+    mean, std : tuple of float
+        Normalisation constants of the checkpoint's own configuration.
+    precision : str
+        "float32" or "bfloat16" (autocast).
+    weights : WeightsIdentity
+        Where the weights come from.
+    """
+
+    model: ViT
+    name: str
+    input_size: tuple[int, int]
+    grid: tuple[int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    precision: str
+    weights: WeightsIdentity
+
+    @property
+    def n_blocks(self) -> int:
+        """Transformer blocks."""
+        return len(self.model.blocks)
+
+    def token_shape(self, dtype: str) -> TokenShape:
+        """Shape of what one image yields, stored in `dtype`."""
+        return _token_shape(self.model, dtype)
+
+    @torch.inference_mode()
+    def tokens(self, images: torch.Tensor) -> list[dict[TokenKind, torch.Tensor]]:
+        """Un-normed residual-stream tokens after every block.
+
+        Parameters
+        ----------
+        images : tensor of shape (n_images, 3, row, column)
+            Preprocessed images on the model's device.
+
+        Returns
+        -------
+        list of dict
+            Per block: `patches` of shape (n_images, grid row, grid column, channel), `cls`
+            (n_images, channel), and `registers` (n_images, register, channel) where there are any.
+        """
+        with torch.autocast(
+            images.device.type, dtype=torch.bfloat16, enabled=self.precision == "bfloat16"
+        ):
+            outputs: Any = self.model.forward_intermediates(
+                images,
+                return_prefix_tokens=True,
+                norm=False,
+                output_fmt="NLC",
+                intermediates_only=True,
+            )
+        return [self._named(patches, prefix) for patches, prefix in outputs]
+
+    def _named(self, patches: torch.Tensor, prefix: torch.Tensor) -> dict[TokenKind, torch.Tensor]:
+        named: dict[TokenKind, torch.Tensor] = {
+            "patches": patches.unflatten(1, self.grid),
+            "cls": prefix[:, 0],
+        }
+        if prefix.shape[1] > 1:
+            named["registers"] = prefix[:, 1:]
+        return named
+
+
+def create_backbone(
+    settings: BackboneSettings,
+    *,
+    input_size: tuple[int, int],
+    device: torch.device | str = "cpu",
+) -> Backbone:
+    """Build the architecture at a fixed input size and load its weights.
+
+    Parameters
+    ----------
+    input_size : pair of int
+        Rows and columns in pixels. Patch and position embeddings are resampled once, on loading.
+
+    Raises
+    ------
+    UserError
+        Unknown or unsuitable model; an input the patch size does not divide; weights that are
+        missing, unreadable or of another architecture; a hub that cannot be reached.
+    """
+    model = _architecture(settings, input_size)
+    if settings.weights == "random":
+        weights = random_identity(settings)
+        randomise(model, seed=settings.seed, gain=weights.identity["gain"])
+    else:
+        weights = _load_weights(model, settings)
+    model.requires_grad_(False).eval()
+    config: Any = model.pretrained_cfg
+    return Backbone(
+        model=model.to(device),
+        name=settings.name,
+        input_size=input_size,
+        grid=tuple(model.patch_embed.grid_size),
+        mean=tuple(config["mean"]),
+        std=tuple(config["std"]),
+        precision=settings.precision,
+        weights=weights,
+    )
+
+
+def plan_token_shape(
+    settings: BackboneSettings, *, input_size: tuple[int, int], dtype: str
+) -> TokenShape:
+    """Shape of what one image would yield, without weights.
+
+    Raises
+    ------
+    UserError
+        As `create_backbone`, but for the weights.
+    """
+    with torch.device("meta"):
+        model = _architecture(settings, input_size)
+    return _token_shape(model, dtype)
+
+
+def _token_shape(model: ViT, dtype: str) -> TokenShape:
+    rows, columns = model.patch_embed.grid_size
+    return TokenShape(
+        n_blocks=len(model.blocks),
+        grid=(rows, columns),
+        n_channels=int(model.embed_dim),
+        n_registers=int(model.num_prefix_tokens) - 1,
+        dtype=dtype,
+    )
+
+
+def _architecture(settings: BackboneSettings, input_size: tuple[int, int]) -> ViT:
+    """The model as timm makes it, its weights not those that are asked for."""
+    _check_name(settings.name)
+    arguments: dict[str, Any] = {"img_size": input_size, "num_classes": 0, **settings.arguments}
+    if settings.patch_size is not None:
+        arguments["patch_size"] = settings.patch_size
+    try:
+        model = timm.create_model(settings.name, pretrained=False, **arguments)
+    except TypeError as error:
+        raise UserError(
+            f'backbone.name = "{settings.name}", arguments = {settings.arguments}: {error}; '
+            f"name {_SUITABLE}, with arguments it takes"
+        ) from None
+    if not isinstance(model, ViT) or model.cls_token is None:
+        raise UserError(
+            f'backbone.name = "{settings.name}" is not a Vision Transformer with a CLS token: name '
+            f"{_SUITABLE}"
+        )
+    _check_size(input_size, model.patch_embed.patch_size)
+    return model
+
+
+def _check_name(name: str) -> None:
+    known = timm.list_models() + timm.list_models(pretrained=True)
+    if name in known:
+        return
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
+    raise UserError(f'backbone.name = "{name}" is not a model of timm; did you mean "{near}"?')
+
+
+def _check_size(input_size: tuple[int, int], patch: tuple[int, int]) -> None:
+    if any(size % step for size, step in zip(input_size, patch, strict=True)):
+        near = [
+            max(step, round(size / step) * step)
+            for size, step in zip(input_size, patch, strict=True)
+        ]
+        raise UserError(
+            f"stimuli.input_size = {list(input_size)} is not a multiple of the patch size "
+            f"{patch[0]}x{patch[1]}: use {near}, or set backbone.patch_size"
+        )
+
+
+def _load_weights(model: ViT, settings: BackboneSettings) -> WeightsIdentity:
+    if settings.weights == "hub":
+        path, source = _hub_file(settings.name, model), "hub"
+    else:
+        path, source = local_weights(settings), "file"
+    convert: Any = convert_eva if isinstance(model, Eva) else convert_vit
+    try:
+        state = convert(load_state_dict(str(path)), model)
+    except (RuntimeError, SafetensorError, pickle.UnpicklingError, EOFError, KeyError) as error:
+        raise UserError(
+            f"weights {path} cannot be read as a checkpoint of {settings.name}: {_one_line(error)}"
+        ) from None
+    config: Any = model.pretrained_cfg
+    classifier = config.get("classifier") or "head"
+    state = {name: value for name, value in state.items() if not name.startswith(f"{classifier}.")}
+    try:
+        model.load_state_dict(state, strict=True)
+    except RuntimeError as error:
+        raise UserError(
+            f"weights {path} do not fit {settings.name}: {_one_line(error)}; name the model they "
+            "were made for"
+        ) from None
+    return file_identity(path, source=source)
+
+
+def _hub_file(name: str, model: ViT) -> Path:
+    """The checkpoint in the hub's own cache folder, fetched if it is not there yet."""
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError
+
+    config: Any = model.pretrained_cfg
+    repository = config.get("hf_hub_id")
+    if not repository:
+        raise UserError(
+            f'backbone.name = "{name}" has no weights on the hub: add its tag (for example '
+            '".lvd1689m"), or set backbone.weights to a file or "random"'
+        )
+    try:
+        return Path(hf_hub_download(repository.strip("/"), "model.safetensors"))
+    except (OSError, HfHubHTTPError) as error:
+        raise UserError(
+            f"weights of {name} cannot be fetched from the hub ({type(error).__name__}): download "
+            f"model.safetensors of {repository} where the hub can be reached and set "
+            "backbone.weights to its path"
+        ) from None
+
+
+def _one_line(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return text if len(text) <= 200 else text[:200] + "..."

@@ -1,0 +1,79 @@
+"""Where a backbone's weights come from, and what identifies them; knows no timm."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cache.errors import UserError
+from stages.backbones.random_weights import DEFAULT_GAIN, RECIPE
+from stages.settings import BackboneSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightsIdentity:
+    """Which weights a backbone has.
+
+    Parameters
+    ----------
+    source : str
+        "hub", "file" or "random".
+    identity : mapping
+        What goes into the cache key: the file's sha256 wherever it came from, or the random recipe.
+    """
+
+    source: str
+    identity: Mapping[str, Any]
+
+    @property
+    def label(self) -> str:
+        """What the results' column `weights` says: "hub", "random", or the file's sha256."""
+        return str(self.identity["sha256"]) if self.source == "file" else self.source
+
+
+def random_identity(settings: BackboneSettings) -> WeightsIdentity:
+    """The identity of weights drawn from a seed with a gain."""
+    gain = DEFAULT_GAIN if settings.gain is None else settings.gain
+    recipe = {"kind": "random", "recipe": RECIPE, "seed": settings.seed, "gain": gain}
+    return WeightsIdentity(source="random", identity=recipe)
+
+
+def file_identity(path: Path, *, source: str = "file") -> WeightsIdentity:
+    """The identity of a weights file: its content, not its name."""
+    with path.open("rb") as file:
+        content = hashlib.file_digest(file, "sha256").hexdigest()
+    return WeightsIdentity(source=source, identity={"kind": "file", "sha256": content})
+
+
+def declared_identity(settings: BackboneSettings) -> Mapping[str, Any]:
+    """As much of the identity as can be told without a hub: no sha256 where no file is at hand."""
+    if settings.weights == "random":
+        return random_identity(settings).identity
+    if settings.weights != "hub" and Path(settings.weights).is_file():
+        return file_identity(Path(settings.weights)).identity
+    return {"kind": "file"}
+
+
+def local_weights(settings: BackboneSettings) -> Path:
+    """The weights file a person named.
+
+    Raises
+    ------
+    UserError
+        No such file, or a suffix that is neither .safetensors nor .pth.
+    """
+    path = Path(settings.weights)
+    if not path.is_file():
+        raise UserError(
+            f'backbone.weights = "{settings.weights}": no such file; give "hub", "random" or the '
+            "path of a .safetensors or .pth file"
+        )
+    if path.suffix not in (".safetensors", ".pth", ".pt", ".bin"):
+        raise UserError(
+            f'backbone.weights = "{settings.weights}": cannot read {path.suffix or "no suffix"}, '
+            "only .safetensors and .pth (.pt, .bin) files"
+        )
+    return path

@@ -1,0 +1,87 @@
+"""What a CNN sees: grey images, cropped, z-scored by the mean and deviation of the whole stack."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn.functional import interpolate
+
+from cache.errors import UserError
+from stages.stimuli.stimuli import BATCH, Stimuli
+
+
+@dataclass(frozen=True, kw_only=True)
+class GreyImages:
+    """A stack of images in memory, in their stored dtype.
+
+    Parameters
+    ----------
+    ids : array of shape (n_images,)
+        Their image ids, increasing.
+    pixels : array of shape (n_images, row, column)
+        Cropped.
+    size : pair of int
+        Rows and columns that batches are resized to.
+    mean, std : float
+        Of all pixels of the stack after resizing.
+    """
+
+    ids: NDArray[np.int64]
+    pixels: NDArray[np.generic]
+    size: tuple[int, int]
+    mean: float
+    std: float
+
+    def rows(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Where the images of the given ids, all of them here, are in the stack."""
+        return np.searchsorted(self.ids, ids).astype(np.int64)
+
+    def batch(self, rows: NDArray[np.int64], *, device: torch.device | str = "cpu") -> torch.Tensor:
+        """Images as the network sees them, tensor of shape (n, 1, row, column), float32."""
+        return (_resized(self.pixels[rows], self.size, device) - self.mean) / self.std
+
+
+def grey_images(
+    stimuli: Stimuli, *, crop: tuple[int, int], size: tuple[int, int] | None = None
+) -> GreyImages:
+    """Read, crop and measure a set of images.
+
+    Parameters
+    ----------
+    stimuli : Stimuli
+        The stack: mean and deviation are taken over all of it.
+    crop : pair of int
+        [first, last) in raw columns.
+    size : pair of int, optional
+        Rows and columns to resize to (bilinear, no antialias); those of the crop by default.
+
+    Raises
+    ------
+    UserError
+        Images that do not differ from one another.
+    """
+    first, last = crop
+    pixels = np.concatenate([images[:, :, first:last] for _, images in stimuli.batches()])
+    to = (pixels.shape[1], pixels.shape[2]) if size is None else size
+    mean, square = 0.0, 0.0
+    for start in range(0, len(pixels), BATCH):
+        part = _resized(pixels[start : start + BATCH], to, "cpu").double()
+        share = len(part) / len(pixels)
+        mean += share * part.mean().item()
+        square += share * part.square().mean().item()
+    variance = square - mean**2
+    if variance <= 1e-12 * square:
+        raise UserError(f"{stimuli.source}: all pixels have the same value; check the images")
+    return GreyImages(ids=stimuli.ids, pixels=pixels, size=to, mean=mean, std=variance**0.5)
+
+
+def _resized(
+    pixels: NDArray[np.generic], size: tuple[int, int], device: torch.device | str
+) -> torch.Tensor:
+    images = torch.from_numpy(np.ascontiguousarray(pixels, dtype=np.float32)).to(device)[:, None]
+    if tuple(images.shape[-2:]) == size:
+        return images
+    return interpolate(images, size=size, mode="bilinear", align_corners=False, antialias=False)

@@ -1,0 +1,181 @@
+"""Where the training of many minimodels stands: who is still in training, and everyone's best."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from stages.baseline.per_neuron_adamw import Moments
+from stages.readouts.readout import Epoch
+
+Tensors = dict[str, torch.Tensor]
+
+
+@dataclass(kw_only=True)
+class Active:
+    """Neurons in training; every tensor has one row per neuron.
+
+    Parameters
+    ----------
+    who : tensor
+        Their positions in the whole population.
+    weights, running, moments
+        As the last step left them.
+    stage, epoch, stale : tensor
+        A neuron's stage, its epochs in it, and its epochs since its best one.
+    """
+
+    who: torch.Tensor
+    weights: torch.Tensor
+    running: Tensors
+    moments: Moments
+    stage: torch.Tensor
+    epoch: torch.Tensor
+    stale: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.who)
+
+    def take(self, rows: torch.Tensor | slice) -> Active:
+        """Some of the neurons: copies for a tensor of rows, views for a slice."""
+        return Active(
+            who=self.who[rows],
+            weights=self.weights[rows],
+            running={name: tensor[rows] for name, tensor in self.running.items()},
+            moments=Moments(*(tensor[rows] for tensor in self.moments)),
+            stage=self.stage[rows],
+            epoch=self.epoch[rows],
+            stale=self.stale[rows],
+        )
+
+
+@dataclass(kw_only=True)
+class Population:
+    """All neurons, in training or done.
+
+    Parameters
+    ----------
+    weights, running, score
+        Of each neuron's best epoch so far; one row per neuron.
+    last_loss, last_score : tensor of shape (n_neurons,)
+        Of the last epoch; the score is the best one where a neuron is done.
+    active : Active
+        Those still in training.
+    curve : list of pair of float
+        Mean loss and score of every epoch.
+    seconds : float
+        Wall time so far.
+    """
+
+    weights: torch.Tensor
+    running: Tensors
+    score: torch.Tensor
+    last_loss: torch.Tensor
+    last_score: torch.Tensor
+    active: Active
+    curve: list[tuple[float, float]] = field(default_factory=list)
+    seconds: float = 0.0
+
+    @classmethod
+    def start(cls, weights: torch.Tensor, running: Tensors) -> Population:
+        """Before the first epoch, everyone in training."""
+        device, n_neurons = weights.device, len(weights)
+        unknown = torch.full((n_neurons,), torch.nan, device=device)
+        zeros = torch.zeros(n_neurons, dtype=torch.int64, device=device)
+        return cls(
+            weights=weights,
+            running=running,
+            score=torch.full((n_neurons,), -torch.inf, device=device),
+            last_loss=unknown,
+            last_score=unknown.clone(),
+            active=Active(
+                who=torch.arange(n_neurons, device=device),
+                weights=weights.clone(),
+                running={name: tensor.clone() for name, tensor in running.items()},
+                moments=Moments.fresh(weights),
+                stage=zeros,
+                epoch=zeros.clone(),
+                stale=zeros.clone(),
+            ),
+        )
+
+    def record(self, losses: torch.Tensor, scores: torch.Tensor) -> None:
+        """One epoch of the active neurons: keep who got better, and count for who did not."""
+        active = self.active
+        better = scores > self.score[active.who]
+        who = active.who[better]
+        self.score[who] = scores[better]
+        self.weights[who] = active.weights[better]
+        for name, tensor in self.running.items():
+            tensor[who] = active.running[name][better]
+        self.last_loss[active.who] = losses
+        self.last_score[active.who] = scores
+        active.epoch += 1
+        active.stale = torch.where(better, 0, active.stale + 1)
+
+    def next_stages(self, epochs: torch.Tensor, patience: int) -> None:
+        """Start the next stage, from the best so far, of everyone whose stage is over; let go of
+        those who have no further one.
+
+        Parameters
+        ----------
+        epochs : tensor of shape (n_stages,)
+            Most epochs of each stage.
+        patience : int
+            Epochs without a better score after which a stage is over, at its first epoch's end at
+            the earliest.
+        """
+        active = self.active
+        limits = torch.cat([epochs, epochs.new_ones(1)])  # the last entry is never reached
+        while True:
+            over = active.epoch >= limits[active.stage]
+            over |= (active.epoch > 0) & (active.stale >= patience)
+            over &= active.stage < len(epochs)
+            if not bool(over.any()):
+                break
+            active.stage += over
+            active.epoch[over] = 0
+            who = active.who[over]
+            active.weights[over] = self.weights[who]
+            for name, tensor in active.running.items():
+                tensor[over] = self.running[name][who]
+            for tensor in active.moments:
+                tensor[over] = 0
+        going = active.stage < len(epochs)
+        done = active.who[~going]
+        best = self.score[done]
+        self.last_score[done] = torch.where(best.isfinite(), best, torch.nan)
+        if len(done):
+            self.active = active.take(going.nonzero()[:, 0])
+
+    def note_epoch(self) -> None:
+        """Add the epoch to the learning curve; NaN scores stay out of the mean."""
+        means = (self.last_loss.double().nanmean(), self.last_score.double().nanmean())
+        self.curve.append((float(means[0]), float(means[1])))
+
+    def epochs(self) -> list[Epoch]:
+        """The learning curve."""
+        return [Epoch(number, *point) for number, point in enumerate(self.curve)]
+
+    def plain(self) -> dict[str, Any]:
+        """As tensors, numbers, and dicts and lists of them."""
+        active = vars(self.active) | {"moments": list(self.active.moments)}
+        return vars(self) | {"active": active}
+
+    @classmethod
+    def from_plain(cls, content: dict[str, Any], device: torch.device) -> Population:
+        """What `plain` gave, on a device."""
+        content = _moved(content, device)
+        active = content["active"]
+        active["moments"] = Moments(*active["moments"])
+        return cls(**(content | {"active": Active(**active)}))
+
+
+def _moved(content: Any, device: torch.device) -> Any:
+    if isinstance(content, torch.Tensor):
+        return content.to(device)
+    if isinstance(content, dict):
+        return {name: _moved(value, device) for name, value in content.items()}
+    return [_moved(value, device) for value in content] if isinstance(content, list) else content

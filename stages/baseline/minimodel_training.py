@@ -1,0 +1,273 @@
+"""Training of the minimodels side by side: each neuron has its own schedule and early stopping.
+
+All neurons see the same batches, and whatever is random for one follows from the seed and from who
+it is: training a neuron alone gives what training it among thousands does, up to rounding.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from stages.baseline.images import GreyImages
+from stages.baseline.minimodel import Minimodels, first_layer
+from stages.baseline.minimodel_population import Active, Population, Tensors
+from stages.baseline.per_neuron_adamw import adamw_step
+from stages.baseline.settings import BaselineSettings
+from stages.readouts.readout import Epoch, poisson_loss, rate
+from stages.scores import variance_explained
+from stages.training.checkpoints import Checkpoint
+from stages.training.loop import LoopSettings, memory_errors
+
+#: Values of one activation (neuron, image, place, channel) that are computed at a time on a CPU;
+#: more leave its caches and were slower.
+CPU_ELEMENTS = 2**20
+
+#: Activations of the second layer's size that live at a time, gradients included.
+LIVE_ACTIVATIONS = 8
+
+#: Images per pass where nothing is trained.
+PREDICT_BATCH = 100
+
+
+@dataclass(frozen=True, kw_only=True)
+class MinimodelData:
+    """Images and normalised responses.
+
+    Parameters
+    ----------
+    images : GreyImages
+        The stack.
+    train, validation : array of shape (n_trials,)
+        Rows of the stack that the trials show.
+    r_train, r_validation : tensor of shape (n_trials, n_neurons)
+        float32, divided by each neuron's training standard deviation.
+    neurons : array of shape (n_neurons,)
+        Who each neuron is.
+    kernels : tensor of shape (channel, 1, k, k)
+        The frozen first layer.
+    """
+
+    images: GreyImages
+    train: NDArray[np.int64]
+    validation: NDArray[np.int64]
+    r_train: torch.Tensor
+    r_validation: torch.Tensor
+    neurons: NDArray[np.int64]
+    kernels: torch.Tensor
+
+
+class MinimodelTraining:
+    """Minimodels with their data.
+
+    Parameters
+    ----------
+    minimodels : Minimodels
+        What every network looks like.
+    data : MinimodelData
+        Images and responses.
+    settings : BaselineSettings
+        The protocol.
+    loop : LoopSettings
+        Batch size, patience, seed, and what messages say.
+    device : str
+        "cpu" or a CUDA device.
+    memory_limit : int, optional
+        Bytes for the activations of the neurons that are computed at a time; half of a CUDA
+        device's free memory by default.
+    """
+
+    def __init__(
+        self,
+        minimodels: Minimodels,
+        data: MinimodelData,
+        settings: BaselineSettings,
+        loop: LoopSettings,
+        *,
+        device: str = "cpu",
+        memory_limit: int | None = None,
+    ) -> None:
+        self.minimodels = minimodels
+        self.data = data
+        self.settings = settings
+        self.loop = loop
+        self.device = torch.device(device)
+        self.kernels = data.kernels.to(self.device)
+        if memory_limit is None and self.device.type == "cuda":
+            memory_limit = torch.cuda.mem_get_info(self.device)[0] // 2
+        self.memory_limit = memory_limit
+
+    def run(
+        self,
+        *,
+        checkpoint: Checkpoint | None = None,
+        progress: Callable[[Epoch], None] | None = None,
+    ) -> Population:
+        """Train every neuron until its stages are over.
+
+        Parameters
+        ----------
+        checkpoint : Checkpoint, optional
+            Where the state is kept after every epoch, and taken up from if there is one.
+        progress : callable, optional
+            Called with every epoch, those of an interrupted run included.
+
+        Raises
+        ------
+        FloatingPointError
+            A loss that is not finite; the message names neuron, epoch and batch.
+        MemoryError
+            Memory ran out; the message names the batch size and what to lower.
+        UserError
+            A checkpoint of other settings, or one that cannot be read.
+        """
+        epochs = torch.tensor(self.settings.epochs, device=self.device)
+        with memory_errors(self.loop):
+            saved = None if checkpoint is None else checkpoint.read()
+            if saved is None:
+                population = self._start()
+                population.next_stages(epochs, self.loop.patience)
+            else:
+                population = Population.from_plain(saved, self.device)
+            if progress is not None:
+                for epoch in population.epochs():
+                    progress(epoch)
+            while len(population.active):
+                started = time.perf_counter()
+                losses = self._train_epoch(population.active, len(population.curve))
+                population.record(losses, self._scores(population.active))
+                population.next_stages(epochs, self.loop.patience)
+                population.note_epoch()
+                population.seconds += time.perf_counter() - started
+                if checkpoint is not None:
+                    checkpoint.write(population.plain())
+                if progress is not None:
+                    progress(population.epochs()[-1])
+        return population
+
+    @torch.inference_mode()
+    def predict(
+        self, weights: torch.Tensor, running: Tensors, rows: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        """Rates of the given neurons for images of the stack, array of shape (n, n_neurons)."""
+        rates = np.empty((len(rows), len(weights)), dtype=np.float32)
+        for first in range(0, len(rows), PREDICT_BATCH):
+            part = slice(first, first + PREDICT_BATCH)
+            pooled = first_layer(self._images(rows[part]), self.kernels)
+            for block in self._blocks(len(weights), PREDICT_BATCH):
+                stored = {name: tensor[block] for name, tensor in running.items()}
+                z = self.minimodels.forward(weights[block], stored, pooled, training=False)
+                rates[part, block] = rate(z).cpu().numpy()
+        return rates
+
+    def _start(self) -> Population:
+        neurons = self.data.neurons
+        weights = self.minimodels.initial(
+            neurons,
+            seed=self.loop.seed,
+            space_scale=self.settings.initial_scale,
+            channel_scale=self.settings.minimodel.initial_scale,
+        )
+        running = self.minimodels.initial_running(len(neurons))
+        return Population.start(
+            weights.to(self.device),
+            {name: tensor.to(self.device) for name, tensor in running.items()},
+        )
+
+    def _train_epoch(self, active: Active, number: int) -> torch.Tensor:
+        """One pass over the training trials; mean Poisson loss per trial, shape (n_active,)."""
+        n_trials = len(self.data.train)
+        order = np.random.default_rng([self.loop.seed, number]).permutation(n_trials)
+        rates = torch.tensor([*self.settings.learning_rates, 0.0], device=self.device)
+        learning_rates, decays = rates[active.stage], self._decays()
+        blocks = [(block, active.take(block)) for block in self._blocks(len(active), None)]
+        sums: list[torch.Tensor] = []
+        for first in range(0, n_trials, self.loop.batch_size):
+            trials = order[first : first + self.loop.batch_size]
+            images = self._images(self.data.train[trials])
+            pooled = first_layer(images, self.kernels)
+            responses = self.data.r_train[torch.from_numpy(trials)].to(self.device)
+            responses = responses[:, active.who]
+            losses = torch.empty(len(active), device=self.device)
+            for block, neurons in blocks:
+                weights = neurons.weights.requires_grad_()
+                z = self.minimodels.forward(weights, neurons.running, pooled, training=True)
+                poisson = poisson_loss(z, responses[:, block]).sum(dim=0)
+                objective = poisson + self.settings.minimodel.sparsity * self._sparsity(weights)
+                (gradients,) = torch.autograd.grad(objective.sum(), weights)
+                weights.requires_grad_(False)
+                adamw_step(
+                    weights,
+                    gradients,
+                    neurons.moments,
+                    learning_rates=learning_rates[block],
+                    decays=decays,
+                )
+                self._project(weights)
+                losses[block] = poisson.detach()
+            sums.append(losses)
+        return self._checked(torch.stack(sums), active, number) / n_trials
+
+    def _checked(self, losses: torch.Tensor, active: Active, number: int) -> torch.Tensor:
+        """Losses of all batches, (n_batches, n_active), summed over batches if all are finite."""
+        broken = (~losses.isfinite()).nonzero()
+        if len(broken):
+            batch, column = (int(i) for i in broken[0])
+            neuron = self.data.neurons[int(active.who[column])]
+            raise FloatingPointError(
+                f"{self.loop.what}: the training loss of neuron {neuron} is "
+                f"{losses[batch, column].item()} in epoch {number}, batch {batch}: lower "
+                "baseline.learning_rate"
+            )
+        return losses.sum(dim=0)
+
+    def _scores(self, active: Active) -> torch.Tensor:
+        """Validation variance explained of each neuron in training; NaN where none varies."""
+        rates = self.predict(active.weights, active.running, self.data.validation)
+        responses = self.data.r_validation[:, active.who.cpu()].numpy()
+        return torch.from_numpy(variance_explained(responses, rates)).to(self.device, torch.float32)
+
+    def _images(self, rows: NDArray[np.int64]) -> torch.Tensor:
+        return self.data.images.batch(rows, device=self.device)
+
+    def _sparsity(self, weights: torch.Tensor) -> torch.Tensor:
+        """|Wc|_1^2 / |Wc|_2^2 of each neuron: 1 where one channel is used, at most all."""
+        channels = self.minimodels.named(weights)["channel_weights"]
+        squares = channels.square().sum(dim=1).clamp(min=torch.finfo(torch.float32).tiny)
+        return channels.abs().sum(dim=1).square() / squares
+
+    @torch.no_grad()
+    def _project(self, weights: torch.Tensor) -> None:
+        """Set negative row and column weights to zero."""
+        named = self.minimodels.named(weights)
+        named["row_weights"].clamp_(min=0)
+        named["column_weights"].clamp_(min=0)
+
+    def _decays(self) -> torch.Tensor:
+        """Weight decay of each of a neuron's weights."""
+        settings = self.settings
+        decays = torch.full((1, sum(self.minimodels.sizes.values())), settings.core_decay)
+        named = self.minimodels.named(decays)
+        for name in ("row_weights", "column_weights"):
+            named[name].fill_(settings.space_decay)
+        named["channel_weights"].fill_(settings.minimodel.channel_decay)
+        named["bias"].fill_(0)
+        return decays[0].to(self.device)
+
+    def _blocks(self, n_neurons: int, batch: int | None) -> Iterator[slice]:
+        """Neurons that are computed at a time: what the memory holds, and a CPU's caches."""
+        rows, columns = self.minimodels.grid
+        elements = (batch or self.loop.batch_size) * rows * columns * self.minimodels.channels
+        limits = [n_neurons]
+        if self.memory_limit is not None:
+            limits.append(self.memory_limit // (4 * LIVE_ACTIVATIONS * elements))
+        if self.device.type == "cpu":
+            limits.append(CPU_ELEMENTS // elements)
+        step = max(1, min(limits))
+        for first in range(0, n_neurons, step):
+            yield slice(first, min(n_neurons, first + step))

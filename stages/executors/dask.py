@@ -1,0 +1,257 @@
+"""Tasks on a dask cluster: workers started by hand, on this machine, or by a batch system."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from cache.errors import UserError
+from stages.executors.cluster_settings import GPU, USABLE, ClusterSettings
+from stages.executors.executor import DEATHS, WorkersDied, compute, shared_limit
+from stages.executors.local_dask import local_workers
+from stages.executors.serialize import Shipment
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+System = Literal["slurm", "lsf"]
+
+#: Seconds to wait for a scheduler that was named.
+PATIENCE = 20
+
+#: How jobs come and go: as many at once as there are tasks for, whatever those take; a job without
+#: work waits two minutes for the next step before it is given back, since another may queue.
+ADAPT: Mapping[str, Any] = {"target_duration": "100ms", "interval": "2s", "wait_count": 60}
+
+
+class DaskExecutor:
+    """Tasks go to the workers of one dask scheduler.
+
+    Parameters
+    ----------
+    client : Client
+        Connected.
+    folder : path
+        Where this process and all workers can write.
+    most_workers : int
+        Tasks that may be computed at a time once all workers are there.
+    task_memory : int, optional
+        Bytes that each task may use.
+    """
+
+    remote = True
+    concurrent = True
+
+    def __init__(
+        self, client: Client, *, folder: Path, most_workers: int, task_memory: int | None
+    ) -> None:
+        self._client = client
+        self._shipment = Shipment(folder)
+        self.workers = most_workers
+        self.task_memory = task_memory
+        self._at_work: set[Any] = set()
+        self._stopped = False
+
+    def pids(self) -> list[int]:
+        """Processes of the workers that are there, on their machines."""
+        return list(self._client.run(os.getpid).values())
+
+    def map(
+        self, function: Callable[[T], R], tasks: Sequence[T], *, device: str = "cpu"
+    ) -> Iterator[tuple[int, R]]:
+        """See `stages.executors.executor.Executor.map`."""
+        from distributed import KilledWorker, as_completed
+
+        if self._stopped:
+            raise InterruptedError("the workers were told to stop")
+        futures = self._client.map(
+            compute,
+            [function] * len(tasks),
+            list(range(len(tasks))),
+            [self._shipment.pack(task) for task in tasks],
+            [str(Path.cwd())] * len(tasks),
+            pure=False,
+            resources=None if device == "cpu" else {GPU: 1},
+        )
+        self._at_work.update(futures)
+        try:
+            for future in as_completed(futures):
+                try:
+                    yield future.result()
+                except KilledWorker:
+                    raise WorkersDied(
+                        f"a task lost its worker {DEATHS + 1} times; its memory may be short: "
+                        "give each worker more"
+                    ) from None
+                future.release()
+        finally:
+            self._at_work.difference_update(futures)
+            self._client.cancel(futures, force=True)
+
+    def stop(self) -> None:
+        """See `stages.executors.executor.Executor.stop`."""
+        self._stopped = True
+        self._client.cancel(list(self._at_work), force=True)
+
+
+@contextmanager
+def dask_executor(
+    *,
+    folder: Path,
+    scheduler: str | None,
+    batch: tuple[System, ClusterSettings] | None,
+    workers: int,
+    memory_limit: int | None,
+    logs: Path | None = None,
+) -> Iterator[DaskExecutor]:
+    """Connect to workers, or start them, and end what was started.
+
+    Parameters
+    ----------
+    folder : path
+        Where this process and all workers can write.
+    scheduler : str, optional
+        Address of a running one, or "local" for processes of this machine.
+    batch : str and ClusterSettings, optional
+        Which batch system workers are asked from, and what for.
+    workers, memory_limit : int
+        Of "local": processes, and bytes for all of them and this process.
+    logs : path, optional
+        Folder for what jobs of the batch system print.
+
+    Raises
+    ------
+    UserError
+        A package that is not installed, or a scheduler that does not answer.
+    """
+    try:
+        from distributed import Client
+    except ModuleNotFoundError:
+        raise UserError(
+            'run.executor = "dask" needs distributed, which is not installed: '
+            "pip install 'vitv1[cluster]'"
+        ) from None
+    with ExitStack() as stack:
+        if batch is not None:
+            system, settings = batch
+            cluster = stack.enter_context(batch_cluster(system, settings, logs=logs))
+            fewest, most = settings.jobs
+            cluster.adapt(minimum_jobs=fewest, maximum_jobs=most, **ADAPT)
+            client = stack.enter_context(Client(cluster))
+            yield DaskExecutor(
+                client,
+                folder=folder,
+                most_workers=most * settings.tasks,
+                task_memory=settings.task_memory,
+            )
+            return
+        if scheduler in (None, "local"):
+            client = stack.enter_context(local_workers(workers))
+            yield DaskExecutor(
+                client,
+                folder=folder,
+                most_workers=workers,
+                task_memory=shared_limit(memory_limit, workers),
+            )
+            return
+        client = stack.enter_context(_connected(str(scheduler)))
+        offered, share = _offered(client)
+        yield DaskExecutor(client, folder=folder, most_workers=offered, task_memory=share)
+
+
+def batch_cluster(system: System, settings: ClusterSettings, *, logs: Path | None = None) -> Any:
+    """dask-jobqueue's cluster for a batch system, without any job yet.
+
+    One process per core: Python computes one task at a time.
+
+    Parameters
+    ----------
+    logs : path, optional
+        Folder for what its jobs print.
+
+    Raises
+    ------
+    UserError
+        dask-jobqueue is not installed, or knows no such option.
+    """
+    try:
+        import dask_jobqueue
+    except ModuleNotFoundError:
+        raise UserError(
+            f"[run.{system}] needs dask-jobqueue, which is not installed: "
+            "pip install 'vitv1[cluster]'"
+        ) from None
+    kind = getattr(dask_jobqueue, {"slurm": "SLURMCluster", "lsf": "LSFCluster"}[system])
+    try:
+        return kind(**({"log_directory": logs} | jobqueue_options(system, settings)))
+    except (TypeError, ValueError) as error:
+        what = str(error).partition(". ")[0]
+        raise UserError(f"[run.{system}] options: {what}; see dask-jobqueue's manual") from None
+
+
+def jobqueue_options(system: System, settings: ClusterSettings) -> dict[str, Any]:
+    """What dask-jobqueue is given; each batch system writes time and memory its own way."""
+    hours, minutes, seconds = settings.time()
+    options: dict[str, Any] = {
+        "queue": settings.queue,
+        # A worker with a GPU computes one task at a time, whatever else the job has.
+        "cores": settings.tasks,
+        "processes": settings.tasks,
+        "memory": f"{settings.memory}B",
+        "job_extra_directives": list(settings.directives),
+        "job_script_prologue": list(settings.prologue),
+        "worker_extra_args": [
+            *("--lifetime", f"{settings.lifetime}s"),
+            *(("--resources", f"{GPU}=1") if settings.gpu else ()),
+        ],
+    }
+    if system == "lsf":
+        # LSF takes no seconds, and dask-jobqueue takes its memory in bytes.
+        minutes += seconds > 0
+        options |= {
+            "project": settings.account,
+            "walltime": f"{hours + minutes // 60:02d}:{minutes % 60:02d}",
+            "mem": settings.memory,
+            "ncpus": settings.cores,
+        }
+    else:
+        options |= {
+            "account": settings.account,
+            "job_cpu": settings.cores,
+            "walltime": f"{hours:02d}:{minutes:02d}:{seconds:02d}",
+        }
+    return options | settings.options
+
+
+@contextmanager
+def _connected(address: str) -> Iterator[Client]:
+    from distributed import Client
+
+    try:
+        client = Client(address, timeout=PATIENCE)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"run.scheduler = {address} does not answer ({str(error).splitlines()[0]}): start it "
+            "with dask scheduler, or correct the address"
+        ) from None
+    with client:
+        try:
+            client.wait_for_workers(1, timeout=PATIENCE)
+        except TimeoutError:
+            raise UserError(
+                f"run.scheduler = {address} has no workers: start some with dask worker {address}"
+            ) from None
+        yield client
+
+
+def _offered(client: Client) -> tuple[int, int | None]:
+    """Tasks at a time, and bytes for each, that the workers offer."""
+    workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    shares = [w["memory_limit"] / w["nthreads"] for w in workers if w["memory_limit"]]
+    return sum(w["nthreads"] for w in workers), int(USABLE * min(shares)) if shares else None

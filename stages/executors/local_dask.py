@@ -1,0 +1,87 @@
+"""A dask cluster of this machine's processes, which lasts whatever happens to them."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from stages.executors.cluster_settings import GPU
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+#: Seconds between looks at the workers.
+WATCH = 1.0
+
+
+@contextmanager
+def local_workers(number: int) -> Iterator[Client]:
+    """A scheduler and worker processes on this machine, one GPU each where there are any."""
+    import torch
+    from distributed import Client, Nanny, Scheduler, SpecCluster
+
+    gpus = torch.cuda.device_count()
+    spec = {
+        place: {
+            "cls": Nanny,
+            "options": {
+                "nthreads": 1,
+                "silence_logs": logging.CRITICAL,
+                # Plans keep to the limit; dask would count shared pages once per process.
+                "memory_limit": 0,
+                "dashboard": False,
+                "resources": {GPU: 1} if place < gpus else {},
+                "env": {"CUDA_VISIBLE_DEVICES": str(place)} if place < gpus else {},
+            },
+        }
+        for place in range(number)
+    }
+    scheduler = {
+        "cls": Scheduler,
+        "options": {"host": "127.0.0.1", "port": 0, "dashboard_address": "127.0.0.1:0"},
+    }
+    with (
+        SpecCluster(workers=spec, scheduler=scheduler, silence_logs=logging.CRITICAL) as cluster,
+        Client(cluster) as client,
+        _revived(cluster),
+    ):
+        yield client
+
+
+@contextmanager
+def _revived(cluster: Any) -> Iterator[None]:
+    """Workers without a process are replaced.
+
+    A nanny starts a worker that died anew, but gives up where it dies again while it starts: with
+    no worker left, the run would wait for ever.
+    """
+    over = threading.Event()
+    dead: set[int] = set()
+
+    async def look() -> None:
+        found = {id(n): name for name, n in cluster.workers.items() if not n.is_alive()}
+        # Twice in a row: a moment without a process is a nanny's work.
+        for number in dead & found.keys():
+            await cluster.workers.pop(found[number]).close()
+        dead.clear()
+        dead.update(found)
+        await cluster._correct_state()
+
+    def watch() -> None:
+        while not over.wait(WATCH):
+            try:
+                cluster.sync(look)
+            except Exception as error:
+                # Such as a process that could not be started: there is a next time.
+                logging.getLogger(__name__).info("workers could not be revived: %s", error)
+
+    thread = threading.Thread(target=watch, name="workers", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()

@@ -1,0 +1,1 @@
+"""Stage one: images into a feature cache."""

@@ -1,0 +1,85 @@
+"""Whether a cache's tokens are what its backbone gives: some images once more, and compared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from cache import FeatureCache
+from cache.format.faults import Fault
+from stages.backbones.backbone import Backbone
+from stages.extract.run import BATCH
+from stages.stimuli.preprocessing import Preprocessing
+from stages.stimuli.stimuli import Stimuli
+
+#: Largest difference that is put down to rounding, relative to the size of an image's tokens
+#: (root mean square): float16 storage makes 2e-4, another machine or batch 1e-5 in float32 and
+#: 1e-2 in bfloat16. Another checkpoint, crop or image makes about 1.
+TOLERANCE = {"float32": 1e-3, "bfloat16": 0.05}
+
+
+def recompute(
+    cache: FeatureCache,
+    stimuli: Stimuli,
+    backbone: Backbone,
+    preprocessing: Preprocessing,
+    *,
+    n_images: int,
+    seed: int = 0,
+    progress: Callable[[int], None] | None = None,
+) -> list[Fault]:
+    """Compute the tokens of random images again and compare them with the stored ones.
+
+    Parameters
+    ----------
+    n_images : int
+        How many; all that are in the cache where it holds fewer.
+    seed : int
+        Decides which.
+    progress : callable, optional
+        Called with the number of images of each batch.
+
+    Returns
+    -------
+    list of Fault
+        One per image, block and array that differ by more than `TOLERANCE`.
+    """
+    written = np.repeat(cache.shards_done, cache.images_per_shard)[: len(cache.image_ids)]
+    held = cache.image_ids[written]
+    rng = np.random.default_rng(seed)
+    chosen = np.sort(rng.choice(held, min(n_images, len(held)), replace=False))
+    device = next(backbone.model.parameters()).device
+    faults: list[Fault] = []
+    for first in range(0, len(chosen), BATCH):
+        ids = chosen[first : first + BATCH]
+        images = preprocessing(stimuli.read(ids), device=device)
+        faults += _compare(cache, backbone, images, ids)
+        if progress is not None:
+            progress(len(ids))
+    return faults
+
+
+def _compare(
+    cache: FeatureCache, backbone: Backbone, images: torch.Tensor, ids: NDArray[np.int64]
+) -> Iterator[Fault]:
+    allowed = TOLERANCE[backbone.precision]
+    tokens = backbone.tokens(images)
+    for index in cache.blocks:
+        block = cache.block(index)
+        for kind in cache.kinds:
+            expected = tokens[index][kind].double().cpu().flatten(1)
+            stored = torch.from_numpy(block.read(kind, ids)).double().flatten(1)
+            off = (stored - expected).norm(dim=1) / expected.norm(dim=1).clamp_min(1e-30)
+            for image, difference in zip(ids, off.tolist(), strict=True):
+                if not difference <= allowed:
+                    yield Fault(
+                        path=f"blocks/{index:02d}/{kind}",
+                        block=index,
+                        array=kind,
+                        images=(int(image), int(image)),
+                        problem=f"differs from the recomputed tokens by {difference:.2g} of their "
+                        f"size, rounding explains {allowed:g}",
+                    )

@@ -1,0 +1,1 @@
+"""The backbone's last layers trained with the readouts."""

@@ -1,0 +1,166 @@
+"""A Vision Transformer up to the readout block with the readouts on top, partly unfrozen."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, Literal, Self
+
+import torch
+from timm.models.eva import Eva
+from torch import nn
+
+from cache.errors import UserError
+from stages.backbones.backbone import Backbone
+from stages.finetune.task import first_tuned_block, starting_block
+from stages.readouts.readout import Readout
+
+#: Parameters of the stage below block 0; the rest of a ViT is its blocks and what follows them.
+EMBEDDINGS = ("patch_embed.", "cls_token", "reg_token", "pos_embed", "rope.", "norm_pre.")
+
+
+class TunedViT(nn.Module):
+    """A truncated backbone and the readouts of its last block.
+
+    The backbone is a copy and stays in evaluation mode, whatever is tuned and asked for: no
+    dropout, no dropped paths, and so the same forward pass as the frozen one.
+
+    Parameters
+    ----------
+    backbone : Backbone
+        The frozen one; not changed.
+    readout : Readout
+        Trained on. Weights along an axis of length 1 stay as they are: they are a scale that the
+        channel weights have already.
+    block : int
+        0-based readout block; those above it are dropped.
+    last : int or "full"
+        Tuned stages, counted back from `block`.
+    tokens : str
+        "patch" or "cls".
+    start : str
+        What `forward` takes: "images", or the "cache"'s tokens of the block below the first tuned.
+    precision : str, optional
+        "float32" or "bfloat16" (autocast); the backbone's by default.
+
+    Raises
+    ------
+    UserError
+        More stages than exist, or a start from the cache where the embeddings or block 0 are tuned.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        readout: Readout,
+        *,
+        block: int,
+        last: int | Literal["full"],
+        tokens: Literal["patch", "cls"] = "patch",
+        start: Literal["images", "cache"] = "images",
+        precision: str | None = None,
+    ) -> None:
+        super().__init__()
+        first_tuned = first_tuned_block(last, block)
+        self.start = starting_block(first_tuned) if start == "cache" else None
+        if start == "cache" and self.start is None:
+            raise UserError(
+                f"last = {last} at block {block} tunes block 0, whose input no cache holds: start "
+                "from images"
+            )
+        self.vit = copy.deepcopy(backbone.model)
+        self.vit.blocks = self.vit.blocks[: block + 1]
+        self.readout = readout
+        self.grid = backbone.grid
+        self.cls = tokens == "cls"
+        self.precision = backbone.precision if precision is None else precision
+        for name, parameter in self.vit.named_parameters():
+            parameter.requires_grad_(_stage(name) >= first_tuned)
+        for weights in (readout.row_weights, readout.column_weights):
+            weights.requires_grad_(weights.shape[1] > 1)
+        # With a start from the cache the embeddings are frozen, and so this is a constant.
+        self.register_buffer("rope", self._rope(), persistent=False)
+        self.eval()
+
+    def train(self, mode: bool = True) -> Self:
+        """Training mode for the readouts; the backbone stays as it is."""
+        super().train(mode)
+        self.vit.eval()
+        return self
+
+    def tokens(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Tokens of the readout block.
+
+        Parameters
+        ----------
+        inputs : tensor
+            Preprocessed images of shape (n_images, 3, row, column), or cached tokens of shape
+            (n_images, CLS + registers + patches, channel).
+
+        Returns
+        -------
+        tensor of shape (n_images, grid row, grid column, channel), float32
+            CLS tokens on a 1 x 1 grid.
+        """
+        with torch.autocast(
+            inputs.device.type, dtype=torch.bfloat16, enabled=self.precision == "bfloat16"
+        ):
+            if self.start is None:
+                x, rope = self._embed(inputs)
+                first = 0
+            else:
+                x, rope = inputs.float(), self.rope
+                first = self.start + 1
+            for index in range(first, len(self.vit.blocks)):
+                x = self._block(index, x, rope)
+        n_prefix = int(self.vit.num_prefix_tokens)
+        read, grid = (x[:, :1], (1, 1)) if self.cls else (x[:, n_prefix:], self.grid)
+        tokens: torch.Tensor = read.float().unflatten(1, grid)
+        return tokens
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """The readouts' linear predictor, tensor of shape (n_images, n_neurons)."""
+        z: torch.Tensor = self.readout(self.tokens(inputs))
+        return z
+
+    def backbone_parameters(self) -> list[nn.Parameter]:
+        """The tuned stages' parameters."""
+        return [p for p in self.vit.parameters() if p.requires_grad]
+
+    def readout_parameters(self) -> list[nn.Parameter]:
+        """The readouts' trained parameters."""
+        return [p for p in self.readout.parameters() if p.requires_grad]
+
+    def trained(self) -> dict[str, int]:
+        """Names of the trained parameters, and how many numbers each holds."""
+        return {name: p.numel() for name, p in self.named_parameters() if p.requires_grad}
+
+    def _embed(self, images: torch.Tensor) -> tuple[torch.Tensor, Any]:
+        """What enters block 0, and the rotary embedding where the family has one."""
+        patches = self.vit.patch_embed(images)
+        embedded: Any = self.vit._pos_embed(patches)
+        x, rope = embedded if isinstance(self.vit, Eva) else (embedded, None)
+        return self.vit.norm_pre(x), rope
+
+    @torch.no_grad()
+    def _rope(self) -> torch.Tensor | None:
+        if self.start is None or not isinstance(self.vit, Eva) or self.vit.rope is None:
+            return None
+        rope: Any = self.vit.rope
+        known = getattr(rope, "feat_shape", None) is not None
+        embedding: torch.Tensor = rope.get_embed() if known else rope.get_embed(shape=self.grid)
+        return embedding.clone()
+
+    def _block(self, index: int, x: torch.Tensor, rope: Any) -> torch.Tensor:
+        arguments = {}
+        if isinstance(self.vit, Eva):
+            own = rope is not None and self.vit.rope_mixed
+            arguments["rope"] = rope[index] if own else rope
+        out: torch.Tensor = self.vit.blocks[index](x, **arguments)
+        return out
+
+
+def _stage(name: str) -> int:
+    """Which stage a parameter belongs to: -1 the embeddings, -2 what is never run."""
+    if name.startswith("blocks."):
+        return int(name.split(".")[1])
+    return -1 if name.startswith(EMBEDDINGS) else -2

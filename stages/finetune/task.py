@@ -1,0 +1,164 @@
+"""Which stages one fine-tuning condition tunes, and everything its result depends on."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from cache.errors import UserError
+from cache.format.identity import canonical_json
+from stages.conditions import Condition
+from stages.finetune.settings import PROTOCOLS, FinetuneSettings, Last
+from stages.recordings.recording import Recording
+from stages.settings import AdamWSettings, BackboneSettings
+from stages.stimuli.stimuli import Stimuli
+from stages.training.checkpoints import Checkpoint, kept_path
+
+#: Raised whenever the same settings give other numbers than before: old results are redone.
+RESULT_VERSION = 2
+
+
+def first_tuned_block(last: int | Literal["full"], block: int) -> int:
+    """The lowest tuned block when `last` stages are tuned back from `block`.
+
+    `block` + 1 where no stage is tuned, -1 where the embeddings are.
+
+    Raises
+    ------
+    UserError
+        More stages than there are.
+    """
+    stages = block + 2
+    if last == "full":
+        return -1
+    if last > stages:
+        raise UserError(
+            f"last = {last} at block {block}: only {stages} stages exist (embeddings and blocks "
+            f'0..{block}); choose finetune.last from 0..{stages} or "full"'
+        )
+    return block + 1 - last
+
+
+def starting_block(first_tuned: int) -> int | None:
+    """The block whose cached tokens training can start from; None where it needs the images."""
+    return first_tuned - 1 if first_tuned > 0 else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageSource:
+    """Images, and how they are cut.
+
+    Parameters
+    ----------
+    stimuli : Stimuli
+        The raw images.
+    crop : pair of int
+        Raw columns to use.
+    """
+
+    stimuli: Stimuli
+    crop: tuple[int, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneTask:
+    """One condition to be tuned.
+
+    Parameters
+    ----------
+    condition : Condition
+        With tuning, protocol, tokens, block, solver and seed set.
+    last : int or "full"
+        Stages to tune.
+    frozen : Condition
+        Whose saved readouts it starts from.
+    frozen_key : str
+        Hash of everything those depend on.
+    run : path
+        The run's output folder, where those are, and checkpoints and tuned weights go.
+    recording : Recording
+        Responses as recorded.
+    recording_digest : str
+        From `digest_recording`.
+    backbone : BackboneSettings
+        Made afresh by each task.
+    input_size : pair of int
+        Rows and columns the backbone sees.
+    cache_path, cache_key : str
+        The tokens that the frozen readouts read.
+    weights, weights_label : mapping, str
+        Identity of the weights that gave them, and what results say of it.
+    start : str
+        What the model is fed with: "cache" or "images".
+    adamw : AdamWSettings
+        Of the frozen fit, if that was its solver.
+    settings : FinetuneSettings
+        How to train.
+    device : str
+        "cpu" or a CUDA device.
+    images : ImageSource, optional
+        Needed to start from images.
+    memory_limit : int, optional
+        Bytes that the process may use; changes no result.
+    """
+
+    condition: Condition
+    last: Last
+    frozen: Condition
+    frozen_key: str
+    run: Path
+    recording: Recording
+    recording_digest: str
+    backbone: BackboneSettings
+    input_size: tuple[int, int]
+    cache_path: str
+    cache_key: str
+    weights: Mapping[str, Any]
+    weights_label: str
+    start: Literal["cache", "images"]
+    adamw: AdamWSettings
+    settings: FinetuneSettings
+    device: str = "cpu"
+    images: ImageSource | None = None
+    memory_limit: int | None = None
+
+    @property
+    def inputs(self) -> dict[str, Any]:
+        """Everything the result depends on."""
+        settings = asdict(self.settings) | {"precision": self.precision}
+        for name in ("last", "blocks", "tokens", "start"):
+            # They name conditions; which one this is, the identity and the start say.
+            del settings[name]
+        return {
+            "condition": self.condition.identity(),
+            "frozen": self.frozen_key,
+            "recording": self.recording_digest,
+            "tokens": self.cache_key,
+            "start": self.start,
+            "settings": settings,
+            "protocol": asdict(PROTOCOLS[self.settings.protocol]),
+            "version": RESULT_VERSION,
+        }
+
+    @property
+    def key(self) -> str:
+        """Hash of everything the result depends on."""
+        return hashlib.sha256(canonical_json(self.inputs).encode()).hexdigest()
+
+    @property
+    def precision(self) -> str:
+        """Of the forward pass: the backbone's where nothing else is asked for."""
+        return self.settings.precision or self.backbone.precision
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """Where an interrupted run goes on."""
+        return Checkpoint(self.run / "checkpoints" / f"{self.key}.pt", self.key)
+
+    @property
+    def tuned_path(self) -> Path:
+        """Where the trained weights are kept."""
+        return kept_path(self.run, self.condition.slug, self.key)

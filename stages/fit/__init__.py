@@ -1,0 +1,1 @@
+"""Stage two: readouts fitted to cached tokens."""

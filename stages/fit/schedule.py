@@ -1,0 +1,136 @@
+"""Many conditions on many workers: side by side, or one after the other in parts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from threading import Lock
+
+from stages.executors.executor import Executor
+from stages.failures import FailedCondition, attempt
+from stages.fit.distributed import fit_divided, is_divisible, n_groups, n_parts
+from stages.fit.run import FitTask, fit_condition
+from stages.readouts.saved import FittedCondition
+
+#: Divided conditions that are fitted at a time at most: each has a thread of this process.
+MOST_TOGETHER = 32
+
+
+def fit_all(
+    tasks: Sequence[FitTask],
+    executor: Executor,
+    *,
+    folder: Path,
+    progress: Callable[[int], None] | None = None,
+) -> Iterator[FittedCondition | FailedCondition]:
+    """Fit many conditions, yielding each as it is done (in any order).
+
+    Where there are fewer conditions than workers, each is divided among them, and several are at
+    work where they have fewer parts than there are workers; so are those whose responses would take
+    much of a worker's memory.
+
+    Parameters
+    ----------
+    folder : path
+        For what parts of a condition leave to each other; all workers can write there.
+    progress : callable, optional
+        Called with a number of parts, `count_parts` altogether.
+
+    Raises
+    ------
+    WorkersDied
+        The same task lost its worker several times.
+    """
+    one = Lock()
+
+    def done(number: int) -> None:
+        if progress is not None:
+            with one:
+                progress(number)
+
+    limited = [replace(task, memory_limit=executor.task_memory) for task in tasks]
+    whole = [task for task in limited if not _is_divided(task, len(tasks), executor)]
+    for device in dict.fromkeys(task.device for task in whole):
+        chosen = [task for task in whole if task.device == device]
+        for _, fitted in executor.map(_attempt, chosen, device=device):
+            done(1)
+            yield fitted
+    divided = [task for task in limited if _is_divided(task, len(tasks), executor)]
+    fits = [
+        partial(
+            attempt,
+            partial(fit_divided, executor=executor, folder=folder / str(number), progress=done),
+            task,
+        )
+        for number, task in enumerate(divided)
+    ]
+    number = most_together(divided, executor.workers) if executor.concurrent else 1
+    if number == 1:
+        yield from (fit() for fit in fits)
+    else:
+        yield from _together(fits, number, executor)
+
+
+def _together(
+    fits: Sequence[Callable[[], FittedCondition | FailedCondition]],
+    number: int,
+    executor: Executor,
+) -> Iterator[FittedCondition | FailedCondition]:
+    """So many at a time: while one waits for its last parts, others have work for the workers."""
+    with ThreadPoolExecutor(number, "fit") as threads:
+        running = [threads.submit(fit) for fit in fits]
+        try:
+            for fitted in as_completed(running):
+                yield fitted.result()
+        finally:
+            if not all(each.done() for each in running):
+                executor.stop()
+                threads.shutdown(cancel_futures=True)
+
+
+def most_together(tasks: Sequence[FitTask], workers: int) -> int:
+    """Divided conditions to be fitted at a time: enough parts for all workers, and one more."""
+    parts = [n_groups(task) for task in one_of_each_size(tasks)]
+    return max(1, min(len(tasks), MOST_TOGETHER, 1 + -(-workers // min(parts, default=1))))
+
+
+def one_of_each_size(tasks: Sequence[FitTask]) -> list[FitTask]:
+    """Tasks that stand for all others in what they need: the same recording, cache and tokens."""
+    sizes = {
+        (
+            task.cache_path,
+            task.recording_digest,
+            task.condition.tokens,
+            (task.condition.blocks or "").count("+"),
+            task.settings.solver,
+        ): task
+        for task in tasks
+    }
+    return list(sizes.values())
+
+
+def most_at_a_time(tasks: Sequence[FitTask], workers: int) -> int:
+    """Of so many workers, those that will have something to do."""
+    if workers <= len(tasks):
+        return workers
+    parts = [n_parts(task) for task in one_of_each_size(tasks) if is_divisible(task)]
+    return min(workers, max([len(tasks), *parts]))
+
+
+def count_parts(tasks: Sequence[FitTask], executor: Executor) -> int:
+    """Parts that `fit_all` reports: one per condition, more where it is divided."""
+    return sum(n_parts(task) if _is_divided(task, len(tasks), executor) else 1 for task in tasks)
+
+
+def _is_divided(task: FitTask, n_tasks: int, executor: Executor) -> bool:
+    limit = executor.task_memory
+    # All responses, as recorded and normalised, may be too many for one worker.
+    large = limit is not None and 4 * task.recording.responses.nbytes > limit
+    return executor.remote and (n_tasks < executor.workers or large) and is_divisible(task)
+
+
+def _attempt(task: FitTask) -> FittedCondition | FailedCondition:
+    return attempt(fit_condition, task)

@@ -1,0 +1,1 @@
+"""The readout and its solvers."""

@@ -1,0 +1,273 @@
+"""Alternating least squares for separable weights, from sufficient statistics, neurons in batches.
+
+The objective of a neuron is, up to its response variance,
+
+    w'Gw - 2 w'b + penalty |w|^2,    w[y, x, k] = row[y] column[x] channel[k],   row, column >= 0
+
+Given two of the three factors it is quadratic in the third. Channels are a ridge solve; rows and
+columns are small non-negative problems that share one contraction of G with the channels.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import torch
+
+from stages.readouts.als.nnls import nonnegative_least_squares
+from stages.readouts.als.sufficient_statistics import Statistics, pairs
+
+#: Exchanges between rows and columns for every contraction of G with the channels.
+SPACE_ROUNDS = 2
+
+
+@dataclass(frozen=True)
+class Factors:
+    """Separable weights; rows and columns have unit norm, unless a neuron's are all zero.
+
+    Parameters
+    ----------
+    row, column, channel : tensor of shape (n_neurons, n_rows), .., (n_neurons, n_components)
+    """
+
+    row: torch.Tensor
+    column: torch.Tensor
+    channel: torch.Tensor
+
+    def of(self, neurons: torch.Tensor | slice) -> Factors:
+        """The factors of some neurons."""
+        return Factors(self.row[neurons], self.column[neurons], self.channel[neurons])
+
+    def put(self, neurons: torch.Tensor, values: Factors) -> None:
+        """Replace those of some neurons, in place."""
+        self.row[neurons] = values.row
+        self.column[neurons] = values.column
+        self.channel[neurons] = values.channel
+
+    def copy(self) -> Factors:
+        """Factors that share no memory with these."""
+        return Factors(self.row.clone(), self.column.clone(), self.channel.clone())
+
+    def space(self) -> torch.Tensor:
+        """Spatial weights, tensor of shape (n_neurons, n_rows * n_columns)."""
+        return (self.row[:, :, None] * self.column[:, None, :]).flatten(1)
+
+    def weights(self) -> torch.Tensor:
+        """All weights, tensor of shape (n_neurons, n_rows * n_columns * n_components)."""
+        return (self.space()[:, :, None] * self.channel[:, None, :]).flatten(1)
+
+    def predict(self, reduced: torch.Tensor) -> torch.Tensor:
+        """Weighted tokens, (n, n_rows, n_columns, n_components) to (n, n_neurons)."""
+        return reduced.flatten(1) @ self.weights().T
+
+
+class AlternatingLeastSquares:
+    """The alternation on one set of statistics.
+
+    Parameters
+    ----------
+    statistics : Statistics
+        Of the training trials.
+    tolerance : float
+        A neuron is done once new rows and columns lower its objective by less than this fraction
+        of what its weights have gained over none.
+    max_rounds : int
+        Rounds at most.
+    """
+
+    def __init__(self, statistics: Statistics, *, tolerance: float, max_rounds: int) -> None:
+        self.tolerance = tolerance
+        self.max_rounds = max_rounds
+        _, self.h, self.w, self.k = statistics.cross.shape
+        self.gram = statistics.gram.flatten(0, 1)
+        device = self.gram.device
+        self._rows, self._columns = pairs(self.h, device), pairs(self.w, device)
+        i, j = pairs(self.k, device)
+        self._channels = (i, j)
+        #: Where the pairs lie in a (component, component) matrix's upper triangle.
+        self._upper = i * self.k + j
+        self._twice = torch.where(i == j, 1.0, 2.0).to(self.gram.dtype)
+
+    def solve(
+        self, cross: torch.Tensor, start: Factors, penalty: torch.Tensor
+    ) -> tuple[Factors, torch.Tensor]:
+        """Alternate until every neuron has converged; also each neuron's objective.
+
+        Parameters
+        ----------
+        cross : tensor of shape (n_neurons, n_rows, n_columns, n_components)
+        start : Factors
+            Of which only rows and columns are used.
+        penalty : tensor of shape (n_neurons,)
+        """
+        factors = start.copy()
+        active = torch.arange(len(cross), device=cross.device)
+        reached = torch.zeros(len(cross), dtype=cross.dtype, device=cross.device)
+        b, current, ridge = cross, factors, penalty
+        for _ in range(self.max_rounds):
+            channel, between = self.channels(b, current, ridge)
+            current, objective = self.space(b, Factors(current.row, current.column, channel), ridge)
+            factors.put(active, current)
+            reached[active] = objective
+            # What rows and columns gained is about what channels have to gain from them.
+            moving = between - objective > self.tolerance * -objective
+            if not bool(moving.any()):
+                break
+            if not bool(moving.all()):
+                active, b = active[moving], b[moving]
+                current, ridge = current.of(moving), ridge[moving]
+        return factors, reached
+
+    def channels(
+        self, cross: torch.Tensor, factors: Factors, penalty: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The best channels given rows and columns, a ridge solve per neuron; the objective too."""
+        row, column = factors.row, factors.column
+        both = (
+            self._pairs(row, self._rows)[:, :, None] * self._pairs(column, self._columns)[:, None]
+        )
+        packed = both.flatten(1) @ self.gram
+        # Only the upper triangle is ever read.
+        normal = packed.new_empty(len(packed), self.k**2).index_copy_(1, self._upper, packed)
+        normal = normal.view(-1, self.k, self.k)
+        space = factors.space()
+        target = torch.bmm(space[:, None, :], cross.flatten(1, 2))[:, 0]
+        diagonal = normal.diagonal(dim1=1, dim2=2)
+        # A neuron without spatial weights has an empty problem, and no ridge to make it definite.
+        rounding = 1e-6 * diagonal.mean(dim=1) + 1e-30
+        diagonal += (penalty * space.square().sum(dim=1) + rounding)[:, None]
+        channel = _solve(normal, target)
+        return channel, -(channel * target).sum(dim=1)
+
+    def space(
+        self, cross: torch.Tensor, factors: Factors, penalty: torch.Tensor
+    ) -> tuple[Factors, torch.Tensor]:
+        """Better rows and columns given the channels, and the objective of the result.
+
+        The norms of rows and columns move to the channels.
+        """
+        row, column, channel = factors.row, factors.column, factors.channel
+        gram = (self._pairs(channel, self._channels) * self._twice) @ self.gram.T
+        gram = gram.view(-1, len(self._rows[0]), len(self._columns[0]))
+        target = torch.bmm(cross.flatten(1, 2), channel[:, :, None]).view(-1, self.h, self.w)
+        ridge = penalty * channel.square().sum(dim=1)
+        gram, target, ridge = gram.double(), target.double(), ridge.double()
+        row, column = row.double(), column.double()
+        objective = torch.zeros_like(ridge)
+        for _ in range(SPACE_ROUNDS):
+            pairs_x = self._pairs(column, self._columns)
+            linear = torch.bmm(target, column[:, :, None])[:, :, 0]
+            quadratic = torch.bmm(gram, pairs_x[:, :, None])[:, :, 0]
+            row, _ = self._factor(
+                quadratic, linear, ridge * column.square().sum(dim=1), self._rows, row
+            )
+            pairs_y = self._pairs(row, self._rows)
+            linear = torch.bmm(row[:, None, :], target)[:, 0]
+            quadratic = torch.bmm(pairs_y[:, None, :], gram)[:, 0]
+            column, objective = self._factor(
+                quadratic, linear, ridge * row.square().sum(dim=1), self._columns, column
+            )
+        row, row_norm = _unit(row)
+        column, column_norm = _unit(column)
+        dtype = channel.dtype
+        channel = channel * (row_norm * column_norm).to(dtype)
+        return Factors(row.to(dtype), column.to(dtype), channel), objective.to(dtype)
+
+    def _factor(
+        self,
+        quadratic: torch.Tensor,
+        linear: torch.Tensor,
+        ridge: torch.Tensor,
+        index: tuple[torch.Tensor, torch.Tensor],
+        start: torch.Tensor,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The best non-negative factor, and the objective with it."""
+        n = linear.shape[1]
+        i, j = index
+        gram = torch.empty(len(linear), n, n, dtype=linear.dtype, device=linear.device)
+        half = torch.where(i == j, 1.0, 0.5).to(linear.dtype)
+        gram[:, i, j] = quadratic * half
+        gram[:, j, i] = quadratic * half
+        diagonal = gram.diagonal(dim1=1, dim2=2)
+        diagonal += (ridge + 1e-9 * diagonal.mean(dim=1) + 1e-30)[:, None]
+        factor = nonnegative_least_squares(gram, linear, start=start)
+        value = torch.bmm(gram, factor[:, :, None])[:, :, 0]
+        return factor, (factor * (value - 2 * linear)).sum(dim=1)
+
+    def _pairs(
+        self, values: torch.Tensor, index: tuple[torch.Tensor, torch.Tensor]
+    ) -> torch.Tensor:
+        return values.index_select(1, index[0]) * values.index_select(1, index[1])
+
+
+def _solve(normal: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Solutions of many small positive definite problems, of which the upper triangle is given.
+
+    On the CPU they are shared between as many threads as the caller may use: torch factorises a
+    batch one after the other, whatever threads it has.
+    """
+
+    def solve(part: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+        factor = torch.linalg.cholesky_ex(part[0], upper=True).L
+        return torch.cholesky_solve(part[1][:, :, None], factor, upper=True)[:, :, 0]
+
+    threads = torch.get_num_threads()
+    if normal.is_cuda or threads == 1 or len(normal) < threads:
+        return solve((normal, target))
+    with ThreadPoolExecutor(threads, "solve") as pool:
+        parts = zip(normal.tensor_split(threads), target.tensor_split(threads), strict=True)
+        return torch.cat(list(pool.map(solve, parts)))
+
+
+def initial_factors(statistics: Statistics, gram: torch.Tensor, penalty: float) -> Factors:
+    """Rows and columns around the position that explains the responses best.
+
+    Every position's own ridge gives a map of how much it explains. Its fourth power, which leaves
+    little but the peak, is made separable: broader starts end in worse minima more often.
+
+    Parameters
+    ----------
+    gram : tensor of shape (n_rows, n_columns, n_components, n_components)
+        Covariance of the tokens within each position.
+    penalty : float
+    """
+    cross = statistics.cross
+    h, w, _ = cross.shape[1:]
+    explained = torch.empty(cross.shape[:3], dtype=cross.dtype, device=cross.device)
+    for y in range(h):
+        for x in range(w):
+            normal = gram[y, x].clone()
+            diagonal = normal.diagonal()
+            diagonal += penalty + 1e-6 * diagonal.mean() + 1e-30
+            b = cross[:, y, x]
+            solved = torch.linalg.solve(normal, b.T).T
+            explained[:, y, x] = (b * solved).sum(dim=1).clamp(min=0)
+    explained = (explained / explained.amax(dim=(1, 2), keepdim=True).clamp(min=1e-30)) ** 4
+    # A neuron that nothing explains starts flat.
+    explained += 1e-6
+    column = explained.mean(dim=1)
+    row = explained.mean(dim=2)
+    for _ in range(10):
+        row, _ = _unit(torch.bmm(explained, column[:, :, None])[:, :, 0])
+        column, _ = _unit(torch.bmm(row[:, None, :], explained)[:, 0])
+    return Factors(row, column, torch.zeros_like(cross[:, 0, 0]))
+
+
+def position_grams(statistics: Statistics) -> torch.Tensor:
+    """Covariance within each position, (n_rows, n_columns, n_components, n_components)."""
+    _, h, w, k = statistics.cross.shape
+    device = statistics.gram.device
+    y, x = (torch.nonzero(i == j)[:, 0] for i, j in (pairs(h, device), pairs(w, device)))
+    packed = statistics.gram[y][:, x]
+    full = torch.empty(h, w, k, k, dtype=packed.dtype, device=device)
+    i, j = pairs(k, device)
+    full[:, :, i, j] = packed
+    full[:, :, j, i] = packed
+    return full
+
+
+def _unit(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Unit rows and their norms; zero rows stay zero."""
+    norm = values.norm(dim=1, keepdim=True)
+    return values / norm.clamp(min=1e-30), norm

@@ -1,0 +1,157 @@
+"""How a fit keeps to a memory limit: what it holds at once, and what it computes again."""
+
+from __future__ import annotations
+
+import resource
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from cache.errors import UserError
+from stages.readouts.als.partition import largest_group
+from stages.tokens.tokens import PARTITION_ELEMENTS
+
+FLOAT = 4
+
+#: Neurons that are solved together where memory allows, and at least.
+NEURON_BATCH = 512
+SMALLEST_BATCH = 32
+
+#: What tensors that come and go leave behind in the allocator, as a fraction of their size.
+SLACK = 0.15
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What is held at once; no result depends on it.
+
+    Parameters
+    ----------
+    keep : bool
+        Keep the reduced tokens in memory rather than reading and reducing them for every pass.
+    rows_at_once : int
+        Pairs of patch rows whose products are summed in one pass.
+    neurons : int
+        Neurons that are solved together.
+    """
+
+    keep: bool
+    rows_at_once: int
+    neurons: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """Sizes that decide how much memory a fit needs."""
+
+    n_trials: int
+    n_rows: int
+    n_columns: int
+    n_components: int
+    n_neurons: int
+    n_penalties: int
+    n_folds: int
+    n_slope_trials: int
+
+    @property
+    def _features(self) -> int:
+        return self.n_rows * self.n_columns * self.n_components
+
+    @property
+    def row_pairs(self) -> int:
+        """Pairs of patch rows."""
+        return self.n_rows * (self.n_rows + 1) // 2
+
+    @property
+    def reduced(self) -> int:
+        """Bytes of all reduced tokens."""
+        return FLOAT * self.n_trials * self._features
+
+    @property
+    def block(self) -> int:
+        """Bytes of the summed products of one pair of patch rows."""
+        return FLOAT * (self.n_columns * self.n_components) ** 2
+
+    @property
+    def neuron(self) -> int:
+        """Bytes that a neuron needs while it is solved or its slope is fitted."""
+        solving = 8 * self.n_components**2 + 2 * self._features
+        return FLOAT * max(solving, 10 * self.n_slope_trials)
+
+    @property
+    def always(self) -> int:
+        """Bytes of a group's statistics, of all neurons' weights and of one part of the tokens."""
+        pairs = self.n_columns * (self.n_columns + 1) // 2
+        pairs *= self.n_components * (self.n_components + 1) // 2
+        # Beside the sums and the statistics, sums of shards that wait for their neighbours.
+        gram = (4 + 2 * self.n_folds) * FLOAT * self.row_pairs * pairs
+        group = min(self.n_neurons, largest_group(self.n_neurons))
+        cross = (4 + self.n_folds) * FLOAT * group * self._features
+        factors = self.n_rows + self.n_columns + self.n_components
+        paths = FLOAT * self.n_neurons * self.n_penalties * (factors + 3 * self.n_penalties)
+        slopes = 2 * FLOAT * self.n_slope_trials * group
+        return gram + cross + paths + slopes + 4 * FLOAT * PARTITION_ELEMENTS
+
+
+def plan_memory(problem: Problem, limit: int | None, *, used: int | None = None) -> Plan:
+    """The fastest way that keeps to the limit.
+
+    Parameters
+    ----------
+    limit : int, optional
+        Bytes that the process may use; no limit where absent.
+    used : int, optional
+        Bytes that it uses now; measured where absent.
+
+    Raises
+    ------
+    UserError
+        The limit cannot be kept; the message says what is needed.
+    """
+    if limit is None:
+        return Plan(keep=True, rows_at_once=problem.row_pairs, neurons=NEURON_BATCH)
+    present = resident_memory() if used is None else used
+    spare = limit - present - least_memory(problem)
+    if spare < 0:
+        needed = limit - spare
+        raise UserError(
+            f"run.memory_limit = {_readable(limit)}: {problem.n_neurons} neurons on a "
+            f"{problem.n_rows} x {problem.n_columns} grid with {problem.n_components} components "
+            f"need {_readable(needed)}; raise it, fit fewer neurons at a time, or lower "
+            "readout.als.max_components"
+        )
+    spare = int(spare / (1 + SLACK))
+    keep = problem.reduced <= spare
+    spare -= problem.reduced if keep else 0
+    return Plan(
+        keep=keep,
+        rows_at_once=min(problem.row_pairs, 1 + spare // problem.block),
+        neurons=min(NEURON_BATCH, SMALLEST_BATCH + spare // problem.neuron),
+    )
+
+
+def least_memory(problem: Problem) -> int:
+    """Bytes that a fit takes at least, beside what the process holds before."""
+    return planned_memory(problem, Plan(keep=False, rows_at_once=1, neurons=SMALLEST_BATCH))
+
+
+def planned_memory(problem: Problem, plan: Plan) -> int:
+    """Bytes that a fit takes under a plan, beside what the process holds before."""
+    # Folding a block of products takes about three more of its size.
+    summing = (3 + plan.rows_at_once) * problem.block
+    solving = plan.neurons * problem.neuron
+    held = problem.always + plan.keep * problem.reduced
+    return int((1 + SLACK) * (held + max(summing, solving)))
+
+
+def resident_memory() -> int:
+    """Bytes of memory that this process uses; where the system does not tell, its highest use."""
+    statm = Path("/proc/self/statm")
+    if statm.exists():
+        return int(statm.read_text().split()[1]) * resource.getpagesize()
+    highest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return highest if sys.platform == "darwin" else highest * 1024
+
+
+def _readable(size: int) -> str:
+    return f"{size / 1e9:.2f}GB"

@@ -1,0 +1,265 @@
+"""Channels rotated to their principal components, and fewer of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from cache.errors import UserError
+from stages.readouts.als.partition import shards, tree_sum
+from stages.tokens.spill import SpilledTokens
+from stages.tokens.tokens import Tokens, all_finite, partitions, read_ahead
+
+
+@dataclass(frozen=True)
+class Components:
+    """A rotation of the channels: z = ((x - mean) / scale) @ basis.
+
+    Parameters
+    ----------
+    mean, scale : tensor of shape (n_channels,)
+        Scale is one but for channels of outstanding variance.
+    basis : tensor of shape (n_channels, n_components)
+        Orthonormal columns, by decreasing variance.
+    variances : tensor of shape (n_channels,)
+        Variance along every principal component, also those left out, decreasing.
+    """
+
+    mean: torch.Tensor
+    scale: torch.Tensor
+    basis: torch.Tensor
+    variances: torch.Tensor
+
+    @property
+    def n_components(self) -> int:
+        """How many components are kept."""
+        return self.basis.shape[1]
+
+    def reduce(
+        self,
+        tokens: torch.Tensor,
+        *,
+        room: torch.Tensor | None = None,
+        out: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Tokens (..., n_channels) to components (..., n_components).
+
+        Parameters
+        ----------
+        room : tensor of shape (..., n_channels), optional
+            float32, overwritten: memory to compute in.
+        out : tensor of shape (..., n_components), optional
+            Where the components go.
+        """
+        x = self.mean.new_empty(tokens.shape) if room is None else room
+        z = self.mean.new_empty(*tokens.shape[:-1], self.n_components) if out is None else out
+        x.copy_(tokens).sub_(self.mean).div_(self.scale)
+        torch.mm(x.flatten(0, -2), self.basis, out=z.flatten(0, -2))
+        return z
+
+    def expand(self, weights: torch.Tensor) -> torch.Tensor:
+        """Weights of components (n_neurons, n_components) to weights of channels."""
+        return weights @ self.basis.T / self.scale
+
+
+def principal_components(
+    tokens: Tokens,
+    *,
+    variance_kept: float,
+    max_components: int,
+    max_images: int,
+    scale_limit: float,
+    device: torch.device,
+) -> Components:
+    """Principal components of the channels, over positions and evenly spread trials.
+
+    Parameters
+    ----------
+    variance_kept : float
+        Fraction of the variance that the kept components hold together, at least.
+    max_components : int
+        No more are kept.
+    max_images : int
+        Trials beyond this number are not read for the covariance.
+    scale_limit : float
+        Channels whose standard deviation is more than this many times the median channel's are
+        scaled down to it first, lest a few take all components.
+    """
+    mean, covariance = channel_moments(tokens, max_images=max_images, device=device)
+    return components_of(
+        mean,
+        covariance,
+        variance_kept=variance_kept,
+        max_components=max_components,
+        scale_limit=scale_limit,
+    )
+
+
+def components_of(
+    mean: torch.Tensor,
+    covariance: torch.Tensor,
+    *,
+    variance_kept: float,
+    max_components: int,
+    scale_limit: float,
+) -> Components:
+    """Principal components from the moments of the channels; see `principal_components`."""
+    deviation = covariance.diagonal().clamp(min=0).sqrt()
+    limit = scale_limit * deviation.median()
+    scale = torch.where((deviation > limit) & (limit > 0), deviation / limit, 1.0)
+    covariance = covariance / scale / scale[:, None]
+    variances, vectors = torch.linalg.eigh(covariance)
+    variances, vectors = variances.flip(0).clamp(min=0), vectors.flip(1)
+    # Signs are arbitrary: make each vector's largest entry positive.
+    largest = vectors.abs().argmax(dim=0, keepdim=True)
+    vectors = vectors * torch.where(vectors.gather(0, largest) < 0, -1.0, 1.0)
+    held = variances.cumsum(0) / variances.sum().clamp(min=1e-30)
+    wanted = int((held < variance_kept).sum()) + 1
+    kept = max(1, min(wanted, max_components, len(variances)))
+    return Components(
+        mean=mean.float(),
+        scale=scale.float(),
+        basis=vectors[:, :kept].float().contiguous(),
+        variances=variances.float(),
+    )
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Mean of the channels over positions, and their summed products around it, float64.
+
+    Parameters
+    ----------
+    count : int
+        Number of positions of all trials.
+    mean : tensor of shape (n_channels,)
+    scatter : tensor of shape (n_channels, n_channels)
+    """
+
+    count: int
+    mean: torch.Tensor
+    scatter: torch.Tensor
+
+    def __add__(self, other: Moments) -> Moments:
+        """The moments of both."""
+        count = max(1, self.count + other.count)
+        apart = other.mean - self.mean
+        share = other.count / count
+        return Moments(
+            count=self.count + other.count,
+            mean=self.mean + share * apart,
+            scatter=self.scatter + other.scatter + self.count * share * apart * apart[:, None],
+        )
+
+
+def shard_moments(
+    tokens: Tokens, first: int, last: int, *, max_images: int, device: torch.device
+) -> Moments:
+    """Moments of the trials first <= trial < last that are among the evenly spread ones.
+
+    Products are taken in float32 around each part's own mean, which keeps them small.
+    """
+    n_channels = tokens.shape[3]
+    every = max(1, -(-tokens.shape[0] // max_images))
+    nothing = torch.zeros(n_channels, dtype=torch.float64, device=device)
+    moments = Moments(0, nothing, nothing.new_zeros(n_channels, n_channels))
+    for start, _, part in read_ahead(tokens, partitions(tokens.shape, first, last)):
+        chosen = part[(-start) % every :: every]
+        x = chosen.to(device, torch.float32).reshape(-1, n_channels)
+        if len(x):
+            mean = x.mean(dim=0)
+            x = x - mean
+            moments += Moments(len(x), mean.double(), (x.T @ x).double())
+    return moments
+
+
+def channel_moments(
+    tokens: Tokens, *, max_images: int, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and covariance of the channels over positions, float64."""
+    moments = tree_sum(
+        shard_moments(tokens, *shard, max_images=max_images, device=device)
+        for shard in shards(tokens.shape)
+    )
+    return moments.mean, moments.scatter / moments.count
+
+
+class ReducedTokens:
+    """Components of all trials, part by part.
+
+    Parameters
+    ----------
+    tokens : Tokens
+        To be reduced.
+    components : Components
+    keep : bool
+        In memory, from the first pass to the last.
+    spill : path, optional
+        Folder for a file that holds them otherwise; absent: computed anew on every pass.
+    """
+
+    def __init__(
+        self, tokens: Tokens, components: Components, *, keep: bool, spill: Path | None = None
+    ) -> None:
+        self.tokens = tokens
+        self.components = components
+        self.keep = keep
+        self._spilled = SpilledTokens(self.shape, spill)
+        self._kept: torch.Tensor | None = None
+        self._known: set[int] = set()
+        #: Memory that every part takes in turn: memory that comes and goes in such pieces stays
+        #: with the process, many times over.
+        self._room = torch.empty(0)
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """Trials, rows, columns, components."""
+        return (*self.tokens.shape[:3], self.components.n_components)
+
+    def __iter__(self) -> Iterator[tuple[int, int, torch.Tensor]]:
+        """First trial, last trial, tensor of shape (n, n_rows, n_columns, n_components).
+
+        Raises
+        ------
+        UserError
+            Tokens that are not finite.
+        """
+        return self.parts()
+
+    def parts(
+        self, first: int = 0, last: int | None = None
+    ) -> Iterator[tuple[int, int, torch.Tensor]]:
+        """The same of whole partitions within first <= trial < last."""
+        parts = list(partitions(self.tokens.shape, first, last))
+        if self._kept is not None and self._known.issuperset(start for start, _ in parts):
+            for start, end in parts:
+                yield start, end, self._kept[start:end]
+            return
+        if self._spilled.holds(parts):
+            for start, end, tokens in read_ahead(self._spilled, parts):
+                yield start, end, tokens.to(self.components.mean.device)
+            return
+        for start, end, tokens in read_ahead(self.tokens, parts):
+            z = self._reduce(start, end, tokens)
+            if not all_finite(z):
+                raise UserError(
+                    f"tokens of trials {start}..{end - 1} are not all finite: extract them again "
+                    "in float32"
+                )
+            if self.keep:
+                self._known.add(start)
+            else:
+                self._spilled.write(start, z)
+            yield start, end, z
+
+    def _reduce(self, start: int, end: int, tokens: torch.Tensor) -> torch.Tensor:
+        """One part's components, in their place where they are kept."""
+        if self.keep and self._kept is None:
+            self._kept = self.components.mean.new_empty(self.shape)
+        if len(self._room) < len(tokens):
+            self._room = self.components.mean.new_empty(tokens.shape)
+        out = None if self._kept is None else self._kept[start:end]
+        return self.components.reduce(tokens, room=self._room[: len(tokens)], out=out)

@@ -1,0 +1,150 @@
+"""From a least-squares predictor to the shared readout: slope and offset, then Poisson polishing.
+
+Polishing takes Fisher-scoring steps whose metric is the least squares' own: around the current
+predictor z the Poisson loss is replaced by a parabola of one curvature per neuron, whose minimum is
+a least-squares fit, under the same penalty, to the responses z - loss'(z) / curvature. A step costs
+two matrix products with the tokens, and settles rows, columns and channels alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+
+from stages.readouts.als.alternating import AlternatingLeastSquares, Factors
+from stages.readouts.als.pca import ReducedTokens
+from stages.readouts.als.predictor import Predictor, batches, join, pick
+from stages.readouts.als.slope import derivatives, fit_slope_and_offset
+from stages.readouts.readout import poisson_loss
+
+#: Trials that slope and offset are fitted on, at most: they are two numbers per neuron.
+SLOPE_TRIALS = 4096
+
+#: What the parabola's curvature is to the mean of the loss's: more is slower and safer.
+CAUTION = 1.2
+
+
+def start(
+    factors: Factors, training: ReducedTokens, responses: torch.Tensor, *, batch: int
+) -> tuple[Predictor, torch.Tensor]:
+    """Slope and offset on top of least-squares factors, and the loss's mean curvature there.
+
+    Parameters
+    ----------
+    responses : tensor of shape (n_trials, n_neurons)
+    batch : int
+        Neurons at a time.
+    """
+    every = max(1, -(-len(responses) // SLOPE_TRIALS))
+    device = factors.row.device
+    z = torch.cat(
+        [
+            torch.cat(
+                [
+                    factors.of(part).predict(tokens[(-first) % every :: every])
+                    for part in batches(len(factors.row), batch)
+                ],
+                dim=1,
+            )
+            for first, _, tokens in training
+        ]
+    )
+    r = responses[::every].to(device)
+    slopes, offsets, curvatures = [], [], []
+    for part in batches(len(factors.row), batch):
+        slope, offset = fit_slope_and_offset(z[:, part], r[:, part])
+        _, curvature = derivatives(slope * z[:, part] + offset, r[:, part])
+        slopes.append(slope)
+        offsets.append(offset)
+        curvatures.append(curvature.mean(dim=0))
+    channel = factors.channel * torch.cat(slopes)[:, None]
+    predictor = Predictor(Factors(factors.row, factors.column, channel), torch.cat(offsets))
+    return predictor, torch.cat(curvatures).clamp(min=1e-3)
+
+
+def polish(
+    als: AlternatingLeastSquares,
+    first: Predictor,
+    curvature: torch.Tensor,
+    training: ReducedTokens,
+    responses: torch.Tensor,
+    *,
+    mean_tokens: torch.Tensor,
+    penalty: torch.Tensor,
+    rounds: int,
+    batch: int,
+) -> Iterator[tuple[Predictor, torch.Tensor]]:
+    """Each step's predictor, of which no neuron's penalised training loss is above the last's.
+
+    Parameters
+    ----------
+    first : Predictor
+        Where to start.
+    curvature : tensor of shape (n_neurons,)
+        Mean second derivative of the loss there.
+    mean_tokens : tensor of shape (n_rows, n_columns, n_components)
+        Over the training trials.
+    penalty : tensor of shape (n_neurons,)
+        Of the least-squares fit.
+    batch : int
+        Neurons at a time.
+
+    Yields
+    ------
+    predictor, loss
+        `loss`, tensor of shape (n_neurons,), is the mean Poisson loss of the predictor that the
+        step started from.
+    """
+    best = candidate = first
+    lowest = torch.full_like(curvature, torch.inf)
+    caution = torch.full_like(curvature, CAUTION)
+    for _ in range(rounds):
+        loss, centre, cross = _parabola(
+            candidate, curvature * caution, training, responses, mean_tokens, batch=batch
+        )
+        f = candidate.factors
+        weight = f.channel.square().sum(dim=1) * f.space().square().sum(dim=1)
+        objective = loss + curvature * penalty / 2 * weight
+        rose = objective > lowest + 1e-6
+        best = pick([candidate, best], rose.long())
+        lowest = torch.minimum(lowest, objective)
+        moved = []
+        for part in batches(len(penalty), batch):
+            factors, _ = als.solve(cross[part], f.of(part), penalty[part] / caution[part])
+            moved.append(Predictor(factors, centre[part] - factors.predict(mean_tokens[None])[0]))
+        # A step that went too far is taken back, and taken again with more caution.
+        caution = torch.where(rose, 2 * caution, caution)
+        candidate = pick([join(moved), best], rose.long())
+        yield candidate, loss
+
+
+def _parabola(
+    predictor: Predictor,
+    curvature: torch.Tensor,
+    training: ReducedTokens,
+    responses: torch.Tensor,
+    mean_tokens: torch.Tensor,
+    *,
+    batch: int,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Mean loss, and mean and token covariance of the responses that a parabola stands for."""
+    n_trials, n_neurons = responses.shape
+    device = predictor.bias.device
+    weights = predictor.factors.weights()
+    loss = torch.zeros(n_neurons, device=device)
+    total = torch.zeros(n_neurons, device=device)
+    cross = torch.zeros_like(weights)
+    for first, last, tokens in training:
+        flat = tokens.flatten(1)
+        for part in batches(n_neurons, batch):
+            z = torch.addmm(predictor.bias[part], flat, weights[part].T)
+            r = responses[first:last, part].to(device)
+            loss[part] += poisson_loss(z, r).sum(dim=0)
+            gradient, _ = derivatives(z, r)
+            target = z - gradient / curvature[part]
+            total[part] += target.sum(dim=0)
+            cross[part].addmm_(target.T, flat)
+    centre = total / n_trials
+    cross = cross / n_trials - centre[:, None] * mean_tokens.flatten()
+    return loss / n_trials, centre, cross.view(n_neurons, *mean_tokens.shape)

@@ -1,0 +1,95 @@
+"""A fitted predictor on reduced tokens, and the readouts that it becomes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from stages.readouts.als.alternating import Factors
+from stages.readouts.als.pca import Components
+from stages.readouts.readout import Epoch, Readouts
+
+
+def batches(n_neurons: int, size: int) -> Iterator[slice]:
+    """Slices of at most `size` neurons."""
+    for first in range(0, n_neurons, size):
+        yield slice(first, min(n_neurons, first + size))
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """z = factors . tokens + bias; tensor bias of shape (n_neurons,)."""
+
+    factors: Factors
+    bias: torch.Tensor
+
+    def __call__(self, reduced: torch.Tensor) -> torch.Tensor:
+        """Tokens (n, n_rows, n_columns, n_components) to z (n, n_neurons)."""
+        return self.factors.predict(reduced) + self.bias
+
+    def of(self, neurons: torch.Tensor | slice) -> Predictor:
+        """The predictor of some neurons."""
+        return Predictor(self.factors.of(neurons), self.bias[neurons])
+
+
+def join(parts: Sequence[Predictor]) -> Predictor:
+    """The predictors of several batches of neurons as one."""
+    factors = [p.factors for p in parts]
+    return Predictor(
+        Factors(
+            torch.cat([f.row for f in factors]),
+            torch.cat([f.column for f in factors]),
+            torch.cat([f.channel for f in factors]),
+        ),
+        torch.cat([p.bias for p in parts]),
+    )
+
+
+def pick(choices: Sequence[Predictor], chosen: torch.Tensor) -> Predictor:
+    """Each neuron's predictor from the choice it got; `chosen` of shape (n_neurons,)."""
+    neuron = torch.arange(len(chosen), device=chosen.device)
+    factors = [p.factors for p in choices]
+    return Predictor(
+        Factors(
+            torch.stack([f.row for f in factors])[chosen, neuron],
+            torch.stack([f.column for f in factors])[chosen, neuron],
+            torch.stack([f.channel for f in factors])[chosen, neuron],
+        ),
+        torch.stack([p.bias for p in choices])[chosen, neuron],
+    )
+
+
+def as_readouts(
+    predictor: Predictor,
+    components: Components,
+    *,
+    curve: Sequence[Epoch] = (),
+    output: Literal["elu", "linear"] = "elu",
+    penalty: torch.Tensor | None = None,
+) -> Readouts:
+    """The same predictor on the tokens' own channels, its scale shared equally by the factors.
+
+    Rows and columns of a neuron without any weight are flat rather than zero, so that training on
+    from there can move it.
+    """
+    f = predictor.factors
+    dead = ((f.row.sum(dim=1) == 0) | (f.column.sum(dim=1) == 0))[:, None]
+    row, column = (torch.where(dead, w.shape[1] ** -0.5, w) for w in (f.row, f.column))
+    channel = torch.where(dead, 0, components.expand(f.channel))
+    size = channel.norm(dim=1, keepdim=True)
+    share = torch.where(size > 0, size.clamp(min=1e-30) ** (1 / 3), 1)
+    shift = row.sum(dim=1) * column.sum(dim=1) * (channel @ components.mean)
+    bias = predictor.bias - shift
+    return Readouts(
+        row_weights=(row * share).cpu().numpy(),
+        column_weights=(column * share).cpu().numpy(),
+        channel_weights=(channel / share.square()).cpu().numpy(),
+        bias=bias.cpu().numpy(),
+        scale=torch.ones_like(bias).cpu().numpy(),
+        curve=curve,
+        output=output,
+        penalty=None if penalty is None else penalty.cpu().numpy(),
+    )

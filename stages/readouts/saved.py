@@ -1,0 +1,238 @@
+"""Fitted conditions on disk: a group of `readouts.zarr` each, which the tables are made from."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+
+from cache.errors import UserError
+from stages.conditions import IDENTITY, Condition
+from stages.readouts.readout import Epoch, Readouts
+
+READOUTS = "results/readouts.zarr"
+PREDICTIONS = "results/predictions.zarr"
+
+#: Per-neuron columns of a result; unit_id, x and y only where a recording has them.
+NEURON_COLUMNS = (
+    "neuron",
+    "unit_id",
+    "x",
+    "y",
+    "fev",
+    "feve",
+    "val_varexp",
+    "test_correlation",
+    "n_repeats",
+    "feve_se",
+)
+
+_WEIGHTS = {
+    "row_weights": ("neuron", "row"),
+    "column_weights": ("neuron", "column"),
+    "channel_weights": ("neuron", "channel"),
+    "bias": ("neuron",),
+    "scale": ("neuron",),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class FittedCondition:
+    """One condition's outcome.
+
+    Parameters
+    ----------
+    condition : Condition
+        Its identity.
+    key : str
+        Hash of everything the outcome depends on.
+    readouts : Readouts
+        The fitted parameters.
+    columns : mapping
+        Per-neuron results by the names of `NEURON_COLUMNS`, arrays of shape (n_neurons,).
+    test_image_ids : array of shape (n_test,)
+        Ids of the test images.
+    test_predictions : array of shape (n_test, n_neurons)
+        Predicted responses to them, in the recording's units.
+    weights, cache_key : str, optional
+        Which backbone weights and which cache the tokens came from.
+    seconds : float
+        Wall time of the fit.
+    inputs : mapping
+        Everything the outcome depends on, as `key` hashes it.
+    extra : mapping
+        Further attributes of the saved group, of types that JSON has.
+    """
+
+    condition: Condition
+    key: str
+    readouts: Readouts
+    columns: Mapping[str, NDArray[Any]]
+    test_image_ids: NDArray[np.int64]
+    test_predictions: NDArray[np.float32]
+    weights: str | None
+    cache_key: str | None
+    seconds: float
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+def save_condition(run: Path, fitted: FittedCondition) -> None:
+    """Write one condition below a run's folder, replacing an outdated one of the same identity.
+
+    Each group is written beside its place and moved there whole; the readouts come last, since
+    they are what marks a condition as done.
+    """
+    attributes = {
+        **fitted.condition.identity(),
+        "key": fitted.key,
+        "weights": fitted.weights,
+        "cache_key": fitted.cache_key,
+        "seconds": round(fitted.seconds, 3),
+        "inputs": dict(fitted.inputs),
+        **fitted.extra,
+    }
+    predictions = {
+        "image": (fitted.test_image_ids, ("image",)),
+        "neuron": (fitted.columns["neuron"], ("neuron",)),
+        "test": (fitted.test_predictions, ("image", "neuron")),
+    }
+    arrays: dict[str, tuple[NDArray[Any], tuple[str, ...]]] = {
+        name: (getattr(fitted.readouts, name), dimensions) for name, dimensions in _WEIGHTS.items()
+    }
+    if fitted.readouts.penalty is not None:
+        arrays["penalty"] = (fitted.readouts.penalty, ("neuron",))
+    arrays |= {name: (values, ("neuron",)) for name, values in fitted.columns.items()}
+    curve = fitted.readouts.curve
+    arrays["training_loss"] = (np.array([e.training_loss for e in curve]), ("epoch",))
+    arrays["validation_score"] = (np.array([e.validation_score for e in curve]), ("epoch",))
+    _write_group(run / PREDICTIONS, fitted.condition.slug, attributes, predictions)
+    _write_group(run / READOUTS, fitted.condition.slug, attributes, arrays)
+
+
+def saved_attributes(run: Path, condition: Condition) -> Mapping[str, Any] | None:
+    """Attributes of a saved condition, or None where there is none."""
+    if not (run / READOUTS / condition.slug / "zarr.json").exists():
+        return None
+    return _open(run, condition.slug).attrs.asdict()
+
+
+def is_saved(run: Path, condition: Condition, key: str) -> bool:
+    """Whether a condition is saved and up to date."""
+    saved = saved_attributes(run, condition)
+    return saved is not None and saved["key"] == key
+
+
+def saved_columns(run: Path, condition: Condition) -> dict[str, NDArray[Any]]:
+    """Per-neuron results of a saved condition."""
+    group = _open(run, condition.slug)
+    return {name: _read(group, name) for name in NEURON_COLUMNS if name in group}
+
+
+def saved_penalty(run: Path, condition: Condition) -> NDArray[np.float32] | None:
+    """Each neuron's own penalty, array of shape (n_neurons,); None where its solver has none."""
+    group = _open(run, condition.slug)
+    return _read(group, "penalty") if "penalty" in group else None
+
+
+def saved_curve(run: Path, condition: Condition) -> list[Epoch]:
+    """Learning curve of a saved condition."""
+    group = _open(run, condition.slug)
+    pairs = zip(_read(group, "training_loss"), _read(group, "validation_score"), strict=True)
+    return [Epoch(n, float(loss), float(score)) for n, (loss, score) in enumerate(pairs)]
+
+
+def load_readouts(run_dir: Path | str, **identity: str | int | None) -> Readouts:
+    """Saved readouts of one condition, to predict responses to new images.
+
+    Parameters
+    ----------
+    run_dir : path
+        A run's output folder.
+    **identity
+        As many of the identity columns (recording, model, input_size, tuning, protocol, tokens,
+        block, blocks, solver, seed) as single out one condition.
+
+    Returns
+    -------
+    Readouts
+        `.predict(tokens)` with tokens of shape (n_images, n_rows, n_columns, n_channels) of the
+        same backbone, input size and block; the neurons are those of the run, in its order.
+
+    Raises
+    ------
+    UserError
+        No saved readouts there, an unknown column, or none or several conditions that fit.
+    """
+    run = Path(run_dir)
+    unknown = sorted(set(identity) - set(IDENTITY))
+    if unknown:
+        raise UserError(f"load_readouts: {unknown[0]} is not one of {', '.join(IDENTITY)}")
+    if not (run / READOUTS).is_dir():
+        raise UserError(f"{run} has no {READOUTS}: run vitv1 fit first, or correct the path")
+    found = {
+        path.parent.name: _open(run, path.parent.name).attrs.asdict()
+        for path in sorted((run / READOUTS).glob("*/zarr.json"))
+    }
+    fitting = [
+        slug
+        for slug, attributes in found.items()
+        if all(attributes[name] == value for name, value in identity.items())
+    ]
+    asked = ", ".join(f"{name}={value!r}" for name, value in identity.items()) or "nothing"
+    if not fitting:
+        raise UserError(f"{run} has no readouts with {asked}; it has {', '.join(found)}")
+    if len(fitting) > 1:
+        raise UserError(
+            f"{run} has {len(fitting)} conditions with {asked} ({', '.join(fitting[:4])}"
+            f"{', ...' if len(fitting) > 4 else ''}): name more columns"
+        )
+    group = _open(run, fitting[0])
+    return Readouts(
+        row_weights=_read(group, "row_weights"),
+        column_weights=_read(group, "column_weights"),
+        channel_weights=_read(group, "channel_weights"),
+        bias=_read(group, "bias"),
+        scale=_read(group, "scale"),
+        output="linear" if found[fitting[0]].get("output") == "linear" else "elu",
+    )
+
+
+def _open(run: Path, slug: str) -> zarr.Group:
+    return zarr.open_group(str(run / READOUTS / slug), mode="r", use_consolidated=False)
+
+
+def _read(group: zarr.Group, name: str) -> NDArray[Any]:
+    array = group[name]
+    assert isinstance(array, zarr.Array)
+    return np.asarray(array[:])
+
+
+def _write_group(
+    store: Path,
+    slug: str,
+    attributes: Mapping[str, Any],
+    arrays: Mapping[str, tuple[NDArray[Any], tuple[str, ...]]],
+) -> None:
+    if not store.exists():
+        zarr.create_group(str(store), zarr_format=3)
+    temporary = store.with_name(f"{store.name}.{slug}.new")
+    if temporary.exists():
+        shutil.rmtree(temporary)
+    group = zarr.create_group(str(temporary), zarr_format=3, attributes=dict(attributes))
+    for name, (values, dimensions) in arrays.items():
+        group.create_array(
+            name,
+            data=np.ascontiguousarray(values),
+            chunks=tuple(max(1, size) for size in values.shape),
+            dimension_names=dimensions,
+        )
+    if (store / slug).exists():
+        shutil.rmtree(store / slug)
+    temporary.rename(store / slug)

@@ -1,1 +1,0 @@
-"""Ways to fit the one readout; each takes the same data and ends in the same parameters."""

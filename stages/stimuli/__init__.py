@@ -1,0 +1,1 @@
+"""Images, and what happens to them before a network sees them."""

@@ -1,0 +1,71 @@
+"""Tokens of trials, read from a feature cache when they are needed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from cache import Block
+from cache.format.layout import TokenKind
+from stages.tokens.tokens import PARTITION_ELEMENTS
+
+
+@dataclass(frozen=True)
+class CachedTokens:
+    """Tokens of one kind on the concatenated channels of one or more blocks.
+
+    Parameters
+    ----------
+    blocks : sequence of Block
+        Of one cache.
+    kind : str
+        "patches" or "cls".
+    image_ids : array of shape (n_trials,)
+        The image of every trial. Trials in the order of the cache's images are read fastest.
+    """
+
+    blocks: Sequence[Block]
+    kind: TokenKind
+    image_ids: NDArray[np.int64]
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """Trials, rows, columns, channels; CLS tokens are on a 1 x 1 grid."""
+        stored = [block.array(self.kind).shape for block in self.blocks]
+        rows, columns = (1, 1) if len(stored[0]) == 2 else stored[0][1:3]
+        return len(self.image_ids), rows, columns, sum(shape[-1] for shape in stored)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """As they are stored."""
+        return np.dtype(self.blocks[0].array(self.kind).dtype)
+
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes that all of them take in memory, in their stored dtype."""
+        return int(np.prod(self.shape)) * self.dtype.itemsize
+
+    def steps(self) -> list[NDArray[np.intp]]:
+        """Trials to be read together, in the order of the cache: each chunk is read in one step."""
+        rows = self.blocks[0].cache.rows(self.image_ids)
+        order = np.argsort(rows, kind="stable")
+        chunk = self.blocks[0].array(self.kind).chunks[0]
+        images = PARTITION_ELEMENTS // int(np.prod(self.shape[1:]))
+        step = max(chunk, images // chunk * chunk)
+        return np.split(order, np.flatnonzero(np.diff(rows[order] // step)) + 1)
+
+    def read(self, first: int, last: int) -> torch.Tensor:
+        """Tokens of the trials first <= trial < last."""
+        return self.take(slice(first, last))
+
+    def take(self, trials: slice | NDArray[np.intp]) -> torch.Tensor:
+        """Tokens of the given trials."""
+        ids = self.image_ids[trials]
+        parts = [block.read(self.kind, ids) for block in self.blocks]
+        tokens = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
+        return torch.from_numpy(tokens).view(len(ids), *self.shape[1:])

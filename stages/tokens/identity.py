@@ -1,0 +1,110 @@
+"""The settings that decide every token: written into a cache, compared with it ever after."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from cache import CacheError, FeatureCache
+from cache.format.identity import differences
+from stages.backbones.weights import WeightsIdentity, declared_identity
+from stages.settings import BackboneSettings, StimuliSettings
+from stages.stimuli.preprocessing import Preprocessing
+from stages.stimuli.stimuli import StimulusDigest
+
+
+def token_settings(
+    backbone: BackboneSettings,
+    *,
+    n_blocks: int,
+    weights: WeightsIdentity,
+    preprocessing: Preprocessing,
+    images: StimulusDigest,
+    dtype: str,
+) -> dict[str, Any]:
+    """Everything that changes a token, as the nested settings of a cache."""
+    return {
+        "backbone": {
+            **_architecture(backbone),
+            "n_blocks": n_blocks,
+            "weights": dict(weights.identity),
+        },
+        "preprocessing": preprocessing.settings(),
+        "images": _images(images),
+        "dtype": dtype,
+        "format_version": 1,
+    }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Agreement:
+    """What could be compared of a cache's identity: all but what `unchecked` names."""
+
+    unchecked: tuple[str, ...]
+
+
+def check_cache(
+    cache: FeatureCache,
+    *,
+    backbone: BackboneSettings,
+    stimuli: StimuliSettings,
+    crop: tuple[int, int] | None,
+    dtype: str,
+    images: StimulusDigest | None,
+) -> Agreement:
+    """Compare every declared setting with a cache's, and contents wherever they are at hand.
+
+    Parameters
+    ----------
+    crop : pair of int, optional
+        None where it cannot be told without the images.
+    images : StimulusDigest, optional
+        None where the images are not at hand.
+
+    Raises
+    ------
+    CacheError
+        The settings that differ, by name.
+    """
+    weights = declared_identity(backbone)
+    wanted: dict[str, Any] = {
+        "backbone": {**_architecture(backbone), "weights": dict(weights)},
+        "preprocessing": {"input_size": list(stimuli.size)},
+        "dtype": dtype,
+    }
+    if crop is not None:
+        wanted["preprocessing"]["crop"] = list(crop)
+    if images is not None:
+        wanted["images"] = _images(images)
+    differing = differences(wanted, cache.settings, declared_only=True)
+    if differing:
+        raise CacheError(
+            f"{cache.name} holds other tokens than this experiment names ({'; '.join(differing)}): "
+            "correct the experiment, name another [cache] path, or vitv1 extract --replace"
+        )
+    absent = {
+        "images": images is None,
+        "weights": weights["kind"] == "file" and "sha256" not in weights,
+        "crop": crop is None,
+    }
+    return Agreement(unchecked=tuple(name for name, missing in absent.items() if missing))
+
+
+def _architecture(backbone: BackboneSettings) -> Mapping[str, Any]:
+    return {
+        "name": backbone.name,
+        "patch_size": backbone.patch_size,
+        # One value rather than a table, so that an argument left out differs from one given.
+        "arguments": sorted([name, value] for name, value in backbone.arguments.items()),
+        "precision": backbone.precision,
+    }
+
+
+def _images(images: StimulusDigest) -> dict[str, Any]:
+    return {
+        "count": len(images.crc32),
+        "sha256": images.sha256,
+        "crc32": base64.b64encode(images.crc32.astype("<u4").tobytes()).decode(),
+    }

@@ -1,0 +1,88 @@
+"""Tokens that are read into memory while what has arrived is computed on already."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from stages.tokens.cached import CachedTokens
+
+
+class Arrival:
+    """One read of all tokens, in the order of the cache, by a thread of its own.
+
+    Parts of the trials may be used as soon as they are there. Every chunk is read once, which
+    counts where it comes over a network.
+
+    Parameters
+    ----------
+    source : CachedTokens
+        What to read; trials in any order.
+    """
+
+    def __init__(self, source: CachedTokens) -> None:
+        self._source = source
+        self._steps = source.steps()
+        order = np.concatenate(self._steps)
+        #: When each trial arrives: its place in the order of reading.
+        self._place = np.empty_like(order)
+        self._place[order] = np.arange(len(order))
+        self._ends = np.cumsum([len(each) for each in self._steps])
+        array = source.blocks[0].array(source.kind)
+        self.values = np.empty(source.shape, dtype=array.dtype)
+        pool = ThreadPoolExecutor(1, "tokens")
+        self._stopped = threading.Event()
+        self._arrived: list[Future[None]] = [pool.submit(self._read, each) for each in self._steps]
+        pool.shutdown(wait=False)
+
+    def wait(self, first: int, last: int) -> None:
+        """Return when the trials first <= trial < last are there.
+
+        Raises
+        ------
+        CacheError
+            They could not be read.
+        """
+        if first < last:
+            latest = int(self._place[first:last].max())
+            for arrived in self._arrived[: int(np.searchsorted(self._ends, latest, "right")) + 1]:
+                arrived.result()
+
+    def stop(self) -> None:
+        """Read no more."""
+        self._stopped.set()
+
+    def _read(self, trials: NDArray[np.intp]) -> None:
+        if self._stopped.is_set():
+            return
+        self.values[trials] = self._source.take(trials).numpy()
+
+    def part(self, first: int, last: int) -> ArrivingTokens:
+        """The trials first <= trial < last."""
+        return ArrivingTokens(self, first, last)
+
+
+@dataclass(frozen=True)
+class ArrivingTokens:
+    """Consecutive trials of an arrival; each read waits for its own."""
+
+    arrival: Arrival
+    first: int
+    last: int
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """Trials, rows, columns, channels."""
+        _, rows, columns, channels = self.arrival.values.shape
+        return self.last - self.first, rows, columns, channels
+
+    def read(self, first: int, last: int) -> torch.Tensor:
+        """Tokens of the trials first <= trial < last."""
+        start, end = self.first + first, self.first + last
+        self.arrival.wait(start, end)
+        return torch.from_numpy(self.arrival.values[start:end])

@@ -1,0 +1,132 @@
+"""What every solver is given."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from stages.readouts.als.statistics_folder import StatisticsFolder
+
+#: Token values of one partition: small enough to compute on beside everything else.
+PARTITION_ELEMENTS = 2**23
+
+
+class Tokens(Protocol):
+    """Tokens of some trials, in memory or wherever they can be read from."""
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """Trials, rows, columns, channels."""
+
+    def read(self, first: int, last: int) -> torch.Tensor:
+        """Tokens of the trials first <= trial < last, in their stored dtype."""
+
+
+@dataclass(frozen=True)
+class ArrayTokens:
+    """Tokens in memory, tensor of shape (n_trials, n_rows, n_columns, n_channels)."""
+
+    tensor: torch.Tensor
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """Trials, rows, columns, channels."""
+        n_trials, rows, columns, channels = self.tensor.shape
+        return n_trials, rows, columns, channels
+
+    def read(self, first: int, last: int) -> torch.Tensor:
+        """Tokens of the trials first <= trial < last."""
+        return self.tensor[first:last]
+
+
+def all_finite(values: torch.Tensor) -> bool:
+    """Whether no value is infinite or NaN; looks for the extremes, which NaN would be one of."""
+    if not values.numel():
+        return True
+    low, high = torch.aminmax(values)
+    return bool(torch.isfinite(low) & torch.isfinite(high))
+
+
+def partitions(
+    shape: tuple[int, ...], first: int = 0, last: int | None = None
+) -> Iterator[tuple[int, int]]:
+    """First and last trial of the parts that sums over trials are taken in.
+
+    They follow from the tokens' shape alone, so that no sum depends on how much memory there is.
+
+    Parameters
+    ----------
+    first, last : int
+        Only the parts within; both are borders of parts.
+    """
+    n_trials = shape[0] if last is None else last
+    step = max(8, min(2048, PARTITION_ELEMENTS // int(np.prod(shape[1:]))))
+    for start in range(first, n_trials, step):
+        yield start, min(n_trials, start + step)
+
+
+def read_ahead(
+    tokens: Tokens, parts: Iterable[tuple[int, int]]
+) -> Iterator[tuple[int, int, torch.Tensor]]:
+    """Each part's first and last trial and its tokens; the next part is read meanwhile."""
+    if isinstance(tokens, ArrayTokens):
+        yield from ((first, last, tokens.read(first, last)) for first, last in parts)
+        return
+    with ThreadPoolExecutor(1, "tokens") as reading:
+        ahead: tuple[int, int, Future[torch.Tensor]] | None = None
+        for first, last in parts:
+            following = (first, last, reading.submit(tokens.read, first, last))
+            if ahead is not None:
+                yield ahead[0], ahead[1], ahead[2].result()
+            ahead = following
+        if ahead is not None:
+            yield ahead[0], ahead[1], ahead[2].result()
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitData:
+    """Tokens and normalised responses of the training and the validation trials.
+
+    Parameters
+    ----------
+    x_train, x_validation : Tokens
+        Of shape (n_trials, n_rows, n_columns, n_channels); solvers convert part by part.
+    r_train, r_validation : tensor of shape (n_trials, n_neurons)
+        float32, divided by each neuron's training standard deviation.
+    neurons : array of shape (n_neurons,)
+        Who each neuron is: what a solver draws for it depends on this and the seed alone.
+    seed : int
+        For initial weights and the order of images.
+    device : torch device
+        Where to compute.
+    memory_limit : int, optional
+        Bytes that the process may use; no limit where absent.
+    statistics : StatisticsFolder, optional
+        Where what depends on the training tokens alone is kept from fit to fit.
+    """
+
+    x_train: Tokens
+    r_train: torch.Tensor
+    x_validation: Tokens
+    r_validation: torch.Tensor
+    neurons: NDArray[np.int64]
+    seed: int
+    device: torch.device
+    memory_limit: int | None = None
+    statistics: StatisticsFolder | None = None
+
+    def of(self, neurons: slice) -> FitData:
+        """The same of some neurons."""
+        return replace(
+            self,
+            r_train=self.r_train[:, neurons],
+            r_validation=self.r_validation[:, neurons],
+            neurons=self.neurons[neurons],
+        )

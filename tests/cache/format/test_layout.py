@@ -1,0 +1,194 @@
+"""How tokens are cut into chunks, shards and files, and which chunks a read needs."""
+
+import json
+
+import numpy as np
+import pytest
+import zarr
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cache import CacheError
+from cache.format.arrays import StoredArray
+from cache.format.layout import CHUNK_BYTES, SHARD_BYTES, TokenShape, plan_layout
+from cache.format.metadata import array_bytes, group_bytes, planned_arrays
+from cache.plan import plan_reads
+
+SHAPES = st.builds(
+    TokenShape,
+    n_blocks=st.integers(1, 24),
+    grid=st.tuples(st.integers(1, 32), st.integers(1, 32)),
+    n_channels=st.sampled_from([3, 48, 384, 768, 1024]),
+    n_registers=st.integers(0, 4),
+    dtype=st.sampled_from(["float16", "float32"]),
+)
+
+
+@given(shape=SHAPES, n_images=st.integers(1, 100_000))
+def test_chunks_divide_shards_and_keep_to_their_bytes(shape, n_images):
+    layout = plan_layout(shape, n_images=n_images)
+    assert list(layout.images_per_chunk) == list(shape.kinds())
+    for kind, chunk in layout.images_per_chunk.items():
+        assert layout.images_per_shard % chunk == 0
+        assert chunk == 1 or chunk * shape.item_bytes(kind) <= CHUNK_BYTES
+    shard = layout.images_per_shard
+    assert shard == 1 or shard * shape.image_bytes <= SHARD_BYTES
+    assert shard < 2 * n_images
+
+
+@given(shape=SHAPES, n_images=st.integers(1, 5_000))
+def test_every_image_is_in_one_shard(shape, n_images):
+    layout = plan_layout(shape, n_images=n_images)
+    rows = [layout.shard_rows(shard, n_images) for shard in range(layout.n_shards(n_images))]
+    counted = np.concatenate([np.arange(r.start, r.stop) for r in rows])
+    np.testing.assert_array_equal(counted, np.arange(n_images))
+
+
+@pytest.mark.parametrize(("channels", "most_files"), [(384, 1_000), (768, 2_000)])
+def test_few_files_and_bounded_shards(channels, most_files):
+    """ViT-S and ViT-B with registers, 50,000 images."""
+    shape = TokenShape(
+        n_blocks=12, grid=(4, 8), n_channels=channels, n_registers=4, dtype="float16"
+    )
+    layout = plan_layout(shape, n_images=50_000)
+    # Two shards are in memory at a time: one being computed, one being written.
+    assert 2 * layout.images_per_shard * shape.image_bytes < 1.5e9
+    arrays = planned_arrays(shape, layout, n_images=50_000)
+    n_groups = 1 + 1 + shape.n_blocks
+    assert n_groups + len(arrays) + sum(array.n_files for array in arrays) < most_files
+
+
+@given(
+    rows=st.lists(st.integers(0, 99), max_size=60),
+    chunk=st.sampled_from([1, 2, 8, 16, 128]),
+)
+def test_reads_put_every_wanted_row_in_its_place(rows, chunk):
+    source = np.arange(100)
+    wanted = np.array(rows, dtype=np.intp)
+    reads = plan_reads(wanted, chunk=chunk)
+    out = np.full(len(wanted), -1)
+    for read in reads:
+        out[read.put] = source[read.chunk * chunk : (read.chunk + 1) * chunk][read.take]
+    np.testing.assert_array_equal(out, wanted)
+
+
+@given(rows=st.lists(st.integers(0, 99), max_size=60), chunk=st.sampled_from([1, 2, 8, 16]))
+def test_only_needed_chunks_are_read_and_each_once(rows, chunk):
+    chunks = [read.chunk for read in plan_reads(np.array(rows, dtype=np.intp), chunk=chunk)]
+    assert chunks == sorted({row // chunk for row in rows})
+
+
+def test_neighbouring_rows_are_copied_as_a_slice():
+    (read,) = plan_reads(np.arange(8, 16), chunk=16)
+    assert read.take == slice(8, 16) and read.put == slice(0, 8)
+
+
+def an_array(n_rows: int, chunk: int, shard: int, dtype: str = "float16") -> StoredArray:
+    return StoredArray(
+        path="blocks/00/cls",
+        shape=(n_rows, 3),
+        dtype=dtype,
+        dimensions=("image", "channel"),
+        chunk=chunk,
+        shard=shard,
+    )
+
+
+@given(
+    n_rows=st.integers(1, 40),
+    chunk=st.sampled_from([1, 2, 4]),
+    per_shard=st.sampled_from([1, 2, 4]),
+    dtype=st.sampled_from(["float16", "float32"]),
+)
+def test_zarr_reads_the_files_that_are_written_here(
+    n_rows, chunk, per_shard, dtype, tmp_path_factory
+):
+    root = tmp_path_factory.mktemp("array")
+    array = an_array(n_rows, chunk, chunk * per_shard, dtype)
+    values = np.random.default_rng(n_rows).standard_normal(array.shape).astype(dtype)
+    (root / "zarr.json").write_bytes(group_bytes())
+    (root / array.path).mkdir(parents=True)
+    (root / array.metadata_path).write_bytes(array_bytes(array))
+    for file in range(array.n_files):
+        path = root / array.file_path(file)
+        path.parent.mkdir(parents=True)
+        rows = array.file_rows(file)
+        path.write_bytes(array.encode(file, values[rows.start : rows.stop]))
+        assert path.stat().st_size == array.file_size(file)
+        assert array.file_of(array.file_path(file)) == file
+    read = zarr.open_array(root / array.path, mode="r")
+    np.testing.assert_array_equal(read[:], values)
+    np.testing.assert_array_equal(read[n_rows // 2 : n_rows // 2 + 1], values[n_rows // 2][None])
+    assert read.metadata.dimension_names == ("image", "channel")
+
+
+def test_zarr_writes_the_same_bytes(tmp_path):
+    """The files are what zarr itself would have written."""
+    array = an_array(21, 2, 8)
+    values = np.random.default_rng(0).standard_normal(array.shape).astype("float16")
+    written = zarr.create_array(
+        tmp_path / "a",
+        shape=array.shape,
+        dtype=array.dtype,
+        chunks=(2, 3),
+        shards=(8, 3),
+        compressors=[zarr.codecs.Crc32cCodec()],
+        fill_value=0,
+        dimension_names=array.dimensions,
+        config={"write_empty_chunks": True},
+    )
+    written[:] = values
+    document = json.loads((tmp_path / "a/zarr.json").read_bytes())
+    assert document == array.document({})
+    for file in range(array.n_files):
+        rows = array.file_rows(file)
+        content = (tmp_path / f"a/c/{file}/0").read_bytes()
+        assert content == array.encode(file, values[rows.start : rows.stop])
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "blocks/00/cls/c/3/0",
+        "blocks/00/cls/c/00/0",
+        "blocks/00/cls/c/-1/0",
+        "blocks/00/cls/c/0/0/0",
+        "blocks/00/cls/c/0/1",
+        "blocks/01/cls/c/0/0",
+        "blocks/00/cls/c/0",
+    ],
+)
+def test_paths_that_are_no_file_of_an_array(path):
+    assert an_array(21, 2, 8).file_of(path) is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"shape": [10**15, 3]},
+        {"shape": [21, 0]},
+        {"shape": [21.0, 3]},
+        {"shape": [-21, 3]},
+        {"data_type": "float64"},
+        {"data_type": "|O"},
+        {"fill_value": 1.0},
+        {"dimension_names": None},
+        {"dimension_names": ["image"]},
+        {"codecs": []},
+        {"codecs": [{"name": "bytes", "configuration": {"endian": "big"}}, {"name": "crc32c"}]},
+        {"chunk_key_encoding": {"name": "v2"}},
+        {"chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [2**40, 3]}}},
+        {"storage_transformers": [{"name": "x"}]},
+        {"surprise": 1},
+    ],
+)
+def test_only_arrays_of_the_format_are_accepted(change):
+    array = an_array(21, 2, 8)
+    document = array.document({"anything": "tolerated"})
+    assert StoredArray.from_document(array.path, document, where="x") == array
+    if change == {"shape": [10**15, 3]}:
+        # Such a claim is refused where it meets a real file's size.
+        assert StoredArray.from_document(array.path, document | change, where="x").n_files > 10**14
+        return
+    with pytest.raises(CacheError, match=r"x: blocks/00/cls/zarr.json does not describe an array"):
+        StoredArray.from_document(array.path, document | change, where="x")

@@ -1,0 +1,65 @@
+"""Runs of earlier versions: whole ones are up to date, and their tables are read."""
+
+import json
+import os
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cache import open_cache
+from pipeline.results.tables import read_curves, read_neurons, read_summary
+from stages.readouts.solvers import load_readouts
+
+DATA = Path(__file__).parents[1] / "data"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """The folder of a run made by vitv1 0.1, with its experiment file and its recording."""
+    folder = tmp_path_factory.mktemp("earlier")
+    with tarfile.open(DATA / "run-0.1.tar.xz") as packed:
+        packed.extractall(folder, filter="data")
+    return folder / "run-0.1"
+
+
+def vitv1(folder, *arguments):
+    path = os.pathsep.join(p for p in sys.path if p)
+    return subprocess.run(
+        [sys.executable, "-m", "pipeline", *arguments],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+
+
+def test_nothing_of_it_is_to_be_done(run):
+    plan = json.loads(vitv1(run, "run", "--dry-run", "--json", "experiment.toml"))
+    assert len(plan["steps"]) == 14
+    assert {s["name"]: s["reason"] for s in plan["steps"] if s["state"] != "up to date"} == {}
+
+
+def test_its_tables_are_read(run):
+    summary, neurons = read_summary(run / "output"), read_neurons(run / "output")
+    assert len(summary) == 12 and len(neurons) == 12 * 4
+    assert set(summary["tuning"]) == {"frozen", "last0", "last1", "full"}
+    assert np.isfinite(neurons["test_correlation"]).all()
+    assert set(read_curves(run / "output")["model"]) >= {"cnn_fullmodel", "cnn_minimodel"}
+
+
+def test_its_readouts_predict_what_it_predicted(run):
+    """From its cache, with its weights: no other numbers than those it saved."""
+    cache = open_cache(str(run / "output/features.zarr"))
+    import zarr
+
+    saved = load_readouts(run / "output", tuning="frozen", tokens="patch", block=1, blocks="1",
+                          solver="als")  # fmt: skip
+    predictions = zarr.open_group(str(run / "output/results/predictions.zarr"), mode="r")
+    (name,) = [n for n in predictions if "frozen-patch-block1-als" in n]
+    tokens = cache.block(1).read("patches", images=predictions[name]["image"][:])
+    np.testing.assert_allclose(saved.predict(tokens), predictions[name]["test"][:], rtol=1e-5)

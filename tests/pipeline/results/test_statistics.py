@@ -1,0 +1,82 @@
+"""Best blocks, paired differences and their intervals."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+from support.tables import neurons_table
+
+from pipeline.results.names import describe
+from pipeline.results.statistics import best_blocks, bootstrap_interval, paired_difference, rows_of
+
+
+def test_the_best_block_is_chosen_on_validation_and_the_test_s_choice_stands_beside_it():
+    neurons = neurons_table(tokens=("patch",))
+    # Validation prefers block 5, the test images prefer block 4.
+    neurons.loc[neurons["block"] == 5, "val_varexp"] += 1
+    neurons.loc[neurons["block"] == 4, "feve"] += 0.1
+    (row,) = best_blocks(neurons).to_dict("records")
+    assert (row["block"], row["test_block"]) == (5, 4)
+    assert row["test_mean_feve"] > row["mean_feve"]
+    chosen = rows_of(neurons, row)
+    assert row["mean_feve"] == pytest.approx(chosen.loc[chosen["fev"] > 0.15, "feve"].mean())
+
+
+def test_every_series_has_a_row_and_one_without_blocks_too():
+    neurons = neurons_table(tunings=("frozen", "last2"), recordings=("a", "b"))
+    cnn = neurons_table(blocks=(4,), tokens=("patch",)).assign(
+        model="cnn_fullmodel", tokens=None, block=pd.NA, blocks=None
+    )
+    best = best_blocks(pd.concat([neurons, cnn], ignore_index=True))
+    assert len(best) == 9
+    assert best["block"].isna().sum() == 1
+
+
+def test_readouts_of_several_blocks_are_conditions_of_their_own():
+    single = neurons_table(tokens=("patch",))
+    joint = neurons_table(tokens=("patch",), blocks=(4,)).assign(blocks="3+4")
+    joint["val_varexp"] += 1
+    neurons = pd.concat([single, joint], ignore_index=True)
+    (row,) = best_blocks(neurons).to_dict("records")
+    assert (row["block"], row["blocks"]) == (4, "3+4")
+    assert len(rows_of(neurons, row)) == joint["neuron"].nunique()
+    assert describe(row, ["tuning", "block"]) == "frozen, blocks 3+4"
+
+
+def test_no_valid_neuron_gives_no_row():
+    assert best_blocks(neurons_table().assign(feve=np.nan)).empty
+    assert best_blocks(neurons_table().assign(fev=0.1)).empty
+
+
+def test_the_interval_agrees_with_scipy_s():
+    values = np.random.default_rng(0).gamma(2, size=80)
+    ours = bootstrap_interval(values, resamples=5000)
+    theirs = stats.bootstrap(
+        (values,), np.mean, n_resamples=5000, method="percentile", rng=np.random.default_rng(1)
+    ).confidence_interval
+    np.testing.assert_allclose(ours, theirs, rtol=0.03)
+
+
+def test_paired_differences_cancel_what_neurons_share():
+    neurons = neurons_table(tunings=("frozen", "last2"), tokens=("patch",), blocks=(4,))
+    frozen, tuned = (neurons[neurons["tuning"] == t] for t in ("frozen", "last2"))
+    difference = paired_difference(frozen, tuned)
+    assert difference.low < 0.085 < difference.high
+    assert difference.high - difference.low < 0.06  # talent alone spreads by 0.2
+    assert paired_difference(frozen, tuned) == difference
+    assert paired_difference(tuned, frozen).mean == pytest.approx(-difference.mean)
+
+
+def test_only_neurons_valid_in_both_count():
+    neurons = neurons_table(tunings=("frozen", "last2"), tokens=("patch",), blocks=(4,))
+    frozen, tuned = (neurons[neurons["tuning"] == t].copy() for t in ("frozen", "last2"))
+    both = (frozen["fev"].to_numpy() > 0.15) & (tuned["fev"].to_numpy() > 0.15)
+    assert paired_difference(frozen, tuned).n_neurons == both.sum()
+    nothing = paired_difference(frozen, tuned.assign(feve=np.nan))
+    assert nothing.n_neurons == 0 and np.isnan(nothing.mean)
+
+
+@pytest.mark.parametrize("n", [0, 1])
+def test_tiny_samples_have_no_false_interval(n):
+    low, high = bootstrap_interval(np.ones(n))
+    assert (low, high) == (1, 1) if n else np.isnan([low, high]).all()

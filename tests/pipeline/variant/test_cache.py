@@ -1,0 +1,76 @@
+"""`[cache] local_copy`: what is read from a URL is kept, and a second run reads no network."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from support.noise_runs import fit, local, write_noise_experiment
+from support.servers import nginx
+
+from cache import UserError, open_cache
+from cache.integrity.verify import verify
+from cache.share.copy_plan import plan_copy
+from pipeline.experiment import load_experiment
+from pipeline.results.tables import write_tables
+from pipeline.run.conditions import fit_experiment
+from pipeline.terminal import Terminal
+
+URL = "features.zarr"
+
+
+@pytest.fixture(scope="module")
+def experiment(tmp_path_factory) -> Path:
+    return write_noise_experiment(tmp_path_factory.mktemp("mouse"))
+
+
+@pytest.fixture(scope="module")
+def web(experiment, tmp_path_factory):
+    import shutil
+
+    with nginx(tmp_path_factory.mktemp("web")) as server:
+        shutil.copytree(local(experiment), server.files / URL)
+        yield server
+
+
+def run(file: Path, output: Path, cache: str, copies: Path, blocks: str) -> pd.DataFrame:
+    options = {
+        "cache.path": cache,
+        "cache.local_copy": copies,
+        "run.output": output,
+        "readout.blocks": blocks,
+        "readout.tokens": '["patch"]',
+    }
+    loaded = load_experiment(file, [f"{name}={value}" for name, value in options.items()])
+    write_tables(output, fit_experiment(loaded, Terminal(quiet=True)))
+    return pd.read_parquet(output / "results/neurons.parquet")
+
+
+def test_only_what_is_asked_travels_and_only_once(experiment, web, tmp_path):
+    source = open_cache(str(local(experiment)))
+    sizes = {
+        blocks: plan_copy(source, blocks=blocks, kinds=["patches"]).n_bytes
+        for blocks in [(4,), (6,)]
+    }
+    expected = fit(experiment, tmp_path / "local", str(local(experiment)))
+    web.requests()
+    url, copies = web.url(URL), tmp_path / "copies"
+    first = run(experiment, tmp_path / "a", url, copies, "[4]")
+    pd.testing.assert_frame_equal(first, expected)
+    sent = sum(request.bytes for request in web.requests())
+    assert sizes[4,] < sent < 1.2 * sizes[4,] + 30_000
+    again = run(experiment, tmp_path / "b", url, copies, "[4]")
+    pd.testing.assert_frame_equal(again, expected)
+    assert not web.requests()
+    run(experiment, tmp_path / "c", url, copies, "[4, 6]")
+    sent = sum(request.bytes for request in web.requests())
+    assert sizes[6,] < sent < 1.2 * sizes[6,] + 30_000
+    (copy,) = copies.glob("*.zarr")
+    assert open_cache(str(copy)).blocks == [4, 6] and not verify(copy).faults
+    assert open_cache(str(copy)).key == source.key
+    run(experiment, tmp_path / "d", url, copies, "[6]")
+    assert not web.requests()
+
+
+def test_a_local_cache_has_no_local_copy(experiment, tmp_path):
+    with pytest.raises(UserError, match=r"cache.local_copy = .* on this machine already"):
+        run(experiment, tmp_path, str(local(experiment)), tmp_path / "copies", "[4]")

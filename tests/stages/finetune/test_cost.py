@@ -1,0 +1,77 @@
+"""Fine-tuning within a memory limit: the same numbers, or a refusal that says what helps."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from support.tuning_runs import flags, outdate, tasks
+
+from cache import UserError
+from cache.format.layout import TokenShape
+from pipeline.cli.app import main
+from stages.finetune import run as finetune
+from stages.finetune.cost import TuningSize, check_memory, least_memory, most_needed
+from stages.finetune.run import finetune_condition
+from stages.tokens.random_access import RowsOnDisk, hold
+
+SIZE = TuningSize(
+    tokens=TokenShape(n_blocks=12, grid=(4, 8), n_channels=384, n_registers=4, dtype="float16"),
+    block=4,
+    tuned_blocks=2,
+    n_neurons=1000,
+    n_trials=5000,
+    pass_size=32,
+)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"tuned_blocks": 4},
+        {"n_neurons": 2000},
+        {"n_trials": 10**4},
+        {"pass_size": 64},
+        {"block": 9},
+    ],
+)
+def test_more_of_anything_takes_more_memory(more):
+    assert least_memory(dataclasses.replace(SIZE, **more)) > least_memory(SIZE)
+    assert least_memory(dataclasses.replace(SIZE, cls=True)) < least_memory(SIZE)
+
+
+def test_tuning_within_a_limit_gives_the_same_numbers(tuned_run, run_copy, monkeypatch):
+    """Tokens from a temporary file, bit for bit what they are in memory."""
+    task = tasks(tuned_run, run_copy)["last1"]
+    free = finetune_condition(task)
+    held = []
+    monkeypatch.setattr(
+        finetune,
+        "hold",
+        lambda source, *, in_memory: held.append(hold(source, in_memory=in_memory)) or held[-1],
+    )
+    limited = finetune_condition(dataclasses.replace(task, memory_limit=check_memory(task)))
+    assert [type(rows) for rows in held] == [RowsOnDisk] and limited.key == free.key
+    np.testing.assert_array_equal(limited.test_predictions, free.test_predictions)
+
+
+def test_a_limit_that_cannot_be_kept_is_refused_before_training(tuned_run, run_copy, capsys):
+    task = tasks(tuned_run, run_copy)["last1"]
+    assert most_needed([task, tasks(tuned_run, run_copy)["last0"]]) == check_memory(task)
+    with pytest.raises(UserError, match=r"finetune\.micro_batch"):
+        finetune_condition(dataclasses.replace(task, memory_limit=check_memory(task) - 1))
+    outdate(run_copy)
+    capsys.readouterr()
+    small = flags(run_copy, "finetune.last=[1]", "run.memory_limit=100MB")
+    assert main(["finetune", str(tuned_run), *small]) == 1
+    told = capsys.readouterr().err
+    assert "run.memory_limit leaves 100 MB to last1 at block 1" in told
+
+
+def test_fewer_conditions_are_tuned_at_a_time(tuned_run, run_copy, capsys):
+    outdate(run_copy)
+    capsys.readouterr()
+    limit = flags(run_copy, "finetune.last=[0, 1]", "run.workers=2", "run.memory_limit=2GB")
+    assert main(["finetune", str(tuned_run), *limit]) == 0
+    assert "holds 1 of 2 workers" in capsys.readouterr().err

@@ -1,0 +1,128 @@
+"""The default solver on a cache: joint blocks, streaming, reuse of statistics, workers."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from support.tiny import write_experiment
+
+from cache import open_cache
+from pipeline.cli.app import main
+from pipeline.experiment import load_experiment
+from pipeline.variant.inputs import Sources
+from stages.conditions import Condition
+from stages.executors.executor import LocalExecutor
+from stages.fit.run import FitTask, fit_condition
+from stages.fit.schedule import fit_all
+from stages.readouts.saved import load_readouts, save_condition
+from stages.settings import ALSSettings, ReadoutSettings
+from stages.tokens.cached import CachedTokens
+
+
+@pytest.fixture(scope="module")
+def tasks(tmp_path_factory):
+    """Readouts of blocks 0 and 1, and of both together, on a small cache."""
+    path = write_experiment(tmp_path_factory.mktemp("mouse"), n_train=60, n_validation=10)
+    assert main(["extract", str(path), "--quiet"]) == 0
+    file = load_experiment(path)
+    cache = open_cache(file.cache_path(file.variants[0]))
+    (recording,) = Sources(file.variants[0]).recordings(cache)
+
+    def task(blocks, tokens="patch"):
+        return FitTask(
+            condition=Condition(
+                recording="mouse", model="vit", input_size="32x64", tokens=tokens,
+                block=int(blocks[-1]), blocks=blocks, solver="als",
+            ),
+            cache_path=cache.path, cache_key=cache.key, weights="random", recording=recording,
+            recording_digest="", settings=ReadoutSettings(als=ALSSettings(max_components=12)),
+        )  # fmt: skip
+
+    return {name: task(name) for name in ("0", "1", "0+1")} | {"cls": task("1", "cls")}
+
+
+def same(one, other):
+    np.testing.assert_array_equal(one.test_predictions, other.test_predictions)
+    for name in ("feve", "val_varexp"):
+        np.testing.assert_array_equal(one.columns[name], other.columns[name])
+
+
+def test_als_is_the_default():
+    assert ReadoutSettings().solver == "als"
+
+
+def test_workers_agree(tasks, tmp_path):
+    chosen = [tasks["0"], tasks["1"], tasks["cls"]]
+    alone, together = (
+        {
+            f.condition: f
+            for f in fit_all(chosen, LocalExecutor(n, folder=tmp_path), folder=tmp_path)
+        }
+        for n in (1, 2)
+    )
+    assert alone.keys() == together.keys() and len(alone) == 3
+    for condition, fitted in alone.items():
+        same(fitted, together[condition])
+
+
+@pytest.mark.parametrize("name", ["1", "0+1", "cls"])
+def test_streaming_gives_the_same_numbers(tasks, name, monkeypatch):
+    whole = fit_condition(tasks[name])
+    reads = []
+    monkeypatch.setattr("stages.fit.inputs.IN_MEMORY", 0.0)
+    read = CachedTokens.read
+    monkeypatch.setattr(
+        CachedTokens, "read",
+        lambda self, first, last: reads.append(last - first) or read(self, first, last),
+    )  # fmt: skip
+    same(fit_condition(replace(tasks[name], memory_limit=64 * 10**9)), whole)
+    assert len(reads) > 3 and max(reads) <= 60
+
+
+def test_saved_linear_readouts_are_linear(tasks, tmp_path):
+    settings = ReadoutSettings(als=ALSSettings(max_components=12, output="linear"))
+    fitted = fit_condition(replace(tasks["1"], settings=settings))
+    save_condition(tmp_path, fitted)
+    loaded = load_readouts(tmp_path, block=1)
+    assert loaded.output == "linear"
+    cache = open_cache(tasks["1"].cache_path)
+    tokens = cache.block(1).read("patches", fitted.test_image_ids)
+    np.testing.assert_allclose(loaded.predict(tokens), fitted.test_predictions, rtol=1e-5)
+    save_condition(tmp_path / "elu", fit_condition(tasks["1"]))
+    assert load_readouts(tmp_path / "elu", block=1).output == "elu"
+
+
+def test_joint_blocks_read_both(tasks):
+    both, one = fit_condition(tasks["0+1"]), fit_condition(tasks["1"])
+    assert both.readouts.grid == (2, 4, 96) and one.readouts.grid == (2, 4, 48)
+    weights = np.abs(both.readouts.channel_weights)
+    assert weights[:, :48].sum() > 0 and weights[:, 48:].sum() > 0
+    cache = open_cache(tasks["0"].cache_path)
+    ids = tasks["0"].recording.test_image_ids
+    tokens = np.concatenate([cache.block(b).read("patches", ids) for b in (0, 1)], axis=-1)
+    np.testing.assert_allclose(both.readouts.predict(tokens), both.test_predictions, rtol=1e-5)
+
+
+def test_statistics_are_kept_for_other_neurons(tasks, tmp_path):
+    kept = replace(tasks["1"], statistics=tmp_path / "statistics")
+    same(fit_condition(kept), fit_condition(tasks["1"]))
+    (file,) = (tmp_path / "statistics").iterdir()
+    before = file.stat().st_mtime_ns
+    fewer = tasks["1"].recording.select_neurons(0, 3)
+    same(
+        fit_condition(replace(kept, recording=fewer)),
+        fit_condition(replace(tasks["1"], recording=fewer)),
+    )
+    assert list(file.parent.iterdir()) == [file] and file.stat().st_mtime_ns == before
+
+
+def test_order_of_trials_in_the_recording_does_not_matter(tasks):
+    recording = tasks["1"].recording
+    order = np.random.default_rng(0).permutation(len(recording.image_ids))
+    shuffled = replace(
+        recording,
+        image_ids=recording.image_ids[order],
+        responses=recording.responses[order],
+        validation=recording.validation[order],
+    )
+    same(fit_condition(replace(tasks["1"], recording=shuffled)), fit_condition(tasks["1"]))

@@ -1,0 +1,232 @@
+"""The in-memory types: what a recording and a set of images promise, and what they refuse."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from cache.errors import UserError
+from stages.recordings.recording import (
+    MINIMUM_STD,
+    Recording,
+    check_recording,
+    normalise,
+    pad_repeats,
+    response_std,
+)
+
+
+def make(**changes: Any) -> Recording:
+    """Six trials, four neurons, two test images with three and two repeats."""
+    rng = np.random.default_rng(0)
+    test = rng.uniform(0.5, 2, (2, 3, 4)).astype(np.float32)
+    test[1, 2] = np.nan
+    recording = Recording(
+        name="m",
+        neurons=np.arange(4),
+        image_ids=np.array([5, 3, 9, 3, 7, 1]),
+        responses=rng.uniform(0.5, 2, (6, 4)).astype(np.float32),
+        validation=np.array([True, False, False, False, True, False]),
+        test_image_ids=np.array([2, 9]),
+        test_responses=test,
+        unit_ids=np.array([11, 12, 13, 14]),
+        x=np.array([0.0, 1.0, 2.0, 3.0]),
+        y=np.array([4.0, 5.0, 6.0, 7.0]),
+    )
+    return replace(recording, **changes)
+
+
+def with_value(array: NDArray[np.float32], place: Any, value: float) -> NDArray[np.float32]:
+    changed = array.copy()
+    changed[place] = value
+    return changed
+
+
+# check_recording
+
+
+def test_a_sound_recording_is_handed_back_as_it_is() -> None:
+    recording = make()
+    assert check_recording(recording) is recording
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"responses": np.ones((5, 4), np.float32)}, r"\(5, 4\), but there are 6 trials and 4"),
+        ({"responses": np.ones((6, 3), np.float32)}, r"\(6, 3\), but there are 6 trials and 4"),
+        ({"test_responses": np.ones((2, 4), np.float32)}, r"\(2, 4\), expected \(2 images"),
+        ({"test_responses": np.ones((3, 3, 4), np.float32)}, r"\(3, 3, 4\), expected \(2 images"),
+        ({"test_responses": np.ones((2, 3, 5), np.float32)}, r"\(2, 3, 5\), expected .* 4 neurons"),
+        ({"validation": np.array([True, False])}, r"validation has shape \(2,\), .* 6 trials"),
+        ({"validation": np.zeros(6, bool)}, "6 training and 0 validation trials"),
+        ({"validation": np.ones(6, bool)}, "0 training and 6 validation trials"),
+        ({"unit_ids": np.arange(3)}, r"unit_ids has shape \(3,\), but there are 4 neurons"),
+        ({"x": np.ones((4, 1))}, r"x has shape \(4, 1\), but there are 4 neurons"),
+        ({"y": np.ones(5)}, r"y has shape \(5,\), but there are 4 neurons"),
+        (
+            {"test_responses": np.ones((2, 1, 4), np.float32)},
+            r"no test image was shown twice \(2 test images\)",
+        ),
+        (
+            {"test_image_ids": np.arange(0), "test_responses": np.ones((0, 0, 4), np.float32)},
+            r"no test image was shown twice \(0 test images\)",
+        ),
+    ],
+)
+def test_parts_that_disagree_are_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=f"recording m: .*{message}"):
+        check_recording(make(**changes))
+
+
+def test_a_recording_without_neurons_is_refused() -> None:
+    empty = make(
+        neurons=np.arange(0),
+        responses=np.ones((6, 0), np.float32),
+        test_responses=np.ones((2, 3, 0), np.float32),
+        unit_ids=None,
+        x=None,
+        y=None,
+    )
+    with pytest.raises(UserError, match="no neurons"):
+        check_recording(empty)
+
+
+@pytest.mark.parametrize(
+    ("value", "fault"),
+    [(np.nan, "NaN or infinite"), (np.inf, "NaN or infinite"), (-1.0, "negative")],
+)
+def test_faulty_responses_are_counted_and_named(value: float, fault: str) -> None:
+    single = with_value(make().responses, (1, slice(2, 4)), value)
+    with pytest.raises(UserError, match=rf"2 of 4 neurons have {fault} single-trial .*\(2, 3\)"):
+        check_recording(make(responses=single))
+    test = with_value(make().test_responses, (0, 1, 3), value)
+    with pytest.raises(UserError, match=rf"1 of 4 neurons have {fault} test responses \(3\)"):
+        check_recording(make(test_responses=test))
+
+
+def test_faulty_neurons_are_named_by_their_number_in_the_file() -> None:
+    single = with_value(make().responses, (1, 2), -1.0)
+    part = make(responses=single).select_neurons(2, 4)
+    with pytest.raises(UserError, match=r"1 of 2 neurons .*\(2\)"):
+        check_recording(part)
+
+
+def test_at_most_five_faulty_neurons_are_named() -> None:
+    n = 7
+    recording = make(
+        neurons=np.arange(n),
+        responses=np.full((6, n), -1, np.float32),
+        test_responses=np.ones((2, 3, n), np.float32),
+        unit_ids=None,
+        x=None,
+        y=None,
+    )
+    with pytest.raises(UserError, match=r"7 of 7 neurons .*\(0, 1, 2, 3, 4, \.\.\.\)"):
+        check_recording(recording)
+
+
+def test_zeros_rounded_below_zero_become_zero() -> None:
+    single = with_value(make().responses, (1, 2), -1e-8)
+    test = with_value(make().test_responses, (0, 1, 3), -1e-8)
+    given = make(responses=single, test_responses=test)
+    checked = check_recording(given)
+    assert checked.responses[1, 2] == 0 and checked.test_responses[0, 1, 3] == 0
+    assert single[1, 2] < 0  # the arrays given are left alone
+    np.testing.assert_array_equal(checked.responses, np.maximum(single, 0))
+    np.testing.assert_array_equal(np.isnan(checked.test_responses), np.isnan(test))
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
+def test_rounding_is_judged_against_the_neurons_own_responses(scale: float) -> None:
+    recording = make()
+    scaled = replace(
+        recording,
+        responses=(recording.responses * np.float32(scale)),
+        test_responses=recording.test_responses * np.float32(scale),
+    )
+    largest = max(scaled.responses[:, 2].max(), np.nanmax(scaled.test_responses[:, :, 2]))
+    below = with_value(scaled.responses, (1, 2), -0.9e-6 * largest)
+    assert check_recording(replace(scaled, responses=below)).responses[1, 2] == 0
+    beyond = with_value(scaled.responses, (1, 2), -1.1e-6 * largest)
+    with pytest.raises(UserError, match="1 of 4 neurons have negative"):
+        check_recording(replace(scaled, responses=beyond))
+
+
+def test_a_neuron_that_is_never_positive_has_no_rounding() -> None:
+    recording = make()
+    single = with_value(recording.responses, (slice(None), 2), -1e-9)
+    test = recording.test_responses.copy()
+    test[:, :, 2] = np.where(np.isnan(test[:, :, 2]), np.nan, np.float32(-1e-9))
+    with pytest.raises(UserError, match=r"1 of 4 neurons have negative .*\(2\)"):
+        check_recording(replace(recording, responses=single, test_responses=test))
+
+
+# recording
+
+
+def test_all_image_ids_are_increasing_and_unique() -> None:
+    np.testing.assert_array_equal(make().all_image_ids, [1, 2, 3, 5, 7, 9])
+
+
+def test_selected_neurons_keep_their_numbers_units_and_positions() -> None:
+    recording, part = make(), make().select_neurons(1, 3)
+    assert part.n_neurons == 2
+    np.testing.assert_array_equal(part.neurons, [1, 2])
+    np.testing.assert_array_equal(part.responses, recording.responses[:, 1:3])
+    np.testing.assert_array_equal(part.test_responses, recording.test_responses[:, :, 1:3])
+    np.testing.assert_array_equal(part.unit_ids, [12, 13])
+    np.testing.assert_array_equal(part.x, [1, 2])
+    np.testing.assert_array_equal(part.y, [5, 6])
+    bare = make(unit_ids=None, x=None, y=None).select_neurons(1, 3)
+    assert bare.unit_ids is None and bare.x is None and bare.y is None
+
+
+@pytest.mark.parametrize(("first", "last"), [(0, 5), (2, 2), (3, 1), (-1, 2), (4, 5)])
+def test_neurons_beyond_the_recording_are_refused(first: int, last: int) -> None:
+    with pytest.raises(UserError, match=rf"\[{first}, {last}\] of m: it has 4 neurons"):
+        make().select_neurons(first, last)
+
+
+def test_the_std_is_that_of_training_trials_alone() -> None:
+    recording = make()
+    wild = with_value(recording.responses, recording.validation, 1e4)
+    training = recording.responses[[1, 2, 3, 5]].astype(np.float64)
+    expected = np.sqrt(((training - training.mean(axis=0)) ** 2).mean(axis=0))
+    np.testing.assert_allclose(response_std(make(responses=wild)), expected, rtol=1e-6)
+
+
+def test_the_std_has_a_floor() -> None:
+    silent = with_value(make().responses, (slice(None), 1), 0.0)
+    std = response_std(make(responses=silent))
+    assert std[1] == np.float32(MINIMUM_STD) == np.float32(0.01)
+    assert (std[[0, 2, 3]] > 0.01).all()
+
+
+def test_normalising_divides_trials_and_repeats_in_a_copy() -> None:
+    recording = make()
+    single, test = recording.responses.copy(), recording.test_responses.copy()
+    scaled, std = normalise(recording), response_std(recording)
+    np.testing.assert_array_equal(scaled.responses, single / std)
+    np.testing.assert_array_equal(scaled.test_responses, test / std)
+    assert scaled.responses.dtype == scaled.test_responses.dtype == np.float32
+    np.testing.assert_array_equal(recording.responses, single)
+    np.testing.assert_array_equal(recording.test_responses, test)
+    np.testing.assert_allclose(response_std(scaled), 1, rtol=1e-5)
+
+
+@given(st.lists(st.integers(0, 4), max_size=5), st.integers(1, 3))
+def test_padded_repeats_give_back_every_response(counts: list[int], n_neurons: int) -> None:
+    parts = [np.full((n, n_neurons), i, dtype=np.float64) for i, n in enumerate(counts)]
+    padded = pad_repeats(parts, n_neurons)
+    assert padded.shape == (len(counts), max(counts, default=0), n_neurons)
+    assert padded.dtype == np.float32
+    for image, n in zip(padded, counts, strict=True):
+        assert np.isfinite(image[:n]).all() and np.isnan(image[n:]).all()
+    assert np.nansum(padded) == sum(part.sum() for part in parts)

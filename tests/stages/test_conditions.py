@@ -1,0 +1,100 @@
+"""Identity of results, and the files they are kept in."""
+
+import numpy as np
+import pytest
+
+from pipeline.results.tables import write_if_changed
+from stages.conditions import Condition
+from stages.readouts.readout import Epoch, Readouts
+from stages.readouts.saved import (
+    FittedCondition,
+    load_readouts,
+    save_condition,
+    saved_attributes,
+    saved_columns,
+    saved_curve,
+)
+
+
+def fitted(*, block=3, seed=0, value=1.0, key="k"):
+    ones = np.full((2, 4), value, np.float32)
+    return FittedCondition(
+        condition=Condition(
+            recording="a/b c", model="vit", input_size="64x128", tokens="patch", block=block,
+            blocks=str(block), solver="adamw", seed=seed,
+        ),
+        key=key,
+        readouts=Readouts(
+            row_weights=ones, column_weights=ones, channel_weights=ones, bias=ones[:, 0],
+            scale=ones[:, 0], curve=[Epoch(0, 2.0, 0.1), Epoch(1, 1.5, 0.2)],
+        ),
+        columns={"neuron": np.array([5, 6]), "feve": np.array([np.nan, 0.5])},
+        test_image_ids=np.array([9, 8, 7]),
+        test_predictions=np.zeros((3, 2), np.float32),
+        weights="random",
+        cache_key="c",
+        seconds=1.23456,
+    )  # fmt: skip
+
+
+def test_slugs_are_folder_names_and_differ_with_every_column():
+    base = {"recording": "a/b c", "model": "vit", "input_size": "64x128"}
+    slugs = {
+        Condition(**{**base, **change}).slug
+        for change in (
+            {}, {"model": "vit2"}, {"input_size": "32x64"}, {"tuning": "last2"},
+            {"protocol": "matched"}, {"tokens": "cls"}, {"blocks": "3"}, {"blocks": "3+4"},
+            {"solver": "adamw"}, {"seed": 1},
+        )
+    }  # fmt: skip
+    assert len(slugs) == 10
+    assert not any("/" in slug or " " in slug for slug in slugs)
+
+
+def test_saved_conditions_come_back(tmp_path):
+    one = fitted()
+    save_condition(tmp_path, one)
+    assert saved_attributes(tmp_path, one.condition)["key"] == "k"
+    assert saved_curve(tmp_path, one.condition) == one.readouts.curve
+    columns = saved_columns(tmp_path, one.condition)
+    assert columns["neuron"].tolist() == [5, 6] and np.isnan(columns["feve"][0])
+    assert set(columns) == {"neuron", "feve"}
+    assert load_readouts(tmp_path, block=3).row_weights.shape == (2, 4)
+    assert saved_attributes(tmp_path, fitted(block=4).condition) is None
+
+
+def test_a_refit_replaces_its_own_condition_only(tmp_path):
+    save_condition(tmp_path, fitted(block=3))
+    save_condition(tmp_path, fitted(block=4))
+    save_condition(tmp_path, fitted(block=3, value=2.0, key="new"))
+    assert load_readouts(tmp_path, block=3).bias.tolist() == [2, 2]
+    assert load_readouts(tmp_path, block=4).bias.tolist() == [1, 1]
+    left = sorted(p.name for p in (tmp_path / "results").iterdir())
+    assert left == ["predictions.zarr", "readouts.zarr"]
+
+
+def test_an_interrupted_save_keeps_the_old_condition(tmp_path, monkeypatch):
+    save_condition(tmp_path, fitted())
+
+    def interrupt(*_args, **_kwargs):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pathlib.Path.rename", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            save_condition(tmp_path, fitted(value=2.0, key="new"))
+    attributes = saved_attributes(tmp_path, fitted().condition)
+    assert attributes is None or attributes["key"] == "k"
+    save_condition(tmp_path, fitted(value=2.0, key="new"))
+    assert load_readouts(tmp_path).bias.tolist() == [2, 2]
+
+
+def test_files_are_written_whole_and_only_when_new(tmp_path):
+    path = tmp_path / "deep" / "file"
+    write_if_changed(path, b"one")
+    before = path.stat().st_mtime_ns
+    write_if_changed(path, b"one")
+    assert path.stat().st_mtime_ns == before
+    write_if_changed(path, b"two")
+    assert path.read_bytes() == b"two"
+    assert [p.name for p in path.parent.iterdir()] == ["file"]

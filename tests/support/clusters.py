@@ -1,0 +1,125 @@
+"""A dask scheduler and workers as a person starts them: processes of their own, on loopback."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from distributed import Client
+
+from cache import open_cache
+from cache.format.layout import TokenShape, plan_layout
+from cache.write.writer import write_cache
+from stages.conditions import Condition
+from stages.fit.run import FitTask
+from stages.recordings.recording import Recording
+from stages.settings import ALSSettings, ReadoutSettings
+
+
+@dataclass(frozen=True)
+class HandStarted:
+    """A running scheduler's address."""
+
+    address: str
+
+    def wait(self, workers: int) -> None:
+        """Until so many workers are there: a killed one comes back after a while."""
+        if workers:
+            with Client(self.address, set_as_default=False) as client:
+                client.wait_for_workers(workers, timeout=60)
+
+    def pids(self) -> list[int]:
+        """Of the processes that compute."""
+        with Client(self.address, set_as_default=False) as client:
+            return list(client.run(os.getpid).values())
+
+
+@contextlib.contextmanager
+def hand_started(home: Path, workers: Sequence[Sequence[str]]) -> Iterator[HandStarted]:
+    """A scheduler, and one single-threaded worker per list of further options."""
+    dask = [sys.executable, "-m", "dask"]
+    file = home / "scheduler.json"
+    environment = os.environ | {"DASK_TEMPORARY_DIRECTORY": str(home), "OMP_NUM_THREADS": "1"}
+    tests = Path(__file__).parents[1]
+    environment["PYTHONPATH"] = f"{tests.parent}{os.pathsep}{tests}"
+    quiet = {
+        "stdout": subprocess.DEVNULL,
+        "stderr": subprocess.DEVNULL,
+        "env": environment,
+        "start_new_session": True,
+    }
+    start = [*dask, "scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard"]
+    # In a folder of their own: relative paths must mean what they mean to the command.
+    processes = [subprocess.Popen([*start, "--scheduler-file", file], cwd=home, **quiet)]
+    try:
+        for options in workers:
+            worker = [*dask, "worker", "--scheduler-file", file, "--nthreads", "1"]
+            command = [*worker, "--no-dashboard", *options]
+            processes.append(subprocess.Popen(command, cwd=home, **quiet))
+        until = time.monotonic() + 60
+        while not file.exists():
+            assert time.monotonic() < until, "no scheduler"
+            time.sleep(0.05)
+        with Client(scheduler_file=str(file), set_as_default=False) as client:
+            client.wait_for_workers(len(workers), timeout=60)
+            address = client.scheduler.address
+        yield HandStarted(address)
+    finally:
+        for process in processes:
+            # With the worker below a nanny, and without its leave.
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def noise_task(folder: Path, *, n_images: int = 4700, n_neurons: int = 40) -> FitTask:
+    """A fit of three shards: neurons that read one position of random tokens."""
+    shape = TokenShape(n_blocks=1, grid=(2, 4), n_channels=16, n_registers=0, dtype="float16")
+    draw, ids = np.random.default_rng(0), np.arange(n_images)
+    tokens = draw.standard_normal((n_images, *shape.item("patches"))).astype(np.float16)
+    path = folder / "noise.zarr"
+    with write_cache(
+        path,
+        settings={"backbone": {"n_blocks": 1}},
+        provenance={},
+        image_ids=ids,
+        shape=shape,
+        layout=plan_layout(shape, n_images=n_images, chunk_bytes=2**14, shard_bytes=2**19),
+    ) as writer:
+        for shard in writer.missing_shards():
+            rows = writer.shard_ids(shard)
+            cls = np.zeros((len(rows), 16), dtype=np.float16)
+            writer.write_shard(shard, [{"patches": tokens[rows], "cls": cls}])
+        writer.finish()
+    weights = draw.standard_normal((16, n_neurons)).astype(np.float32) / 4
+    z = tokens[:, 0, 1].astype(np.float32) @ weights
+    rates = np.where(z > 0, z + 1, np.exp(np.minimum(z, 0)))
+    trials, test = ids[:-60], ids[-60:]
+    repeats = draw.poisson(rates[test][:, None], (60, 5, n_neurons))
+    return FitTask(
+        condition=Condition(
+            recording="noise", model="none", input_size="1x1", tokens="patch", block=0, blocks="0",
+            solver="als",
+        ),
+        cache_path=str(path),
+        cache_key=open_cache(str(path)).key,
+        weights="none",
+        recording=Recording(
+            name="noise",
+            neurons=np.arange(n_neurons),
+            image_ids=trials,
+            responses=draw.poisson(rates[trials]).astype(np.float32),
+            validation=trials % 10 == 0,
+            test_image_ids=test,
+            test_responses=repeats.astype(np.float32),
+        ),
+        recording_digest="",
+        settings=ReadoutSettings(als=ALSSettings(max_components=8)),
+    )  # fmt: skip

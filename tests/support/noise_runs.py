@@ -1,0 +1,86 @@
+"""An experiment whose cache holds noise, written without a backbone, and fits of it."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from cache import open_cache
+from cache.format.layout import TokenShape, plan_layout
+from cache.share.copy_plan import plan_copy
+from cache.share.pack import pack
+from cache.write.writer import write_cache
+from pipeline.experiment import load_experiment
+from pipeline.results.tables import write_tables
+from pipeline.run.conditions import fit_experiment
+from pipeline.terminal import Terminal
+from pipeline.variant.inputs import Sources
+from stages.backbones.weights import random_identity
+from stages.stimuli.preprocessing import Preprocessing
+from stages.tokens.identity import token_settings
+from support.tiny import write_experiment
+
+SHAPE = TokenShape(n_blocks=12, grid=(2, 4), n_channels=96, n_registers=4, dtype="float16")
+
+
+def write_noise_experiment(folder: Path) -> Path:
+    """An experiment whose cache holds noise, written without a backbone."""
+    path = write_experiment(folder, n_train=80, n_validation=10)
+    file = load_experiment(path)
+    (variant,) = file.variants
+    sources = Sources(variant)
+    assert sources.digest is not None and sources.crop is not None
+    ids = sources.required_stimuli().ids
+    settings = token_settings(
+        variant.backbone,
+        n_blocks=SHAPE.n_blocks,
+        weights=random_identity(variant.backbone),
+        preprocessing=Preprocessing(
+            crop=sources.crop, input_size=variant.stimuli.size, mean=(0.5,) * 3, std=(0.2,) * 3
+        ),
+        images=sources.digest,
+        dtype=SHAPE.dtype,
+    )
+    rng = np.random.default_rng(0)
+    with write_cache(
+        Path(file.cache_path(variant)),
+        settings=settings,
+        provenance={"weights": "random"},
+        image_ids=ids,
+        shape=SHAPE,
+        layout=plan_layout(SHAPE, n_images=len(ids), chunk_bytes=2**15, shard_bytes=2**20),
+    ) as writer:
+        for shard in writer.missing_shards():
+            n = len(writer.shard_ids(shard))
+            writer.write_shard(
+                shard,
+                [
+                    {k: rng.standard_normal((n, *SHAPE.item(k))) for k in SHAPE.kinds()}
+                    for _ in range(SHAPE.n_blocks)
+                ],
+            )
+        writer.finish()
+    pack(plan_copy(open_cache(file.cache_path(variant))), path.parent / "features.zarr.zip")
+    return path
+
+
+def local(experiment: Path) -> Path:
+    file = load_experiment(experiment)
+    return Path(file.cache_path(file.variants[0]))
+
+
+def options(output: Path, cache: str, *, blocks: str = "[4]") -> list[str]:
+    settings = {
+        "cache.path": cache,
+        "run.output": output,
+        "readout.blocks": blocks,
+        "readout.tokens": '["patch"]',
+    }
+    return [f"{name}={value}" for name, value in settings.items()]
+
+
+def fit(experiment: Path, output: Path, cache: str) -> pd.DataFrame:
+    """Results of every neuron; what `vitv1 fit` does but for figures."""
+    file = load_experiment(experiment, options(output, cache))
+    write_tables(output, fit_experiment(file, Terminal(quiet=True)))
+    return pd.read_parquet(output / "results/neurons.parquet")
