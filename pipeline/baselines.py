@@ -19,11 +19,11 @@ from stages.baseline.run import train_baseline
 from stages.baseline.task import FULLMODEL, MINIMODEL, BaselineTask
 from stages.conditions import Condition
 from stages.failures import FailedCondition, attempt
-from stages.fit.run import digest_recording
 from stages.readouts.readout import Epoch
 from stages.readouts.saved import FittedCondition, is_saved, save_condition
 from stages.recordings.minimodel import default_crop
-from stages.settings import RecordingSettings
+from stages.recordings.recording import digest_recording
+from stages.recordings.settings import RecordingSettings
 from stages.stimuli.stimuli import digest
 
 #: Raw columns that the published CNN takes of a minimodel recording's images.

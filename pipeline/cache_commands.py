@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cache import CacheError, FeatureCache, open_cache
-from cache.format.faults import Fault
-from cache.format.identity import differences
-from cache.integrity.repair import prepare_repair
-from cache.integrity.verify import Checkup, check_chunks, check_metadata
+from cache import (
+    CacheError,
+    Checkup,
+    Fault,
+    FeatureCache,
+    check_chunks,
+    check_metadata,
+    differences,
+    open_cache,
+    prepare_repair,
+)
 from pipeline.experiment import Experiment, ExperimentFile
 from pipeline.run.extract import fill, one_per_cache, prepare_extraction
 from pipeline.terminal import Terminal

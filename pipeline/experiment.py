@@ -15,19 +15,20 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from cache.errors import UserError
-from cache.stores.location import is_url, join
+from cache import (
+    UserError,
+    is_url,
+    join,
+)
+from stages.backbones.settings import BackboneSettings
 from stages.baseline.settings import BaselineSettings
 from stages.executors.cluster_settings import ClusterSettings
+from stages.extract.settings import CacheSettings
 from stages.finetune.settings import FinetuneSettings
-from stages.settings import (
-    BackboneSettings,
-    CacheSettings,
-    ReadoutSettings,
-    RecordingSettings,
-    StimuliSettings,
-)
-from stages.sizes import ByteSize
+from stages.readouts.settings import ReadoutSettings
+from stages.recordings.settings import RecordingSettings
+from stages.settings import ByteSize
+from stages.stimuli.settings import StimuliSettings
 
 STRICT = ConfigDict(extra="forbid")
 
@@ -251,6 +252,8 @@ def _first_fault(error: ValidationError) -> str:
         return f'unknown key {where}; did you mean "{near[0]}"? Keys here: {", ".join(known)}'
     if fault["type"] in ("missing", "missing_argument"):
         return f"{where} is missing: add it"
+    if fault["type"].startswith("byte_size"):
+        return f'{where} = {fault["input"]!r}: expected a number of bytes such as "4GB" or "512MiB"'
     given = fault["input"]
     shown = f" = {given!r}" if isinstance(given, (str, int, float, list, bool)) else ""
     return f"{where}{shown}: {fault['msg']}"

@@ -15,7 +15,7 @@ from pipeline.uncached import Uncached
 from pipeline.variant.inputs import Sources
 from pipeline.workers import device_of, workplace
 from stages.conditions import Condition
-from stages.executors.devices import resolve_devices
+from stages.executors.resources import resolve_devices
 from stages.failures import FailedCondition, attempt
 from stages.finetune.settings import FinetuneSettings, Last
 from stages.finetune.task import FinetuneTask, ImageSource, first_tuned_block, starting_block

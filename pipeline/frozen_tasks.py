@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from cache import FeatureCache, UserError
-from cache.feature_cache import resolve_block
+from cache import (
+    FeatureCache,
+    UserError,
+    resolve_block,
+)
 from pipeline.experiment import Experiment
 from pipeline.uncached import Uncached
 from pipeline.variant.inputs import Sources
@@ -14,8 +17,9 @@ from pipeline.workers import device_of
 from stages.conditions import Condition
 from stages.finetune.settings import PROTOCOLS
 from stages.finetune.task import first_tuned_block
-from stages.fit.run import FitTask, digest_recording
-from stages.settings import ReadoutSettings
+from stages.fit.task import FitTask
+from stages.readouts.settings import ReadoutSettings
+from stages.recordings.recording import digest_recording
 
 
 def starting_readout(experiment: Experiment) -> ReadoutSettings | None:

@@ -6,8 +6,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
-from cache import FeatureCache
-from cache.stores.location import public_name
+from cache import (
+    FeatureCache,
+    public_name,
+)
 from pipeline.baselines import baseline_condition, baseline_crop, baseline_tasks, is_trained
 from pipeline.finetuning import tuning_tasks, tunings
 from pipeline.frozen_tasks import fit_tasks, frozen_conditions, starting_readout
@@ -17,10 +19,10 @@ from pipeline.variant.variant import Known, total
 from stages.baseline.task import FULLMODEL, MINIMODEL, BaselineTask
 from stages.conditions import Condition
 from stages.finetune.task import FinetuneTask, first_tuned_block, starting_block
-from stages.fit.inputs import KINDS
-from stages.fit.run import FitTask
+from stages.fit.task import FitTask
 from stages.readouts.saved import saved_attributes
-from stages.settings import ReadoutSettings
+from stages.readouts.settings import ReadoutSettings
+from stages.tokens.cached import KINDS
 
 #: What a stage would compute, with the key that it skips by.
 _Task = FitTask | FinetuneTask | BaselineTask

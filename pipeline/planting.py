@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cache import FeatureCache
-from cache.format.identity import canonical_json
-from cache.stores.location import is_url
+from cache import (
+    FeatureCache,
+    content_key,
+    is_url,
+)
 from pipeline.experiment import Experiment
 from stages.recordings.synthetic import SyntheticSettings
 from stages.stimuli.stimuli import Stimuli
@@ -41,7 +42,7 @@ def moved_tokens(
         "seed": settings.seed,
         "version": PLANTING_VERSION,
     }
-    key = hashlib.sha256(canonical_json(content).encode()).hexdigest()
+    key = content_key(content)
     path = Path(cache.path).parent / f"planted-{key[:16]}.npz"
     if not is_url(cache.path) and path.exists():
         with np.load(path) as kept:

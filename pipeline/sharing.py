@@ -10,13 +10,15 @@ from typing import Any
 import pandas as pd
 from rich.filesize import decimal
 
-from cache import open_cache
-from cache.format.identity import flatten
-from cache.format.layout import TokenKind
-from cache.info import cache_info
-from cache.share.copy_plan import plan_copy
-from cache.share.pack import pack
-from cache.share.pull import pull
+from cache import (
+    TokenKind,
+    cache_info,
+    flatten,
+    open_cache,
+    pack,
+    plan_copy,
+    pull,
+)
 from pipeline.terminal import Terminal
 
 

@@ -9,16 +9,21 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from cache.errors import UserError
+from cache import (
+    UserError,
+)
 from pipeline.experiment import RunSettings
 from pipeline.terminal import Terminal
 from stages.executors.cluster_settings import ClusterSettings
 from stages.executors.dask import System, dask_executor
-from stages.executors.devices import resolve_device
 from stages.executors.executor import Executor, LocalExecutor, shared_limit
-from stages.executors.resources import default_memory_limit, n_cores
-from stages.readouts.als.memory import resident_memory
-from stages.sizes import readable
+from stages.executors.resources import (
+    default_memory_limit,
+    n_cores,
+    resident_memory,
+    resolve_device,
+)
+from stages.settings import readable
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,15 @@ A GPU takes a small part of it.
 
 from __future__ import annotations
 
-from cache.format.layout import SHARD_BYTES, TokenShape
+from cache import (
+    SHARD_BYTES,
+    TokenShape,
+)
 from stages.baseline.cost import network_memory
 from stages.baseline.settings import BaselineSettings
 from stages.costs import Cost, Phase
-from stages.executors.resources import PROCESS
-from stages.finetune.cost import TIMM, TuningSize, least_memory
+from stages.executors.resources import PROCESS, TIMM
+from stages.finetune.cost import TuningSize, least_memory
 
 #: Floating-point operations per second of one core in float32: through a ViT's blocks, through
 #: readouts, through convolutions, and through those of minimodels side by side.

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
+
+from stages.feve import fev_and_feve, feve_standard_error
+from stages.recordings.recording import Recording
 
 
 def variance_explained(
@@ -46,3 +51,37 @@ def correlation(
     out = np.full(r.shape[1], np.nan)
     np.divide((r * p).sum(axis=0), scale, out=out, where=scale > 0)
     return out
+
+
+def score(recording: Recording, test_predictions: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
+    """Per-neuron results on the test images, whatever made the predictions.
+
+    Parameters
+    ----------
+    recording : Recording
+        Responses in the units of the predictions.
+    test_predictions : array of shape (n_test, n_neurons)
+
+    Returns
+    -------
+    dict of array of shape (n_neurons,)
+        By the column names of the results.
+    """
+    responses = recording.test_responses
+    fev, feve = fev_and_feve(responses, test_predictions)
+    there = np.isfinite(responses)
+    counts = there.sum(axis=1)
+    seen = counts.min(axis=1) > 0
+    mean = np.where(there, responses, 0).sum(axis=1)[seen] / counts[seen]
+    columns: dict[str, NDArray[Any]] = {"neuron": recording.neurons}
+    for name in ("unit_id", "x", "y"):
+        values = recording.unit_ids if name == "unit_id" else getattr(recording, name)
+        if values is not None:
+            columns[name] = values
+    return columns | {
+        "fev": fev,
+        "feve": feve,
+        "feve_se": feve_standard_error(responses, test_predictions),
+        "test_correlation": correlation(mean, test_predictions[seen]),
+        "n_repeats": np.full(recording.n_neurons, int(counts.max()), dtype=np.int64),
+    }

@@ -26,10 +26,21 @@ def canonical_json(value: object) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
+def content_key(content: object) -> str:
+    """The sha256 of the canonical JSON of everything that something depends on.
+
+    Raises
+    ------
+    ValueError
+        A value that JSON cannot hold, NaN included.
+    """
+    return hashlib.sha256(canonical_json(content).encode()).hexdigest()
+
+
 def key_of(settings: Mapping[str, Any]) -> str:
     """The sha256 of the settings' canonical JSON, descriptive ones left out."""
     flat = {name: value for name, value in flatten(settings) if name not in DESCRIPTIVE}
-    return hashlib.sha256(canonical_json(flat).encode()).hexdigest()
+    return content_key(flat)
 
 
 def flatten(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -35,6 +35,20 @@ def replace_file(path: Path, content: bytes | bytearray, *, temporary: Path) -> 
         file.write(content)
 
 
+def atomic_write(path: Path, content: bytes) -> None:
+    """Give a file its content in one step, and wait until it is on the disk; make its folder.
+
+    Another process sees the file as it was or as it will be. Whoever is interrupted leaves nothing.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
+    with replaced(path, temporary=temporary) as file:
+        file.write(content)
+        file.flush()
+        _flush(file.fileno())
+    sync_directory(path.parent)
+
+
 def make_durable(files: Iterable[Path], *, below: Path) -> None:
     """Wait until files, and the directories between them and `below`, are on the disk.
 

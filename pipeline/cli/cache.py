@@ -7,8 +7,10 @@ from typing import Annotated
 
 import typer
 
-from cache.errors import UserError
-from cache.format.layout import TokenKind
+from cache import (
+    TokenKind,
+    UserError,
+)
 from pipeline.cli.options import Debug, ExperimentPath, Overrides, Quiet
 from pipeline.experiment import load_experiment
 from pipeline.terminal import Terminal

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from cache.stores.location import PACKED, is_url, public_name
+from cache import (
+    PACKED,
+    is_url,
+    public_name,
+)
 from pipeline.experiment import ExperimentFile
 from pipeline.frozen_tasks import check_finetuning
 from pipeline.plan.steps import Plan, Step, Work

@@ -15,7 +15,7 @@ from stages.fit.cost import FitSize, fit_cost, joint_fit_cost
 from stages.network_costs import cnn_cost, extraction_cost, tuning_cost
 from stages.readouts.als.memory import Problem
 from stages.readouts.als.polish import SLOPE_TRIALS
-from stages.sizes import readable
+from stages.settings import readable
 
 #: The order in which a run's stages follow each other.
 _STAGES: tuple[Stage, ...] = ("extract", "fit", "finetune", "baseline")

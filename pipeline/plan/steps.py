@@ -7,8 +7,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from cache.format.identity import canonical_json, flatten
-from cache.format.layout import TokenShape
+from cache import (
+    TokenShape,
+    canonical_json,
+    flatten,
+)
 from pipeline.experiment import Experiment
 from stages.conditions import Condition
 

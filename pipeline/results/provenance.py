@@ -12,7 +12,9 @@ from typing import Any
 
 import torch
 
-from cache.stores.location import public_name
+from cache import (
+    public_name,
+)
 
 PACKAGES = ("vitv1", "torch", "timm", "zarr", "numcodecs", "numpy", "scipy", "pandas")
 

@@ -6,8 +6,11 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from cache import CacheError, FeatureCache
-from cache.stores.location import is_url
+from cache import (
+    CacheError,
+    FeatureCache,
+    is_url,
+)
 from pipeline.experiment import Experiment, ExperimentFile
 from pipeline.frozen_tasks import check_finetuning, fit_tasks, starting_readout
 from pipeline.results.provenance import hardware, publishable, versions
@@ -22,8 +25,8 @@ from stages.executors.resources import n_cores
 from stages.failures import ConditionsFailed, FailedCondition
 from stages.fit.distributed import is_divisible
 from stages.fit.inputs import needed_memory
-from stages.fit.run import FitTask
 from stages.fit.schedule import count_parts, fit_all, most_at_a_time, one_of_each_size
+from stages.fit.task import FitTask
 from stages.readouts.saved import FittedCondition, is_saved, save_condition
 from stages.tokens.identity import Agreement, check_cache
 

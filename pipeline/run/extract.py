@@ -9,11 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cache import FeatureCache, UserError
-from cache.feature_cache import resolve_block
-from cache.format.identity import key_of
-from cache.format.layout import SHARD_BYTES
-from cache.stores.location import PACKED, is_url, public_name
+from cache import (
+    PACKED,
+    SHARD_BYTES,
+    FeatureCache,
+    UserError,
+    is_url,
+    key_of,
+    public_name,
+    resolve_block,
+)
 from pipeline.experiment import Experiment, ExperimentFile, RunSettings
 from pipeline.frozen_tasks import check_finetuning
 from pipeline.results.provenance import hardware, now, versions
@@ -22,10 +27,9 @@ from pipeline.terminal import Terminal
 from pipeline.uncached import Uncached
 from pipeline.variant.inputs import Sources
 from pipeline.workers import device_of, workplace
-from stages.executors.devices import resolve_device
+from stages.backbones.settings import BackboneSettings
 from stages.executors.executor import Executor
-from stages.executors.resources import PROCESS, default_memory_limit
-from stages.settings import BackboneSettings
+from stages.executors.resources import PROCESS, default_memory_limit, resolve_device
 from stages.stimuli.preprocessing import Preprocessing
 from stages.stimuli.stimuli import Stimuli, digest
 

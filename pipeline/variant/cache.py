@@ -6,16 +6,22 @@ import hashlib
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
-from cache import FeatureCache, UserError, open_cache
-from cache.feature_cache import resolve_block
-from cache.format.layout import TokenKind
-from cache.share.copy_plan import plan_copy
-from cache.share.pull import pull
-from cache.stores.location import PACKED, is_url, public_name
-from cache.write.writer import beside
+from cache import (
+    PACKED,
+    FeatureCache,
+    TokenKind,
+    UserError,
+    beside,
+    is_url,
+    open_cache,
+    plan_copy,
+    public_name,
+    pull,
+    resolve_block,
+)
 from pipeline.experiment import Experiment
 from pipeline.terminal import Terminal
-from stages.fit.inputs import KINDS
+from stages.tokens.cached import KINDS
 
 
 def open_nearest(experiment: Experiment, path: str) -> FeatureCache:

@@ -14,8 +14,8 @@ from pipeline.experiment import Experiment
 from pipeline.planting import moved_tokens
 from stages.recordings import minimodel, sensorium
 from stages.recordings.recording import Recording
+from stages.recordings.settings import RecordingSettings
 from stages.recordings.synthetic import synthetic_recording, synthetic_stimuli
-from stages.settings import RecordingSettings
 from stages.stimuli.preprocessing import resolve_crop
 from stages.stimuli.stimuli import Stimuli, StimulusDigest, digest
 

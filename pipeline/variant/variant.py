@@ -7,14 +7,16 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from cache import FeatureCache
-from cache.format.layout import TokenShape
-from cache.stores.location import is_url
+from cache import (
+    FeatureCache,
+    TokenShape,
+    is_url,
+)
 from pipeline.experiment import Experiment, ExperimentFile
 from pipeline.run.conditions import agreement_with
 from pipeline.variant.cache import open_nearest
 from pipeline.variant.inputs import Sources
-from stages.settings import RecordingSettings
+from stages.recordings.settings import RecordingSettings
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,11 +17,14 @@ from timm.models.eva import checkpoint_filter_fn as convert_eva
 from timm.models.vision_transformer import VisionTransformer
 from timm.models.vision_transformer import checkpoint_filter_fn as convert_vit
 
-from cache.errors import UserError
-from cache.format.layout import TokenKind, TokenShape
+from cache import (
+    TokenKind,
+    TokenShape,
+    UserError,
+)
 from stages.backbones.random_weights import randomise
+from stages.backbones.settings import BackboneSettings
 from stages.backbones.weights import WeightsIdentity, file_identity, local_weights, random_identity
-from stages.settings import BackboneSettings
 
 ViT = VisionTransformer | Eva
 

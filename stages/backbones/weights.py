@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cache.errors import UserError
+from cache import (
+    UserError,
+)
 from stages.backbones.random_weights import DEFAULT_GAIN, RECIPE
-from stages.settings import BackboneSettings
+from stages.backbones.settings import BackboneSettings
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from cache.errors import UserError
+from cache import (
+    UserError,
+)
 from stages.baseline.fullmodel import pooled_size
 from stages.baseline.fullmodel_training import PREDICT_BATCH
 from stages.baseline.settings import BaselineSettings
 from stages.baseline.task import MINIMODEL, BaselineTask
 from stages.executors.resources import PROCESS
-from stages.sizes import readable
+from stages.settings import readable
 
 FLOAT = 4
 

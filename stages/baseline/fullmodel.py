@@ -7,10 +7,12 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from cache.errors import UserError
+from cache import (
+    UserError,
+)
 from stages.baseline.depthwise import depthwise_conv2d
 from stages.baseline.settings import BaselineSettings
-from stages.readouts.initial_readout import initial_readout
+from stages.readouts.readout import initial_readout
 
 
 class Core(nn.Module):

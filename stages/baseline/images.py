@@ -9,7 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch.nn.functional import interpolate
 
-from cache.errors import UserError
+from cache import (
+    UserError,
+)
 from stages.stimuli.stimuli import BATCH, Stimuli
 
 

@@ -19,7 +19,7 @@ from torch import nn
 from torch.nn import functional
 
 from stages.baseline.depthwise import depthwise_conv2d
-from stages.readouts.initial_readout import initial_readout
+from stages.readouts.readout import initial_readout
 
 #: Added to variances before they are divided by.
 EPSILON = 1e-5

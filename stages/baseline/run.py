@@ -10,7 +10,9 @@ import safetensors
 import torch
 from numpy.typing import NDArray
 
-from cache.errors import UserError
+from cache import (
+    UserError,
+)
 from stages.baseline.cost import check_memory
 from stages.baseline.fullmodel import FullModel, pooled_size
 from stages.baseline.fullmodel_training import FullModelTraining, train_fullmodel
@@ -18,13 +20,11 @@ from stages.baseline.images import GreyImages, grey_images
 from stages.baseline.minimodel import Minimodels
 from stages.baseline.minimodel_training import MinimodelData, MinimodelTraining
 from stages.baseline.task import MINIMODEL, BaselineTask
-from stages.executors.devices import cpu_threads
-from stages.fit.run import score
-from stages.readouts.als.memory import resident_memory
+from stages.executors.resources import cpu_threads, resident_memory
 from stages.readouts.readout import Epoch, Readouts
 from stages.readouts.saved import FittedCondition
 from stages.recordings.recording import normalise, response_std
-from stages.scores import variance_explained
+from stages.scores import score, variance_explained
 from stages.training.checkpoints import keep_weights, trained_weights
 
 #: Name of the fullmodel's first convolution among its kept weights.

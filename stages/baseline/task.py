@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cache.format.identity import canonical_json
+from cache import (
+    content_key,
+)
 from stages.baseline.settings import BaselineSettings
 from stages.conditions import Condition
 from stages.recordings.recording import Recording
@@ -87,7 +88,7 @@ class BaselineTask:
     @property
     def key(self) -> str:
         """Hash of everything the result depends on."""
-        return hashlib.sha256(canonical_json(self.inputs).encode()).hexdigest()
+        return content_key(self.inputs)
 
     @property
     def fullmodel(self) -> BaselineTask:

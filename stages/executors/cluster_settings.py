@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any
 
+import pydantic
 from pydantic import AfterValidator, ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from stages.sizes import ByteSize
+from stages.settings import ByteSize
 
 #: What a worker that has GPUs says that it has.
 GPU = "GPU"
@@ -61,7 +62,7 @@ class ClusterSettings:
     queue: str | None = None
     account: str | None = None
     cores: Annotated[int, Field(gt=0)] = 1
-    memory: ByteSize = 8 * 10**9
+    memory: ByteSize = pydantic.ByteSize(8 * 10**9)
     walltime: Annotated[str, AfterValidator(_walltime)] = "12:00"
     jobs: tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(gt=0)]] = (0, 10)
     directives: tuple[str, ...] = ()

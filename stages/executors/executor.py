@@ -132,7 +132,7 @@ class LocalExecutor:
 
 def shared_limit(memory_limit: int | None, workers: int) -> int | None:
     """What of a limit each worker may use, this process's own memory set aside."""
-    from stages.readouts.als.memory import resident_memory
+    from stages.executors.resources import resident_memory
 
     if memory_limit is None or workers <= 1:
         return memory_limit

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import ctypes
 import os
-from contextlib import suppress
+import resource
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
+import torch
+
+from cache import (
+    UserError,
+)
 
 #: Where control groups, in which containers and cluster jobs run, say their limit and use.
 _CGROUPS = (
@@ -56,3 +64,61 @@ def is_in_memory(folder: Path) -> bool:
     systems = {Path(each.mountpoint): each.fstype for each in psutil.disk_partitions(all=True)}
     above = (folder.resolve(), *folder.resolve().parents)
     return next((systems[each] for each in above if each in systems), "") in ("tmpfs", "ramfs")
+
+
+#: What timm adds to a process.
+TIMM = 200 * 10**6
+
+
+def resident_memory() -> int:
+    """Bytes of memory that this process uses; where the system does not tell, its highest use."""
+    statm = Path("/proc/self/statm")
+    if statm.exists():
+        return int(statm.read_text().split()[1]) * resource.getpagesize()
+    highest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return highest if sys.platform == "darwin" else highest * 1024
+
+
+def resolve_device(name: str) -> str:
+    """Name of the device to use; "auto" is a CUDA device where there is one, the CPU elsewhere.
+
+    The first where several are named, separated by commas.
+
+    Raises
+    ------
+    UserError
+        A device that this machine does not have, or no device at all.
+    """
+    name = name.split(",")[0].strip()
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(
+            f'run.device = "{name}" cannot be used here ({str(error).splitlines()[0]}): choose '
+            '"auto" or "cpu"'
+        ) from None
+    return name
+
+
+def resolve_devices(names: str) -> list[str]:
+    """The devices that a comma-separated list names, such as "cuda:0,cuda:1".
+
+    Raises
+    ------
+    UserError
+        As `resolve_device`.
+    """
+    return [resolve_device(name.strip()) for name in names.split(",")]
+
+
+@contextmanager
+def cpu_threads(number: int) -> Iterator[None]:
+    """Compute on so many CPU threads inside."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

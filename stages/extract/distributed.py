@@ -13,14 +13,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cache import CacheError
-from cache.format.identity import differences
-from cache.write.shards import ShardWriter
-from cache.write.writer import CacheWriter, beside
+from cache import (
+    CacheError,
+    CacheWriter,
+    ShardWriter,
+    beside,
+    differences,
+)
 from stages.backbones.backbone import create_backbone
+from stages.backbones.settings import BackboneSettings
 from stages.executors.executor import Executor
 from stages.extract.run import Progress, extract_shards
-from stages.settings import BackboneSettings
 from stages.stimuli.preprocessing import Preprocessing
 from stages.stimuli.stimuli import Stimuli
 

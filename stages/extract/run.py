@@ -16,10 +16,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cache import CacheError
-from cache.format.layout import SHARD_BYTES, Layout, TokenShape, plan_layout
-from cache.write.shards import ShardTokens, ShardWriter
-from cache.write.writer import CacheWriter, write_cache
+from cache import (
+    SHARD_BYTES,
+    CacheError,
+    CacheWriter,
+    Layout,
+    ShardTokens,
+    ShardWriter,
+    TokenShape,
+    plan_layout,
+    write_cache,
+)
 from stages.backbones.backbone import Backbone
 from stages.stimuli.preprocessing import Preprocessing
 from stages.stimuli.stimuli import Stimuli

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from cache.errors import UserError
-from cache.format.layout import TokenShape
-from stages.executors.resources import PROCESS
+from cache import (
+    TokenShape,
+    UserError,
+)
+from stages.executors.resources import PROCESS, TIMM
 from stages.finetune.task import FinetuneTask, first_tuned_block
 from stages.readouts.readout import PREDICT_ELEMENTS
-from stages.sizes import readable
+from stages.settings import readable
 
 FLOAT = 4
 
-#: What timm adds to a process.
-TIMM = 200 * 10**6
 
 #: Numbers that a tuned block keeps of each token for the way back, per channel, and those that come
 #: and go in any block.

@@ -9,10 +9,13 @@ from typing import Any
 import joblib
 import torch
 
-from cache import CacheError, open_cache
-from cache.format.identity import differences
+from cache import (
+    CacheError,
+    differences,
+    open_cache,
+)
 from stages.backbones.backbone import Backbone, create_backbone
-from stages.executors.devices import cpu_threads
+from stages.executors.resources import cpu_threads
 from stages.failures import FailedCondition, attempt
 from stages.finetune.cost import check_memory
 from stages.finetune.inputs import BlockTokens, HeldTokens, Inputs, PreparedImages
@@ -20,13 +23,11 @@ from stages.finetune.learner import Penalty, ReadTokens, Tuning, tune, tuned_rea
 from stages.finetune.model import TunedViT
 from stages.finetune.settings import PROTOCOLS
 from stages.finetune.task import FinetuneTask, first_tuned_block, starting_block
-from stages.fit.inputs import IN_MEMORY
-from stages.fit.run import predict, score
-from stages.readouts.readout import Epoch, Readouts
+from stages.readouts.readout import Epoch, Readouts, predict
 from stages.readouts.saved import FittedCondition, load_readouts, saved_penalty
-from stages.scores import variance_explained
+from stages.scores import score, variance_explained
 from stages.stimuli.preprocessing import Preprocessing
-from stages.tokens.random_access import hold
+from stages.tokens.random_access import IN_MEMORY, hold
 from stages.training.checkpoints import keep_weights
 
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from cache.errors import UserError
-from cache.format.identity import canonical_json
+from cache import (
+    UserError,
+    content_key,
+)
+from stages.backbones.settings import BackboneSettings
 from stages.conditions import Condition
 from stages.finetune.settings import PROTOCOLS, FinetuneSettings, Last
+from stages.readouts.settings import AdamWSettings
 from stages.recordings.recording import Recording
-from stages.settings import AdamWSettings, BackboneSettings
 from stages.stimuli.stimuli import Stimuli
 from stages.training.checkpoints import Checkpoint, kept_path
 
@@ -146,7 +148,7 @@ class FinetuneTask:
     @property
     def key(self) -> str:
         """Hash of everything the result depends on."""
-        return hashlib.sha256(canonical_json(self.inputs).encode()).hexdigest()
+        return content_key(self.inputs)
 
     @property
     def precision(self) -> str:

@@ -13,11 +13,11 @@ from dataclasses import dataclass, replace
 
 from stages.costs import Cost, Phase
 from stages.executors.resources import PROCESS
-from stages.fit.inputs import IN_MEMORY
 from stages.readouts.adamw import descent_memory
 from stages.readouts.als.memory import Problem, least_memory, plan_memory, planned_memory
 from stages.readouts.als.partition import largest_group, neuron_groups, shards
 from stages.readouts.als.polish import SLOPE_TRIALS
+from stages.tokens.random_access import IN_MEMORY
 
 #: Rounds of the alternation that a neuron takes per penalty, on average.
 ROUNDS = 4

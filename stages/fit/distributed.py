@@ -30,7 +30,8 @@ from stages.fit.distributed_tasks import (
     sum_products,
 )
 from stages.fit.inputs import cached_tokens, trials_of
-from stages.fit.run import FitTask, fitted_condition
+from stages.fit.run import fitted_condition
+from stages.fit.task import FitTask
 from stages.readouts.als.groups import Scores
 from stages.readouts.als.partition import neuron_groups, reduction, shards
 from stages.readouts.als.pca import components_of

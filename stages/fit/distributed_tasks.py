@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from stages.fit.inputs import FitTokens, cached_tokens, fit_tokens, problem_of, trials_of
-from stages.fit.run import FitTask, predict
+from stages.fit.task import FitTask
 from stages.readouts.als.alternating import Factors
 from stages.readouts.als.groups import (
     Candidates,
@@ -33,9 +33,10 @@ from stages.readouts.als.pca import Components, Moments, ReducedTokens, shard_mo
 from stages.readouts.als.predictor import Predictor
 from stages.readouts.als.solver import polished_readouts, reduced_tokens
 from stages.readouts.als.sufficient_statistics import shard_products
+from stages.readouts.data import FitData
+from stages.readouts.readout import predict
 from stages.readouts.solvers import fit_data
 from stages.scores import variance_explained
-from stages.tokens.tokens import FitData
 
 _CPU = torch.device("cpu")
 _FACTORS = ("row", "column", "channel")

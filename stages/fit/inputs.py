@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -12,26 +11,23 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from cache import open_cache
-from cache.format.identity import canonical_json
-from cache.format.layout import TokenKind
+from cache import (
+    content_key,
+    open_cache,
+)
 from stages.executors.resources import PROCESS
 from stages.readouts.adamw import descent_memory
 from stages.readouts.als.memory import Problem, least_memory
 from stages.readouts.als.partition import largest_group
 from stages.readouts.als.polish import SLOPE_TRIALS
 from stages.readouts.als.statistics_folder import StatisticsFolder
-from stages.tokens.cached import CachedTokens
+from stages.tokens.cached import KINDS, CachedTokens
 from stages.tokens.prefetch import Arrival
+from stages.tokens.random_access import IN_MEMORY
 from stages.tokens.tokens import Tokens
 
 if TYPE_CHECKING:
-    from stages.fit.run import FitTask
-
-#: Share of the memory limit up to which tokens are read once, rather than for every pass.
-IN_MEMORY = 0.25
-
-KINDS: dict[str, TokenKind] = {"patch": "patches", "cls": "cls"}
+    from stages.fit.task import FitTask
 
 
 @dataclass(frozen=True)
@@ -105,7 +101,7 @@ def statistics_of(task: FitTask, trials: Trials) -> StatisticsFolder | None:
         "blocks": task.condition.blocks,
         "images": task.recording.image_ids[trials.training].tolist(),
     }
-    key = hashlib.sha256(canonical_json(content).encode()).hexdigest()
+    key = content_key(content)
     return StatisticsFolder(task.statistics, key)
 
 

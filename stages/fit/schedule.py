@@ -12,7 +12,8 @@ from threading import Lock
 from stages.executors.executor import Executor
 from stages.failures import FailedCondition, attempt
 from stages.fit.distributed import fit_divided, is_divisible, n_groups, n_parts
-from stages.fit.run import FitTask, fit_condition
+from stages.fit.run import fit_condition
+from stages.fit.task import FitTask
 from stages.readouts.saved import FittedCondition
 
 #: Divided conditions that are fitted at a time at most: each has a thread of this process.

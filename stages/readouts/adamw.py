@@ -13,21 +13,21 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from stages.readouts.initial_readout import initial_readout
+from stages.readouts.data import FitData
 from stages.readouts.readout import (
     PREDICT_ELEMENTS,
     Epoch,
     Readout,
     Readouts,
+    initial_readout,
     poisson_loss,
     predicted_at_once,
     rate,
 )
+from stages.readouts.settings import AdamWSettings
 from stages.scores import variance_explained
-from stages.settings import AdamWSettings
 from stages.tokens.any_order import in_any_order
 from stages.tokens.random_access import Rows
-from stages.tokens.tokens import FitData
 
 #: Validation trials whose predictions are computed at a time, at most.
 VALIDATION_BATCH = 512

@@ -12,7 +12,9 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from cache.errors import UserError
+from cache import (
+    UserError,
+)
 from stages.conditions import IDENTITY, Condition
 from stages.readouts.readout import Epoch, Readouts
 

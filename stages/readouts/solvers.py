@@ -9,15 +9,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cache.errors import UserError
+from cache import (
+    UserError,
+)
 from stages.readouts.adamw import fit_adamw
 from stages.readouts.als.solver import fit_als
 from stages.readouts.als.statistics_folder import StatisticsFolder
+from stages.readouts.data import FitData
 from stages.readouts.readout import Epoch, Readouts, as_grid
 from stages.readouts.saved import load_readouts
+from stages.readouts.settings import AdamWSettings, ALSSettings
 from stages.recordings.recording import MINIMUM_STD
-from stages.settings import AdamWSettings, ALSSettings
-from stages.tokens.tokens import ArrayTokens, FitData, Tokens, all_finite
+from stages.tokens.tokens import ArrayTokens, Tokens, all_finite
 
 __all__ = ["SOLVERS", "Readouts", "fit_readouts", "load_readouts"]
 

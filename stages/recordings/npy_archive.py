@@ -13,7 +13,9 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cache.errors import UserError
+from cache import (
+    UserError,
+)
 
 
 class NpyFolder(ABC):

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cache.errors import UserError
+from cache import (
+    UserError,
+)
 
 #: Floor of the standard deviation that responses are divided by.
 MINIMUM_STD = 0.01
@@ -222,3 +225,16 @@ def normalise(recording: Recording) -> Recording:
         responses=recording.responses / std,
         test_responses=recording.test_responses / std,
     )
+
+
+def digest_recording(recording: Recording) -> str:
+    """Hash of a recording's content: everything that a fit or its table depends on."""
+    content = hashlib.sha256()
+    for name, value in vars(recording).items():
+        content.update(name.encode())
+        if isinstance(value, np.ndarray):
+            content.update(f"{value.shape} {value.dtype.str}".encode())
+            content.update(np.ascontiguousarray(value).data)
+        else:
+            content.update(repr(value).encode())
+    return content.hexdigest()

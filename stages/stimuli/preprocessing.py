@@ -11,7 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch.nn.functional import interpolate
 
-from cache.errors import UserError
+from cache import (
+    UserError,
+)
 
 
 @dataclass(frozen=True, kw_only=True)

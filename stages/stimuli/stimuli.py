@@ -10,7 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cache.errors import UserError
+from cache import (
+    UserError,
+)
 
 #: Images read at a time wherever a whole set is walked through.
 BATCH = 256

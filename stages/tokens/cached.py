@@ -10,8 +10,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cache import Block
-from cache.format.layout import TokenKind
+from cache import (
+    Block,
+    TokenKind,
+)
 from stages.tokens.tokens import PARTITION_ELEMENTS
 
 
@@ -69,3 +71,6 @@ class CachedTokens:
         parts = [block.read(self.kind, ids) for block in self.blocks]
         tokens = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
         return torch.from_numpy(tokens).view(len(ids), *self.shape[1:])
+
+
+KINDS: dict[str, TokenKind] = {"patch": "patches", "cls": "cls"}

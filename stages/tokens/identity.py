@@ -7,11 +7,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from cache import CacheError, FeatureCache
-from cache.format.identity import differences
+from cache import (
+    CacheError,
+    FeatureCache,
+    differences,
+)
+from stages.backbones.settings import BackboneSettings
 from stages.backbones.weights import WeightsIdentity, declared_identity
-from stages.settings import BackboneSettings, StimuliSettings
 from stages.stimuli.preprocessing import Preprocessing
+from stages.stimuli.settings import StimuliSettings
 from stages.stimuli.stimuli import StimulusDigest
 
 

@@ -178,3 +178,7 @@ def _runs(rows: NDArray[np.intp]) -> Iterator[slice]:
     for first, last in pairwise(borders):
         if first < last:
             yield slice(first, last)
+
+
+#: Share of the memory limit up to which tokens are read once, rather than for every pass.
+IN_MEMORY = 0.25

@@ -14,8 +14,13 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from cache.errors import UserError
-from cache.write.atomic import replace_file, replaced
+from cache import (
+    UserError,
+    replaced,
+)
+from cache.write.atomic import (
+    replace_file,
+)
 
 Weights = dict[str, torch.Tensor]
 

@@ -21,10 +21,15 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.cache_codecs import best, compare_codecs, round_bits
-from cache import open_cache
-from cache.format.layout import Layout, TokenShape, plan_layout
-from cache.write.writer import write_cache
+from cache import (
+    Layout,
+    TokenShape,
+    open_cache,
+    plan_layout,
+    write_cache,
+)
 from stages.backbones.backbone import Backbone, create_backbone
+from stages.backbones.settings import BackboneSettings
 from stages.extract.run import BATCH, extract
 from stages.feve import VALID_FEV, fev_and_feve
 from stages.readouts.solvers import fit_readouts
@@ -33,7 +38,6 @@ from stages.recordings.synthetic import (
     synthetic_recording,
     synthetic_stimuli,
 )
-from stages.settings import BackboneSettings
 from stages.stimuli.preprocessing import Preprocessing
 from stages.stimuli.stimuli import Stimuli
 

@@ -32,8 +32,9 @@ from stages.executors.executor import LocalExecutor
 from stages.fit.cost import RATES, FitSize, fit_cost, fit_operations
 from stages.fit.distributed import fit_divided
 from stages.fit.inputs import problem_of
-from stages.fit.run import FitTask, fit_condition
-from stages.settings import ALSSettings
+from stages.fit.run import fit_condition
+from stages.fit.task import FitTask
+from stages.readouts.settings import ALSSettings
 
 
 class Sizes(NamedTuple):

@@ -22,12 +22,12 @@ import torch
 from torch import nn
 
 from stages.backbones.backbone import Backbone, create_backbone
+from stages.backbones.settings import BackboneSettings
 from stages.finetune.inputs import HeldTokens, Inputs, PreparedImages
 from stages.finetune.learner import Penalty, Tuning
 from stages.finetune.model import TunedViT
 from stages.readouts.readout import Readout
 from stages.recordings.recording import Recording
-from stages.settings import BackboneSettings
 from stages.stimuli.preprocessing import Preprocessing
 from stages.stimuli.stimuli import stimuli_from_array
 from stages.tokens.random_access import RowsInMemory

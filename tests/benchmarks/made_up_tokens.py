@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from stages.readouts.settings import ALSSettings
 from stages.readouts.solvers import fit_readouts
-from stages.settings import ALSSettings
 
 
 @dataclass(frozen=True)

@@ -27,10 +27,11 @@ import torch
 
 from benchmarks.readout_problems import Features, planted, recorded
 from stages.backbones.backbone import create_backbone
+from stages.backbones.settings import BackboneSettings
 from stages.feve import VALID_FEV, fev_and_feve
 from stages.readouts.als.alternating import AlternatingLeastSquares
+from stages.readouts.settings import AdamWSettings, ALSSettings
 from stages.readouts.solvers import Readouts, fit_readouts
-from stages.settings import AdamWSettings, ALSSettings, BackboneSettings
 
 #: Neurons that the protocol's number of epochs is counted on.
 STOP_NEURONS = 100

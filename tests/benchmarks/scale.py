@@ -29,7 +29,8 @@ from benchmarks.noise_cache import noise_fit
 from stages.executors.dask import DaskExecutor, dask_executor
 from stages.executors.executor import Executor, LocalExecutor
 from stages.fit.distributed import fit_divided
-from stages.fit.run import FitTask, fit_condition
+from stages.fit.run import fit_condition
+from stages.fit.task import FitTask
 
 SECTIONS = ("overhead", "kills", "memory")
 

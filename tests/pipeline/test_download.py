@@ -17,7 +17,9 @@ import pytest
 import requests
 from support.figshare import ARTICLE, CONTENT, IMAGES, NUMBERS, RECORDING, SIZES, Figshare, Handler
 
-from cache.errors import UserError
+from cache import (
+    UserError,
+)
 from pipeline.download import CHUNK, DATASETS, download
 
 

@@ -7,7 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.clusters import noise_task
 
-from cache.format.layout import TokenShape
+from cache import (
+    TokenShape,
+)
 from pipeline.experiment import RunSettings
 from pipeline.plan.price import price
 from pipeline.plan.steps import Plan, Step, Work

@@ -15,13 +15,16 @@ from pathlib import Path
 import numpy as np
 from distributed import Client
 
-from cache import open_cache
-from cache.format.layout import TokenShape, plan_layout
-from cache.write.writer import write_cache
+from cache import (
+    TokenShape,
+    open_cache,
+    plan_layout,
+    write_cache,
+)
 from stages.conditions import Condition
-from stages.fit.run import FitTask
+from stages.fit.task import FitTask
+from stages.readouts.settings import ALSSettings, ReadoutSettings
 from stages.recordings.recording import Recording
-from stages.settings import ALSSettings, ReadoutSettings
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from cache import open_cache
-from cache.format.layout import TokenShape, plan_layout
-from cache.share.copy_plan import plan_copy
-from cache.share.pack import pack
-from cache.write.writer import write_cache
+from cache import (
+    TokenShape,
+    open_cache,
+    pack,
+    plan_copy,
+    plan_layout,
+    write_cache,
+)
 from pipeline.experiment import load_experiment
 from pipeline.results.tables import write_tables
 from pipeline.run.conditions import fit_experiment

@@ -9,8 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from cache import CacheError, open_cache
-from cache.format.layout import Layout
+from cache import (
+    CacheError,
+    Layout,
+    open_cache,
+)
 
 N_IMAGES = 32
 PER_SHARD = 4
@@ -23,7 +26,7 @@ class Extraction:
         import torch
 
         from stages.backbones.backbone import create_backbone
-        from stages.settings import BackboneSettings
+        from stages.backbones.settings import BackboneSettings
         from stages.stimuli.preprocessing import Preprocessing
         from stages.stimuli.stimuli import digest, stimuli_from_array
         from stages.tokens.identity import token_settings

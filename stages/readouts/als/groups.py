@@ -26,9 +26,9 @@ from stages.readouts.als.sufficient_statistics import (
     sum_products,
     sum_statistics,
 )
+from stages.readouts.data import FitData
 from stages.readouts.readout import rate
-from stages.settings import ALSSettings
-from stages.tokens.tokens import FitData
+from stages.readouts.settings import ALSSettings
 
 Link = Callable[[torch.Tensor], torch.Tensor]
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import resource
-import sys
 from dataclasses import dataclass
-from pathlib import Path
 
-from cache.errors import UserError
+from cache import (
+    UserError,
+)
+from stages.executors.resources import resident_memory
 from stages.readouts.als.partition import largest_group
 from stages.tokens.tokens import PARTITION_ELEMENTS
 
@@ -142,15 +142,6 @@ def planned_memory(problem: Problem, plan: Plan) -> int:
     solving = plan.neurons * problem.neuron
     held = problem.always + plan.keep * problem.reduced
     return int((1 + SLACK) * (held + max(summing, solving)))
-
-
-def resident_memory() -> int:
-    """Bytes of memory that this process uses; where the system does not tell, its highest use."""
-    statm = Path("/proc/self/statm")
-    if statm.exists():
-        return int(statm.read_text().split()[1]) * resource.getpagesize()
-    highest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return highest if sys.platform == "darwin" else highest * 1024
 
 
 def _readable(size: int) -> str:

@@ -26,10 +26,10 @@ from stages.readouts.als.pca import Components, ReducedTokens, principal_compone
 from stages.readouts.als.penalties import choose, concatenate
 from stages.readouts.als.polish import SLOPE_TRIALS
 from stages.readouts.als.predictor import Predictor, as_readouts, join, pick
+from stages.readouts.data import FitData
 from stages.readouts.readout import Epoch, Readouts
-from stages.settings import ALSSettings
+from stages.readouts.settings import ALSSettings
 from stages.tokens.random_access import temporary_folder
-from stages.tokens.tokens import FitData
 
 
 @torch.inference_mode()

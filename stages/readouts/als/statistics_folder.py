@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import zipfile
 from dataclasses import dataclass
@@ -11,9 +10,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from cache.format.identity import canonical_json
+from cache import (
+    content_key,
+)
 from stages.readouts.als.pca import Components
-from stages.settings import ALSSettings
+from stages.readouts.settings import ALSSettings
 
 #: Raised whenever the same tokens give other statistics than before.
 STATISTICS_VERSION = 2
@@ -46,7 +47,7 @@ class StatisticsFolder:
             "scale_limit": settings.scale_limit,
             "version": STATISTICS_VERSION,
         }
-        key = hashlib.sha256(canonical_json(content).encode()).hexdigest()
+        key = content_key(content)
         return self.folder / f"{key[:32]}.npz"
 
     def load(

@@ -11,9 +11,12 @@ import xarray as xr
 from support.faults import IDS, LAYOUT, make_store, token
 from support.servers import nginx
 
-from cache import CacheError, open_cache
-from cache.share.copy_plan import plan_copy
-from cache.share.pack import pack
+from cache import (
+    CacheError,
+    open_cache,
+    pack,
+    plan_copy,
+)
 
 
 @pytest.fixture(scope="module")

@@ -9,13 +9,20 @@ import numpy as np
 import pytest
 from support.faults import content
 
-from cache import CacheError, open_cache
-from cache.format.identity import canonical_json, differences, key_of
-from cache.format.layout import Layout, TokenShape
-from cache.write.writer import write_cache
+from cache import (
+    CacheError,
+    Layout,
+    TokenShape,
+    canonical_json,
+    differences,
+    key_of,
+    open_cache,
+    write_cache,
+)
+from stages.backbones.settings import BackboneSettings
 from stages.backbones.weights import WeightsIdentity
-from stages.settings import BackboneSettings, StimuliSettings
 from stages.stimuli.preprocessing import Preprocessing
+from stages.stimuli.settings import StimuliSettings
 from stages.stimuli.stimuli import Stimuli, digest, stimuli_from_array
 from stages.tokens.identity import check_cache, token_settings
 

@@ -18,10 +18,13 @@ from support.faults import (
     write_all,
 )
 
-from cache import CacheError, open_cache
+from cache import (
+    CacheError,
+    open_cache,
+    prepare_repair,
+    verify,
+)
 from cache.format.metadata import parse, root_bytes
-from cache.integrity.repair import prepare_repair
-from cache.integrity.verify import verify
 
 
 @pytest.fixture(autouse=True)

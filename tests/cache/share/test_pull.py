@@ -13,13 +13,17 @@ import pytest
 from support.faults import IDS, content, make_store, open_writer, settings, token
 from support.servers import nginx, s3
 
-from cache import CacheError, open_cache
-from cache.format.layout import Layout, TokenShape
+from cache import (
+    CacheError,
+    Layout,
+    TokenShape,
+    open_cache,
+    pack,
+    plan_copy,
+    pull,
+    verify,
+)
 from cache.format.metadata import document_paths
-from cache.integrity.verify import verify
-from cache.share.copy_plan import plan_copy
-from cache.share.pack import pack
-from cache.share.pull import pull
 
 PATCHES = "blocks/01/patches/c"
 

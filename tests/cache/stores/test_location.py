@@ -10,9 +10,17 @@ import pytest
 from support.faults import IDS, make_store, token
 from support.servers import nginx, s3
 
-from cache import CacheError, open_cache
-from cache.integrity.verify import verify
-from cache.stores.location import is_url, join, open_store, public_name
+from cache import (
+    CacheError,
+    is_url,
+    join,
+    open_cache,
+    public_name,
+    verify,
+)
+from cache.stores.location import (
+    open_store,
+)
 
 
 @pytest.fixture(scope="module")

@@ -15,10 +15,13 @@ from zarr.abc.store import OffsetByteRequest, RangeByteRequest, SuffixByteReques
 from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 
-from cache import CacheError, open_cache
-from cache.integrity.verify import verify
-from cache.share.copy_plan import plan_copy
-from cache.share.pack import pack
+from cache import (
+    CacheError,
+    open_cache,
+    pack,
+    plan_copy,
+    verify,
+)
 from cache.stores.location import open_store
 
 

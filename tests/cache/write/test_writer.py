@@ -17,8 +17,11 @@ from support.faults import (
     write_all,
 )
 
-from cache import CacheError, open_cache
-from cache.integrity.verify import verify
+from cache import (
+    CacheError,
+    open_cache,
+    verify,
+)
 from cache.write import atomic
 
 

@@ -7,9 +7,12 @@ import pytest
 from support.noise_runs import fit, local, write_noise_experiment
 from support.servers import nginx
 
-from cache import UserError, open_cache
-from cache.integrity.verify import verify
-from cache.share.copy_plan import plan_copy
+from cache import (
+    UserError,
+    open_cache,
+    plan_copy,
+    verify,
+)
 from pipeline.experiment import load_experiment
 from pipeline.results.tables import write_tables
 from pipeline.run.conditions import fit_experiment

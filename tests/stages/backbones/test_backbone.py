@@ -9,7 +9,7 @@ from support.tiny import FAMILIES
 
 from cache import UserError
 from stages.backbones.backbone import create_backbone
-from stages.settings import BackboneSettings
+from stages.backbones.settings import BackboneSettings
 
 SIZE = (32, 64)
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import TypeAdapter
 from support.tiny import write_experiment
 
 from cache import UserError
@@ -21,7 +22,7 @@ from stages.executors.dask import batch_cluster
 from stages.executors.resources import default_memory_limit, free_memory
 from stages.executors.serialize import Shipment, unpack
 from stages.readouts.als.partition import FAN_IN, neuron_groups, reduction, shards, tree_sum
-from stages.sizes import parse_size
+from stages.settings import ByteSize
 from stages.tokens.tokens import partitions
 
 JOB = {
@@ -91,7 +92,7 @@ def test_an_option_that_dask_jobqueue_does_not_know_is_told():
     [("4GB", 4 * 10**9), ("512 MiB", 2**29), ("1.5g", 15 * 10**8), ("7", 7), (9, 9)],
 )
 def test_sizes(text, size):
-    assert parse_size(text) == size
+    assert TypeAdapter(ByteSize).validate_python(text) == size
 
 
 @pytest.mark.parametrize(

@@ -5,11 +5,14 @@ import pytest
 import torch
 from support.tiny import FAMILIES
 
-from cache import CacheError, open_cache
-from cache.format.layout import Layout
+from cache import (
+    CacheError,
+    Layout,
+    open_cache,
+)
 from stages.backbones.backbone import create_backbone
+from stages.backbones.settings import BackboneSettings
 from stages.extract.run import extract
-from stages.settings import BackboneSettings
 from stages.stimuli.preprocessing import Preprocessing
 from stages.stimuli.stimuli import digest, stimuli_from_array
 from stages.tokens.identity import token_settings

@@ -9,10 +9,10 @@ from support.tiny import FAMILIES
 from torch import nn
 
 from stages.backbones.backbone import create_backbone
+from stages.backbones.settings import BackboneSettings
 from stages.finetune.compiled import Compiled
 from stages.finetune.model import TunedViT
 from stages.readouts.readout import Readout
-from stages.settings import BackboneSettings
 
 
 def test_a_tuned_model_can_be_traced_with_its_gradients(monkeypatch):

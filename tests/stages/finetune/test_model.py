@@ -5,12 +5,14 @@ import pytest
 import torch
 from support.tiny import FAMILIES
 
-from cache.errors import UserError
+from cache import (
+    UserError,
+)
 from stages.backbones.backbone import create_backbone
+from stages.backbones.settings import BackboneSettings
 from stages.finetune.model import TunedViT
 from stages.finetune.task import first_tuned_block, starting_block
 from stages.readouts.readout import Readout, poisson_loss
-from stages.settings import BackboneSettings
 
 GRID = (2, 4)
 

@@ -19,10 +19,11 @@ from pipeline.results.tables import read_summary
 from pipeline.variant.inputs import Sources
 from stages.conditions import IDENTITY, Condition
 from stages.feve import fev_and_feve
-from stages.fit.run import FitTask, fit_condition
+from stages.fit.run import fit_condition
+from stages.fit.task import FitTask
+from stages.readouts.settings import AdamWSettings, ReadoutSettings
 from stages.readouts.solvers import fit_readouts, load_readouts
 from stages.recordings.recording import normalise
-from stages.settings import AdamWSettings, ReadoutSettings
 
 
 @pytest.fixture(scope="module")

@@ -12,10 +12,11 @@ from pipeline.experiment import load_experiment
 from pipeline.variant.inputs import Sources
 from stages.conditions import Condition
 from stages.executors.executor import LocalExecutor
-from stages.fit.run import FitTask, fit_condition
+from stages.fit.run import fit_condition
 from stages.fit.schedule import fit_all
+from stages.fit.task import FitTask
 from stages.readouts.saved import load_readouts, save_condition
-from stages.settings import ALSSettings, ReadoutSettings
+from stages.readouts.settings import ALSSettings, ReadoutSettings
 from stages.tokens.cached import CachedTokens
 
 

@@ -5,10 +5,12 @@ import pytest
 import torch
 from support.planted import plant
 
-from cache.errors import UserError
+from cache import (
+    UserError,
+)
+from stages.readouts.settings import AdamWSettings, ALSSettings
 from stages.readouts.solvers import SOLVERS, fit_readouts
 from stages.scores import variance_explained
-from stages.settings import AdamWSettings, ALSSettings
 
 QUICK = {
     "als": ALSSettings(polish_rounds=1),

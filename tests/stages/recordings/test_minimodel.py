@@ -11,7 +11,9 @@ import pytest
 from numpy.typing import NDArray
 from support.recording_files import ragged, write_minimodel
 
-from cache.errors import UserError
+from cache import (
+    UserError,
+)
 from stages.recordings import minimodel
 
 

@@ -12,7 +12,9 @@ import pytest
 import scipy.io
 from support.recording_files import write_minimodel
 
-from cache.errors import UserError
+from cache import (
+    UserError,
+)
 from stages.recordings import minimodel
 
 

@@ -11,9 +11,9 @@ from pipeline.cli.app import main
 from pipeline.experiment import load_experiment
 from pipeline.results.tables import read_summary
 from stages.backbones.backbone import create_backbone
+from stages.backbones.settings import BackboneSettings
 from stages.recordings.perturbed_backbone import perturb
 from stages.recordings.synthetic import Perturbation
-from stages.settings import BackboneSettings
 
 pytestmark = pytest.mark.usefixtures("no_figures")
 

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from cache.errors import UserError
+from cache import (
+    UserError,
+)
 from stages.feve import fev_and_feve
 from stages.recordings.synthetic import (
     SyntheticSettings,

@@ -15,7 +15,7 @@ from support.clusters import noise_task
 
 from stages.fit.inputs import cached_tokens, trials_of
 from stages.fit.run import fit_condition
-from stages.settings import AdamWSettings, ReadoutSettings
+from stages.readouts.settings import AdamWSettings, ReadoutSettings
 from stages.tokens import cached as cached_tokens_module
 from stages.tokens import random_access as held_rows
 from stages.tokens.cached import CachedTokens

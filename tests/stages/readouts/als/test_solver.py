@@ -6,7 +6,9 @@ import torch
 from sklearn.linear_model import Ridge
 from support.planted import plant
 
-from cache.errors import UserError
+from cache import (
+    UserError,
+)
 from stages.readouts.als import memory
 from stages.readouts.als.alternating import (
     AlternatingLeastSquares,
@@ -18,9 +20,9 @@ from stages.readouts.als.memory import Problem, plan_memory
 from stages.readouts.als.pca import ReducedTokens, principal_components
 from stages.readouts.als.statistics_folder import StatisticsFolder
 from stages.readouts.als.sufficient_statistics import sum_statistics
+from stages.readouts.settings import ALSSettings
 from stages.readouts.solvers import fit_readouts
 from stages.scores import variance_explained
-from stages.settings import ALSSettings
 from stages.tokens.tokens import ArrayTokens
 
 EXACT = ALSSettings(

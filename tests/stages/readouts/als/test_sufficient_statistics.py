@@ -8,12 +8,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cache.errors import UserError
+from cache import (
+    UserError,
+)
 from stages.readouts.als.alternating import position_grams
 from stages.readouts.als.pca import ReducedTokens, channel_moments, principal_components
 from stages.readouts.als.statistics_folder import StatisticsFolder
 from stages.readouts.als.sufficient_statistics import pairs, sum_products, sum_statistics
-from stages.settings import ALSSettings
+from stages.readouts.settings import ALSSettings
 from stages.tokens import tokens as data_module
 from stages.tokens.tokens import ArrayTokens, partitions
 

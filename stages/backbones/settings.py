@@ -1,0 +1,39 @@
+"""Settings of the backbone."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from stages.settings import STRICT, Positive, PositiveFloat
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class BackboneSettings:
+    """The frozen Vision Transformer.
+
+    Parameters
+    ----------
+    name : str
+        timm name, with the tag of the pretrained weights.
+    patch_size : int, optional
+        Resample the patch embedding to this size (DINOv2: 14 to 16).
+    weights : str
+        "hub", "random", or the path of a .safetensors or .pth file.
+    precision : str
+        "float32", or "bfloat16" for autocast of the forward pass.
+    seed, gain : int, float
+        For `weights = "random"`.
+    arguments : dict
+        Further arguments of the timm model, such as depth.
+    """
+
+    name: str = "vit_small_patch16_dinov3.lvd1689m"
+    patch_size: Positive | None = None
+    weights: str = "hub"
+    precision: Literal["float32", "bfloat16"] = "float32"
+    seed: Annotated[int, Field(ge=0)] = 0
+    gain: PositiveFloat | None = None
+    arguments: dict[str, bool | int | float | str] = Field(default_factory=dict)

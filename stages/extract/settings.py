@@ -1,0 +1,30 @@
+"""Settings of the feature cache."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic.dataclasses import dataclass
+
+from stages.settings import STRICT
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class CacheSettings:
+    """Where the tokens are stored and in what dtype.
+
+    Parameters
+    ----------
+    path : str, optional
+        A path or a URL; `features.zarr` in the run's folder by default.
+    local_copy : path, optional
+        Folder for copies of what is read from a URL, so that a second run needs no network. A copy
+        is not compared with its source again: delete it where the source has changed.
+    dtype : str
+        "float16" or "float32".
+    """
+
+    path: str | None = None
+    local_copy: Path | None = None
+    dtype: Literal["float16", "float32"] = "float16"

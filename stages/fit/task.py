@@ -1,0 +1,73 @@
+"""One condition to be fitted from a cache, and everything its result depends on."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from cache import (
+    content_key,
+)
+from stages.conditions import Condition
+from stages.readouts.settings import ReadoutSettings
+from stages.recordings.recording import Recording
+
+#: Raised whenever the same settings give other numbers than before: old results are refitted.
+RESULT_VERSION = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitTask:
+    """One condition to be fitted from a cache.
+
+    Parameters
+    ----------
+    condition : Condition
+        With tokens, block, solver and seed set.
+    cache_path : str
+        Where the tokens are.
+    cache_key : str
+        The cache's identity.
+    weights : str
+        What the results say of the backbone's weights.
+    recording : Recording
+        Responses as recorded.
+    recording_digest : str
+        From `digest_recording`.
+    settings : ReadoutSettings
+        The solver's settings among them.
+    device : str
+        "cpu" or a CUDA device.
+    memory_limit : int, optional
+        Bytes that the process may use; changes no result.
+    statistics : path, optional
+        Folder that keeps what fits need to know of the tokens alone, for later fits.
+    """
+
+    condition: Condition
+    cache_path: str
+    cache_key: str
+    weights: str
+    recording: Recording
+    recording_digest: str
+    settings: ReadoutSettings
+    device: str = "cpu"
+    memory_limit: int | None = None
+    statistics: Path | None = None
+
+    @property
+    def inputs(self) -> dict[str, Any]:
+        """Everything the result depends on."""
+        return {
+            "condition": self.condition.identity(),
+            "cache": self.cache_key,
+            "recording": self.recording_digest,
+            "solver": asdict(getattr(self.settings, self.settings.solver)),
+            "version": RESULT_VERSION,
+        }
+
+    @property
+    def key(self) -> str:
+        """Hash of everything the result depends on."""
+        return content_key(self.inputs)

@@ -1,0 +1,62 @@
+"""Settings of recordings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from stages.recordings.synthetic import SyntheticSettings
+from stages.settings import STRICT, Positive
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class ExpectedTrials:
+    """What a recording's file is said to hold, for plans where it is not at hand.
+
+    Parameters
+    ----------
+    neurons : int, optional
+        How many neurons.
+    trials : int, optional
+        Training and validation trials together.
+    test_images : int, optional
+        Images of the test trials.
+    """
+
+    neurons: Positive | None = None
+    trials: Positive | None = None
+    test_images: Positive | None = None
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class RecordingSettings:
+    """One recording.
+
+    Parameters
+    ----------
+    format : str
+        "minimodel", "sensorium" or "synthetic".
+    path : path, optional
+        The recording's file or folder; a synthetic one has none.
+    name : str
+        What results call it; for minimodel recordings the mouse ("FX10"), which decides its crop.
+    neurons : str or pair of int
+        "all" or [first, last).
+    allow_pickle : bool
+        Consent to unpickle object arrays in this recording's files: only for files you trust.
+    synthetic : SyntheticSettings
+        What to simulate, for format "synthetic".
+    expected : ExpectedTrials
+        Counts for `vitv1 run --dry-run` where the file is not at hand; changes no result.
+    """
+
+    format: Literal["minimodel", "sensorium", "synthetic"]
+    name: Annotated[str, Field(min_length=1)]
+    path: Path | None = None
+    neurons: Literal["all"] | tuple[int, int] = "all"
+    allow_pickle: bool = False
+    synthetic: SyntheticSettings = Field(default_factory=SyntheticSettings)
+    expected: ExpectedTrials = Field(default_factory=ExpectedTrials)
