@@ -19,9 +19,7 @@ from rich import progress as bars
 from rich.console import Console
 from rich.filesize import decimal
 
-from cache import (
-    UserError,
-)
+from cache import UserError
 
 FIGSHARE_API = "https://api.figshare.com/v2"
 FIGSHARE_FILES = "https://janelia.figshare.com/ndownloader/files"

@@ -15,11 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from cache import (
-    UserError,
-    is_url,
-    join,
-)
+from cache import UserError, is_url, join
 from stages.backbones.settings import BackboneSettings
 from stages.baseline.settings import BaselineSettings
 from stages.executors.cluster_settings import ClusterSettings

@@ -5,11 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from cache import (
-    FeatureCache,
-    UserError,
-    resolve_block,
-)
+from cache import FeatureCache, UserError, resolve_block
 from pipeline.experiment import Experiment
 from pipeline.uncached import Uncached
 from pipeline.variant.inputs import Sources

@@ -6,10 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
-from cache import (
-    FeatureCache,
-    public_name,
-)
+from cache import FeatureCache, public_name
 from pipeline.baselines import baseline_condition, baseline_crop, baseline_tasks, is_trained
 from pipeline.finetuning import tuning_tasks, tunings
 from pipeline.frozen_tasks import fit_tasks, frozen_conditions, starting_readout

@@ -8,11 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cache import (
-    FeatureCache,
-    content_key,
-    is_url,
-)
+from cache import FeatureCache, content_key, is_url
 from pipeline.experiment import Experiment
 from stages.recordings.synthetic import SyntheticSettings
 from stages.stimuli.stimuli import Stimuli

@@ -10,15 +10,7 @@ from typing import Any
 import pandas as pd
 from rich.filesize import decimal
 
-from cache import (
-    TokenKind,
-    cache_info,
-    flatten,
-    open_cache,
-    pack,
-    plan_copy,
-    pull,
-)
+from cache import TokenKind, cache_info, flatten, open_cache, pack, plan_copy, pull
 from pipeline.terminal import Terminal
 
 

@@ -9,9 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from cache import (
-    UserError,
-)
+from cache import UserError
 from pipeline.experiment import RunSettings
 from pipeline.terminal import Terminal
 from stages.executors.cluster_settings import ClusterSettings

@@ -7,9 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from cache import (
-    UserError,
-)
+from cache import UserError
 from stages.conditions import Condition
 
 if TYPE_CHECKING:

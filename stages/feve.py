@@ -8,9 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cache import (
-    UserError,
-)
+from cache import UserError
 
 #: Neurons whose fraction of explainable variance is above this count as valid.
 VALID_FEV = 0.15

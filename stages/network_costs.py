@@ -6,10 +6,7 @@ A GPU takes a small part of it.
 
 from __future__ import annotations
 
-from cache import (
-    SHARD_BYTES,
-    TokenShape,
-)
+from cache import SHARD_BYTES, TokenShape
 from stages.baseline.cost import network_memory
 from stages.baseline.settings import BaselineSettings
 from stages.costs import Cost, Phase

@@ -9,9 +9,7 @@ from typing import Annotated
 
 import typer
 
-from cache import (
-    UserError,
-)
+from cache import UserError
 from pipeline.cli.cache import cache_app
 from pipeline.cli.options import AsJson, Debug, ExperimentPath, Overrides, Quiet
 from pipeline.experiment import load_experiment

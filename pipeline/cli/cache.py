@@ -7,10 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cache import (
-    TokenKind,
-    UserError,
-)
+from cache import TokenKind, UserError
 from pipeline.cli.options import Debug, ExperimentPath, Overrides, Quiet
 from pipeline.experiment import load_experiment
 from pipeline.terminal import Terminal

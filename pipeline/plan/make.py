@@ -4,11 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from cache import (
-    PACKED,
-    is_url,
-    public_name,
-)
+from cache import PACKED, is_url, public_name
 from pipeline.experiment import ExperimentFile
 from pipeline.frozen_tasks import check_finetuning
 from pipeline.plan.steps import Plan, Step, Work

@@ -7,11 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from cache import (
-    TokenShape,
-    canonical_json,
-    flatten,
-)
+from cache import TokenShape, canonical_json, flatten
 from pipeline.experiment import Experiment
 from stages.conditions import Condition
 

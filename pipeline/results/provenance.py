@@ -12,9 +12,7 @@ from typing import Any
 
 import torch
 
-from cache import (
-    public_name,
-)
+from cache import public_name
 
 PACKAGES = ("vitv1", "torch", "timm", "zarr", "numcodecs", "numpy", "scipy", "pandas")
 

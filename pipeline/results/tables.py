@@ -10,12 +10,7 @@ import pandas as pd
 
 from stages.conditions import IDENTITY, Condition
 from stages.feve import VALID_FEV
-from stages.readouts.saved import (
-    NEURON_COLUMNS,
-    saved_attributes,
-    saved_columns,
-    saved_curve,
-)
+from stages.readouts.saved import NEURON_COLUMNS, saved_attributes, saved_columns, saved_curve
 
 NEURONS = "results/neurons.parquet"
 SUMMARY = "results/summary.csv"

@@ -6,11 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from cache import (
-    CacheError,
-    FeatureCache,
-    is_url,
-)
+from cache import CacheError, FeatureCache, is_url
 from pipeline.experiment import Experiment, ExperimentFile
 from pipeline.frozen_tasks import check_finetuning, fit_tasks, starting_readout
 from pipeline.results.provenance import hardware, publishable, versions

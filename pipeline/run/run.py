@@ -6,10 +6,7 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from cache import (
-    UserError,
-    public_name,
-)
+from cache import UserError, public_name
 from pipeline.baselines import baseline_experiment
 from pipeline.experiment import Experiment, ExperimentFile
 from pipeline.finetuning import finetune_experiment

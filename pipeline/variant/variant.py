@@ -7,11 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from cache import (
-    FeatureCache,
-    TokenShape,
-    is_url,
-)
+from cache import FeatureCache, TokenShape, is_url
 from pipeline.experiment import Experiment, ExperimentFile
 from pipeline.run.conditions import agreement_with
 from pipeline.variant.cache import open_nearest

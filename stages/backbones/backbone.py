@@ -17,11 +17,7 @@ from timm.models.eva import checkpoint_filter_fn as convert_eva
 from timm.models.vision_transformer import VisionTransformer
 from timm.models.vision_transformer import checkpoint_filter_fn as convert_vit
 
-from cache import (
-    TokenKind,
-    TokenShape,
-    UserError,
-)
+from cache import TokenKind, TokenShape, UserError
 from stages.backbones.random_weights import randomise
 from stages.backbones.settings import BackboneSettings
 from stages.backbones.weights import WeightsIdentity, file_identity, local_weights, random_identity

@@ -8,9 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cache import (
-    UserError,
-)
+from cache import UserError
 from stages.backbones.random_weights import DEFAULT_GAIN, RECIPE
 from stages.backbones.settings import BackboneSettings
 

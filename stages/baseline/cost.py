@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from cache import (
-    UserError,
-)
+from cache import UserError
 from stages.baseline.fullmodel import pooled_size
 from stages.baseline.fullmodel_training import PREDICT_BATCH
 from stages.baseline.settings import BaselineSettings

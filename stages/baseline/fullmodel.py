@@ -7,9 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from cache import (
-    UserError,
-)
+from cache import UserError
 from stages.baseline.depthwise import depthwise_conv2d
 from stages.baseline.settings import BaselineSettings
 from stages.readouts.readout import initial_readout

@@ -9,9 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn.functional import interpolate
 
-from cache import (
-    UserError,
-)
+from cache import UserError
 from stages.stimuli.stimuli import BATCH, Stimuli
 
 

@@ -10,9 +10,7 @@ import safetensors
 import torch
 from numpy.typing import NDArray
 
-from cache import (
-    UserError,
-)
+from cache import UserError
 from stages.baseline.cost import check_memory
 from stages.baseline.fullmodel import FullModel, pooled_size
 from stages.baseline.fullmodel_training import FullModelTraining, train_fullmodel

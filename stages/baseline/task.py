@@ -6,9 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cache import (
-    content_key,
-)
+from cache import content_key
 from stages.baseline.settings import BaselineSettings
 from stages.conditions import Condition
 from stages.recordings.recording import Recording

@@ -8,9 +8,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from cache import (
-    UserError,
-)
+from cache import UserError
 from stages.executors.cluster_settings import GPU, USABLE, ClusterSettings
 from stages.executors.executor import DEATHS, WorkersDied, compute, shared_limit
 from stages.executors.local_dask import local_workers

@@ -13,9 +13,7 @@ from pathlib import Path
 import psutil
 import torch
 
-from cache import (
-    UserError,
-)
+from cache import UserError
 
 #: Where control groups, in which containers and cluster jobs run, say their limit and use.
 _CGROUPS = (

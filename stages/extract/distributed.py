@@ -13,13 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cache import (
-    CacheError,
-    CacheWriter,
-    ShardWriter,
-    beside,
-    differences,
-)
+from cache import CacheError, CacheWriter, ShardWriter, beside, differences
 from stages.backbones.backbone import create_backbone
 from stages.backbones.settings import BackboneSettings
 from stages.executors.executor import Executor

@@ -8,10 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cache import (
-    Fault,
-    FeatureCache,
-)
+from cache import Fault, FeatureCache
 from stages.backbones.backbone import Backbone
 from stages.extract.run import BATCH
 from stages.stimuli.preprocessing import Preprocessing

@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from cache import (
-    TokenShape,
-    UserError,
-)
+from cache import TokenShape, UserError
 from stages.executors.resources import PROCESS, TIMM
 from stages.finetune.task import FinetuneTask, first_tuned_block
 from stages.readouts.readout import PREDICT_ELEMENTS

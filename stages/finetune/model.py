@@ -9,9 +9,7 @@ import torch
 from timm.models.eva import Eva
 from torch import nn
 
-from cache import (
-    UserError,
-)
+from cache import UserError
 from stages.backbones.backbone import Backbone
 from stages.finetune.task import first_tuned_block, starting_block
 from stages.readouts.readout import Readout

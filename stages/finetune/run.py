@@ -9,11 +9,7 @@ from typing import Any
 import joblib
 import torch
 
-from cache import (
-    CacheError,
-    differences,
-    open_cache,
-)
+from cache import CacheError, differences, open_cache
 from stages.backbones.backbone import Backbone, create_backbone
 from stages.executors.resources import cpu_threads
 from stages.failures import FailedCondition, attempt

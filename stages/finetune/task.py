@@ -7,10 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from cache import (
-    UserError,
-    content_key,
-)
+from cache import UserError, content_key
 from stages.backbones.settings import BackboneSettings
 from stages.conditions import Condition
 from stages.finetune.settings import PROTOCOLS, FinetuneSettings, Last

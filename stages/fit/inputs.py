@@ -11,10 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from cache import (
-    content_key,
-    open_cache,
-)
+from cache import content_key, open_cache
 from stages.executors.resources import PROCESS
 from stages.readouts.adamw import descent_memory
 from stages.readouts.als.memory import Problem, least_memory

@@ -6,9 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from cache import (
-    content_key,
-)
+from cache import content_key
 from stages.conditions import Condition
 from stages.readouts.settings import ReadoutSettings
 from stages.recordings.recording import Recording

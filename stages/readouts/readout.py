@@ -19,9 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from cache import (
-    UserError,
-)
+from cache import UserError
 from stages.tokens.tokens import Tokens, partitions, read_ahead
 
 #: Elements of the largest intermediate (image, row, column, neuron) while predicting.

@@ -12,9 +12,7 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from cache import (
-    UserError,
-)
+from cache import UserError
 from stages.conditions import IDENTITY, Condition
 from stages.readouts.readout import Epoch, Readouts
 

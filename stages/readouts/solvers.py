@@ -9,9 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cache import (
-    UserError,
-)
+from cache import UserError
 from stages.readouts.adamw import fit_adamw
 from stages.readouts.als.solver import fit_als
 from stages.readouts.als.statistics_folder import StatisticsFolder

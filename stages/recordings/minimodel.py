@@ -11,9 +11,7 @@ import numpy as np
 import scipy.io
 from numpy.typing import NDArray
 
-from cache import (
-    UserError,
-)
+from cache import UserError
 from stages.recordings.npy_archive import NpyFolder, integer_vector, numbers, open_npz
 from stages.recordings.recording import Recording, check_recording, pad_repeats
 from stages.stimuli.stimuli import Stimuli

@@ -13,9 +13,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cache import (
-    UserError,
-)
+from cache import UserError
 
 
 class NpyFolder(ABC):

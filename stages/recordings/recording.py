@@ -9,9 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from cache import (
-    UserError,
-)
+from cache import UserError
 
 #: Floor of the standard deviation that responses are divided by.
 MINIMUM_STD = 0.01

@@ -9,9 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cache import (
-    UserError,
-)
+from cache import UserError
 from stages.recordings.npy_archive import NpyFolder, integer_vector, numbers, open_npy_folder
 from stages.recordings.recording import Recording, check_recording, pad_repeats
 from stages.stimuli.stimuli import Stimuli

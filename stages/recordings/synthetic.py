@@ -11,9 +11,7 @@ from pydantic import ConfigDict, Field, NonNegativeInt, PositiveInt
 from pydantic.dataclasses import dataclass as validated_dataclass
 from scipy.special import gammaincinv
 
-from cache import (
-    UserError,
-)
+from cache import UserError
 from stages.recordings.recording import Recording, check_recording
 from stages.stimuli.stimuli import Stimuli, stimuli_from_array
 

@@ -11,9 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn.functional import interpolate
 
-from cache import (
-    UserError,
-)
+from cache import UserError
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,9 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cache import (
-    UserError,
-)
+from cache import UserError
 
 #: Images read at a time wherever a whole set is walked through.
 BATCH = 256

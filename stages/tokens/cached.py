@@ -10,10 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cache import (
-    Block,
-    TokenKind,
-)
+from cache import Block, TokenKind
 from stages.tokens.tokens import PARTITION_ELEMENTS
 
 

@@ -7,11 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from cache import (
-    CacheError,
-    FeatureCache,
-    differences,
-)
+from cache import CacheError, FeatureCache, differences
 from stages.backbones.settings import BackboneSettings
 from stages.backbones.weights import WeightsIdentity, declared_identity
 from stages.stimuli.preprocessing import Preprocessing

@@ -14,13 +14,8 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from cache import (
-    UserError,
-    replaced,
-)
-from cache.write.atomic import (
-    replace_file,
-)
+from cache import UserError, replaced
+from cache.write.atomic import replace_file
 
 Weights = dict[str, torch.Tensor]
 

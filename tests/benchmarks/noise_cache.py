@@ -6,12 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cache import (
-    TokenShape,
-    open_cache,
-    plan_layout,
-    write_cache,
-)
+from cache import TokenShape, open_cache, plan_layout, write_cache
 from stages.conditions import Condition
 from stages.fit.task import FitTask
 from stages.readouts.settings import ReadoutSettings

@@ -101,10 +101,7 @@ def test_recomputed_images_agree(store, experiment, capsys):
 
 def test_recomputing_finds_tokens_that_were_never_the_backbones(store, experiment, capsys):
     """A cache that is whole, and whose every checksum is right, of other tokens."""
-    from cache import (
-        plan_layout,
-        write_cache,
-    )
+    from cache import plan_layout, write_cache
     from pipeline.experiment import load_experiment
     from pipeline.run.extract import prepare_extraction
     from pipeline.terminal import Terminal

@@ -9,11 +9,7 @@ import pytest
 from support.noise_runs import fit, local, options, write_noise_experiment
 from support.servers import nginx, s3
 
-from cache import (
-    open_cache,
-    plan_copy,
-    pull,
-)
+from cache import open_cache, plan_copy, pull
 from cache.stores.zip import TAIL
 from pipeline.cli.app import main
 from pipeline.experiment import load_experiment

@@ -17,9 +17,7 @@ import pytest
 import requests
 from support.figshare import ARTICLE, CONTENT, IMAGES, NUMBERS, RECORDING, SIZES, Figshare, Handler
 
-from cache import (
-    UserError,
-)
+from cache import UserError
 from pipeline.download import CHUNK, DATASETS, download
 
 

@@ -7,9 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.clusters import noise_task
 
-from cache import (
-    TokenShape,
-)
+from cache import TokenShape
 from pipeline.experiment import RunSettings
 from pipeline.plan.price import price
 from pipeline.plan.steps import Plan, Step, Work

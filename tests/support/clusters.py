@@ -15,12 +15,7 @@ from pathlib import Path
 import numpy as np
 from distributed import Client
 
-from cache import (
-    TokenShape,
-    open_cache,
-    plan_layout,
-    write_cache,
-)
+from cache import TokenShape, open_cache, plan_layout, write_cache
 from stages.conditions import Condition
 from stages.fit.task import FitTask
 from stages.readouts.settings import ALSSettings, ReadoutSettings

@@ -9,12 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.random import Generator
 
-from cache import (
-    CacheWriter,
-    Layout,
-    TokenShape,
-    write_cache,
-)
+from cache import CacheWriter, Layout, TokenShape, write_cache
 
 SHAPE = TokenShape(n_blocks=2, grid=(2, 3), n_channels=4, n_registers=1, dtype="float16")
 LAYOUT = Layout(images_per_shard=8, images_per_chunk={"patches": 2, "cls": 8, "registers": 4})

@@ -5,14 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from cache import (
-    TokenShape,
-    open_cache,
-    pack,
-    plan_copy,
-    plan_layout,
-    write_cache,
-)
+from cache import TokenShape, open_cache, pack, plan_copy, plan_layout, write_cache
 from pipeline.experiment import load_experiment
 from pipeline.results.tables import write_tables
 from pipeline.run.conditions import fit_experiment

@@ -9,11 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from cache import (
-    CacheError,
-    Layout,
-    open_cache,
-)
+from cache import CacheError, Layout, open_cache
 
 N_IMAGES = 32
 PER_SHARD = 4

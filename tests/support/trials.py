@@ -14,12 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from cache import (
-    CacheError,
-    FeatureCache,
-    open_cache,
-    verify,
-)
+from cache import CacheError, FeatureCache, open_cache, verify
 from support.faults import content, damage, make_store, restore
 from support.small_extraction import N_IMAGES, PER_SHARD, Children, Extraction, rows_in, tokens_of
 

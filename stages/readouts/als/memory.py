@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cache import (
-    UserError,
-)
+from cache import UserError
 from stages.executors.resources import resident_memory
 from stages.readouts.als.partition import largest_group
 from stages.tokens.tokens import PARTITION_ELEMENTS

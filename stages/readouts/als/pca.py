@@ -8,9 +8,7 @@ from pathlib import Path
 
 import torch
 
-from cache import (
-    UserError,
-)
+from cache import UserError
 from stages.readouts.als.partition import shards, tree_sum
 from stages.tokens.spill import SpilledTokens
 from stages.tokens.tokens import Tokens, all_finite, partitions, read_ahead

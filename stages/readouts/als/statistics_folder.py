@@ -10,9 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from cache import (
-    content_key,
-)
+from cache import content_key
 from stages.readouts.als.pca import Components
 from stages.readouts.settings import ALSSettings
 

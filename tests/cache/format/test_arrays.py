@@ -11,12 +11,7 @@ import xarray as xr
 from support.faults import IDS, LAYOUT, make_store, token
 from support.servers import nginx
 
-from cache import (
-    CacheError,
-    open_cache,
-    pack,
-    plan_copy,
-)
+from cache import CacheError, open_cache, pack, plan_copy
 
 
 @pytest.fixture(scope="module")

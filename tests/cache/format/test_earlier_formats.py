@@ -14,11 +14,7 @@ import zarr
 from support.faults import IDS, SHAPE, content, make_store, settings, token
 
 import cache as package
-from cache import (
-    key_of,
-    open_cache,
-    verify,
-)
+from cache import key_of, open_cache, verify
 
 STORE = Path(__file__).parents[2] / "data/format-1.zarr"
 SHA256 = "6fcfb30c811836263c8f7eb0415804ec1f87b09c4ba5ffbbbd5226a80ed423b4"

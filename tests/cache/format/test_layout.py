@@ -8,16 +8,9 @@ import zarr
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cache import (
-    SHARD_BYTES,
-    CacheError,
-    TokenShape,
-    plan_layout,
-)
+from cache import SHARD_BYTES, CacheError, TokenShape, plan_layout
 from cache.format.arrays import StoredArray
-from cache.format.layout import (
-    CHUNK_BYTES,
-)
+from cache.format.layout import CHUNK_BYTES
 from cache.format.metadata import array_bytes, group_bytes, planned_arrays
 from cache.plan import plan_reads
 

@@ -18,12 +18,7 @@ from support.faults import (
     write_all,
 )
 
-from cache import (
-    CacheError,
-    open_cache,
-    prepare_repair,
-    verify,
-)
+from cache import CacheError, open_cache, prepare_repair, verify
 from cache.format.metadata import parse, root_bytes
 
 

@@ -7,12 +7,7 @@ import pytest
 from support.faults import IDS, content, make_store, open_writer, settings, shard_tokens
 from support.trials import fault_trials
 
-from cache import (
-    CacheError,
-    check_chunks,
-    check_metadata,
-    verify,
-)
+from cache import CacheError, check_chunks, check_metadata, verify
 
 
 @pytest.fixture(autouse=True)

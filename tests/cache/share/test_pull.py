@@ -13,16 +13,7 @@ import pytest
 from support.faults import IDS, content, make_store, open_writer, settings, token
 from support.servers import nginx, s3
 
-from cache import (
-    CacheError,
-    Layout,
-    TokenShape,
-    open_cache,
-    pack,
-    plan_copy,
-    pull,
-    verify,
-)
+from cache import CacheError, Layout, TokenShape, open_cache, pack, plan_copy, pull, verify
 from cache.format.metadata import document_paths
 
 PATCHES = "blocks/01/patches/c"

@@ -10,17 +10,8 @@ import pytest
 from support.faults import IDS, make_store, token
 from support.servers import nginx, s3
 
-from cache import (
-    CacheError,
-    is_url,
-    join,
-    open_cache,
-    public_name,
-    verify,
-)
-from cache.stores.location import (
-    open_store,
-)
+from cache import CacheError, is_url, join, open_cache, public_name, verify
+from cache.stores.location import open_store
 
 
 @pytest.fixture(scope="module")

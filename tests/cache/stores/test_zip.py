@@ -15,13 +15,7 @@ from zarr.abc.store import OffsetByteRequest, RangeByteRequest, SuffixByteReques
 from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 
-from cache import (
-    CacheError,
-    open_cache,
-    pack,
-    plan_copy,
-    verify,
-)
+from cache import CacheError, open_cache, pack, plan_copy, verify
 from cache.stores.location import open_store
 
 

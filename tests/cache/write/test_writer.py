@@ -17,11 +17,7 @@ from support.faults import (
     write_all,
 )
 
-from cache import (
-    CacheError,
-    open_cache,
-    verify,
-)
+from cache import CacheError, open_cache, verify
 from cache.write import atomic
 
 

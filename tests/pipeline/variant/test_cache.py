@@ -7,12 +7,7 @@ import pytest
 from support.noise_runs import fit, local, write_noise_experiment
 from support.servers import nginx
 
-from cache import (
-    UserError,
-    open_cache,
-    plan_copy,
-    verify,
-)
+from cache import UserError, open_cache, plan_copy, verify
 from pipeline.experiment import load_experiment
 from pipeline.results.tables import write_tables
 from pipeline.run.conditions import fit_experiment

@@ -70,7 +70,7 @@ def test_what_jobs_print_is_kept_apart(tmp_path):
 def test_jobs_with_too_little_memory_are_refused_before_they_wait(tmp_path):
     run = RunSettings(executor="dask", slurm=ClusterSettings(cores=4, memory=8 * 10**9))
     place = workplace(run, tmp_path, Terminal(quiet=True), n_tasks=8, needed=lambda: 2 * 10**9)
-    told = r"run.slurm.memory = 8 GB for 4 tasks .* 1.4 GB for each, but one needs 2 GB"
+    told = r"run.slurm.memory = 8.0 GB for 4 tasks .* 1.4 GB for each, but one needs 2.0 GB"
     with pytest.raises(UserError, match=told), place:
         pass
     assert not list(tmp_path.iterdir())

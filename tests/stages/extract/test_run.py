@@ -5,11 +5,7 @@ import pytest
 import torch
 from support.tiny import FAMILIES
 
-from cache import (
-    CacheError,
-    Layout,
-    open_cache,
-)
+from cache import CacheError, Layout, open_cache
 from stages.backbones.backbone import create_backbone
 from stages.backbones.settings import BackboneSettings
 from stages.extract.run import extract

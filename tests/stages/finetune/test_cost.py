@@ -8,10 +8,7 @@ import numpy as np
 import pytest
 from support.tuning_runs import flags, outdate, tasks
 
-from cache import (
-    TokenShape,
-    UserError,
-)
+from cache import TokenShape, UserError
 from pipeline.cli.app import main
 from stages.finetune import run as finetune
 from stages.finetune.cost import TuningSize, check_memory, least_memory, most_needed

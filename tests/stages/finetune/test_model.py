@@ -5,9 +5,7 @@ import pytest
 import torch
 from support.tiny import FAMILIES
 
-from cache import (
-    UserError,
-)
+from cache import UserError
 from stages.backbones.backbone import create_backbone
 from stages.backbones.settings import BackboneSettings
 from stages.finetune.model import TunedViT

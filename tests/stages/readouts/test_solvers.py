@@ -5,9 +5,7 @@ import pytest
 import torch
 from support.planted import plant
 
-from cache import (
-    UserError,
-)
+from cache import UserError
 from stages.readouts.settings import AdamWSettings, ALSSettings
 from stages.readouts.solvers import SOLVERS, fit_readouts
 from stages.scores import variance_explained

@@ -11,9 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from support.recording_files import ragged, write_minimodel
 
-from cache import (
-    UserError,
-)
+from cache import UserError
 from stages.recordings import minimodel
 
 

@@ -12,9 +12,7 @@ import pytest
 import scipy.io
 from support.recording_files import write_minimodel
 
-from cache import (
-    UserError,
-)
+from cache import UserError
 from stages.recordings import minimodel
 
 

@@ -11,9 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from cache import (
-    UserError,
-)
+from cache import UserError
 from stages.recordings.recording import (
     MINIMUM_STD,
     Recording,

@@ -13,9 +13,7 @@ import pytest
 from support.recording_files import as_zip, write_sensorium
 from support.sensorium_folder import EXTRA, LAYOUTS, change, member, trials
 
-from cache import (
-    UserError,
-)
+from cache import UserError
 from stages.recordings import sensorium
 from stages.stimuli.stimuli import digest
 

@@ -12,9 +12,7 @@ from numpy.typing import NDArray
 from support.recording_files import as_zip, write_sensorium
 from support.sensorium_folder import EXTRA, LAYOUTS, change, trials
 
-from cache import (
-    UserError,
-)
+from cache import UserError
 from stages.recordings import sensorium
 
 

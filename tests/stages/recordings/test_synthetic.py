@@ -4,9 +4,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from cache import (
-    UserError,
-)
+from cache import UserError
 from stages.feve import fev_and_feve
 from stages.recordings.synthetic import (
     SyntheticSettings,

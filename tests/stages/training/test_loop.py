@@ -12,9 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from cache import (
-    UserError,
-)
+from cache import UserError
 from stages.training.checkpoints import Checkpoint
 from stages.training.loop import LoopSettings, Losses, Phase, mean_score, train
 

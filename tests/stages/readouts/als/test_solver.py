@@ -6,9 +6,7 @@ import torch
 from sklearn.linear_model import Ridge
 from support.planted import plant
 
-from cache import (
-    UserError,
-)
+from cache import UserError
 from stages.readouts.als import memory
 from stages.readouts.als.alternating import (
     AlternatingLeastSquares,

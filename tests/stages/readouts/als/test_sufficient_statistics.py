@@ -8,9 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cache import (
-    UserError,
-)
+from cache import UserError
 from stages.readouts.als.alternating import position_grams
 from stages.readouts.als.pca import ReducedTokens, channel_moments, principal_components
 from stages.readouts.als.statistics_folder import StatisticsFolder
