@@ -80,7 +80,7 @@ def info(
     debug: Debug = False,
 ) -> None:
     """Say what a cache holds: sizes, completeness, settings, and how it was made."""
-    from pipeline.sharing import show_info
+    from pipeline.cache_commands import show_info
 
     show_info(path, Terminal(), as_json=as_json)
 
@@ -93,7 +93,7 @@ def pack(
     debug: Debug = False,
 ) -> None:
     """Pack a complete cache into one file, which is opened like a directory."""
-    from pipeline.sharing import pack_cache
+    from pipeline.cache_commands import pack_cache
 
     pack_cache(path, destination, Terminal(quiet=quiet))
 
@@ -113,7 +113,7 @@ def pull(
     debug: Debug = False,
 ) -> None:
     """Copy a cache, or some blocks of it, and check every chunk; goes on where it was stopped."""
-    from pipeline.sharing import pull_cache
+    from pipeline.cache_commands import pull_cache
 
     pull_cache(
         path,

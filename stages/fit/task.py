@@ -66,6 +66,19 @@ class FitTask:
         }
 
     @property
+    def needs(self) -> dict[Condition, str]:
+        """No other condition."""
+        return {}
+
+    @property
+    def products(self) -> tuple[Path, ...]:
+        """No file but those that all conditions save."""
+        return ()
+
+    def clean_up(self) -> None:
+        """Nothing is left to remove."""
+
+    @property
     def key(self) -> str:
         """Hash of everything the result depends on."""
         return content_key(self.inputs)

@@ -9,7 +9,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from stages.recordings.synthetic import SyntheticSettings
-from stages.settings import STRICT, Positive
+from stages.settings import STRICT, Positive, InputPath
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -55,7 +55,7 @@ class RecordingSettings:
 
     format: Literal["minimodel", "sensorium", "synthetic"]
     name: Annotated[str, Field(min_length=1)]
-    path: Path | None = None
+    path: Annotated[Path | None, InputPath()] = None
     neurons: Literal["all"] | tuple[int, int] = "all"
     allow_pickle: bool = False
     synthetic: SyntheticSettings = Field(default_factory=SyntheticSettings)
