@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-
-import pandas as pd
+from typing import Any
 
 from cache import CacheError, open_cache
 from pipeline.baselines import baseline_conditions, baseline_experiment
@@ -17,7 +16,7 @@ from pipeline.plan.table import plan_document, show_plan
 from pipeline.report.compare import SCATTER, TABLE, compare_runs
 from pipeline.report.report import report_run
 from pipeline.results.names import describe, varying
-from pipeline.results.tables import SUMMARY, write_tables
+from pipeline.results.tables import SUMMARY, summary_rows, write_tables
 from pipeline.run.conditions import fit_experiment, fitted_conditions
 from pipeline.run.extract import extract_experiment, one_per_cache, tokens_of
 from pipeline.run.run import carry_out, check_inputs
@@ -92,14 +91,15 @@ def baseline_and_show(file: ExperimentFile, terminal: Terminal) -> None:
 
 def _tabulate(file: ExperimentFile, conditions: Sequence[Condition], terminal: Terminal) -> None:
     """Tables of all that is up to date; figures, report and the printed table."""
-    table = write_tables(file.output, conditions)
+    write_tables(file.output, conditions)
     report, *figures = report_run(file.output, terminal)
-    _show(table, terminal)
+    rows = summary_rows(file.output)
+    _show(rows, terminal)
     terminal.result(f"table   {file.output / SUMMARY}")
     _show_drawn(report, figures, terminal)
     terminal.document(
         {
-            "conditions": table,
+            "conditions": rows,
             "table": file.output / SUMMARY,
             "figures": figures,
             "report": report,
@@ -125,29 +125,29 @@ def show_comparison(first: Path, second: Path, output: Path, terminal: Terminal)
     table = compare_runs(first, second, output, terminal)
     constant = [n for n in IDENTITY if n in table and table[n].nunique(dropna=False) == 1]
     shown = table.drop(columns=[*constant, "blocks"], errors="ignore")
-    terminal.table(shown, title=f"FEVE: {second} minus {first}")
+    terminal.table(shown.to_dict("records"), title=f"FEVE: {second} minus {first}")
     terminal.result(f"table   {output / TABLE}")
     terminal.result(f"figure  {output / SCATTER}.png")
     terminal.document(
         {
-            "conditions": table,
+            "conditions": table.to_dict("records"),
             "table": output / TABLE,
             "figures": [output / f"{SCATTER}.png"],
         }
     )
 
 
-def _show(summary: pd.DataFrame, terminal: Terminal) -> None:
+def _show(rows: Sequence[Mapping[str, Any]], terminal: Terminal) -> None:
     """The printed table: what differs between conditions in it, what does not above it."""
-    varied = varying(summary, TOLD)
-    rows = summary.to_dict("records")
-    shown = pd.DataFrame(
+    varied = varying(rows, TOLD)
+    shown = [
         {
-            "condition": [describe(row, varied) or describe(row, ["tuning"]) for row in rows],
-            "block": [row["block"] if row["blocks"] is pd.NA else row["blocks"] for row in rows],
-            **{name: summary[name] for name in ("n_valid", "mean_feve", "sem_feve", "seconds")},
+            "condition": describe(row, varied) or describe(row, ["tuning"]),
+            "block": row["blocks"] or row["block"],
+            **{name: row[name] for name in ("n_valid", "mean_feve", "sem_feve", "seconds")},
         }
-    )
+        for row in rows
+    ]
     fixed = describe(rows[0], [n for n in TOLD if n not in varied and n != "seed"])
     terminal.table(shown, title=f"FEVE over neurons with FEV > {VALID_FEV}\n{fixed}")
 

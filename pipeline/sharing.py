@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import pandas as pd
 from rich.filesize import decimal
 
 from cache import TokenKind, cache_info, flatten, open_cache, pack, plan_copy, pull
@@ -26,7 +24,11 @@ def show_info(path: str, terminal: Terminal, *, as_json: bool) -> None:
     if as_json:
         terminal.result(json.dumps(info, indent=2))
         return
-    terminal.table(_sizes(info), title=info["path"])
+    sizes = [
+        {"block": block, **{kind: decimal(size) for kind, size in kinds.items()}}
+        for block, kinds in info["blocks"].items()
+    ]
+    terminal.table(sizes, title=info["path"])
     shards = info["shards"]
     missing = f", {shards['missing']} of {shards['total']} shards missing: vitv1 extract goes on"
     facts = {
@@ -80,13 +82,4 @@ def pull_cache(
     terminal.result(
         f"{destination}: {decimal(copy.n_bytes)} ({decimal(fetched)} fetched), blocks "
         f"{', '.join(map(str, held.blocks))}: {', '.join(held.kinds)}; every chunk checked"
-    )
-
-
-def _sizes(info: Mapping[str, Any]) -> pd.DataFrame:
-    return pd.DataFrame(
-        [
-            {"block": block, **{kind: decimal(size) for kind, size in kinds.items()}}
-            for block, kinds in info["blocks"].items()
-        ]
     )

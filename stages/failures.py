@@ -1,4 +1,4 @@
-"""Conditions that failed, as values: the others go on."""
+"""Failed conditions as values, so that the others go on."""
 
 from __future__ import annotations
 

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 from cache import PACKED, is_url, public_name
 from pipeline.experiment import ExperimentFile
 from pipeline.frozen_tasks import check_finetuning
 from pipeline.plan.steps import Plan, Step, Work
 from pipeline.planned_conditions import planned_baselines, planned_fits, planned_tunings
-from pipeline.report.page import REPORT, report_key
-from pipeline.report.report import run_key
-from pipeline.results.tables import SUMMARY, read_summary
+from pipeline.report.key import REPORT, report_key, run_key
+from pipeline.results.tables import tabulated
 from pipeline.run.conditions import same_settings
 from pipeline.variant.variant import Known, known_variants
-from stages.conditions import IDENTITY, Condition
 
 
 def make_plan(file: ExperimentFile) -> Plan:
@@ -83,7 +81,7 @@ def _report(file: ExperimentFile, steps: Iterable[Step]) -> Step:
         state, why = "open", "drawn again if a table changes"
     elif not same_settings(file):
         why = "the experiment's settings changed"
-    elif _tabulated(file) != [c.condition for c in conditions]:
+    elif tabulated(file.output) != [c.condition for c in conditions]:
         why = "the tables hold other conditions"
     elif report_key(file.output / REPORT) != run_key(file.output):
         why = "not drawn yet from these tables"
@@ -96,17 +94,3 @@ def _report(file: ExperimentFile, steps: Iterable[Step]) -> Step:
         reason=why,
         needs=tuple(step.name for step in conditions),
     )
-
-
-def _tabulated(file: ExperimentFile) -> list[Condition]:
-    """The conditions that the tables hold."""
-    if not (file.output / SUMMARY).exists():
-        return []
-    return list(_conditions(file))
-
-
-def _conditions(file: ExperimentFile) -> Iterator[Condition]:
-    table = read_summary(file.output)[list(IDENTITY)].astype(object)
-    for row in table.where(table.notna(), None).to_dict("records"):
-        numbers = {n: None if row[n] is None else int(row[n]) for n in ("block", "seed")}
-        yield Condition(**{str(name): value for name, value in row.items()} | numbers)

@@ -7,7 +7,6 @@ from itertools import groupby
 from pathlib import PurePath
 from typing import Any
 
-import pandas as pd
 from rich.filesize import decimal
 
 from pipeline.plan.steps import Plan, Stage, Step
@@ -26,8 +25,8 @@ _TO_DO: dict[Stage, str] = {
 }
 
 
-def plan_lines(plan: Plan) -> pd.DataFrame:
-    """The plan's table: `step`, `what`, `blocks`, `why`, and `work` where there is some."""
+def plan_lines(plan: Plan) -> list[dict[str, str]]:
+    """Rows of the plan's table: `step`, `what`, `blocks`, `why`, and `work` where there is some."""
     varying = _varying(plan)
     rows = []
     for steps in _groups(plan):
@@ -41,7 +40,7 @@ def plan_lines(plan: Plan) -> pd.DataFrame:
                 "work": "" if first.state == "up to date" else _work(steps),
             }
         )
-    return pd.DataFrame(rows)
+    return rows
 
 
 def show_plan(plan: Plan, terminal: Terminal, *, title: str, note: bool = False) -> None:

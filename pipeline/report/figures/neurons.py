@@ -118,10 +118,12 @@ def feve_against_fev(neurons: pd.DataFrame, *, note: str = "") -> Figure:
 def learning_curves(curves: pd.DataFrame, *, note: str = "") -> Figure:
     """Validation score against epoch, a line per condition; CNNs and tuned models in front."""
     figure, axes = new_figure()
-    names = [name for name in varying(curves, IDENTITY) if name != "blocks"]
-    lines = list(curves.groupby(list(IDENTITY), sort=False, dropna=False))
-    for number, (values, rows) in enumerate(lines):
-        identity = dict(zip(IDENTITY, values, strict=True))
+    lines = [
+        (dict(zip(IDENTITY, values, strict=True)), rows)
+        for values, rows in curves.groupby(list(IDENTITY), sort=False, dropna=False)
+    ]
+    names = varying((identity for identity, _ in lines), [n for n in IDENTITY if n != "blocks"])
+    for number, (identity, rows) in enumerate(lines):
         axes.plot(
             rows["epoch"].to_numpy(dtype=float),
             rows["validation_score"].to_numpy(dtype=float),
