@@ -95,7 +95,7 @@ def feve_standard_error(
 
 @dataclass(frozen=True, kw_only=True)
 class _PerImage:
-    """What FEV and FEVE need to know of each image, arrays of shape (n_images, n_neurons).
+    """Sums over each image's repeats that FEV and FEVE follow from, of shape (n_images, n_neurons).
 
     Responses are counted from each neuron's mean, so that sums of squares keep their digits.
     """
