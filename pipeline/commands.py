@@ -13,7 +13,6 @@ from pipeline.finetuning import finetune_experiment, tuned_conditions
 from pipeline.plan.make import make_plan
 from pipeline.plan.price import price
 from pipeline.plan.table import plan_document, show_plan
-from pipeline.report.compare import SCATTER, TABLE, compare_runs
 from pipeline.report.report import report_run
 from pipeline.results.names import describe, varying
 from pipeline.results.tables import SUMMARY, summary_rows, write_tables
@@ -122,6 +121,8 @@ def _show_drawn(report: Path, figures: Sequence[Path], terminal: Terminal) -> No
 
 def show_comparison(first: Path, second: Path, output: Path, terminal: Terminal) -> None:
     """Compare two runs and print the differences."""
+    from pipeline.report.compare import SCATTER, TABLE, compare_runs
+
     table = compare_runs(first, second, output, terminal)
     constant = [n for n in IDENTITY if n in table and table[n].nunique(dropna=False) == 1]
     shown = table.drop(columns=[*constant, "blocks"], errors="ignore")

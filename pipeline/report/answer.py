@@ -1,4 +1,4 @@
-"""The answer in three sentences, and what speaks against believing it."""
+"""The answer of a run in three sentences, and warnings that belong to it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a reviewer asks of the result tables: best blocks, and intervals for differences."""
+"""Statistics of the result tables: best blocks, and intervals of differences."""
 
 from __future__ import annotations
 

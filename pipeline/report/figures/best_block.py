@@ -1,4 +1,4 @@
-"""Conditions compared at their best blocks."""
+"""Figures that compare conditions at their best blocks."""
 
 from __future__ import annotations
 

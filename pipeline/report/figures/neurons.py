@@ -1,4 +1,4 @@
-"""Neuron by neuron: two conditions against each other, FEVE against FEV, learning curves."""
+"""Figures with a point per neuron, and learning curves."""
 
 from __future__ import annotations
 

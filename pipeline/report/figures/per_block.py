@@ -1,4 +1,4 @@
-"""Mean FEVE against the block that is read."""
+"""Figures of mean FEVE against the block that is read."""
 
 from __future__ import annotations
 
