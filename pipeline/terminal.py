@@ -30,7 +30,7 @@ class Advance(Protocol):
 
 @dataclass(frozen=True)
 class Terminal:
-    """Where messages and bars go: bars and notes to stderr, results to stdout.
+    """A terminal, or a script in its stead: bars and notes go to stderr, results to stdout.
 
     Parameters
     ----------
@@ -171,7 +171,7 @@ def _rate() -> ProgressColumn:
 
 
 def _plain(value: Any) -> Any:
-    """What JSON can hold; null for what is no number and for what is not there."""
+    """The same as JSON can hold it; null for NaN and for what is not there."""
     if isinstance(value, Mapping):
         return {str(name): _plain(each) for name, each in value.items()}
     if isinstance(value, (list, tuple)):

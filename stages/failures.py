@@ -45,7 +45,7 @@ class FailedCondition:
 
     @property
     def name(self) -> str:
-        """What messages call it."""
+        """Its name in messages."""
         return self.condition.slug
 
 

@@ -61,7 +61,7 @@ def feve_standard_error(
     resamples: int = 200,
     seed: int = 0,
 ) -> NDArray[np.float64]:
-    """How far each neuron's FEVE would scatter with other test images: their bootstrap.
+    """Standard error of each neuron's FEVE had other test images been shown: their bootstrap.
 
     Parameters
     ----------

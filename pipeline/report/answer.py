@@ -75,7 +75,7 @@ def differences(neurons: pd.DataFrame) -> pd.DataFrame:
 
 
 def warnings(neurons: pd.DataFrame, provenance: Mapping[str, Any]) -> list[str]:
-    """What a reader must know before believing the numbers."""
+    """Sentences that a reader must know before believing the numbers."""
     found = []
     if (neurons["weights"] == "random").any():
         found.append(

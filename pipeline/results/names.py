@@ -17,7 +17,7 @@ _TOKENS = {"patch": "patch tokens", "cls": "CLS token"}
 
 
 def tuning_name(tuning: str) -> str:
-    """How people say a tuning: "last2" as "last 2 tuned"."""
+    """A tuning as people say it: "last2" as "last 2 tuned"."""
     return _TUNINGS.get(tuning, f"last {tuning.removeprefix('last')} tuned")
 
 

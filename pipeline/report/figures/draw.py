@@ -48,7 +48,7 @@ class Tables:
 
     @property
     def note(self) -> str:
-        """What every figure must say of these results."""
+        """A remark that every figure must make of these results; empty where there is none."""
         return "random weights" if (self.neurons["weights"] == "random").any() else ""
 
 

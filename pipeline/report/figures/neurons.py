@@ -79,7 +79,7 @@ def _limits(feve: NDArray[np.float64]) -> tuple[float, float]:
 
 
 def feve_against_fev(neurons: pd.DataFrame, *, note: str = "") -> Figure:
-    """How well each neuron is explained against how much of it can be; one condition's rows."""
+    """FEVE against FEV of every neuron, given one condition's rows."""
     figure, axes = new_figure()
     fev = neurons["fev"].to_numpy(dtype=np.float64)
     feve = neurons["feve"].to_numpy(dtype=np.float64)
