@@ -9,7 +9,7 @@ from pipeline.plan.make import make_plan
 from pipeline.plan.price import price
 from pipeline.plan.steps import EXTRACT
 from pipeline.plan.table import plan_document, show_plan
-from pipeline.report import REPORT_FILE, drawn_figures, report_run
+from pipeline.report import report_run
 from pipeline.results import (
     SUMMARY,
     describe,
@@ -76,15 +76,14 @@ def run(file: ExperimentFile, terminal: Terminal, *, only: str | None = None) ->
     if only is None:
         show_plan(plan, terminal, title=f"Plan of {file.path}", note=True)
     if only is None and plan.is_done:
-        _show_results(file, terminal, drawn_figures(file.output))
+        _show_results(file, terminal)
         return
     outcome = run_plan(file, variants, plan, kinds, terminal)
     if outcome.changed or not same_settings(file.output, file.settings):
         write_provenance(file, outcome.plan)
     if outcome.conditions:
         write_tables(file.output, outcome.conditions)
-        _, *figures = report_run(file.output, terminal)
-        _show_results(file, terminal, figures)
+        _show_results(file, terminal)
     if outcome.failed:
         raise StepsFailed(outcome.failed)
 
@@ -137,9 +136,10 @@ def compare(first: Path, second: Path, output: Path, terminal: Terminal) -> None
     )
 
 
-def _show_results(file: ExperimentFile, terminal: Terminal, figures: Sequence[Path]) -> None:
-    """The printed table, and where everything lies."""
-    rows, page = summary_rows(file.output), file.output / REPORT_FILE
+def _show_results(file: ExperimentFile, terminal: Terminal) -> None:
+    """Figures and report where they are out of date; the printed table, and where all of it lies."""
+    page, *figures = report_run(file.output, terminal)
+    rows = summary_rows(file.output)
     _show_table(rows, terminal)
     terminal.result(f"table   {file.output / SUMMARY}")
     _show_drawn(page, figures, terminal)

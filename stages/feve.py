@@ -61,7 +61,7 @@ def feve_standard_error(
     resamples: int = 200,
     seed: int = 0,
 ) -> NDArray[np.float64]:
-    """How far each neuron's FEVE would scatter with other test images: their bootstrap.
+    """Standard error of each neuron's FEVE had other test images been shown: their bootstrap.
 
     Parameters
     ----------
@@ -95,7 +95,7 @@ def feve_standard_error(
 
 @dataclass(frozen=True, kw_only=True)
 class _PerImage:
-    """What FEV and FEVE need to know of each image, arrays of shape (n_images, n_neurons).
+    """Sums over each image's repeats that FEV and FEVE follow from, of shape (n_images, n_neurons).
 
     Responses are counted from each neuron's mean, so that sums of squares keep their digits.
     """

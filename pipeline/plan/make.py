@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from cache import UserError, public_name
 from pipeline.plan.reasons import changes
 from pipeline.plan.steps import EXTRACT, REPORT, Plan, State, Step
-from pipeline.report import REPORT_FILE, report_key, run_key
+from pipeline.report import REPORT as REPORT_FILE
+from pipeline.report import report_key, run_key
 from pipeline.results import same_settings, tabulated
 from pipeline.variant.variant import Variant, is_writable, one_per_cache
 from stages.readouts import saved_attributes

@@ -7,7 +7,6 @@ from itertools import groupby
 from pathlib import PurePath
 from typing import Any
 
-import pandas as pd
 from rich.filesize import decimal
 
 from pipeline.plan.steps import EXTRACT, Plan, Step
@@ -19,8 +18,9 @@ from stages.registry import STAGES
 #: What tells conditions apart, besides their blocks.
 _TOLD = tuple(name for name in IDENTITY if name not in ("block", "blocks"))
 
-def plan_lines(plan: Plan) -> pd.DataFrame:
-    """The plan's table: `step`, `what`, `blocks`, `why`, and `work` where there is some."""
+
+def plan_lines(plan: Plan) -> list[dict[str, str]]:
+    """Rows of the plan's table: `step`, `what`, `blocks`, `why`, and `work` where there is some."""
     varying = _varying(plan)
     rows = []
     for steps in _groups(plan):
@@ -34,7 +34,7 @@ def plan_lines(plan: Plan) -> pd.DataFrame:
                 "work": "" if first.state == "up to date" else _work(steps),
             }
         )
-    return pd.DataFrame(rows)
+    return rows
 
 
 def show_plan(plan: Plan, terminal: Terminal, *, title: str, note: bool = False) -> None:

@@ -1,12 +1,12 @@
-"""How people say what a condition is."""
+"""Names of models, tunings and conditions as people say them."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import pandas as pd
+from stages.conditions import is_null
 
 _VIT = re.compile(
     r"vit_(?P<size>small|base)_patch(?P<patch>\d+)_(?:reg4_|224\.)?(?P<family>dinov3|dinov2|dino)\b"
@@ -17,7 +17,7 @@ _TOKENS = {"patch": "patch tokens", "cls": "CLS token"}
 
 
 def tuning_name(tuning: str) -> str:
-    """How people say a tuning: "last2" as "last 2 tuned"."""
+    """A tuning as people say it: "last2" as "last 2 tuned"."""
     return _TUNINGS.get(tuning, f"last {tuning.removeprefix('last')} tuned")
 
 
@@ -36,7 +36,7 @@ def describe(values: Mapping[Any, Any], names: Sequence[str]) -> str:
     said = []
     for name in names:
         value = values[name]
-        if pd.isna(value) or name == "blocks":
+        if is_null(value) or name == "blocks":
             continue
         if name == "tuning":
             said.append(tuning_name(str(value)))
@@ -53,6 +53,10 @@ def describe(values: Mapping[Any, Any], names: Sequence[str]) -> str:
     return ", ".join(said)
 
 
-def varying(table: pd.DataFrame, names: Sequence[str]) -> list[str]:
-    """Those of the columns that take more than one value."""
-    return [name for name in names if table[name].nunique(dropna=False) > 1]
+def varying(rows: Iterable[Mapping[Any, Any]], names: Iterable[str]) -> list[str]:
+    """Those of the columns that take more than one value in a table's rows."""
+    values: dict[str, set[object]] = {name: set() for name in names}
+    for row in rows:
+        for name, seen in values.items():
+            seen.add(None if is_null(row[name]) else row[name])
+    return [name for name, seen in values.items() if len(seen) > 1]

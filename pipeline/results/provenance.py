@@ -1,4 +1,4 @@
-"""What a result or a cache was made with."""
+"""Provenance: the versions, machine, settings and time that a result or a cache was made with."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-import torch
-
 from cache import public_name
+
+#: File of a run's folder that holds its provenance.
+PROVENANCE = "provenance.json"
 
 PACKAGES = ("vitv1", "torch", "timm", "zarr", "numcodecs", "numpy", "scipy", "pandas")
 
@@ -30,11 +31,15 @@ def versions() -> dict[str, str]:
 
 def hardware(device: str) -> dict[str, Any]:
     """The machine and the device that computed."""
+    if device.startswith("cuda"):
+        import torch
+
+        device = torch.cuda.get_device_name(device)
     return {
         "host": socket.gethostname(),
         "system": platform.platform(),
         "cores": os.cpu_count(),
-        "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else device,
+        "device": device,
     }
 
 

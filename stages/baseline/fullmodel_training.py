@@ -13,8 +13,9 @@ from stages.baseline.fullmodel import FullModel
 from stages.baseline.images import GreyImages
 from stages.baseline.settings import BaselineSettings
 from stages.readouts.readout import Epoch, poisson_loss, rate
+from stages.scores import mean_score
 from stages.training.checkpoints import Checkpoint
-from stages.training.loop import LoopSettings, Losses, Phase, Trained, mean_score, train
+from stages.training.loop import LoopSettings, Losses, Phase, Trained, train
 
 #: Images per pass where nothing is trained.
 PREDICT_BATCH = 100

@@ -18,8 +18,9 @@ from stages.finetune.model import TunedViT
 from stages.finetune.settings import FinetuneSettings
 from stages.readouts.readout import Epoch, Readout, Readouts, poisson_loss, predicted_at_once, rate
 from stages.recordings.recording import Recording
+from stages.scores import mean_score
 from stages.training.checkpoints import Checkpoint
-from stages.training.loop import LoopSettings, Losses, Phase, Trained, mean_score, train
+from stages.training.loop import LoopSettings, Losses, Phase, Trained, train
 
 #: Images per pass where nothing is trained, at most.
 PREDICT_BATCH = 128

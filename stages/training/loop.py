@@ -21,7 +21,6 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from stages.readouts.readout import Epoch
-from stages.scores import variance_explained
 from stages.training.checkpoints import Checkpoint, State, restore, trained_weights
 
 
@@ -156,17 +155,6 @@ def train(
             state.phase, state.epoch, state.optimizer = state.phase + 1, 0, None
         restore(learner.module, state.best_weights)
     return Trained(_curve(state), state.seconds)
-
-
-def mean_score(responses: NDArray[np.floating], predictions: NDArray[np.floating]) -> float:
-    """Mean variance explained over the neurons that vary; -inf where none does.
-
-    Parameters
-    ----------
-    responses, predictions : array of shape (n_trials, n_neurons)
-    """
-    explained = variance_explained(responses, predictions)
-    return float(np.nanmean(explained)) if np.isfinite(explained).any() else -np.inf
 
 
 def _train_phase(
