@@ -11,8 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 from zarr.abc.store import Store
-from zarr.core.buffer import default_buffer_prototype
-from zarr.core.sync import sync
+from zarr.buffer import default_buffer_prototype
 from zarr.storage import MemoryStore
 
 from cache.errors import CacheError
@@ -21,6 +20,7 @@ from cache.format.faults import Fault, array_problem, fault_in, file_faults, siz
 from cache.format.metadata import ROOT, array_paths, chunk_crcs, document_paths, parse, read_root
 from cache.integrity.unexpected import unexpected
 from cache.stores.location import PACKED, open_store, public_name
+from cache.stores.zarr_internals import sync
 from cache.stores.zip import DamagedFileError, PackedStore
 from cache.stores.zip_seal import seal_faults
 

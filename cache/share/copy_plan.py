@@ -8,14 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from zarr.core.buffer import default_buffer_prototype
-from zarr.core.sync import sync
+from zarr.buffer import default_buffer_prototype
 
 from cache.errors import CacheError
 from cache.feature_cache import FeatureCache
 from cache.format.layout import TOKEN_KINDS, TokenKind
 from cache.format.metadata import ROOT, array_paths, document_paths, finished_attributes, root_bytes
 from cache.stores.verifying import Trusted
+from cache.stores.zarr_internals import sync
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,8 +13,8 @@ from urllib.parse import urlsplit, urlunsplit
 import aiohttp
 from fsspec.implementations.http import HTTPFileSystem
 from yarl import URL
+from zarr.abc.buffer import Buffer, BufferPrototype
 from zarr.abc.store import ByteRequest, RangeByteRequest, SuffixByteRequest
-from zarr.core.buffer import Buffer, BufferPrototype
 
 from cache.errors import CacheError
 from cache.stores.base import ReadOnlyStore, on_loop

@@ -13,8 +13,8 @@ import botocore.session
 from botocore.exceptions import BotoCoreError, NoCredentialsError, PartialCredentialsError
 from fsspec.config import conf
 from s3fs import S3FileSystem
+from zarr.abc.buffer import Buffer, BufferPrototype
 from zarr.abc.store import ByteRequest, RangeByteRequest, SuffixByteRequest
-from zarr.core.buffer import Buffer, BufferPrototype
 
 from cache.errors import CacheError
 from cache.stores.base import ReadOnlyStore, on_loop

@@ -13,13 +13,14 @@ import zipfile
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
+from zarr.abc.buffer import Buffer, BufferPrototype
 from zarr.abc.store import ByteRequest, RangeByteRequest, Store
-from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
-from zarr.core.sync import sync
+from zarr.buffer import default_buffer_prototype
 
 from cache.errors import CacheError
 from cache.format.metadata import ROOT
 from cache.stores.base import ReadOnlyStore, bounds
+from cache.stores.zarr_internals import sync
 
 #: Bytes fetched at once from the end of the file: the directory of most caches fits in, and as much
 #: as `zipfile` looks through for the end of one that has a comment.
