@@ -7,7 +7,6 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
-from zarr.buffer import default_buffer_prototype
 from zarr.storage import LocalStore
 
 from cache.errors import CacheError
@@ -70,7 +69,7 @@ def _write(copy: Copy, path: Path, progress: Callable[[int], None] | None) -> No
             for trusted, number in copy.files:
                 name = trusted.array.file_path(number)
                 # Read through the cache, which checks every chunk.
-                value = sync(copy.source.store.get(name, default_buffer_prototype()))
+                value = sync(copy.source.store.get(name))
                 assert value is not None
                 archive.writestr(_entry(name), value.as_numpy_array().data)
                 if progress is not None:
