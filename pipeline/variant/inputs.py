@@ -11,11 +11,11 @@ import numpy as np
 
 from cache import FeatureCache, UserError
 from pipeline.experiment import Experiment
-from pipeline.planting import moved_tokens
 from stages.recordings import minimodel, sensorium
+from stages.recordings.formats import FORMATS
 from stages.recordings.recording import Recording
 from stages.recordings.settings import RecordingSettings
-from stages.recordings.synthetic import synthetic_recording, synthetic_stimuli
+from stages.recordings.synthetic import synthetic_stimuli
 from stages.stimuli.preprocessing import resolve_crop
 from stages.stimuli.stimuli import Stimuli, StimulusDigest, digest
 
@@ -176,13 +176,16 @@ class Sources:
         return asked if self.stimuli is None else resolve_crop(asked, self.stimuli.image_shape)
 
     def _plant(self, settings: RecordingSettings, cache: FeatureCache | None) -> Recording:
-        synthetic, crop = settings.synthetic, self.crop
+        crop = self.crop
         assert cache is not None and self.stimuli is not None and crop is not None
-        if synthetic.perturb is None:
-            tokens = cache.block(synthetic.block).read("patches", cache.image_ids)
-        else:
-            tokens = moved_tokens(self.experiment, synthetic, cache, self.stimuli, crop)
-        return synthetic_recording(synthetic, tokens.astype(np.float32), name=settings.name)[0]
+        return FORMATS[settings.format].plant(
+            settings,
+            cache=cache,
+            stimuli=self.stimuli,
+            crop=crop,
+            backbone=self.experiment.backbone,
+            input_size=self.experiment.stimuli.size,
+        )
 
     def _images_path(self) -> Path | None:
         """Where the images are: their own path, or the recording that holds them too."""

@@ -1,4 +1,4 @@
-"""One recording in memory: which image each trial showed and how every neuron answered."""
+"""One recording in memory: the image of each trial, and the response of every neuron to it."""
 
 from __future__ import annotations
 
