@@ -36,7 +36,7 @@ ROOT = Path(__file__).parents[3]
 
 
 class ToyFormat(RecordingFormat):
-    """Images and responses (trial, neuron) in an `.npz`; trial i shows image i, the last four test."""
+    """Images and responses of an `.npz`; trial i shows image i, the last four test."""
 
     def read(self, settings: RecordingSettings) -> Recording:
         with np.load(recording_path(settings)) as file:
