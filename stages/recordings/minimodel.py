@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache import UserError
+from stages.feve import pad_repeats
 from stages.recordings.npy_archive import NpyFolder, integer_vector, numbers, open_npz
-from stages.recordings.recording import Recording, check_recording, pad_repeats
+from stages.recordings.recording import Recording, check_recording
 from stages.recordings.recording_format import RecordingFormat, recording_path
 from stages.stimuli.stimuli import Stimuli
 
@@ -242,7 +243,7 @@ def _repeats(stored: NDArray[Any], what: str, n_test: int, n_neurons: int) -> ND
                 f"{widths.pop() if widths else n_neurons} neurons, but istim_ss has {n_test} "
                 f"images and sp {n_neurons} neurons: check the file"
             )
-        return pad_repeats(parts, n_neurons)
+        return pad_repeats(parts, n_neurons, dtype=np.float32)
     test = numbers(stored, what, axes=("image", "repeat", "neuron"))
     if (test.shape[0], test.shape[2]) != (n_test, n_neurons):
         raise UserError(

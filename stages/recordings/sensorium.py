@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache import UserError
+from stages.feve import pad_repeats
 from stages.recordings.npy_archive import NpyFolder, integer_vector, numbers, open_npy_folder
-from stages.recordings.recording import Recording, check_recording, pad_repeats
+from stages.recordings.recording import Recording, check_recording
 from stages.recordings.recording_format import RecordingFormat, recording_path
 from stages.stimuli.stimuli import Stimuli
 
@@ -157,7 +158,7 @@ def read_recording(path: Path, *, name: str, allow_pickle: bool = False) -> Reco
             responses=responses[single],
             validation=trials.tier[single] == "validation",
             test_image_ids=test_ids,
-            test_responses=pad_repeats(repeats, n_neurons),
+            test_responses=pad_repeats(repeats, n_neurons, dtype=np.float32),
             unit_ids=unit_ids,
             x=x,
             y=y,
