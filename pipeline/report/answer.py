@@ -13,7 +13,7 @@ from pipeline.results.names import describe, varying
 from pipeline.results.statistics import SERIES, best_blocks, paired_difference, rows_of, valid
 from stages.conditions import is_null
 from stages.feve import VALID_FEV
-from stages.recordings.synthetic import SyntheticSettings
+from stages.recordings import SyntheticSettings
 
 #: Fewer valid neurons than this make a mean not to be leant on.
 FEW_NEURONS = 30
