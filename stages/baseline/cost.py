@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cache import UserError
 from stages.baseline.fullmodel import pooled_size
-from stages.baseline.fullmodel_training import PREDICT_BATCH
+from stages.baseline.images import PREDICT_BATCH
 from stages.baseline.settings import BaselineSettings
 from stages.baseline.task import MINIMODEL, BaselineTask
 from stages.executors.resources import PROCESS
