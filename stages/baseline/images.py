@@ -1,4 +1,4 @@
-"""What a CNN sees: grey images, cropped, z-scored by the mean and deviation of the whole stack."""
+"""Grey images for CNNs: cropped, z-scored by the mean and deviation of the whole stack."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 from cache import UserError
 from stages.stimuli.preprocessing import as_batch, resize
 from stages.stimuli.stimuli import BATCH, Stimuli
+
+#: Images per pass of a CNN where nothing is trained.
+PREDICT_BATCH = 100
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 
 from cache import UserError
 from stages.baseline.cost import needed_memory
-from stages.baseline.fullmodel import FullModel
-from stages.baseline.fullmodel_training import FullModelTraining, train_fullmodel
+from stages.baseline.fullmodel import FullModel, FullModelTraining, train_fullmodel
 from stages.baseline.images import GreyImages, grey_images
 from stages.baseline.minimodel import Minimodels
 from stages.baseline.minimodel_training import MinimodelData, MinimodelTraining
@@ -136,7 +135,7 @@ def _minimodels(
         weights,
         validation_rates=training.predict(population.weights, population.running, data.validation),
         test_rates=training.predict(population.weights, population.running, test_rows),
-        curve=population.epochs(),
+        curve=population.curve,
         seconds=population.seconds,
     )
 

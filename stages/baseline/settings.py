@@ -1,16 +1,14 @@
-"""What a person may set for the CNN baselines; the defaults are the published protocol."""
+"""Settings of the CNN baselines; the defaults are the published protocol."""
 
 from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from cache import UserError
-from stages.settings import NonNegative, Positive, PositiveFloat
-
-STRICT = ConfigDict(extra="forbid")
+from stages.settings import STRICT, NonNegative, Positive, PositiveFloat
 
 
 def _odd(size: int) -> int:
@@ -65,12 +63,12 @@ class BaselineSettings:
     batch_size : int
         Images per step.
     learning_rate : float
-        Of the first stage; each further one has a third of the one before.
+        Of the first phase; each further one has a third of the one before.
     epochs : tuple of int
-        Most epochs of each stage; every stage starts from the best weights so far.
+        Most epochs of each phase; every phase starts from the best weights so far.
     patience : int
-        Epochs without a better validation score after which a stage ends; the count goes on
-        across stages.
+        Epochs without a better validation score after which a phase ends; the count goes on
+        across phases.
     core_decay, space_decay, channel_decay : float
         AdamW weight decay of the convolutions and their normalisation, of the row and column
         weights, and of the channel weights.
@@ -113,8 +111,8 @@ class BaselineSettings:
 
     @property
     def learning_rates(self) -> tuple[float, ...]:
-        """One per stage."""
-        return tuple(self.learning_rate / 3**stage for stage in range(len(self.epochs)))
+        """One per phase."""
+        return tuple(self.learning_rate / 3**phase for phase in range(len(self.epochs)))
 
 
 def pooled_size(input_size: tuple[int, int]) -> tuple[int, int]:
