@@ -7,28 +7,21 @@ A GPU takes a small part of it.
 from __future__ import annotations
 
 from cache import SHARD_BYTES, TokenShape
+from stages.backbones.families import VIT_RATE, block_operations
 from stages.baseline.cost import network_memory
 from stages.baseline.settings import BaselineSettings
 from stages.costs import Cost, Phase
 from stages.executors.resources import PROCESS, TIMM
 from stages.finetune.cost import TuningSize, least_memory
 
-#: Floating-point operations per second of one core in float32: through a ViT's blocks, through
-#: readouts, through convolutions, and through those of minimodels side by side.
-VIT_RATE = 140e9
+#: Floating-point operations per second of one core in float32: through readouts, through
+#: convolutions, and through those of minimodels side by side.
 READOUT_RATE = 130e9
 CNN_RATE = 36e9
 MINIMODEL_RATE = 24e9
 
 #: Passes that a trained block takes: forward, and backward at twice the cost.
 TRAINED = 3
-
-
-def block_operations(tokens: TokenShape) -> float:
-    """Floating-point operations of one image through one block."""
-    n_tokens = tokens.grid[0] * tokens.grid[1] + 1 + tokens.n_registers
-    width = tokens.n_channels
-    return n_tokens * (24.0 * width**2 + 4.0 * n_tokens * width)
 
 
 def extraction_cost(tokens: TokenShape, *, n_images: int) -> Cost:

@@ -9,8 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from stages.backbones.backbone import Backbone
-from stages.extract.run import BATCH
+from stages.backbones.backbone import BATCH, Backbone
 from stages.recordings.synthetic import Perturbation
 from stages.stimuli.preprocessing import Preprocessing
 from stages.stimuli.stimuli import Stimuli
