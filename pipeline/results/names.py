@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from stages.conditions import is_null
 
-_VIT = re.compile(
-    r"vit_(?P<size>small|base)_patch(?P<patch>\d+)_(?:reg4_|224\.)?(?P<family>dinov3|dinov2|dino)\b"
-)
-_FAMILIES = {"dinov3": "DINOv3", "dinov2": "DINOv2", "dino": "DINO"}
+from stages.backbones import model_name
+
 _TUNINGS = {"frozen": "frozen", "full": "all tuned"}
 _TOKENS = {"patch": "patch tokens", "cls": "CLS token"}
 
@@ -21,14 +18,9 @@ def tuning_name(tuning: str) -> str:
     return _TUNINGS.get(tuning, f"last {tuning.removeprefix('last')} tuned")
 
 
-def model_name(name: str) -> str:
-    """How people say a model: "ViT-S/16 DINOv3"; any other name as it is."""
-    if name.startswith("cnn_"):
-        return f"CNN {name.removeprefix('cnn_')}"
-    match = _VIT.match(name)
-    if match is None:
-        return name
-    return f"ViT-{match['size'][0].upper()}/{match['patch']} {_FAMILIES[match['family']]}"
+def _model(name: str) -> str:
+    """What people call a model of a table: "ViT-S/16 DINOv3", "CNN minimodel"."""
+    return f"CNN {name.removeprefix('cnn_')}" if name.startswith("cnn_") else model_name(name)
 
 
 def describe(values: Mapping[Any, Any], names: Sequence[str]) -> str:
@@ -41,7 +33,7 @@ def describe(values: Mapping[Any, Any], names: Sequence[str]) -> str:
         if name == "tuning":
             said.append(tuning_name(str(value)))
         elif name == "model":
-            said.append(model_name(str(value)))
+            said.append(_model(str(value)))
         elif name == "tokens":
             said.append(_TOKENS.get(str(value), str(value)))
         elif name == "block" and "+" in str(values.get("blocks")):
