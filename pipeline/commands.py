@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pipeline.experiment import ExperimentFile
+    from pipeline.plan.steps import Plan
     from pipeline.terminal import Terminal
 
 #: What the printed table tells of a condition, where it varies; its block has a column.
@@ -80,12 +81,32 @@ def run(file: ExperimentFile, terminal: Terminal, *, only: str | None = None) ->
         return
     outcome = run_plan(file, variants, plan, kinds, terminal)
     if outcome.changed or not same_settings(file.output, file.settings):
-        write_provenance(file, outcome.plan)
+        _write_provenance(file, outcome.plan)
     if outcome.conditions:
         write_tables(file.output, outcome.conditions)
         _show_results(file, terminal)
     if outcome.failed:
         raise StepsFailed(outcome.failed)
+
+
+def _write_provenance(file: ExperimentFile, plan: Plan) -> None:
+    """What the results were made with, as far as conditions of the plan know it."""
+    variants = {step.variant.cache_name: step.variant for step in plan.steps if step.variant}
+    caches = {
+        name: {"key": variant.cache.key, "not re-checked": list(variant.unchecked)}
+        for name, variant in variants.items()
+        if variant.cache is not None
+    }
+    tasks = [step.task for step in plan.conditions if step.task is not None]
+    write_provenance(
+        file.output,
+        settings=file.settings,
+        experiments=file.defaults_filled_in(),
+        caches=caches,
+        seeds=sorted({experiment.run.seed for experiment in file.variants}),
+        recordings={task.condition.recording: task.inputs["recording"] for task in tasks},
+        device=next(iter(variants.values())).device,
+    )
 
 
 def extract(file: ExperimentFile, terminal: Terminal, *, replace: bool) -> None:
@@ -137,7 +158,7 @@ def compare(first: Path, second: Path, output: Path, terminal: Terminal) -> None
 
 
 def _show_results(file: ExperimentFile, terminal: Terminal) -> None:
-    """Figures and report where they are out of date; the printed table, and where all of it lies."""
+    """Figures and report where they are out of date, the printed table, and where they lie."""
     page, *figures = report_run(file.output, terminal)
     rows = summary_rows(file.output)
     _show_table(rows, terminal)

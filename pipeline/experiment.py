@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import difflib
 import itertools
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
@@ -107,6 +106,11 @@ class ExperimentFile:
     variants: Sequence[Experiment]
     output: Path
     settings: Mapping[str, Any]
+
+    def defaults_filled_in(self) -> list[Any]:
+        """The settings of every variant as they are used, of types that JSON has."""
+        adapter = TypeAdapter(Experiment)
+        return [adapter.dump_python(variant, mode="json") for variant in self.variants]
 
     def cache_path(self, experiment: Experiment) -> str:
         """Where a variant's cache is: a path or a URL."""

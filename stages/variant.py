@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from stages.backbones.settings import BackboneSettings
     from stages.extract.settings import CacheSettings
     from stages.readouts.settings import ReadoutSettings
-    from stages.recordings.formats import RecordingSizes
+    from stages.recordings.recording_format import RecordingSizes
     from stages.recordings.recording import Recording
     from stages.recordings.settings import RecordingSettings
     from stages.stimuli.settings import StimuliSettings

@@ -1,14 +1,15 @@
 """Names that other packages import from `pipeline.results`."""
 
 from .names import describe as describe
-from .names import model_name as model_name
 from .names import tuning_name as tuning_name
 from .names import varying as varying
 from .provenance import PROVENANCE as PROVENANCE
 from .provenance import hardware as hardware
 from .provenance import now as now
 from .provenance import publishable as publishable
+from .provenance import same_settings as same_settings
 from .provenance import versions as versions
+from .provenance import write_provenance as write_provenance
 from .statistics import SERIES as SERIES
 from .statistics import Difference as Difference
 from .statistics import best_blocks as best_blocks

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from stages.conditions import is_null
-
 from stages.backbones import model_name
+from stages.conditions import is_null
 
 _TUNINGS = {"frozen": "frozen", "full": "all tuned"}
 _TOKENS = {"patch": "patch tokens", "cls": "CLS token"}

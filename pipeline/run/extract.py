@@ -57,9 +57,7 @@ def extract_variant(variant: Variant, terminal: Terminal, *, replace: bool = Fal
     fill(variant, task, terminal, replace=replace)
 
 
-def fill(
-    variant: Variant, task: Extraction, terminal: Terminal, *, replace: bool = False
-) -> None:
+def fill(variant: Variant, task: Extraction, terminal: Terminal, *, replace: bool = False) -> None:
     """Compute what a cache lacks, and say what was done."""
     run, n_images = variant.settings.run, len(task.stimuli)
     with ExitStack() as stack:

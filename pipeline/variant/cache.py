@@ -26,9 +26,7 @@ if TYPE_CHECKING:
     from pipeline.terminal import Terminal
 
 
-def open_nearest(
-    experiment: Experiment, path: str, *, everything: bool
-) -> FeatureCache | None:
+def open_nearest(experiment: Experiment, path: str, *, everything: bool) -> FeatureCache | None:
     """The experiment's cache: its local copy where that holds all that is read, else the cache.
 
     None where `path` names no file or folder of this machine.

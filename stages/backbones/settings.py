@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from stages.settings import STRICT, Positive, PositiveFloat, InputPath
+from stages.settings import STRICT, InputPath, Positive, PositiveFloat
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

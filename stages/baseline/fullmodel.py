@@ -14,8 +14,8 @@ from stages.baseline.depthwise import depthwise_conv2d
 from stages.baseline.images import PREDICT_BATCH, GreyImages
 from stages.baseline.settings import BaselineSettings, pooled_size
 from stages.readouts.readout import initial_readout, poisson_loss, rate
-from stages.training.checkpoints import Checkpoint
 from stages.scores import mean_score
+from stages.training.checkpoints import Checkpoint
 from stages.training.descent import Losses, Network, Phase, descend
 from stages.training.loop import Epoch, LoopSettings, Trained, batches
 

@@ -140,14 +140,16 @@ def extract_task(
     from stages.extract.distributed import Extractors
     from stages.extract.run import extract
 
-    parts = executor and Extractors(
-        executor=executor,
-        device=device,
-        stimuli=task.stimuli,
-        backbone=task.declared,
-        weights=task.backbone.weights.identity,
-        preprocessing=task.preprocessing,
-    )
+    parts = None
+    if executor is not None:
+        parts = Extractors(
+            executor=executor,
+            device=device,
+            stimuli=task.stimuli,
+            backbone=task.declared,
+            weights=task.backbone.weights.identity,
+            preprocessing=task.preprocessing,
+        )
     return extract(
         task.stimuli,
         task.backbone,

@@ -26,8 +26,9 @@ from stages.readouts.readout import (
     rate,
 )
 from stages.readouts.settings import AdamWSettings
+from stages.scores import mean_score
 from stages.tokens.any_order import in_any_order
-from stages.training.descent import Losses, Network, Phase, descend, mean_score
+from stages.training.descent import Losses, Network, Phase, descend
 from stages.training.loop import Epoch, LoopSettings, batches
 
 #: Validation trials whose predictions are computed at a time, at most.

@@ -37,6 +37,12 @@ class RecordingSizes:
     trials: int | None
     test_images: int | None
 
+    @property
+    def images(self) -> int | None:
+        """Images of all trials, repeated ones counted again; None where they cannot be told."""
+        known = self.trials is not None and self.test_images is not None
+        return (self.trials or 0) + (self.test_images or 0) if known else None
+
     @classmethod
     def of(
         cls,

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from stages.settings import STRICT, Positive, InputPath
+from stages.settings import STRICT, InputPath, Positive
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stages.readouts.epoch import Epoch
+from stages.training.epoch import Epoch
 from stages.stage import Progress
 
 
