@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from stages.backbones.settings import BackboneSettings
     from stages.extract.settings import CacheSettings
     from stages.readouts.settings import ReadoutSettings
-    from stages.recordings.recording_format import RecordingSizes
     from stages.recordings.recording import Recording
+    from stages.recordings.recording_format import RecordingSizes
     from stages.recordings.settings import RecordingSettings
     from stages.stimuli.settings import StimuliSettings
     from stages.stimuli.stimuli import Stimuli

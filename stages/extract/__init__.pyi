@@ -1,7 +1,6 @@
 """Names that others import from `stages.extract`."""
 
 from .cost import extraction_cost as extraction_cost
-from .recompute import recompute as recompute_tokens
 from .settings import CacheSettings as CacheSettings
 from .task import Extraction as Extraction
 from .task import extract_task as extract_task

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from stages.training.epoch import Epoch
 from stages.stage import Progress
+from stages.training.epoch import Epoch
 
 
 class EpochProgress:
