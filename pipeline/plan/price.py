@@ -182,7 +182,6 @@ def _fit(step: Step, n_steps: int, capacity: Capacity) -> Iterator[Cost]:
             n_components=min(readout.als.max_components, channels),
             n_neurons=neurons,
             n_penalties=len(readout.als.penalties),
-            n_folds=readout.als.folds,
             n_slope_trials=min(trials, 2 * SLOPE_TRIALS),
         ),
         n_channels=channels,
@@ -197,5 +196,5 @@ def _fit(step: Step, n_steps: int, capacity: Capacity) -> Iterator[Cost]:
     limit = capacity.task_memory
     few = capacity.workers is not None and n_steps < capacity.workers
     large = limit is not None and 4 * 4 * trials * neurons > limit
-    divided = (few or large) and capacity.workers != 1 and readout.als.folds == 0
+    divided = (few or large) and capacity.workers != 1
     yield fit_cost(size, divided=divided, memory_limit=limit)

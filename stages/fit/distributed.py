@@ -49,7 +49,6 @@ def is_divisible(task: FitTask) -> bool:
     return (
         task.settings.solver == "als"
         and task.device == "cpu"
-        and settings.folds == 0
         and settings.output == "elu"
         and (len(_shards(task)) > 1 or len(_groups(task)) > 1)
     )

@@ -202,7 +202,7 @@ def load_components(folder: Path) -> Components:
 def _known(folder: Path) -> tuple[Components, TokenSums]:
     components = load_components(folder)
     products = _load(folder / "products.pt")["products"]
-    return components, TokenSums(components=components, products=[products])
+    return components, TokenSums(components=components, products=products)
 
 
 def _training(task: FitTask) -> Any:

@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from cache import content_key, open_cache
+from cache import open_cache
 from stages.executors.resources import PROCESS
 from stages.readouts.adamw import descent_memory
 from stages.readouts.als.memory import Problem, least_memory
 from stages.readouts.als.partition import largest_group
 from stages.readouts.als.polish import SLOPE_TRIALS
-from stages.readouts.als.statistics_folder import StatisticsFolder
 from stages.tokens.cached import KINDS, CachedTokens
 from stages.tokens.prefetch import Arrival
 from stages.tokens.random_access import IN_MEMORY
@@ -88,20 +87,6 @@ def fit_tokens(task: FitTask, trials: Trials) -> Iterator[FitTokens]:
         arrival.stop()
 
 
-def statistics_of(task: FitTask, trials: Trials) -> StatisticsFolder | None:
-    """Where what depends on the training tokens alone is kept, if anywhere."""
-    if task.statistics is None:
-        return None
-    content = {
-        "cache": task.cache_key,
-        "tokens": task.condition.tokens,
-        "blocks": task.condition.blocks,
-        "images": task.recording.image_ids[trials.training].tolist(),
-    }
-    key = content_key(content)
-    return StatisticsFolder(task.statistics, key)
-
-
 def problem_of(task: FitTask) -> Problem:
     """The sizes of a fit by "als", with as many components as there may be."""
     tokens, borders = cached_tokens(task, trials_of(task))
@@ -114,7 +99,6 @@ def problem_of(task: FitTask) -> Problem:
         n_components=min(settings.max_components, channels),
         n_neurons=task.recording.n_neurons,
         n_penalties=len(settings.penalties),
-        n_folds=settings.folds,
         n_slope_trials=min(borders[2], 2 * SLOPE_TRIALS),
     )
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from stages.fit.inputs import fit_tokens, statistics_of, trials_of
+from stages.fit.inputs import fit_tokens, trials_of
 from stages.fit.task import FitTask
 from stages.readouts.readout import Readouts, predict
 from stages.readouts.saved import FittedCondition
@@ -53,7 +53,6 @@ def _fit_condition(task: FitTask) -> FittedCondition:
             settings=getattr(task.settings, task.settings.solver),
             device=task.device,
             memory_limit=task.memory_limit,
-            statistics=statistics_of(task, trials),
             overwrite=True,  # they are copies
         )
         test = predict(readouts, tokens.test, task.device)

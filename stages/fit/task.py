@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from cache import content_key
@@ -39,8 +38,6 @@ class FitTask:
         "cpu" or a CUDA device.
     memory_limit : int, optional
         Bytes that the process may use; changes no result.
-    statistics : path, optional
-        Folder that keeps what fits need to know of the tokens alone, for later fits.
     """
 
     condition: Condition
@@ -52,7 +49,6 @@ class FitTask:
     settings: ReadoutSettings
     device: str = "cpu"
     memory_limit: int | None = None
-    statistics: Path | None = None
 
     @property
     def inputs(self) -> dict[str, Any]:
@@ -61,7 +57,8 @@ class FitTask:
             "condition": self.condition.identity(),
             "cache": self.cache_key,
             "recording": self.recording_digest,
-            "solver": asdict(getattr(self.settings, self.settings.solver)),
+            "solver": asdict(getattr(self.settings, self.settings.solver))
+            | ({"folds": 0} if self.settings.solver == "als" else {}),
             "version": RESULT_VERSION,
         }
 

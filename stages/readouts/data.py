@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from stages.readouts.als.statistics_folder import StatisticsFolder
 from stages.tokens.tokens import Tokens
 
 
@@ -30,8 +29,6 @@ class FitData:
         Where to compute.
     memory_limit : int, optional
         Bytes that the process may use; no limit where absent.
-    statistics : StatisticsFolder, optional
-        Where what depends on the training tokens alone is kept from fit to fit.
     """
 
     x_train: Tokens
@@ -42,7 +39,6 @@ class FitData:
     seed: int
     device: torch.device
     memory_limit: int | None = None
-    statistics: StatisticsFolder | None = None
 
     def of(self, neurons: slice) -> FitData:
         """The same of some neurons."""

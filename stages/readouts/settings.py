@@ -63,9 +63,6 @@ class ALSSettings:
         "shrunk" gives each neuron the penalty that its held-out trials favour, shrunk towards the
         population's choice as far as one half of these trials finds that the other half's
         choices serve it; "shared" gives all the same; "own" trusts each neuron's trials alone.
-    folds : int
-        Choose penalties by this many folds of the training trials besides the validation trials;
-        0 uses the validation trials alone.
     variance_kept : float
         Principal components of the channels are kept until they hold this fraction of the variance.
     max_components : int
@@ -97,7 +94,6 @@ class ALSSettings:
         3e-5,
     )
     selection: Literal["shrunk", "shared", "own"] = "shrunk"
-    folds: Literal[0] | Annotated[int, Field(ge=2)] = 0
     variance_kept: Annotated[float, Field(gt=0, le=1)] = 0.99
     max_components: Positive = 96
     basis_images: Positive = 2048

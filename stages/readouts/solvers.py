@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from cache import UserError
 from stages.readouts.adamw import fit_adamw
 from stages.readouts.als.solver import fit_als
-from stages.readouts.als.statistics_folder import StatisticsFolder
 from stages.readouts.data import FitData
 from stages.readouts.readout import Epoch, Readouts, as_grid
 from stages.readouts.saved import load_readouts
@@ -44,7 +43,6 @@ def fit_readouts(
     settings: object | None = None,
     device: torch.device | str = "cpu",
     memory_limit: int | None = None,
-    statistics: StatisticsFolder | None = None,
     overwrite: bool = False,
     progress: Callable[[Epoch], None] | None = None,
 ) -> Readouts:
@@ -68,8 +66,6 @@ def fit_readouts(
         Such as `stages.settings.ALSSettings`.
     memory_limit : int, optional
         Bytes that the process may use; results do not depend on it. "adamw" holds what it is given.
-    statistics : StatisticsFolder, optional
-        Where "als" keeps what depends on the training tokens alone, from fit to fit.
     overwrite : bool
         Whether r_train and r_val may be normalised in place, which saves a copy of each.
     progress : callable, optional
@@ -100,7 +96,6 @@ def fit_readouts(
         neurons=neurons,
         device=device,
         memory_limit=memory_limit,
-        statistics=statistics,
         overwrite=overwrite,
     )
     fitted = function(data, settings_type() if settings is None else settings, progress=progress)
@@ -117,7 +112,6 @@ def fit_data(
     neurons: NDArray[np.int64] | None = None,
     device: torch.device | str = "cpu",
     memory_limit: int | None = None,
-    statistics: StatisticsFolder | None = None,
     overwrite: bool = False,
 ) -> tuple[FitData, NDArray[np.float32]]:
     """What a solver is given, checked and normalised, and what responses were divided by.
@@ -153,7 +147,6 @@ def fit_data(
         seed=seed,
         device=torch.device(device),
         memory_limit=memory_limit,
-        statistics=statistics,
     )
     return data, scale
 

@@ -48,7 +48,6 @@ class Problem:
     n_components: int
     n_neurons: int
     n_penalties: int
-    n_folds: int
     n_slope_trials: int
 
     @property
@@ -82,9 +81,9 @@ class Problem:
         pairs = self.n_columns * (self.n_columns + 1) // 2
         pairs *= self.n_components * (self.n_components + 1) // 2
         # Beside the sums and the statistics, sums of shards that wait for their neighbours.
-        gram = (4 + 2 * self.n_folds) * FLOAT * self.row_pairs * pairs
+        gram = 4 * FLOAT * self.row_pairs * pairs
         group = min(self.n_neurons, largest_group(self.n_neurons))
-        cross = (4 + self.n_folds) * FLOAT * group * self._features
+        cross = 4 * FLOAT * group * self._features
         factors = self.n_rows + self.n_columns + self.n_components
         paths = FLOAT * self.n_neurons * self.n_penalties * (factors + 3 * self.n_penalties)
         slopes = 2 * FLOAT * self.n_slope_trials * group

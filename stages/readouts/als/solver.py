@@ -18,7 +18,6 @@ from stages.readouts.als.groups import (
     TokenSums,
     polish_group,
     solve_group,
-    sum_tokens,
 )
 from stages.readouts.als.memory import Problem, plan_memory
 from stages.readouts.als.partition import neuron_groups
@@ -26,6 +25,7 @@ from stages.readouts.als.pca import Components, ReducedTokens, principal_compone
 from stages.readouts.als.penalties import choose, concatenate
 from stages.readouts.als.polish import SLOPE_TRIALS
 from stages.readouts.als.predictor import Predictor, as_readouts, join, pick
+from stages.readouts.als.sufficient_statistics import sum_products
 from stages.readouts.data import FitData
 from stages.readouts.readout import Epoch, Readouts
 from stages.readouts.settings import ALSSettings
@@ -53,15 +53,10 @@ def fit_als(
     UserError
         Tokens that are not finite, or a memory limit that cannot be kept.
     """
-    stored = None if data.statistics is None else data.statistics.load(settings, data.device)
-    components = stored[0] if stored else components_for(data, settings)
+    components = components_for(data, settings)
     tokens = reduced_tokens(data, settings, components)
-    if stored and not settings.folds:
-        known = TokenSums(components=components, products=[stored[1]])
-    else:
-        known = sum_tokens(tokens.training, settings.folds, rows_at_once=tokens.plan.rows_at_once)
-    if data.statistics is not None and stored is None:
-        data.statistics.save(settings, components, sum(known.products[1:], known.products[0]))
+    products = sum_products(tokens.training, rows_at_once=tokens.plan.rows_at_once)
+    known = TokenSums(components=components, products=products)
     groups = neuron_groups(data.r_train.shape[1])
     solved = [solve_group(data.of(group), tokens, known, settings) for group in groups]
     candidates, scores = [each for each, _ in solved], [each for _, each in solved]
@@ -171,6 +166,5 @@ def _problem(data: FitData, settings: ALSSettings, components: Components) -> Pr
         n_components=components.n_components,
         n_neurons=data.r_train.shape[1],
         n_penalties=len(settings.penalties),
-        n_folds=settings.folds,
         n_slope_trials=min(n_trials, 2 * SLOPE_TRIALS),
     )
