@@ -26,8 +26,7 @@ from stages.readouts.readout import (
 )
 from stages.readouts.settings import AdamWSettings
 from stages.scores import variance_explained
-from stages.tokens.any_order import in_any_order
-from stages.tokens.random_access import Rows
+from stages.tokens.random_access import Rows, in_any_order
 
 #: Validation trials whose predictions are computed at a time, at most.
 VALIDATION_BATCH = 512
