@@ -19,7 +19,7 @@ from stages.finetune.task import FinetuneTask, first_tuned_block, starting_block
 from stages.fit.task import FitTask
 from stages.readouts.saved import saved_attributes
 from stages.readouts.settings import ReadoutSettings
-from stages.tokens.cached import KINDS
+from stages.tokens import KINDS
 
 #: What a stage would compute, with the key that it skips by.
 _Task = FitTask | FinetuneTask | BaselineTask

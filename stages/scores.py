@@ -1,14 +1,35 @@
-"""Variance explained and correlation, neuron by neuron."""
+"""Per-neuron numbers: the scale of responses, variance explained, correlation, and their table."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stages.feve import fev_and_feve, feve_standard_error
-from stages.recordings.recording import Recording
+
+if TYPE_CHECKING:
+    from stages.recordings.recording import Recording
+
+#: Floor of the standard deviation that responses are divided by.
+MINIMUM_STD = 0.01
+
+
+def response_scale(training: NDArray[np.floating]) -> NDArray[np.float32]:
+    """What responses are divided by: standard deviations over training (ddof 0), at least 0.01.
+
+    Parameters
+    ----------
+    training : array of shape (n_trials, n_neurons)
+
+    Returns
+    -------
+    array of shape (n_neurons,)
+    """
+    deviation = training.std(axis=0, dtype=np.float64)
+    scale: NDArray[np.float32] = np.maximum(deviation, MINIMUM_STD).astype(np.float32)
+    return scale
 
 
 def variance_explained(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pipeline.plan.steps import Plan, Stage, Step
@@ -11,10 +11,8 @@ from pipeline.workers import Capacity
 from stages.baseline.task import MINIMODEL
 from stages.costs import Cost, side_by_side
 from stages.finetune.cost import TuningSize
-from stages.fit.cost import FitSize, fit_cost, joint_fit_cost
+from stages.fit.cost import fit_cost, planned_size
 from stages.network_costs import cnn_cost, extraction_cost, tuning_cost
-from stages.readouts.als.memory import Problem
-from stages.readouts.als.polish import SLOPE_TRIALS
 from stages.settings import readable
 
 #: The order in which a run's stages follow each other.
@@ -169,32 +167,18 @@ def _fit(step: Step, n_steps: int, capacity: Capacity) -> Iterator[Cost]:
     work, condition, experiment = step.work, step.condition, step.experiment
     if condition is None or experiment is None:
         return
-    tokens, readout = work.tokens, experiment.readout
-    assert tokens is not None
-    channels = tokens.n_channels * (1 + (condition.blocks or "").count("+"))
-    rows, columns = tokens.grid if condition.tokens == "patch" else (1, 1)
-    trials, neurons = work.trials or 0, work.neurons or 0
-    size = FitSize(
-        problem=Problem(
-            n_trials=trials,
-            n_rows=rows,
-            n_columns=columns,
-            n_components=min(readout.als.max_components, channels),
-            n_neurons=neurons,
-            n_penalties=len(readout.als.penalties),
-            n_slope_trials=min(trials, 2 * SLOPE_TRIALS),
-        ),
-        n_channels=channels,
+    assert work.tokens is not None
+    size = planned_size(
+        condition,
+        work.tokens,
+        n_trials=work.trials or 0,
         n_test=work.test_images or 0,
-        item_bytes=2 if tokens.dtype == "float16" else 4,
-        basis_images=readout.als.basis_images,
-        steps=1 + readout.als.polish_rounds,
+        n_neurons=work.neurons or 0,
     )
-    if condition.solver == "adamw":
-        yield joint_fit_cost(size, epochs=work.epochs, batch_size=readout.adamw.batch_size)
-        return
-    limit = capacity.task_memory
-    few = capacity.workers is not None and n_steps < capacity.workers
-    large = limit is not None and 4 * 4 * trials * neurons > limit
-    divided = (few or large) and capacity.workers != 1
-    yield fit_cost(size, divided=divided, memory_limit=limit)
+    yield fit_cost(
+        size,
+        replace(experiment.readout, solver=condition.solver or experiment.readout.solver),
+        n_fits=n_steps,
+        workers=capacity.workers,
+        memory_limit=capacity.task_memory,
+    )

@@ -19,8 +19,8 @@ from pipeline.workers import workplace
 from stages.conditions import Condition
 from stages.executors.resources import n_cores
 from stages.failures import ConditionsFailed, FailedCondition
+from stages.fit.cost import needed_memory
 from stages.fit.distributed import is_divisible
-from stages.fit.inputs import needed_memory
 from stages.fit.schedule import count_parts, fit_all, most_at_a_time, one_of_each_size
 from stages.fit.task import FitTask
 from stages.readouts.saved import FittedCondition, is_saved, save_condition

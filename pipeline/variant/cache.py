@@ -21,7 +21,7 @@ from cache import (
 )
 from pipeline.experiment import Experiment
 from pipeline.terminal import Terminal
-from stages.tokens.cached import KINDS
+from stages.tokens import KINDS
 
 
 def open_nearest(experiment: Experiment, path: str) -> FeatureCache:

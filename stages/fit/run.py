@@ -1,4 +1,4 @@
-"""Stage two: from cached tokens to fitted and scored readouts, condition by condition.
+"""One condition fitted and scored: from cached tokens to readouts and their table.
 
 Every condition is fitted on one thread, so that its result does not depend on how many run beside
 it. Nothing here needs the backbone.
@@ -50,7 +50,7 @@ def _fit_condition(task: FitTask) -> FittedCondition:
             solver=task.settings.solver,
             seed=task.condition.seed,
             neurons=recording.neurons,
-            settings=getattr(task.settings, task.settings.solver),
+            settings=task.settings.of_solver,
             device=task.device,
             memory_limit=task.memory_limit,
             overwrite=True,  # they are copies

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from cache import content_key
 from stages.conditions import Condition
 from stages.readouts.settings import ReadoutSettings
+from stages.readouts.solvers import SOLVERS
 from stages.recordings.recording import Recording
 
 #: Raised whenever the same settings give other numbers than before: old results are refitted.
@@ -57,8 +58,7 @@ class FitTask:
             "condition": self.condition.identity(),
             "cache": self.cache_key,
             "recording": self.recording_digest,
-            "solver": asdict(getattr(self.settings, self.settings.solver))
-            | ({"folds": 0} if self.settings.solver == "als" else {}),
+            "solver": SOLVERS[self.settings.solver].identity(self.settings.of_solver),
             "version": RESULT_VERSION,
         }
 

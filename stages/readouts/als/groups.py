@@ -1,4 +1,4 @@
-"""What the default solver does for one group of neurons, between choices that all take part in."""
+"""One group of neurons: its least squares, then its polishing once all neurons have chosen."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from stages.readouts.als.alternating import (
     initial_factors,
     position_grams,
 )
-from stages.readouts.als.memory import Plan
+from stages.readouts.als.memory import MemoryPlan
 from stages.readouts.als.pca import Components, ReducedTokens
 from stages.readouts.als.penalties import HeldOutErrors
 from stages.readouts.als.polish import polish, start
@@ -47,12 +47,12 @@ class TokenSums:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tokens:
+class ReducedTrials:
     """The reduced tokens of a fit, and how much of it is held at once."""
 
     training: ReducedTokens
     validation: ReducedTokens
-    plan: Plan
+    plan: MemoryPlan
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +106,7 @@ class Polished:
 
 
 def solve_group(
-    data: FitData, tokens: Tokens, known: TokenSums, settings: ALSSettings
+    data: FitData, tokens: ReducedTrials, known: TokenSums, settings: ALSSettings
 ) -> tuple[Candidates, Scores]:
     """Least squares under every penalty, and what each is worth on held-out trials."""
     plan = tokens.plan
@@ -124,7 +124,7 @@ def solve_group(
 
 def polish_group(
     data: FitData,
-    tokens: Tokens,
+    tokens: ReducedTrials,
     known: TokenSums,
     candidates: Candidates,
     chosen: torch.Tensor,
@@ -177,7 +177,7 @@ def absolute(settings: ALSSettings, components: Components) -> list[float]:
 
 
 def _solve_path(
-    statistics: Statistics, penalties: Sequence[float], settings: ALSSettings, plan: Plan
+    statistics: Statistics, penalties: Sequence[float], settings: ALSSettings, plan: MemoryPlan
 ) -> list[Predictor]:
     """The least-squares predictor for every penalty.
 

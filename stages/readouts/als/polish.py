@@ -14,12 +14,10 @@ from collections.abc import Iterator
 import torch
 
 from stages.readouts.als.alternating import AlternatingLeastSquares, Factors
+from stages.readouts.als.memory import SLOPE_TRIALS
 from stages.readouts.als.pca import ReducedTokens
 from stages.readouts.als.predictor import Predictor, batches, join, pick
 from stages.readouts.readout import poisson_loss, rate
-
-#: Trials that slope and offset are fitted on, at most: they are two numbers per neuron.
-SLOPE_TRIALS = 4096
 
 #: What the parabola's curvature is to the mean of the loss's: more is slower and safer.
 CAUTION = 1.2

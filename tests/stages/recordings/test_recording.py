@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 
 from cache import UserError
 from stages.recordings.recording import (
-    MINIMUM_STD,
     Recording,
     check_recording,
     normalise,
     pad_repeats,
     response_std,
 )
+from stages.scores import MINIMUM_STD
 
 
 def make(**changes: Any) -> Recording:
