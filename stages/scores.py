@@ -15,6 +15,25 @@ from stages.feve import fev_and_feve, feve_standard_error
 if TYPE_CHECKING:
     from stages.recordings.recording import Recording
 
+#: Floor of the standard deviation that responses are divided by.
+MINIMUM_STD = 0.01
+
+
+def response_scale(training: NDArray[np.floating]) -> NDArray[np.float32]:
+    """What responses are divided by: standard deviations over training (ddof 0), at least 0.01.
+
+    Parameters
+    ----------
+    training : array of shape (n_trials, n_neurons)
+
+    Returns
+    -------
+    array of shape (n_neurons,)
+    """
+    deviation = training.std(axis=0, dtype=np.float64)
+    scale: NDArray[np.float32] = np.maximum(deviation, MINIMUM_STD).astype(np.float32)
+    return scale
+
 
 def variance_explained(
     responses: NDArray[np.floating], predictions: NDArray[np.floating]

@@ -9,9 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache import UserError
-
-#: Floor of the standard deviation that responses are divided by.
-MINIMUM_STD = 0.01
+from stages.scores import response_scale
 
 #: Negative responses down to this fraction of a neuron's largest are rounding of a zero.
 ROUNDING = 1e-6
@@ -187,9 +185,7 @@ def response_std(recording: Recording) -> NDArray[np.float32]:
 
     Responses are divided by it everywhere. Array of shape (n_neurons,).
     """
-    training = recording.responses[~recording.validation].astype(np.float64)
-    std: NDArray[np.float32] = np.maximum(training.std(axis=0), MINIMUM_STD).astype(np.float32)
-    return std
+    return response_scale(recording.responses[~recording.validation].astype(np.float64))
 
 
 def normalise(recording: Recording) -> Recording:

@@ -15,8 +15,8 @@ from pipeline.experiment import load_experiment
 from pipeline.results.tables import read_summary
 from pipeline.terminal import Terminal
 from stages.feve import fev_and_feve
+from stages.readouts import load_readouts
 from stages.readouts.saved import saved_attributes
-from stages.readouts.solvers import load_readouts
 
 TABLE = """
 [baseline]

@@ -23,8 +23,8 @@ from cache.format.metadata import ROOT
 from pipeline.cli.app import main
 from stages.executors.dask import dask_executor
 from stages.executors.executor import LocalExecutor, WorkersDied
+from stages.fit.cost import needed_memory
 from stages.fit.distributed import fit_divided, is_divisible
-from stages.fit.inputs import needed_memory
 from stages.fit.run import fit_condition
 from stages.fit.schedule import count_parts, fit_all, most_together
 from stages.readouts.als import partition

@@ -21,8 +21,8 @@ from stages.conditions import IDENTITY, Condition
 from stages.feve import fev_and_feve
 from stages.fit.run import fit_condition
 from stages.fit.task import FitTask
+from stages.readouts import fit_readouts, load_readouts
 from stages.readouts.settings import AdamWSettings, ReadoutSettings
-from stages.readouts.solvers import fit_readouts, load_readouts
 from stages.recordings.recording import normalise
 
 

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from cache import UserError
 from stages.recordings.recording import (
-    MINIMUM_STD,
     Recording,
     check_recording,
     normalise,
     response_std,
 )
+from stages.scores import MINIMUM_STD
 
 
 def make(**changes: Any) -> Recording:
