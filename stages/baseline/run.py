@@ -20,7 +20,8 @@ from stages.baseline.settings import pooled_size
 from stages.baseline.task import MINIMODEL, BaselineTask
 from stages.costs import MemoryLimit
 from stages.executors.resources import cpu_threads, resident_memory
-from stages.readouts.readout import Epoch, Readouts
+from stages.readouts.readout import Readouts
+from stages.training.epoch import Epoch
 from stages.readouts.saved import FittedCondition
 from stages.recordings.recording import normalise, response_std
 from stages.scores import score, variance_explained

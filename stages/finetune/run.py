@@ -17,7 +17,8 @@ from stages.finetune.learner import Penalty, ReadTokens, Tuning, tune, tuned_rea
 from stages.finetune.model import TunedViT
 from stages.finetune.settings import PROTOCOLS
 from stages.finetune.task import FinetuneTask, first_tuned_block, starting_block
-from stages.readouts.readout import Epoch, Readouts, predict
+from stages.readouts.readout import Readouts, predict
+from stages.training.epoch import Epoch
 from stages.readouts.saved import FittedCondition, load_readouts, saved_penalty
 from stages.scores import score, variance_explained
 from stages.settings import readable

@@ -10,7 +10,7 @@ from stages.fit.task import FitTask
 from stages.readouts.settings import ReadoutSettings
 from stages.readouts.solvers import SOLVERS
 from stages.stage import Planned, Work
-from stages.tokens.cached import KINDS
+from stages.tokens.kinds import KINDS
 from stages.variant import Variant
 
 

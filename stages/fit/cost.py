@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from cache import TokenShape
-from stages.conditions import Condition
+from dataclasses import replace
+
 from stages.costs import Cost
 from stages.executors.resources import PROCESS
 from stages.fit.inputs import TaskSource
@@ -11,28 +11,29 @@ from stages.fit.task import FitTask
 from stages.readouts.settings import ReadoutSettings
 from stages.readouts.solver_protocol import FitSize
 from stages.readouts.solvers import SOLVERS
+from stages.stage import Planned
+from stages.variant import Settings
 
 
-def planned_size(
-    condition: Condition, tokens: TokenShape, *, n_trials: int, n_test: int, n_neurons: int
-) -> FitSize:
-    """The sizes of a condition's fit, from the sizes of its recording and of its cache.
-
-    Parameters
-    ----------
-    n_trials : int
-        Training and validation trials together.
-    """
-    rows, columns = tokens.grid if condition.tokens == "patch" else (1, 1)
+def planned_size(planned: Planned) -> FitSize:
+    """The sizes of a planned fit, whose counts are known."""
+    condition, work = planned.condition, planned.work
+    assert work.tokens is not None
+    rows, columns = work.tokens.grid if condition.tokens == "patch" else (1, 1)
     return FitSize(
-        n_trials=n_trials,
+        n_trials=work.trials or 0,
         n_rows=rows,
         n_columns=columns,
-        n_channels=tokens.n_channels * (1 + (condition.blocks or "").count("+")),
-        n_neurons=n_neurons,
-        n_test=n_test,
-        item_bytes=2 if tokens.dtype == "float16" else 4,
+        n_channels=work.tokens.n_channels * (1 + (condition.blocks or "").count("+")),
+        n_neurons=work.neurons or 0,
+        n_test=work.test_images or 0,
+        item_bytes=2 if work.tokens.dtype == "float16" else 4,
     )
+
+
+def readout_of(planned: Planned, settings: Settings) -> ReadoutSettings:
+    """Settings of a planned fit: those of the experiment, with the condition's solver."""
+    return replace(settings.readout, solver=str(planned.condition.solver))
 
 
 def fit_cost(
@@ -75,3 +76,10 @@ def needed_memory(task: FitTask, *, divided: bool = False) -> int:
     """
     solver, size = SOLVERS[task.settings.solver], TaskSource(task).size
     return PROCESS + solver.least_memory(size, task.settings.of_solver, divided=divided)
+
+
+def planned_memory(planned: Planned, settings: Settings, *, divided: bool = False) -> int:
+    """The same of a planned fit, whose counts are known."""
+    readout = readout_of(planned, settings)
+    solver, size = SOLVERS[readout.solver], planned_size(planned)
+    return PROCESS + solver.least_memory(size, readout.of_solver, divided=divided)

@@ -27,10 +27,10 @@ from stages.readouts.readout import (
 )
 from stages.readouts.settings import AdamWSettings
 from stages.scores import mean_score
+from stages.tokens.random_access import in_any_order
 from stages.training.descent import Losses, Network, Phase, descend
 from stages.training.epoch import Epoch
 from stages.training.loop import LoopSettings, batches
-from stages.tokens.random_access import Rows, in_any_order
 
 #: Validation trials whose predictions are computed at a time, at most.
 VALIDATION_BATCH = 512

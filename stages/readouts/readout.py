@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from cache import UserError
-from stages.training.epoch import Epoch as Epoch
 from stages.tokens.tokens import Tokens, partitions, read_ahead
-from stages.training.loop import Epoch as Epoch
+from stages.training.epoch import Epoch as Epoch
+from stages.training.epoch import Epoch
 
 #: Elements of the largest intermediate (image, row, column, neuron) while predicting.
 PREDICT_ELEMENTS = 2**25

@@ -7,9 +7,9 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from stages.costs import Cost
-from stages.training.epoch import Epoch
 from stages.readouts.settings import ALSSettings
 from stages.readouts.solver_protocol import DividedFit, FitSize, FitSource, Solver
+from stages.training.epoch import Epoch
 
 if TYPE_CHECKING:
     from stages.readouts.data import FitData
