@@ -10,8 +10,8 @@ from pipeline.frozen_tasks import check_finetuning
 from pipeline.plan.steps import Plan, Step, Work
 from pipeline.planned_conditions import planned_baselines, planned_fits, planned_tunings
 from pipeline.report.key import REPORT, report_key, run_key
+from pipeline.results.provenance import same_settings
 from pipeline.results.tables import tabulated
-from pipeline.run.conditions import same_settings
 from pipeline.variant.variant import Known, known_variants
 
 
@@ -79,7 +79,7 @@ def _report(file: ExperimentFile, steps: Iterable[Step]) -> Step:
         why = "the tables change"
     elif "open" in states:
         state, why = "open", "drawn again if a table changes"
-    elif not same_settings(file):
+    elif not same_settings(file.output, file.settings):
         why = "the experiment's settings changed"
     elif tabulated(file.output) != [c.condition for c in conditions]:
         why = "the tables hold other conditions"

@@ -8,7 +8,9 @@ from .provenance import PROVENANCE as PROVENANCE
 from .provenance import hardware as hardware
 from .provenance import now as now
 from .provenance import publishable as publishable
+from .provenance import same_settings as same_settings
 from .provenance import versions as versions
+from .provenance import write_provenance as write_provenance
 from .statistics import SERIES as SERIES
 from .statistics import Difference as Difference
 from .statistics import best_blocks as best_blocks

@@ -2,20 +2,41 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import socket
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 from cache import public_name
+from pipeline.results.tables import write_if_changed
 
 #: File of a run's folder that holds its provenance.
 PROVENANCE = "provenance.json"
 
 PACKAGES = ("vitv1", "torch", "timm", "zarr", "numcodecs", "numpy", "scipy", "pandas")
+
+
+def write_provenance(run: Path, content: Mapping[str, Any]) -> None:
+    """Write a run's provenance, its `settings` among it; what JSON does not know becomes text."""
+    write_if_changed(run / PROVENANCE, _json(content).encode())
+
+
+def same_settings(run: Path, settings: Mapping[str, Any]) -> bool:
+    """True where a run's provenance was written with these settings."""
+    path = run / PROVENANCE
+    if not path.exists():
+        return False
+    stored = json.loads(path.read_text())["settings"]
+    return bool(stored == json.loads(_json(publishable(settings))))
+
+
+def _json(content: object) -> str:
+    return json.dumps(content, indent=2, default=str) + "\n"
 
 
 def versions() -> dict[str, str]:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from cache import CacheError, FeatureCache, is_url
 from pipeline.experiment import Experiment, ExperimentFile
 from pipeline.frozen_tasks import check_finetuning, fit_tasks, starting_readout
-from pipeline.results.provenance import hardware, publishable, versions
-from pipeline.results.tables import write_if_changed
+from pipeline.results.provenance import (
+    hardware,
+    publishable,
+    same_settings,
+    versions,
+    write_provenance,
+)
 from pipeline.terminal import Terminal
 from pipeline.uncached import Uncached
 from pipeline.variant.cache import copy_what_is_read, open_nearest
@@ -25,8 +29,6 @@ from stages.fit.schedule import count_parts, fit_all, most_at_a_time, one_of_eac
 from stages.fit.task import FitTask
 from stages.readouts.saved import FittedCondition, is_saved, save_condition
 from stages.tokens.identity import Agreement, check_cache
-
-PROVENANCE = "provenance.json"
 
 
 def fit_experiment(
@@ -65,7 +67,7 @@ def fit_experiment(
             save_condition(file.output, fitted)
     n_fitted, n_before = len(outdated) - len(failed), len(tasks) - len(outdated)
     terminal.note(f"{file.output}: {n_fitted} conditions fitted, {n_before} up to date")
-    if outdated or not same_settings(file):
+    if outdated or not same_settings(file.output, file.settings):
         _write_provenance(file, tasks, caches)
     return without_failed([task.condition for task in tasks], failed)
 
@@ -193,15 +195,6 @@ def _tasks(experiment: Experiment, cache: FeatureCache | Uncached) -> Iterator[F
         yield from fit_tasks(experiment, cache, start)
 
 
-def same_settings(file: ExperimentFile) -> bool:
-    """Whether a run's provenance was written with these settings."""
-    path = file.output / PROVENANCE
-    if not path.exists():
-        return False
-    stored = json.loads(path.read_text())["settings"]
-    return bool(stored == json.loads(_json(publishable(file.settings))))
-
-
 def _write_provenance(
     file: ExperimentFile, tasks: Sequence[FitTask], caches: dict[str, dict[str, Any]]
 ) -> None:
@@ -214,7 +207,7 @@ def _write_provenance(
         "versions": versions(),
         "hardware": hardware(tasks[0].device),
     }
-    write_if_changed(file.output / PROVENANCE, _json(content).encode())
+    write_provenance(file.output, content)
 
 
 def _plain(experiment: Experiment) -> Any:
@@ -222,7 +215,3 @@ def _plain(experiment: Experiment) -> Any:
     from pydantic import TypeAdapter
 
     return publishable(TypeAdapter(Experiment).dump_python(experiment, mode="json"))
-
-
-def _json(content: object) -> str:
-    return json.dumps(content, indent=2, default=str) + "\n"
