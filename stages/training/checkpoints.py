@@ -15,7 +15,6 @@ import torch
 from torch import nn
 
 from cache import UserError, replaced
-from cache.write.atomic import replace_file
 
 Weights = dict[str, torch.Tensor]
 
@@ -150,7 +149,8 @@ def keep_weights(weights: Weights, path: Path) -> None:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     kept = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
-    replace_file(path, safetensors.torch.save(kept), temporary=path.with_suffix(".new"))
+    with replaced(path, temporary=path.with_suffix(".new")) as file:
+        file.write(safetensors.torch.save(kept))
     for other in path.parent.glob(f"{path.stem[:-KEY_LETTERS]}{'?' * KEY_LETTERS}{path.suffix}"):
         if other != path:
             other.unlink()
