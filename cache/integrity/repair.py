@@ -39,7 +39,8 @@ from cache.format.metadata import (
     root_bytes,
     unfinished_attributes,
 )
-from cache.integrity.verify import Checkup, check_chunks, check_metadata
+from cache.integrity.checkup import Checkup
+from cache.integrity.verify import check_chunks, check_metadata
 from cache.write.atomic import beside, replace_files
 from cache.write.lock import writer_lock
 from cache.write.writer import has_size, stored_crcs

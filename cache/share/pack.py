@@ -11,7 +11,7 @@ from typing import BinaryIO
 from zarr.storage import LocalStore
 
 from cache.errors import CacheError
-from cache.integrity.verify import check_chunks, check_metadata
+from cache.integrity.verify import verify
 from cache.share.copy_plan import Copy, require_space
 from cache.stores.location import PACKED
 from cache.stores.zarr_internals import sync
@@ -86,10 +86,8 @@ def _entry(name: str) -> zipfile.ZipInfo:
 
 
 def _verify(path: Path) -> None:
-    checkup = check_metadata(str(path))
-    check_chunks(checkup)
-    if checkup.faults:
+    faults = verify(str(path)).faults
+    if faults:
         raise CacheError(
-            f"{path} was not written as it should be ({checkup.faults[0]}): check the disk, then "
-            "pack again"
+            f"{path} was not written as it should be ({faults[0]}): check the disk, then pack again"
         )

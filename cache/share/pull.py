@@ -17,7 +17,7 @@ from cache.errors import CacheError
 from cache.feature_cache import open_cache
 from cache.format.faults import fault_in, file_faults
 from cache.format.metadata import array_paths
-from cache.integrity.verify import check_metadata
+from cache.integrity.verify import verify
 from cache.share.copy_plan import Copy, require_space
 from cache.stores.verifying import Trusted
 from cache.stores.zarr_internals import sync
@@ -73,7 +73,7 @@ def pull(
             path = partial / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
-        faults = check_metadata(str(partial)).faults
+        faults = verify(str(partial), quick=True).faults
         if faults:
             raise CacheError(
                 f"{partial} did not become a whole cache ({faults[0]}): delete it, then pull again"
