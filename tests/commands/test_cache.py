@@ -7,6 +7,8 @@ import pytest
 from support.tiny import write_experiment
 from support.trials import small_disk
 
+from support.runs import only_variant
+
 from cache import open_cache
 from pipeline.cli.app import main
 
@@ -102,12 +104,9 @@ def test_recomputed_images_agree(store, experiment, capsys):
 def test_recomputing_finds_tokens_that_were_never_the_backbones(store, experiment, capsys):
     """A cache that is whole, and whose every checksum is right, of other tokens."""
     from cache import plan_layout, write_cache
-    from pipeline.experiment import load_experiment
-    from pipeline.run.extract import prepare_extraction
-    from pipeline.terminal import Terminal
+    from pipeline.run.extract import prepare
 
-    file = load_experiment(Path(experiment))
-    made = prepare_extraction(file, file.variants[0], Terminal(quiet=True))
+    made = prepare(only_variant(Path(experiment)))
     shape, other = made.backbone.token_shape("float16"), store.with_name("other.zarr")
     true = open_cache(store)
     with write_cache(

@@ -16,7 +16,8 @@ from support.tiny import write_experiment
 from cache import UserError
 from pipeline.experiment import RunSettings, load_experiment
 from pipeline.terminal import Terminal
-from pipeline.workers import capacity_of, workplace
+from pipeline.workers import check_run, limit_of, workplace
+from stages.stage import Crew
 from stages.executors.cluster_settings import ClusterSettings
 from stages.executors.dask import batch_cluster
 from stages.executors.resources import default_memory_limit, free_memory
@@ -67,13 +68,11 @@ def test_what_jobs_print_is_kept_apart(tmp_path):
         assert f"#SBATCH -o {tmp_path / 'jobs'}" in cluster.job_script()
 
 
-def test_jobs_with_too_little_memory_are_refused_before_they_wait(tmp_path):
+def test_jobs_with_too_little_memory_are_refused_before_they_wait():
     run = RunSettings(executor="dask", slurm=ClusterSettings(cores=4, memory=8 * 10**9))
-    place = workplace(run, tmp_path, Terminal(quiet=True), n_tasks=8, needed=lambda: 2 * 10**9)
-    told = r"run.slurm.memory = 8.0 GB for 4 tasks .* 1.4 GB for each, but one needs 2.0 GB"
-    with pytest.raises(UserError, match=told), place:
-        pass
-    assert not list(tmp_path.iterdir())
+    told = r"run.slurm.memory = 8.0 GB for 4 tasks .* 1.4 GB to a fit, which needs about 2.0 GB"
+    with pytest.raises(UserError, match=told):
+        limit_of(run).require(2 * 10**9, "a fit", lower="or fit fewer neurons")
 
 
 def test_a_job_with_a_gpu_computes_one_task_at_a_time():
@@ -117,18 +116,14 @@ def test_settings_are_refused_in_one_line(tmp_path, option, message):
         ({"executor": "dask", "slurm": {}, "lsf": {}}, "run.slurm and run.lsf exclude"),
     ],
 )
-def test_contradictions_are_refused(tmp_path, run, message):
-    place = workplace(RunSettings(**run), tmp_path / "run", Terminal(quiet=True), n_tasks=1)
-    with pytest.raises(UserError, match=message), place:
-        pass
-    assert not (tmp_path / "run").exists()
+def test_contradictions_are_refused(run, message):
     with pytest.raises(UserError, match=message):
-        capacity_of(RunSettings(**run))
+        check_run(RunSettings(**run))
 
 
 def test_no_more_workers_than_the_memory_holds(tmp_path, capsys):
     run = RunSettings(workers=4, memory_limit=100 * 10**9)
-    place = workplace(run, tmp_path, Terminal(), n_tasks=8, needed=lambda: 45 * 10**9)
+    place = workplace(run, tmp_path, Crew(workers=8, needed=lambda: 45 * 10**9), Terminal())
     with place as found:
         assert found.executor.workers == 2
         assert 45 * 10**9 < found.executor.task_memory < 50 * 10**9
