@@ -1,4 +1,7 @@
-"""Per-neuron numbers: the scale of responses, variance explained, correlation, and their table."""
+"""Scores of predictions, neuron by neuron: every number of a result's tables is computed here.
+
+FEV and FEVE themselves are in `stages.feve`.
+"""
 
 from __future__ import annotations
 
@@ -51,6 +54,17 @@ def variance_explained(
     explained = np.full(r.shape[1], np.nan)
     np.divide(errors, total, out=explained, where=total > 0)
     return 1 - explained
+
+
+def mean_score(responses: NDArray[np.floating], predictions: NDArray[np.floating]) -> float:
+    """Mean variance explained over the neurons that vary; -inf where none does.
+
+    Parameters
+    ----------
+    responses, predictions : array of shape (n_trials, n_neurons)
+    """
+    explained = variance_explained(responses, predictions)
+    return float(np.nanmean(explained)) if np.isfinite(explained).any() else -np.inf
 
 
 def correlation(

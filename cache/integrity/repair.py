@@ -40,9 +40,9 @@ from cache.format.metadata import (
     unfinished_attributes,
 )
 from cache.integrity.verify import Checkup, check_chunks, check_metadata
-from cache.write.atomic import make_durable, replace_file
+from cache.write.atomic import beside, make_durable, replace_file
 from cache.write.lock import writer_lock
-from cache.write.writer import beside, has_size, stored_crcs
+from cache.write.writer import has_size, stored_crcs
 
 
 @dataclass(frozen=True, kw_only=True)

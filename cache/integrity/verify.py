@@ -11,8 +11,6 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 from zarr.abc.store import Store
-from zarr.core.buffer import default_buffer_prototype
-from zarr.core.sync import sync
 from zarr.storage import MemoryStore
 
 from cache.errors import CacheError
@@ -20,7 +18,9 @@ from cache.format.arrays import StoredArray
 from cache.format.faults import Fault, array_problem, fault_in, file_faults, size_problem
 from cache.format.metadata import ROOT, array_paths, chunk_crcs, document_paths, parse, read_root
 from cache.integrity.unexpected import unexpected
+from cache.stores.base import file_bytes
 from cache.stores.location import PACKED, open_store, public_name
+from cache.stores.zarr_internals import sync
 from cache.stores.zip import DamagedFileError, PackedStore
 from cache.stores.zip_seal import seal_faults
 
@@ -168,9 +168,9 @@ async def _check_metadata(checkup: Checkup) -> Checkup:
 async def _read(checkup: Checkup, path: str) -> bytes | None:
     """A whole file, or None with a fault noted."""
     try:
-        value = await checkup.store.get(path, default_buffer_prototype())
+        content = await file_bytes(checkup.store, path)
     except (FileNotFoundError, NotADirectoryError):
-        value = None
+        content = None
     except OSError as error:
         checkup.note(path, f"cannot be read: {error}")
         return None
@@ -180,10 +180,9 @@ async def _read(checkup: Checkup, path: str) -> bytes | None:
             raise
         checkup.note(path, str(error))
         return None
-    if value is None:
+    if content is None:
         checkup.note(path, "is absent")
-        return None
-    return value.to_bytes()
+    return content
 
 
 def _take_up(checkup: Checkup, path: str, content: bytes, attributes: Mapping[str, Any]) -> None:

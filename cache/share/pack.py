@@ -7,19 +7,17 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
-from zarr.core.buffer import default_buffer_prototype
-from zarr.core.sync import sync
 from zarr.storage import LocalStore
 
 from cache.errors import CacheError
 from cache.integrity.verify import check_chunks, check_metadata
 from cache.share.copy_plan import Copy, require_space
 from cache.stores.location import PACKED
+from cache.stores.zarr_internals import sync
 from cache.stores.zip import PackedStore
 from cache.stores.zip_seal import PLACEHOLDER, seal
-from cache.write.atomic import sync_directory
+from cache.write.atomic import beside, sync_directory
 from cache.write.lock import writer_lock
-from cache.write.writer import beside
 
 #: Earliest time that a zip can hold: the same cache always gives the same file.
 EPOCH = (1980, 1, 1, 0, 0, 0)
@@ -71,7 +69,7 @@ def _write(copy: Copy, path: Path, progress: Callable[[int], None] | None) -> No
             for trusted, number in copy.files:
                 name = trusted.array.file_path(number)
                 # Read through the cache, which checks every chunk.
-                value = sync(copy.source.store.get(name, default_buffer_prototype()))
+                value = sync(copy.source.store.get(name))
                 assert value is not None
                 archive.writestr(_entry(name), value.as_numpy_array().data)
                 if progress is not None:

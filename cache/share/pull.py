@@ -11,8 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from zarr.abc.store import RangeByteRequest
-from zarr.core.buffer import default_buffer_prototype
-from zarr.core.sync import sync
+from zarr.buffer import default_buffer_prototype
 
 from cache.errors import CacheError
 from cache.feature_cache import open_cache
@@ -21,9 +20,9 @@ from cache.format.metadata import array_paths
 from cache.integrity.verify import check_metadata
 from cache.share.copy_plan import Copy, require_space
 from cache.stores.verifying import Trusted
-from cache.write.atomic import make_tree_durable, sync_directory
+from cache.stores.zarr_internals import sync
+from cache.write.atomic import beside, make_tree_durable, sync_directory
 from cache.write.lock import writer_lock
-from cache.write.writer import beside
 
 #: Files in flight.
 THREADS = 8

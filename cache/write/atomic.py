@@ -49,6 +49,11 @@ def atomic_write(path: Path, content: bytes) -> None:
     sync_directory(path.parent)
 
 
+def beside(path: Path, suffix: str) -> Path:
+    """Where something that must not lie inside a store is kept, on the same disk."""
+    return path.with_name(path.name + suffix)
+
+
 def make_durable(files: Iterable[Path], *, below: Path) -> None:
     """Wait until files, and the directories between them and `below`, are on the disk.
 

@@ -30,7 +30,13 @@ from cache.format.metadata import (
     root_bytes,
     unfinished_attributes,
 )
-from cache.write.atomic import make_durable, make_tree_durable, replace_file, sync_directory
+from cache.write.atomic import (
+    beside,
+    make_durable,
+    make_tree_durable,
+    replace_file,
+    sync_directory,
+)
 from cache.write.lock import writer_lock
 from cache.write.shards import ShardTokens, ShardWriter
 
@@ -173,11 +179,6 @@ def write_cache(
                 layout=layout,
             )
         yield CacheWriter(path)
-
-
-def beside(path: Path, suffix: str) -> Path:
-    """Where something that must not lie inside a store is kept, on the same disk."""
-    return path.with_name(path.name + suffix)
 
 
 def stored_crcs(store: Path, array: StoredArray) -> NDArray[np.uint32]:

@@ -1,4 +1,4 @@
-"""Where a backbone's weights come from, and what identifies them; knows no timm."""
+"""The identity of a backbone's weights; needs neither torch nor timm."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from stages.backbones.settings import BackboneSettings
 
 @dataclass(frozen=True, kw_only=True)
 class WeightsIdentity:
-    """Which weights a backbone has.
+    """The source of a backbone's weights and what identifies them.
 
     Parameters
     ----------

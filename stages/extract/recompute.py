@@ -9,8 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from cache import Fault, FeatureCache
-from stages.backbones.backbone import Backbone
-from stages.extract.run import BATCH
+from stages.backbones.backbone import BATCH, Backbone
 from stages.stimuli.preprocessing import Preprocessing
 from stages.stimuli.stimuli import Stimuli
 

@@ -27,12 +27,9 @@ from cache import (
     plan_layout,
     write_cache,
 )
-from stages.backbones.backbone import Backbone
+from stages.backbones.backbone import BATCH, Backbone
 from stages.stimuli.preprocessing import Preprocessing
 from stages.stimuli.stimuli import Stimuli
-
-#: Images per forward pass.
-BATCH = 64
 
 Progress = Callable[[int], None]
 Parts = Callable[[CacheWriter, Sequence[int], Progress], Iterator[int]]

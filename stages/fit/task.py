@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from cache import content_key
@@ -61,6 +62,19 @@ class FitTask:
             "solver": SOLVERS[self.settings.solver].identity(self.settings.of_solver),
             "version": RESULT_VERSION,
         }
+
+    @property
+    def needs(self) -> dict[Condition, str]:
+        """No other condition."""
+        return {}
+
+    @property
+    def products(self) -> tuple[Path, ...]:
+        """No file but those that all conditions save."""
+        return ()
+
+    def clean_up(self) -> None:
+        """Nothing is left to remove."""
 
     @property
     def key(self) -> str:

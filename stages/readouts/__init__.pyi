@@ -1,6 +1,5 @@
 """Names that other packages import from `stages.readouts`."""
 
-from .curve import Epoch as Epoch
 from .readout import Readouts as Readouts
 from .saved import NEURON_COLUMNS as NEURON_COLUMNS
 from .saved import PREDICTIONS as PREDICTIONS

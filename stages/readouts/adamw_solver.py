@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from stages.costs import Cost, Phase
-from stages.readouts.curve import Epoch
 from stages.readouts.rates import RATES
 from stages.readouts.settings import AdamWSettings
 from stages.readouts.solver_protocol import FitSize, Solver
+from stages.training.epoch import Epoch
 
 if TYPE_CHECKING:
     from stages.readouts.data import FitData
@@ -20,6 +20,7 @@ class AdamW(Solver):
     """Gradient descent on all neurons' readouts together; see `stages.readouts.adamw`."""
 
     settings = AdamWSettings
+    lower = "readout.adamw.batch_size"
     keeps_order = True
 
     def fit(

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from cache import UserError
 from stages.conditions import IDENTITY, Condition
-from stages.readouts.curve import Epoch
+from stages.training.epoch import Epoch
 
 if TYPE_CHECKING:
     import zarr

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from numpy.typing import NDArray
 
 from stages.costs import Cost
-from stages.readouts.curve import Epoch
+from stages.training.epoch import Epoch
 
 if TYPE_CHECKING:
     import numpy as np
@@ -164,12 +164,15 @@ class Solver(Protocol):
     ----------
     settings : type
         Frozen dataclass whose defaults are those of `fit_readouts`.
+    lower : str
+        What makes a fit need less memory, such as "readout.als.max_components"; for messages.
     keeps_order : bool
         Whether trials are read in the order of the recording, because batches are drawn from it;
         else they are in the order of the cache, which is read fastest.
     """
 
     settings: type[Any]
+    lower: str
     keeps_order: bool = False
 
     def fit(

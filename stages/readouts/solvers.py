@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from cache import UserError
 from stages.readouts.adamw_solver import AdamW
 from stages.readouts.als.solver import ALS
-from stages.readouts.curve import Epoch
 from stages.readouts.solver_protocol import Solver
+from stages.training.epoch import Epoch
 
 if TYPE_CHECKING:
     import torch

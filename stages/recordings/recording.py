@@ -1,9 +1,8 @@
-"""One recording in memory: which image each trial showed and how every neuron answered."""
+"""One recording in memory: the image of each trial, and the response of every neuron to it."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -179,28 +178,6 @@ def _lowest_rates(
                 "correct them in the file, or leave those neurons out of it"
             )
     return lowest
-
-
-def pad_repeats(repeats: Sequence[NDArray[np.generic]], n_neurons: int) -> NDArray[np.float32]:
-    """Responses to repeated images in one array, NaN where an image had fewer repeats.
-
-    Parameters
-    ----------
-    repeats : sequence of array of shape (n_repeats_i, n_neurons)
-        One entry per image.
-    n_neurons : int
-        Number of neurons, needed where there is no image.
-
-    Returns
-    -------
-    array of shape (n_images, n_repeats, n_neurons)
-        float32; n_repeats is the largest.
-    """
-    longest = max((len(part) for part in repeats), default=0)
-    padded = np.full((len(repeats), longest, n_neurons), np.nan, dtype=np.float32)
-    for image, part in enumerate(repeats):
-        padded[image, : len(part)] = part
-    return padded
 
 
 def response_std(recording: Recording) -> NDArray[np.float32]:

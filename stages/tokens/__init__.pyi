@@ -5,3 +5,4 @@ from .identity import Agreement as Agreement
 from .identity import check_cache as check_cache
 from .identity import token_settings as token_settings
 from .kinds import KINDS as KINDS
+from .uncached import Uncached as Uncached

@@ -1,6 +1,7 @@
 """Identity of results, and the files they are kept in."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from pipeline.results.tables import write_if_changed
@@ -98,3 +99,18 @@ def test_files_are_written_whole_and_only_when_new(tmp_path):
     write_if_changed(path, b"two")
     assert path.read_bytes() == b"two"
     assert [p.name for p in path.parent.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("null", [None, float("nan"), np.float64("nan"), pd.NA, ""])
+def test_a_condition_is_read_from_a_row_of_any_table(null):
+    vit = fitted(block=4, seed=2).condition
+    texts = {name: "" if v is None else str(v) for name, v in vit.identity().items()}
+    numbers = {"block": 4.0, "seed": np.int64(2)}  # as pandas has them beside null blocks
+    for row in (vit.identity(), texts, vit.identity() | numbers | {"mean_feve": 0.5}):
+        read = Condition.from_row(row)
+        assert read == vit and {type(read.block), type(read.seed)} == {int}
+    cnn = {"recording": "r", "model": "cnn_fullmodel", "input_size": "64x128", "tuning": "full"}
+    absent = dict.fromkeys(("protocol", "tokens", "block", "blocks", "solver"), null)
+    assert Condition.from_row(cnn | absent | {"seed": "0"}) == Condition(**cnn)
+    with pytest.raises(KeyError):
+        Condition.from_row(cnn)

@@ -25,11 +25,11 @@ from stages.readouts.als.pca import Components, ReducedTokens, principal_compone
 from stages.readouts.als.penalties import choose, concatenate
 from stages.readouts.als.predictor import Predictor, as_readouts, join, pick
 from stages.readouts.als.sufficient_statistics import sum_products
-from stages.readouts.curve import Epoch
 from stages.readouts.data import FitData
 from stages.readouts.readout import Readouts
 from stages.readouts.settings import ALSSettings
 from stages.tokens.random_access import temporary_folder
+from stages.training.epoch import Epoch
 
 
 @torch.inference_mode()

@@ -7,9 +7,9 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from stages.costs import Cost
-from stages.readouts.curve import Epoch
 from stages.readouts.settings import ALSSettings
 from stages.readouts.solver_protocol import DividedFit, FitSize, FitSource, Solver
+from stages.training.epoch import Epoch
 
 if TYPE_CHECKING:
     from stages.readouts.data import FitData
@@ -20,6 +20,7 @@ class ALS(Solver):
     """Alternating least squares, polished with the Poisson loss; see `stages.readouts.als.fit`."""
 
     settings = ALSSettings
+    lower = "readout.als.max_components"
 
     def fit(
         self,

@@ -203,7 +203,7 @@ def test_without_data_counts_come_from_the_experiment_file(tmp_path):
     assert {s.name: s.work for s in plan.steps} == counted
     unknown = plan_of(path)
     assert unknown.total("images", "extract") is None
-    assert plan_lines(unknown)["work"][0] == "? images, ? B"
+    assert plan_lines(unknown)[0]["work"] == "? images, ? B"
 
 
 def test_the_ready_experiment_has_a_plan_without_data_or_gpu(capsys):
