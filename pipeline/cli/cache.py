@@ -9,13 +9,11 @@ import typer
 
 from cache import TokenKind, UserError
 from pipeline.cli.options import Debug, ExperimentPath, Overrides, Quiet
+from stages.tokens import KINDS
 
 cache_app = typer.Typer(
     name="cache", help="Check, repair and share feature caches.", no_args_is_help=True
 )
-
-#: What a person calls the arrays of a block, as in an experiment's [readout] tokens.
-KINDS: dict[str, TokenKind] = {"patch": "patches", "cls": "cls", "registers": "registers"}
 
 CachePath = Annotated[str, typer.Argument(help="A directory, a packed file or a URL.")]
 

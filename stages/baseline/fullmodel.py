@@ -17,7 +17,8 @@ from stages.readouts.readout import initial_readout, poisson_loss, rate
 from stages.scores import mean_score
 from stages.training.checkpoints import Checkpoint
 from stages.training.descent import Losses, Network, Phase, descend
-from stages.training.loop import Epoch, LoopSettings, Trained, batches
+from stages.training.epoch import Epoch
+from stages.training.loop import LoopSettings, Trained, batches
 
 
 class Core(nn.Module):

@@ -22,8 +22,8 @@ from stages.baseline.settings import BaselineSettings
 from stages.readouts.readout import poisson_loss, rate
 from stages.scores import variance_explained
 from stages.training.checkpoints import Checkpoint
+from stages.training.epoch import Epoch
 from stages.training.loop import (
-    Epoch,
     LoopSettings,
     batches,
     check_finite,

@@ -21,7 +21,8 @@ from stages.recordings.recording import Recording
 from stages.scores import mean_score
 from stages.training.checkpoints import Checkpoint
 from stages.training.descent import Losses, Network, Phase, descend
-from stages.training.loop import Epoch, LoopSettings, Trained, batches
+from stages.training.epoch import Epoch
+from stages.training.loop import LoopSettings, Trained, batches
 
 #: Images per pass of a ViT where nothing is trained, at most.
 IMAGES_PER_PASS = 128

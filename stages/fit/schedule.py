@@ -11,7 +11,7 @@ from threading import Lock
 
 from stages.executors.executor import Executor
 from stages.failures import FailedCondition, attempt
-from stages.fit.cost import is_large, needed_memory
+from stages.fit.cost import is_large
 from stages.fit.distributed import fit_divided, is_divisible, n_parts, n_together
 from stages.fit.run import fit_condition
 from stages.fit.task import FitTask
@@ -112,11 +112,6 @@ def one_of_each_size(tasks: Sequence[FitTask]) -> list[FitTask]:
         for task in tasks
     }
     return list(sizes.values())
-
-
-def least_memory(tasks: Sequence[FitTask]) -> int:
-    """Bytes that a worker needs at least, whichever of the conditions it fits whole."""
-    return max(needed_memory(task) for task in one_of_each_size(tasks))
 
 
 def most_at_a_time(tasks: Sequence[FitTask], workers: int) -> int:

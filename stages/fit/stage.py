@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 
 from stages.conditions import Condition
 from stages.fit.conditions import all_fit_tasks, planned_fits
-from stages.fit.cost import planned_cost, planned_memory
+from stages.fit.cost import fit_cost, needed_memory, planned_memory, planned_size, readout_of
 from stages.fit.task import FitTask
-from stages.readouts.solvers import SOLVERS
 from stages.stage import Crew, Planned, Progress
 from stages.variant import Settings, Variant
 
@@ -47,7 +46,7 @@ class Fit:
                 planned_memory(planned, variant.settings, divided=limit.divides),
                 f"the readouts of {neurons} neurons on {condition.tokens} tokens of block "
                 f"{condition.blocks}",
-                lower=f"lower {SOLVERS[condition.solver or ''].lower}, or choose fewer "
+                lower=f"lower the sizes in readout.{condition.solver}, or choose fewer "
                 "recording.neurons",
             )
 
@@ -61,11 +60,11 @@ class Fit:
 
     def crew(self, tasks: Sequence[FitTask], *, workers: int, devices: Sequence[str]) -> Crew:
         """As many workers as there are conditions, or parts of those that can be divided."""
-        from stages.fit.schedule import least_memory, most_at_a_time
+        from stages.fit.schedule import most_at_a_time, one_of_each_size
 
         return Crew(
             workers=most_at_a_time(tasks, workers),
-            needed=lambda: least_memory(tasks),
+            needed=lambda: max(map(needed_memory, one_of_each_size(tasks))),
             devices=(devices[0],),
         )
 
@@ -93,4 +92,10 @@ class Fit:
         """A fit, divided where the stage would divide it."""
         if not planned.work.is_known or planned.work.tokens is None:
             return None
-        return planned_cost(planned, settings, workers, n_planned=n_planned)
+        return fit_cost(
+            planned_size(planned),
+            readout_of(planned, settings),
+            n_fits=n_planned,
+            workers=workers.number,
+            memory_limit=workers.task_memory,
+        )

@@ -20,7 +20,6 @@ class AdamW(Solver):
     """Gradient descent on all neurons' readouts together; see `stages.readouts.adamw`."""
 
     settings = AdamWSettings
-    lower = "readout.adamw.batch_size"
     keeps_order = True
 
     def fit(

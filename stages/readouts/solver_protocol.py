@@ -164,15 +164,12 @@ class Solver(Protocol):
     ----------
     settings : type
         Frozen dataclass whose defaults are those of `fit_readouts`.
-    lower : str
-        What makes a fit need less memory, such as "readout.als.max_components"; for messages.
     keeps_order : bool
         Whether trials are read in the order of the recording, because batches are drawn from it;
         else they are in the order of the cache, which is read fastest.
     """
 
     settings: type[Any]
-    lower: str
     keeps_order: bool = False
 
     def fit(

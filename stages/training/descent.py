@@ -15,8 +15,8 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from stages.training.checkpoints import Checkpoint, restore, trained_weights
+from stages.training.epoch import Epoch
 from stages.training.loop import (
-    Epoch,
     LoopSettings,
     Trained,
     batches,

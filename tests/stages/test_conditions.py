@@ -6,7 +6,8 @@ import pytest
 
 from pipeline.results.tables import write_if_changed
 from stages.conditions import Condition
-from stages.readouts.readout import Epoch, Readouts
+from stages.readouts.readout import Readouts
+from stages.training.epoch import Epoch
 from stages.readouts.saved import (
     FittedCondition,
     load_readouts,

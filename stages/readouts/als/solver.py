@@ -20,7 +20,6 @@ class ALS(Solver):
     """Alternating least squares, polished with the Poisson loss; see `stages.readouts.als.fit`."""
 
     settings = ALSSettings
-    lower = "readout.als.max_components"
 
     def fit(
         self,

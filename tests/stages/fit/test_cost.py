@@ -7,8 +7,7 @@ from support.clusters import noise_task
 
 from cache import TokenShape
 from pipeline.experiment import Experiment
-from stages.costs import Workers
-from stages.fit.cost import fit_size, needed_memory, planned_cost, planned_memory
+from stages.fit.cost import fit_cost, needed_memory, planned_memory, planned_size
 from stages.fit.inputs import TaskSource, cached_tokens, trials_of
 from stages.readouts.settings import ReadoutSettings
 from stages.readouts.solvers import SOLVERS
@@ -29,11 +28,11 @@ def planned(task, **work):
 
 def test_the_sizes_of_a_task_are_those_that_were_planned(task):
     size = TaskSource(task).size
-    assert size == fit_size(planned(task))
+    assert size == planned_size(planned(task))
     assert size.stored == cached_tokens(task, trials_of(task))[0].stored_bytes
     assert size.responses == task.recording.responses.nbytes
     joint = replace(task, condition=replace(task.condition, tokens="cls", blocks="0+1"))
-    joined = fit_size(planned(joint))
+    joined = planned_size(planned(joint))
     assert (joined.n_rows, joined.n_columns, joined.n_channels) == (1, 1, 32)
 
 
@@ -51,15 +50,14 @@ def test_a_fit_needs_its_responses_and_more(task, solver):
 
 
 def test_a_fit_is_priced_as_divided_where_it_would_be(task):
-    large = planned(task, trials=5000, neurons=3000)
+    large = planned_size(planned(task, trials=5000, neurons=3000))
 
-    def phases(number=4, n_planned=1, memory=None):
-        workers = Workers(number=number, task_memory=memory)
-        return len(planned_cost(large, Experiment(), workers, n_planned=n_planned).phases)
+    def phases(solver="als", n_fits=1, workers=4, memory_limit=None):
+        settings = ReadoutSettings(solver=solver)
+        told = {"n_fits": n_fits, "workers": workers, "memory_limit": memory_limit}
+        return len(fit_cost(large, settings, **told).phases)
 
-    assert phases() == 2 and phases(n_planned=4) == 1
-    assert phases(n_planned=4, memory=10**8) == 2
-    assert phases(number=1) == phases(number=None) == 1
-    joint = replace(large, condition=replace(task.condition, solver="adamw"))
-    workers = Workers(number=4, task_memory=None)
-    assert len(planned_cost(joint, Experiment(), workers, n_planned=1).phases) == 1
+    assert phases() == 2 and phases(n_fits=4) == 1
+    assert phases(n_fits=4, memory_limit=10**8) == 2
+    assert phases(workers=1) == phases(workers=None) == 1
+    assert phases("adamw") == 1
