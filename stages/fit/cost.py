@@ -6,7 +6,6 @@ from dataclasses import replace
 
 from stages.costs import Cost
 from stages.executors.resources import PROCESS
-from stages.fit.inputs import TaskSource
 from stages.fit.task import FitTask
 from stages.readouts.settings import ReadoutSettings
 from stages.readouts.solver_protocol import FitSize
@@ -74,6 +73,9 @@ def needed_memory(task: FitTask, *, divided: bool = False) -> int:
     divided : bool
         Or one of its parts.
     """
+    # Tokens are read with torch, and plans must do without it.
+    from stages.fit.inputs import TaskSource
+
     solver, size = SOLVERS[task.settings.solver], TaskSource(task).size
     return PROCESS + solver.least_memory(size, task.settings.of_solver, divided=divided)
 
