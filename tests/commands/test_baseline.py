@@ -7,15 +7,15 @@ import pandas as pd
 import pytest
 from safetensors.torch import load_file
 from support.recording_files import write_minimodel
+from support.runs import only_variant, plan_of, recording_of
 from support.tiny import write_experiment
 
-from pipeline.run.conditions import run_stage
-from stages.baseline.stage import Baseline
-from support.runs import only_variant, plan_of, recording_of
 from pipeline.cli.app import main
 from pipeline.experiment import load_experiment
 from pipeline.results.tables import read_summary
+from pipeline.run.conditions import run_stage
 from pipeline.terminal import Terminal
+from stages.baseline.stage import Baseline
 from stages.feve import fev_and_feve
 from stages.readouts import load_readouts
 from stages.readouts.saved import saved_attributes

@@ -4,10 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.runs import only_variant
 from support.tiny import write_experiment
 from support.trials import small_disk
-
-from support.runs import only_variant
 
 from cache import open_cache
 from pipeline.cli.app import main

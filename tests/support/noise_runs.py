@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from cache import TokenShape, open_cache, pack, plan_copy, plan_layout, write_cache
-from pipeline.experiment import load_experiment
 from pipeline import commands
+from pipeline.experiment import load_experiment
 from pipeline.terminal import Terminal
 from pipeline.variant.inputs import Inputs
 from stages.backbones.weights import random_identity

@@ -3,9 +3,9 @@
 import shutil
 from pathlib import Path
 
-from support.runs import only_variant
 from pipeline.cli.app import main
 from stages.finetune.conditions import tuning_tasks
+from support.runs import only_variant
 from support.tiny import write_experiment
 
 FINETUNE = """

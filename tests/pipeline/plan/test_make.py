@@ -13,8 +13,8 @@ from cache import UserError
 from pipeline.cli.app import main
 from pipeline.experiment import load_experiment
 from pipeline.plan.make import make_plan
-from pipeline.variant.variant import open_variants
 from pipeline.plan.table import plan_lines, summary
+from pipeline.variant.variant import open_variants
 
 TABLES = """
 [finetune]

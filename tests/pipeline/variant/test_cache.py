@@ -5,13 +5,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from support.noise_runs import fit, local, write_noise_experiment
+from support.runs import run_stage
 from support.servers import nginx
 
 from cache import UserError, open_cache, plan_copy, verify
 from pipeline.experiment import load_experiment
-from pipeline.results.tables import write_tables
-from support.runs import run_stage
-from pipeline.terminal import Terminal
 
 URL = "features.zarr"
 

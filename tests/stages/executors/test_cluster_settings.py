@@ -17,13 +17,13 @@ from cache import UserError
 from pipeline.experiment import RunSettings, load_experiment
 from pipeline.terminal import Terminal
 from pipeline.workers import check_run, limit_of, workplace
-from stages.stage import Crew
 from stages.executors.cluster_settings import ClusterSettings
 from stages.executors.dask import batch_cluster
 from stages.executors.resources import default_memory_limit, free_memory
 from stages.executors.serialize import Shipment, unpack
 from stages.readouts.als.partition import FAN_IN, neuron_groups, reduction, shards, tree_sum
 from stages.settings import ByteSize
+from stages.stage import Crew
 from stages.tokens.tokens import partitions
 
 JOB = {
