@@ -14,12 +14,13 @@ from pipeline.experiment import RunSettings
 from pipeline.terminal import Terminal
 from stages.executors.cluster_settings import ClusterSettings
 from stages.executors.dask import System, dask_executor
-from stages.executors.executor import Executor, LocalExecutor, shared_limit
+from stages.executors.executor import Executor, LocalExecutor
 from stages.executors.resources import (
     default_memory_limit,
     n_cores,
     resident_memory,
     resolve_device,
+    shared_limit,
 )
 from stages.settings import readable
 

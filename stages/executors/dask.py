@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -10,8 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from cache import UserError
 from stages.executors.cluster_settings import GPU, USABLE, ClusterSettings
-from stages.executors.executor import DEATHS, WorkersDied, compute, shared_limit
+from stages.executors.executor import DEATHS, WorkersDied, compute
 from stages.executors.local_dask import local_workers
+from stages.executors.resources import shared_limit
 from stages.executors.serialize import Shipment
 
 if TYPE_CHECKING:
@@ -57,10 +57,6 @@ class DaskExecutor:
         self.task_memory = task_memory
         self._at_work: set[Any] = set()
         self._stopped = False
-
-    def pids(self) -> list[int]:
-        """Processes of the workers that are there, on their machines."""
-        return list(self._client.run(os.getpid).values())
 
     def map(
         self, function: Callable[[T], R], tasks: Sequence[T], *, device: str = "cpu"
