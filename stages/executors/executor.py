@@ -1,7 +1,7 @@
 """Executors of tasks, and the one of this machine: this process, or several others.
 
 A task is a frozen dataclass that names stores, conditions and ranges. It gives the same result
-wherever it is computed, and however often: a worker that dies costs time and nothing else.
+wherever and however often it is computed: a worker that dies costs time and nothing else.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ DEATHS = 3
 
 
 class WorkersDied(Exception):
-    """Workers ended again and again while they computed the same tasks."""
+    """Workers died again and again over the same tasks."""
 
 
 class Executor(Protocol):
@@ -41,7 +41,7 @@ class Executor(Protocol):
 
     @property
     def task_memory(self) -> int | None:
-        """Bytes that one task may use; None where nobody knows."""
+        """Bytes that one task may use; None where that is not known."""
 
     @property
     def remote(self) -> bool:
@@ -86,7 +86,7 @@ class LocalExecutor:
     workers : int
         Processes, each with one thread.
     folder : path
-        For what tasks share while they are computed.
+        A folder for arrays that tasks share.
     memory_limit : int, optional
         Bytes for all together, this process included.
     devices : sequence of str
@@ -197,7 +197,7 @@ def compute(function: Callable[[Any], R], position: int, packed: bytes, home: st
     Parameters
     ----------
     home : path
-        Where the command was given: relative paths in tasks mean what they meant there.
+        The folder in which the command was given: relative paths in tasks start there.
     """
     import torch
 
@@ -208,5 +208,5 @@ def compute(function: Callable[[Any], R], position: int, packed: bytes, home: st
         with threadpool_limits(1):
             return position, function(unpack(packed))
     finally:
-        # A worker that seems to keep what its task used is ended by loky, and started anew.
+        # loky ends a worker that seems to keep the memory of its task, and starts another.
         return_memory()
