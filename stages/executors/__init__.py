@@ -1,4 +1,8 @@
-"""Where tasks are computed."""
+"""Executors: tasks on this machine's cores and GPUs, or on a cluster's.
+
+The names stand in `__init__.pyi`, and each is loaded when it is first used: settings, and what a
+machine has, without torch.
+"""
 
 import lazy_loader
 

@@ -1,4 +1,7 @@
-"""Stage one: images into a feature cache."""
+"""Extraction: images into a feature cache, every block's tokens of a frozen backbone.
+
+The names stand in `__init__.pyi`, and each is loaded when it is first used.
+"""
 
 import lazy_loader
 
