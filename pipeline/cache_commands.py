@@ -97,7 +97,8 @@ def repair_caches(file: ExperimentFile, terminal: Terminal) -> bool:
     from pipeline.variant.variant import one_per_cache, open_variants
 
     variants = one_per_cache(open_variants(file, replaces=True))
-    return all([_repair(variant, terminal) for variant in variants])
+    whole = [_repair(variant, terminal) for variant in variants]
+    return all(whole)
 
 
 def _repair(variant: Variant, terminal: Terminal) -> bool:

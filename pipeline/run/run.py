@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from cache import UserError
 from pipeline.plan.make import make_plan
 from pipeline.plan.steps import EXTRACT, Plan, Step
+from pipeline.results import describe
 from pipeline.run.conditions import run_stage
 from pipeline.run.extract import extract_variant
 from pipeline.variant.variant import Variant, one_per_cache
@@ -175,9 +176,15 @@ def _check_needs(file: ExperimentFile, plan: Plan, step: Step, kinds: Sequence[s
         what = next(w for need, w in step.task.needs.items() if need == other.condition)
         state = "no" if other.reason == "not done yet" else "only outdated"
         raise UserError(
-            f"{file.output} has {state} {what} ({other.name}) for {step.name} to start from: run "
+            f"{file.output} has {state} {what} of {_told(other)} to start from: run "
             f"vitv1 {other.kind} {file.path}"
         )
+
+
+def _told(step: Step) -> str:
+    """What people call the condition that a step yields."""
+    names = ("recording", "model", "block", "tokens", "solver", "seed")
+    return step.name if step.condition is None else describe(step.condition.identity(), names)
 
 
 def _extract(plan: Plan, terminal: Terminal) -> dict[str, Exception]:

@@ -31,7 +31,7 @@ def test_bad_input(tuned_run, capsys):
         return refused(capsys, "finetune", str(tuned_run), "--quiet", *flags(*pairs))
 
     assert "last = 7 at block 1: only 3 layers exist" in message("finetune.last=[0, 7]")
-    assert "no frozen readouts of block 1" in message("run.seed=3")
+    assert "no frozen readouts of mouse, ViT-S/16 DINOv3, block 1" in message("run.seed=3")
     assert f"run vitv1 fit {tuned_run}" in message("run.seed=3")
     assert "only outdated" in message("readout.adamw.penalty=0.3")
     assert "finetune.last" in message("finetune.last=[-1]")
