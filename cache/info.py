@@ -47,8 +47,8 @@ def cache_info(cache: FeatureCache) -> dict[str, Any]:
             kind: {
                 "shape": list(array.shape),
                 "dtype": array.dtype,
-                "images_per_chunk": array.chunk,
-                "images_per_shard": array.shard,
+                "images_per_chunk": array.rows_per_chunk,
+                "images_per_shard": array.rows_per_shard,
             }
             for kind in cache.kinds
             for array in [tokens[f"blocks/{cache.blocks[0]:02d}/{kind}"]]

@@ -83,17 +83,18 @@ def fault_in(
 def array_problem(array: StoredArray, attributes: Mapping[str, Any]) -> str | None:
     """Where an array contradicts the root's attributes, or None."""
     if array.path in ("image", "progress"):
-        return None if array.shard is None else "is cut into shards"
+        return None if array.rows_per_shard is None else "is cut into shards"
     kind: TokenKind = array.path.rpartition("/")[2]  # type: ignore[assignment]
     declared = attributes["settings"].get("dtype", array.dtype)
     contents = attributes["contents"]
-    cut = (contents["images_per_shard"], contents["images_per_chunk"][kind])
+    declared_cut = (contents["images_per_shard"], contents["images_per_chunk"][kind])
+    cut = (array.rows_per_shard, array.rows_per_chunk)
     if array.dtype != declared:
         return f"has dtype {array.dtype}, the settings say {declared}"
     if array.dimensions != DIMENSIONS[kind]:
         return f"has axes {', '.join(array.dimensions)}"
-    if (array.shard, array.chunk) != cut:
-        return f"has {array.shard} images per shard and {array.chunk} per chunk, not {cut}"
+    if cut != declared_cut:
+        return f"has {cut[0]} images per shard and {cut[1]} per chunk, not {declared_cut}"
     return None
 
 

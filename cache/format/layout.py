@@ -82,11 +82,6 @@ class Layout:
         """Shards that hold `n_images`."""
         return -(-n_images // self.images_per_shard)
 
-    def shard_rows(self, shard: int, n_images: int) -> slice:
-        """Rows of one shard."""
-        first = shard * self.images_per_shard
-        return slice(first, min(first + self.images_per_shard, n_images))
-
 
 def plan_layout(
     shape: TokenShape,

@@ -110,7 +110,7 @@ def read_root(content: bytes, *, where: str) -> dict[str, Any]:
     blank = _SELF.sub(b'"self_sha256": ""', content)
     if len(found) != 1 or hashlib.sha256(blank).hexdigest().encode() != found[0]:
         raise CacheError(f"{where}: zarr.json was changed since it was written; {_REMEDY}")
-    problem = _problem(attributes)
+    problem = _root_problem(attributes)
     if problem:
         raise CacheError(f"{where}: zarr.json {problem}; {_REMEDY}")
     return attributes
@@ -133,7 +133,7 @@ def parse(content: bytes, *, where: str) -> dict[str, Any]:
     return document
 
 
-def _problem(attributes: Mapping[str, Any]) -> str | None:
+def _root_problem(attributes: Mapping[str, Any]) -> str | None:
     """What a root lacks or contradicts, or None."""
     for name, kind in (
         ("key", str),
@@ -246,16 +246,16 @@ def planned_arrays(shape: TokenShape, layout: Layout, *, n_images: int) -> Seque
             shape=(n_images,),
             dtype="int64",
             dimensions=("image",),
-            chunk=n_images,
-            shard=None,
+            rows_per_chunk=n_images,
+            rows_per_shard=None,
         ),
         StoredArray(
             path="progress",
             shape=(n_shards,),
             dtype="uint8",
             dimensions=("shard",),
-            chunk=n_shards,
-            shard=None,
+            rows_per_chunk=n_shards,
+            rows_per_shard=None,
         ),
     ]
     for block in range(shape.n_blocks):
@@ -265,8 +265,8 @@ def planned_arrays(shape: TokenShape, layout: Layout, *, n_images: int) -> Seque
                 shape=(n_images, *shape.item(kind)),
                 dtype=shape.dtype,
                 dimensions=DIMENSIONS[kind],
-                chunk=layout.images_per_chunk[kind],
-                shard=layout.images_per_shard,
+                rows_per_chunk=layout.images_per_chunk[kind],
+                rows_per_shard=layout.images_per_shard,
             )
             for kind in shape.kinds()
         ]

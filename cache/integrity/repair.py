@@ -175,9 +175,9 @@ class _Patient:
         plan = plan_layout(self.shape, n_images=len(self.ids))
         chunks, per_shard = dict(plan.images_per_chunk), plan.images_per_shard
         for array in self.checkup.arrays.values():
-            if array.shard is not None:
+            if array.rows_per_shard is not None:
                 kind: TokenKind = array.path.rpartition("/")[2]  # type: ignore[assignment]
-                chunks[kind], per_shard = array.chunk, array.shard
+                chunks[kind], per_shard = array.rows_per_chunk, array.rows_per_shard
         fitting = {kind: math.gcd(chunk, per_shard) for kind, chunk in chunks.items()}
         return Layout(images_per_shard=per_shard, images_per_chunk=fitting)
 

@@ -119,7 +119,7 @@ class VerifyingStore(WrapperStore[Store]):
             The array, such as "blocks/04/patches".
         """
         array = (await self.trusted(path)).array
-        file = chunk * array.chunk // array.rows_per_file
+        file = chunk * array.rows_per_chunk // array.rows_per_file
         first = (chunk - array.file_chunks(file).start) * array.stored_chunk_bytes
         value = await self.get(
             array.file_path(file),
@@ -131,7 +131,7 @@ class VerifyingStore(WrapperStore[Store]):
     async def check_index(self, path: str, file: int) -> None:
         """Require that a shard's file ends as it must, which no chunk can tell."""
         array = (await self.trusted(path)).array
-        if array.shard is not None:
+        if array.rows_per_shard is not None:
             await self.get(array.file_path(file), byte_range=SuffixByteRequest(array.index_size))
 
     async def image_ids(self) -> NDArray[np.int64]:

@@ -35,11 +35,12 @@ def test_chunks_divide_shards_and_keep_to_their_bytes(shape, n_images):
     assert shard < 2 * n_images
 
 
-@given(shape=SHAPES, n_images=st.integers(1, 5_000))
-def test_every_image_is_in_one_shard(shape, n_images):
-    layout = plan_layout(shape, n_images=n_images)
-    rows = [layout.shard_rows(shard, n_images) for shard in range(layout.n_shards(n_images))]
-    counted = np.concatenate([np.arange(r.start, r.stop) for r in rows])
+@given(shape=SHAPES, n_images=st.integers(1, 5_000), shard_bytes=st.sampled_from([1, 2**20, 2**30]))
+def test_every_image_is_in_one_shard(shape, n_images, shard_bytes):
+    layout = plan_layout(shape, n_images=n_images, shard_bytes=shard_bytes)
+    *_, array = planned_arrays(shape, layout, n_images=n_images)
+    assert array.n_files == layout.n_shards(n_images)
+    counted = np.concatenate([array.file_rows(shard) for shard in range(array.n_files)])
     np.testing.assert_array_equal(counted, np.arange(n_images))
 
 
@@ -63,8 +64,8 @@ def an_array(n_rows: int, chunk: int, shard: int, dtype: str = "float16") -> Sto
         shape=(n_rows, 3),
         dtype=dtype,
         dimensions=("image", "channel"),
-        chunk=chunk,
-        shard=shard,
+        rows_per_chunk=chunk,
+        rows_per_shard=shard,
     )
 
 
