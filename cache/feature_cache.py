@@ -1,4 +1,4 @@
-"""Reading a feature cache: lazy arrays by block, selection by image id."""
+"""An open feature cache: lazy arrays by block, rows by image id."""
 
 from __future__ import annotations
 

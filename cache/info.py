@@ -1,4 +1,4 @@
-"""What a cache is, told from its metadata alone."""
+"""A description of a cache, from its metadata alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What can be wrong with a store, told from bytes alone."""
+"""Faults of a store, told from bytes alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Making a damaged store whole: metadata is rewritten, damaged shards are given up for extraction.
+"""The repair of a store: metadata is rewritten, damaged shards are marked for extraction.
 
 What is kept has proven itself: a shard stays only if every chunk has the checksum that an intact
 record says, and metadata is rebuilt only where its hash, or the experiment's own settings, confirm

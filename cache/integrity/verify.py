@@ -1,4 +1,4 @@
-"""Checking a cache: every byte of a finished store against what its metadata says."""
+"""The check of a cache: every byte of a finished store against its metadata."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A store that never hands out a byte it cannot vouch for.
+"""A store that compares every byte that it hands out with the cache's metadata.
 
 It wraps any zarr store, so whatever reads through it is covered: lazy arrays, dask, `Block.read`,
 from a directory, a packed file or a URL.

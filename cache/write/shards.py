@@ -1,4 +1,4 @@
-"""Writing the files of single shards: what several processes may do to one store at a time."""
+"""The writer of single shards; several processes may write shards of one store at a time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Writing a feature cache: shard by shard, each durable before it is claimed."""
+"""The writer of a feature cache: each shard is on the disk before it is claimed."""
 
 from __future__ import annotations
 

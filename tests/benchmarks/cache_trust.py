@@ -1,4 +1,4 @@
-"""The feature cache's numbers: kills, faults, other settings, races, full disks.
+"""Trials of the feature cache in full: kills, faults, other settings, races, full disks.
 
     python -m benchmarks.cache_trust
 
