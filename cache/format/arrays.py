@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import Any
+from typing import Any, cast
 
 import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
 from cache.errors import CacheError
+from cache.format.layout import TokenKind
 
 #: Each chunk, and each shard's index, ends in its CRC32C.
 CRC_BYTES = 4
@@ -49,6 +50,12 @@ class StoredArray:
     dimensions: tuple[str, ...]
     rows_per_chunk: int
     rows_per_shard: int | None
+
+    @property
+    def tokens(self) -> tuple[int, TokenKind] | None:
+        """Block and kind of the tokens that it holds; None for `image` and `progress`."""
+        folder, *place = self.path.split("/")
+        return (int(place[0]), cast(TokenKind, place[1])) if folder == "blocks" else None
 
     @property
     def item_bytes(self) -> int:

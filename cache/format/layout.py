@@ -25,6 +25,11 @@ CHUNK_BYTES = 4 * 2**20
 SHARD_BYTES = 680 * 2**20
 
 
+def token_path(block: int, kind: TokenKind) -> str:
+    """The array of one block's tokens within a store, such as "blocks/04/patches"."""
+    return f"blocks/{block:02d}/{kind}"
+
+
 @dataclass(frozen=True, kw_only=True)
 class TokenShape:
     """Shape of everything one image yields.

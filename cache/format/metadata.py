@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from cache.errors import CacheError
 from cache.format.arrays import StoredArray
 from cache.format.identity import key_of
-from cache.format.layout import DIMENSIONS, TOKEN_KINDS, Layout, TokenShape
+from cache.format.layout import DIMENSIONS, TOKEN_KINDS, Layout, TokenShape, token_path
 
 FORMAT = "vitv1-feature-cache"
 FORMAT_VERSION = 1
@@ -63,6 +63,21 @@ def root_bytes(attributes: Mapping[str, Any]) -> bytes:
     blank = group_bytes({**attributes, "self_sha256": ""})
     digest = hashlib.sha256(blank).hexdigest()
     return group_bytes({**attributes, "self_sha256": digest})
+
+
+def new_attributes(
+    settings: Mapping[str, Any], provenance: Mapping[str, Any], contents: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The root's attributes of a store that is begun."""
+    return {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "key": key_of(settings),
+        "settings": dict(settings),
+        "provenance": dict(provenance),
+        "contents": dict(contents),
+        "complete": False,
+    }
 
 
 def finished_attributes(
@@ -202,7 +217,7 @@ def array_paths(contents: Mapping[str, Any]) -> Iterator[str]:
     yield from ("image", "progress")
     for block in contents["blocks"]:
         for kind in contents["arrays"]:
-            yield f"blocks/{block:02d}/{kind}"
+            yield token_path(block, kind)
 
 
 def group_paths(contents: Mapping[str, Any]) -> Iterator[str]:
@@ -261,7 +276,7 @@ def planned_arrays(shape: TokenShape, layout: Layout, *, n_images: int) -> Seque
     for block in range(shape.n_blocks):
         arrays += [
             StoredArray(
-                path=f"blocks/{block:02d}/{kind}",
+                path=token_path(block, kind),
                 shape=(n_images, *shape.item(kind)),
                 dtype=shape.dtype,
                 dimensions=DIMENSIONS[kind],

@@ -210,7 +210,7 @@ def _check_ids(checkup: Checkup, attributes: Mapping[str, Any]) -> None:
 def _check_rows(checkup: Checkup) -> None:
     """Drop arrays of more or fewer rows than there are images, before anyone walks their files."""
     for name, array in list(checkup.arrays.items()):
-        if not name.startswith("blocks/"):
+        if array.tokens is None:
             continue
         if checkup.ids is None and name not in checkup.crcs:
             checkup.unchecked.append(f"{name}, since the image ids are damaged")
@@ -241,8 +241,8 @@ async def _check_sizes(checkup: Checkup, done: NDArray[np.bool_] | None) -> None
 
     files = [
         (array, file)
-        for name, array in checkup.arrays.items()
-        if name.startswith("blocks/")
+        for array in checkup.arrays.values()
+        if array.tokens is not None
         for file in range(array.n_files)
         if done is None or (file < len(done) and done[file])
     ]

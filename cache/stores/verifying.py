@@ -191,7 +191,7 @@ class VerifyingStore(WrapperStore[Store]):
     async def _require_real_size(self, array: StoredArray) -> None:
         """Compare the array's claims with the images there are and with one of its files."""
         file = 0
-        if array.path.startswith("blocks/"):
+        if array.tokens is not None:
             if array.shape[0] != len(await self.image_ids()):
                 raise CacheError(
                     f"{self.where}: {array.path} has {array.shape[0]} rows for "
@@ -212,7 +212,7 @@ class VerifyingStore(WrapperStore[Store]):
             raise await self._damaged(array, array.file_rows(file), problem, key)
 
     async def _require_written(self, array: StoredArray, file: int) -> None:
-        if self.attributes["complete"] or not array.path.startswith("blocks/"):
+        if self.attributes["complete"] or array.tokens is None:
             return
         done = await self.shards_done()
         if not done[file]:
@@ -256,11 +256,11 @@ class VerifyingStore(WrapperStore[Store]):
         )
 
     async def _named(self, array: StoredArray, rows: range) -> str:
-        if not array.path.startswith("blocks/"):
+        if array.tokens is None:
             return array.path
-        _, block, kind = array.path.split("/")
+        block, kind = array.tokens
         ids = await self.image_ids()
-        return f"block {int(block)}, {kind}, images {ids[rows[0]]}..{ids[rows[-1]]}"
+        return f"block {block}, {kind}, images {ids[rows[0]]}..{ids[rows[-1]]}"
 
     def _remedy(self) -> str:
         return "vitv1 cache verify names every fault, vitv1 cache repair or a new copy mends them"
