@@ -1,16 +1,24 @@
-"""The CNN fullmodel: two convolutional layers that all neurons share, and the one readout."""
+"""The CNN fullmodel: two convolutional layers that all neurons share, the one readout, training."""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from cache import UserError
 from stages.baseline.depthwise import depthwise_conv2d
-from stages.baseline.settings import BaselineSettings
-from stages.readouts.readout import initial_readout
+from stages.baseline.images import PREDICT_BATCH, GreyImages
+from stages.baseline.settings import BaselineSettings, pooled_size
+from stages.readouts.readout import initial_readout, poisson_loss, rate
+from stages.scores import mean_score
+from stages.training.checkpoints import Checkpoint
+from stages.training.descent import Losses, Network, Phase, descend
+from stages.training.epoch import Epoch
+from stages.training.loop import LoopSettings, Trained, batches
 
 
 class Core(nn.Module):
@@ -111,7 +119,7 @@ class FullModel(nn.Module):
         return z
 
     def optimizer(self, settings: BaselineSettings, learning_rate: float) -> torch.optim.AdamW:
-        """A fresh optimizer of one stage."""
+        """A fresh optimizer of one phase."""
         readout = self.readout
         space = [w for w in (readout.row_weights, readout.column_weights) if w.requires_grad]
         groups = [
@@ -123,18 +131,81 @@ class FullModel(nn.Module):
         return torch.optim.AdamW([g for g in groups if g["params"]], lr=learning_rate)
 
 
-def pooled_size(input_size: tuple[int, int]) -> tuple[int, int]:
-    """Rows and columns of the feature map.
+class FullModelTraining(Network):
+    """The fullmodel with its data.
 
-    Raises
-    ------
-    UserError
-        Images too small to be pooled.
+    Parameters
+    ----------
+    model : FullModel
+        On its device.
+    images : GreyImages
+        The stack.
+    train, validation : array of shape (n_trials,)
+        Rows of the stack that the trials show.
+    r_train, r_validation : array of shape (n_trials, n_neurons)
+        float32, divided by each neuron's training standard deviation.
     """
-    rows, columns = input_size
-    if rows < 2 or columns < 2:
-        raise UserError(
-            f"baseline.input_size = [{rows}, {columns}]: the CNN pools 2 x 2 pixels, choose at "
-            "least [2, 2]"
-        )
-    return rows // 2, columns // 2
+
+    module: FullModel
+
+    def __init__(
+        self,
+        model: FullModel,
+        images: GreyImages,
+        *,
+        train: NDArray[np.int64],
+        validation: NDArray[np.int64],
+        r_train: NDArray[np.float32],
+        r_validation: NDArray[np.float32],
+    ) -> None:
+        self.module = model
+        self.images = images
+        self.train = train
+        self.validation = validation
+        self.r_train = torch.from_numpy(r_train)
+        self.r_validation = r_validation
+        self.n_trials, self.n_neurons = r_train.shape
+
+    def losses(self, rows: NDArray[np.int64]) -> Iterator[Losses]:
+        """Poisson loss, summed over the batch and averaged over neurons."""
+        self.module.train()
+        device = self.module.readout.bias.device
+        z = self.module(self.images.batch(self.train[rows], device=device))
+        responses = self.r_train[torch.from_numpy(rows)].to(device)
+        poisson = poisson_loss(z, responses).sum(dim=0)
+        yield Losses(poisson.mean(), poisson.sum())
+
+    def project(self) -> None:
+        """Keep row and column weights from being negative."""
+        self.module.readout.project()
+
+    def score(self) -> float:
+        """Mean variance explained on the validation trials."""
+        return mean_score(self.r_validation, self.predict(self.validation))
+
+    @torch.inference_mode()
+    def predict(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Rates for images of the stack, array of shape (n, n_neurons)."""
+        self.module.eval()
+        device = self.module.readout.bias.device
+        rates = [
+            rate(self.module(self.images.batch(batch, device=device)))
+            for batch in batches(rows, PREDICT_BATCH)
+        ]
+        return torch.cat([r.cpu() for r in rates]).numpy()
+
+
+def train_fullmodel(
+    training: FullModelTraining,
+    settings: BaselineSettings,
+    loop: LoopSettings,
+    *,
+    checkpoint: Checkpoint | None = None,
+    progress: Callable[[Epoch], None] | None = None,
+) -> Trained:
+    """Train in phases of falling learning rate; the model then holds the best epoch's weights."""
+    phases = [
+        Phase(epochs=epochs, optimizer=partial(training.module.optimizer, settings, learning_rate))
+        for epochs, learning_rate in zip(settings.epochs, settings.learning_rates, strict=True)
+    ]
+    return descend(training, phases, loop, checkpoint=checkpoint, progress=progress)

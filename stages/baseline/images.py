@@ -1,4 +1,4 @@
-"""What a CNN sees: grey images, cropped, z-scored by the mean and deviation of the whole stack."""
+"""Grey images for CNNs: cropped, z-scored by the mean and deviation of the whole stack."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.nn.functional import interpolate
 
 from cache import UserError
+from stages.stimuli.preprocessing import as_batch, resize
 from stages.stimuli.stimuli import BATCH, Stimuli
+
+#: Images per pass of a CNN where nothing is trained.
+PREDICT_BATCH = 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +84,4 @@ def grey_images(
 def _resized(
     pixels: NDArray[np.generic], size: tuple[int, int], device: torch.device | str
 ) -> torch.Tensor:
-    images = torch.from_numpy(np.ascontiguousarray(pixels, dtype=np.float32)).to(device)[:, None]
-    if tuple(images.shape[-2:]) == size:
-        return images
-    return interpolate(images, size=size, mode="bilinear", align_corners=False, antialias=False)
+    return resize(as_batch(pixels, device=device), size)

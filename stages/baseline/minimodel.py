@@ -8,7 +8,6 @@ and the smallest value of each 2 x 2 square are taken once, for all neurons.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -22,9 +21,9 @@ from stages.baseline.depthwise import depthwise_conv2d
 from stages.readouts.readout import initial_readout
 
 #: Added to variances before they are divided by.
-EPSILON = 1e-5
+VARIANCE_EPSILON = 1e-5
 
-Tensors = Mapping[str, torch.Tensor]
+Tensors = dict[str, torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -187,7 +186,7 @@ class Minimodels:
             w["norm2_bias"].flatten(),
             training=training,
             momentum=self.momentum,
-            eps=EPSILON,
+            eps=VARIANCE_EPSILON,
         )
         maps = maps.relu_().permute(0, 2, 3, 1).unflatten(3, (n_neurons, self.channels))
         mixed = maps.flatten(0, 2).transpose(0, 1) @ w["channel_weights"][:, :, None]
@@ -208,7 +207,7 @@ class Minimodels:
             running["variance1"].lerp_(unbiased.expand_as(running["variance1"]), self.momentum)
         else:
             mean, variance = running["mean1"], running["variance1"]
-        scale = w["norm1_weight"] * torch.rsqrt(variance + EPSILON)
+        scale = w["norm1_weight"] * torch.rsqrt(variance + VARIANCE_EPSILON)
         shift = w["norm1_bias"] - mean * scale
         # A negative scale turns a square's smallest value into its largest.
         high, low = pooled.high.flatten(0, 2), pooled.low.flatten(0, 2)

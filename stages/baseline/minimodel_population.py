@@ -1,16 +1,14 @@
-"""Where the training of many minimodels stands: who is still in training, and everyone's best."""
+"""The population of minimodels in training: who still is, and everyone's best epoch."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from stages.baseline.per_neuron_adamw import Moments
-from stages.readouts.readout import Epoch
-
-Tensors = dict[str, torch.Tensor]
+from stages.baseline.minimodel import Tensors
+from stages.baseline.per_neuron_adamw import AdamWMoments
 
 
 @dataclass(kw_only=True)
@@ -23,15 +21,15 @@ class Active:
         Their positions in the whole population.
     weights, running, moments
         As the last step left them.
-    stage, epoch, stale : tensor
-        A neuron's stage, its epochs in it, and its epochs since its best one.
+    phase, epoch, stale : tensor
+        A neuron's phase, its epochs in it, and its epochs since its best one.
     """
 
     who: torch.Tensor
     weights: torch.Tensor
     running: Tensors
-    moments: Moments
-    stage: torch.Tensor
+    moments: AdamWMoments
+    phase: torch.Tensor
     epoch: torch.Tensor
     stale: torch.Tensor
 
@@ -44,8 +42,8 @@ class Active:
             who=self.who[rows],
             weights=self.weights[rows],
             running={name: tensor[rows] for name, tensor in self.running.items()},
-            moments=Moments(*(tensor[rows] for tensor in self.moments)),
-            stage=self.stage[rows],
+            moments=AdamWMoments(*(tensor[rows] for tensor in self.moments)),
+            phase=self.phase[rows],
             epoch=self.epoch[rows],
             stale=self.stale[rows],
         )
@@ -63,10 +61,6 @@ class Population:
         Of the last epoch; the score is the best one where a neuron is done.
     active : Active
         Those still in training.
-    curve : list of pair of float
-        Mean loss and score of every epoch.
-    seconds : float
-        Wall time so far.
     """
 
     weights: torch.Tensor
@@ -75,8 +69,6 @@ class Population:
     last_loss: torch.Tensor
     last_score: torch.Tensor
     active: Active
-    curve: list[tuple[float, float]] = field(default_factory=list)
-    seconds: float = 0.0
 
     @classmethod
     def start(cls, weights: torch.Tensor, running: Tensors) -> Population:
@@ -94,8 +86,8 @@ class Population:
                 who=torch.arange(n_neurons, device=device),
                 weights=weights.clone(),
                 running={name: tensor.clone() for name, tensor in running.items()},
-                moments=Moments.fresh(weights),
-                stage=zeros,
+                moments=AdamWMoments.fresh(weights),
+                phase=zeros,
                 epoch=zeros.clone(),
                 stale=zeros.clone(),
             ),
@@ -115,27 +107,27 @@ class Population:
         active.epoch += 1
         active.stale = torch.where(better, 0, active.stale + 1)
 
-    def next_stages(self, epochs: torch.Tensor, patience: int) -> None:
-        """Start the next stage, from the best so far, of everyone whose stage is over; let go of
+    def next_phases(self, epochs: torch.Tensor, patience: int) -> None:
+        """Start the next phase, from the best so far, of everyone whose phase is over; let go of
         those who have no further one.
 
         Parameters
         ----------
-        epochs : tensor of shape (n_stages,)
-            Most epochs of each stage.
+        epochs : tensor of shape (n_phases,)
+            Most epochs of each phase.
         patience : int
-            Epochs without a better score after which a stage is over, at its first epoch's end at
+            Epochs without a better score after which a phase is over, at its first epoch's end at
             the earliest.
         """
         active = self.active
         limits = torch.cat([epochs, epochs.new_ones(1)])  # the last entry is never reached
         while True:
-            over = active.epoch >= limits[active.stage]
+            over = active.epoch >= limits[active.phase]
             over |= (active.epoch > 0) & (active.stale >= patience)
-            over &= active.stage < len(epochs)
+            over &= active.phase < len(epochs)
             if not bool(over.any()):
                 break
-            active.stage += over
+            active.phase += over
             active.epoch[over] = 0
             who = active.who[over]
             active.weights[over] = self.weights[who]
@@ -143,21 +135,17 @@ class Population:
                 tensor[over] = self.running[name][who]
             for tensor in active.moments:
                 tensor[over] = 0
-        going = active.stage < len(epochs)
+        going = active.phase < len(epochs)
         done = active.who[~going]
         best = self.score[done]
         self.last_score[done] = torch.where(best.isfinite(), best, torch.nan)
         if len(done):
             self.active = active.take(going.nonzero()[:, 0])
 
-    def note_epoch(self) -> None:
-        """Add the epoch to the learning curve; NaN scores stay out of the mean."""
-        means = (self.last_loss.double().nanmean(), self.last_score.double().nanmean())
-        self.curve.append((float(means[0]), float(means[1])))
-
-    def epochs(self) -> list[Epoch]:
-        """The learning curve."""
-        return [Epoch(number, *point) for number, point in enumerate(self.curve)]
+    def means(self) -> tuple[float, float]:
+        """Loss and score of the last epoch, for the learning curve; NaN scores stay out."""
+        loss, score = self.last_loss.double().nanmean(), self.last_score.double().nanmean()
+        return float(loss), float(score)
 
     def plain(self) -> dict[str, Any]:
         """As tensors, numbers, and dicts and lists of them."""
@@ -169,7 +157,7 @@ class Population:
         """What `plain` gave, on a device."""
         content = _moved(content, device)
         active = content["active"]
-        active["moments"] = Moments(*active["moments"])
+        active["moments"] = AdamWMoments(*active["moments"])
         return cls(**(content | {"active": Active(**active)}))
 
 

@@ -6,23 +6,30 @@ it is: training a neuron alone gives what training it among thousands does, up t
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from stages.baseline.images import GreyImages
-from stages.baseline.minimodel import Minimodels, first_layer
-from stages.baseline.minimodel_population import Active, Population, Tensors
+from stages.baseline.images import PREDICT_BATCH, GreyImages
+from stages.baseline.minimodel import Minimodels, Tensors, first_layer
+from stages.baseline.minimodel_population import Active, Population
 from stages.baseline.per_neuron_adamw import adamw_step
 from stages.baseline.settings import BaselineSettings
-from stages.readouts.readout import Epoch, poisson_loss, rate
+from stages.readouts.readout import poisson_loss, rate
 from stages.scores import variance_explained
 from stages.training.checkpoints import Checkpoint
-from stages.training.loop import LoopSettings, memory_errors
+from stages.training.epoch import Epoch
+from stages.training.loop import (
+    LoopSettings,
+    batches,
+    check_finite,
+    train,
+    trial_order,
+)
 
 #: Values of one activation (neuron, image, place, channel) that are computed at a time on a CPU;
 #: more leave its caches and were slower.
@@ -30,9 +37,6 @@ CPU_ELEMENTS = 2**20
 
 #: Activations of the second layer's size that live at a time, gradients included.
 LIVE_ACTIVATIONS = 8
-
-#: Images per pass where nothing is trained.
-PREDICT_BATCH = 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,8 +66,18 @@ class MinimodelData:
     kernels: torch.Tensor
 
 
+class TrainedMinimodels(NamedTuple):
+    """Everyone's best epoch, one row per neuron; the learning curve; wall time in seconds."""
+
+    weights: torch.Tensor
+    running: Tensors
+    score: torch.Tensor
+    curve: list[Epoch]
+    seconds: float
+
+
 class MinimodelTraining:
-    """Minimodels with their data.
+    """Minimodels with their data: a learner for the training loop.
 
     Parameters
     ----------
@@ -95,7 +109,7 @@ class MinimodelTraining:
         self.minimodels = minimodels
         self.data = data
         self.settings = settings
-        self.loop = loop
+        self.loop = replace(loop, slower="lower baseline.learning_rate")
         self.device = torch.device(device)
         self.kernels = data.kernels.to(self.device)
         if memory_limit is None and self.device.type == "cuda":
@@ -107,8 +121,8 @@ class MinimodelTraining:
         *,
         checkpoint: Checkpoint | None = None,
         progress: Callable[[Epoch], None] | None = None,
-    ) -> Population:
-        """Train every neuron until its stages are over.
+    ) -> TrainedMinimodels:
+        """Train every neuron until its phases are over.
 
         Parameters
         ----------
@@ -126,29 +140,34 @@ class MinimodelTraining:
         UserError
             A checkpoint of other settings, or one that cannot be read.
         """
-        epochs = torch.tensor(self.settings.epochs, device=self.device)
-        with memory_errors(self.loop):
-            saved = None if checkpoint is None else checkpoint.read()
-            if saved is None:
-                population = self._start()
-                population.next_stages(epochs, self.loop.patience)
-            else:
-                population = Population.from_plain(saved, self.device)
-            if progress is not None:
-                for epoch in population.epochs():
-                    progress(epoch)
-            while len(population.active):
-                started = time.perf_counter()
-                losses = self._train_epoch(population.active, len(population.curve))
-                population.record(losses, self._scores(population.active))
-                population.next_stages(epochs, self.loop.patience)
-                population.note_epoch()
-                population.seconds += time.perf_counter() - started
-                if checkpoint is not None:
-                    checkpoint.write(population.plain())
-                if progress is not None:
-                    progress(population.epochs()[-1])
-        return population
+        trained = train(self, self.loop, checkpoint=checkpoint, progress=progress)
+        best = self.population
+        return TrainedMinimodels(best.weights, best.running, best.score, *trained)
+
+    @property
+    def finished(self) -> bool:
+        """Whether no neuron is in training any more."""
+        return not len(self.population.active)
+
+    def begin(self, state: dict[str, Any] | None) -> None:
+        """Put all neurons in training, or those that still were in a saved state."""
+        if state is None:
+            self.population = self._start()
+            self._next_phases()
+        else:
+            self.population = Population.from_plain(state, self.device)
+
+    def epoch(self, number: int) -> tuple[float, float]:
+        """Train the neurons in training for one epoch; means of loss and score over all."""
+        active = self.population.active
+        losses = self._train_epoch(active, number)
+        self.population.record(losses, self._scores(active))
+        self._next_phases()
+        return self.population.means()
+
+    def state(self) -> dict[str, Any]:
+        """The population as tensors in dicts and lists."""
+        return self.population.plain()
 
     @torch.inference_mode()
     def predict(
@@ -179,16 +198,19 @@ class MinimodelTraining:
             {name: tensor.to(self.device) for name, tensor in running.items()},
         )
 
+    def _next_phases(self) -> None:
+        epochs = torch.tensor(self.settings.epochs, device=self.device)
+        self.population.next_phases(epochs, self.loop.patience)
+
     def _train_epoch(self, active: Active, number: int) -> torch.Tensor:
         """One pass over the training trials; mean Poisson loss per trial, shape (n_active,)."""
         n_trials = len(self.data.train)
-        order = np.random.default_rng([self.loop.seed, number]).permutation(n_trials)
+        order = trial_order(n_trials, seed=self.loop.seed, epoch=number)
         rates = torch.tensor([*self.settings.learning_rates, 0.0], device=self.device)
-        learning_rates, decays = rates[active.stage], self._decays()
+        learning_rates, decays = rates[active.phase], self._decays()
         blocks = [(block, active.take(block)) for block in self._blocks(len(active), None)]
         sums: list[torch.Tensor] = []
-        for first in range(0, n_trials, self.loop.batch_size):
-            trials = order[first : first + self.loop.batch_size]
+        for trials in batches(order, self.loop.batch_size):
             images = self._images(self.data.train[trials])
             pooled = first_layer(images, self.kernels)
             responses = self.data.r_train[torch.from_numpy(trials)].to(self.device)
@@ -211,20 +233,11 @@ class MinimodelTraining:
                 self._project(weights)
                 losses[block] = poisson.detach()
             sums.append(losses)
-        return self._checked(torch.stack(sums), active, number) / n_trials
-
-    def _checked(self, losses: torch.Tensor, active: Active, number: int) -> torch.Tensor:
-        """Losses of all batches, (n_batches, n_active), summed over batches if all are finite."""
-        broken = (~losses.isfinite()).nonzero()
-        if len(broken):
-            batch, column = (int(i) for i in broken[0])
-            neuron = self.data.neurons[int(active.who[column])]
-            raise FloatingPointError(
-                f"{self.loop.what}: the training loss of neuron {neuron} is "
-                f"{losses[batch, column].item()} in epoch {number}, batch {batch}: lower "
-                "baseline.learning_rate"
-            )
-        return losses.sum(dim=0)
+        stacked = torch.stack(sums)
+        check_finite(
+            stacked, self.loop, number, neurons=self.data.neurons[active.who.cpu().numpy()]
+        )
+        return stacked.sum(dim=0) / n_trials
 
     def _scores(self, active: Active) -> torch.Tensor:
         """Validation variance explained of each neuron in training; NaN where none varies."""

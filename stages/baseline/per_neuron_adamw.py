@@ -10,7 +10,7 @@ BETA1, BETA2 = 0.9, 0.999
 EPSILON = 1e-8
 
 
-class Moments(NamedTuple):
+class AdamWMoments(NamedTuple):
     """Running moments of gradients, of shape (n_neurons, n_weights), and steps, (n_neurons,)."""
 
     first: torch.Tensor
@@ -18,7 +18,7 @@ class Moments(NamedTuple):
     steps: torch.Tensor
 
     @classmethod
-    def fresh(cls, weights: torch.Tensor) -> Moments:
+    def fresh(cls, weights: torch.Tensor) -> AdamWMoments:
         """Before the first step."""
         steps = torch.zeros(len(weights), device=weights.device)
         return cls(torch.zeros_like(weights), torch.zeros_like(weights), steps)
@@ -28,7 +28,7 @@ class Moments(NamedTuple):
 def adamw_step(
     weights: torch.Tensor,
     gradients: torch.Tensor,
-    moments: Moments,
+    moments: AdamWMoments,
     *,
     learning_rates: torch.Tensor,
     decays: torch.Tensor,
@@ -38,7 +38,7 @@ def adamw_step(
     Parameters
     ----------
     weights, gradients : tensor of shape (n_neurons, n_weights)
-    moments : Moments
+    moments : AdamWMoments
         Updated too.
     learning_rates : tensor of shape (n_neurons,)
     decays : tensor of shape (n_weights,)

@@ -1,15 +1,14 @@
-"""What a person may set for the CNN baselines; the defaults are the published protocol."""
+"""Settings of the CNN baselines; the defaults are the published protocol."""
 
 from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 from pydantic.dataclasses import dataclass
 
-from stages.settings import NonNegative, Positive, PositiveFloat
-
-STRICT = ConfigDict(extra="forbid")
+from cache import UserError
+from stages.settings import STRICT, NonNegative, Positive, PositiveFloat
 
 
 def _odd(size: int) -> int:
@@ -64,12 +63,12 @@ class BaselineSettings:
     batch_size : int
         Images per step.
     learning_rate : float
-        Of the first stage; each further one has a third of the one before.
+        Of the first phase; each further one has a third of the one before.
     epochs : tuple of int
-        Most epochs of each stage; every stage starts from the best weights so far.
+        Most epochs of each phase; every phase starts from the best weights so far.
     patience : int
-        Epochs without a better validation score after which a stage ends; the count goes on
-        across stages.
+        Epochs without a better validation score after which a phase ends; the count goes on
+        across phases.
     core_decay, space_decay, channel_decay : float
         AdamW weight decay of the convolutions and their normalisation, of the row and column
         weights, and of the channel weights.
@@ -112,5 +111,22 @@ class BaselineSettings:
 
     @property
     def learning_rates(self) -> tuple[float, ...]:
-        """One per stage."""
-        return tuple(self.learning_rate / 3**stage for stage in range(len(self.epochs)))
+        """One per phase."""
+        return tuple(self.learning_rate / 3**phase for phase in range(len(self.epochs)))
+
+
+def pooled_size(input_size: tuple[int, int]) -> tuple[int, int]:
+    """Rows and columns of the feature map.
+
+    Raises
+    ------
+    UserError
+        Images too small to be pooled.
+    """
+    rows, columns = input_size
+    if rows < 2 or columns < 2:
+        raise UserError(
+            f"baseline.input_size = [{rows}, {columns}]: the CNN pools 2 x 2 pixels, choose at "
+            "least [2, 2]"
+        )
+    return rows // 2, columns // 2

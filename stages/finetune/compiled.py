@@ -1,4 +1,4 @@
-"""A compiled forward pass, where torch can compile; the plain one where it cannot."""
+"""Compiled forward passes, which fall back to the plain ones where torch cannot compile."""
 
 from __future__ import annotations
 

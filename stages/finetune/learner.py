@@ -1,4 +1,4 @@
-"""A partly unfrozen model with its data, and how it is trained."""
+"""Training of a partly unfrozen model on its data, and the readouts that come out of it."""
 
 from __future__ import annotations
 
@@ -16,13 +16,16 @@ from stages.finetune.compiled import Compiled
 from stages.finetune.inputs import Inputs
 from stages.finetune.model import TunedViT
 from stages.finetune.settings import FinetuneSettings
-from stages.readouts.readout import Epoch, Readout, Readouts, poisson_loss, predicted_at_once, rate
+from stages.readouts.readout import Readout, Readouts, poisson_loss, predicted_at_once, rate
 from stages.recordings.recording import Recording
+from stages.scores import mean_score
 from stages.training.checkpoints import Checkpoint
-from stages.training.loop import LoopSettings, Losses, Phase, Trained, mean_score, train
+from stages.training.descent import Losses, Network, Phase, descend
+from stages.training.epoch import Epoch
+from stages.training.loop import LoopSettings, Trained, batches
 
-#: Images per pass where nothing is trained, at most.
-PREDICT_BATCH = 128
+#: Images per pass of a ViT where nothing is trained, at most.
+IMAGES_PER_PASS = 128
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,8 +53,8 @@ class Penalty:
         return self.factor * squares[0] * squares[1] * squares[2]
 
 
-class Tuning:
-    """A model to be tuned with its data: what the training loop asks for.
+class Tuning(Network):
+    """A model to be tuned with its data.
 
     Parameters
     ----------
@@ -70,6 +73,8 @@ class Tuning:
     compile : bool
         Whether to compile the forward pass.
     """
+
+    module: TunedViT
 
     def __init__(
         self,
@@ -100,9 +105,7 @@ class Tuning:
 
     def losses(self, rows: NDArray[np.int64]) -> Iterator[Losses]:
         """Poisson loss, summed over the batch and averaged over neurons, and the penalty."""
-        step = self.micro_batch or len(rows)
-        for first in range(0, len(rows), step):
-            part = rows[first : first + step]
+        for part in batches(rows, self.micro_batch or len(rows)):
             z = self._forward(self.inputs(self.train_ids[part]))
             recorded = self.responses[self.train_trials[part]]
             responses = torch.from_numpy(recorded / self.scale).to(z.device)
@@ -118,11 +121,11 @@ class Tuning:
         """Mean variance explained on the validation trials."""
         readout = self.module.readout
         grid = readout.row_weights.shape[1], readout.column_weights.shape[1]
-        step = min(PREDICT_BATCH, predicted_at_once(*grid, self.n_neurons))
+        step = min(IMAGES_PER_PASS, predicted_at_once(*grid, self.n_neurons))
         with torch.inference_mode():
             rates = [
-                rate(self.module(self.inputs(self.validation_ids[i : i + step]))).cpu()
-                for i in range(0, len(self.validation_ids), step)
+                rate(self.module(self.inputs(ids))).cpu()
+                for ids in batches(self.validation_ids, step)
             ]
         return mean_score(self.validation_responses, torch.cat(rates).numpy())
 
@@ -169,7 +172,7 @@ def tune(
         "which changes no result but rounding",
     )
     phases = [Phase(epochs=settings.epochs, optimizer=optimizer, schedule=schedule)]
-    return train(tuning, phases, loop, checkpoint=checkpoint, progress=progress)
+    return descend(tuning, phases, loop, checkpoint=checkpoint, progress=progress)
 
 
 def tuned_readouts(model: TunedViT, scale: NDArray[np.float32], curve: list[Epoch]) -> Readouts:
@@ -207,5 +210,5 @@ class ReadTokens:
     def read(self, first: int, last: int) -> torch.Tensor:
         """Tokens of the images first <= image < last, on the CPU."""
         ids = self.ids[first:last]
-        batches = [ids[i : i + PREDICT_BATCH] for i in range(0, len(ids), PREDICT_BATCH)]
-        return torch.cat([self.model.tokens(self.inputs(batch)).cpu() for batch in batches])
+        parts = batches(ids, IMAGES_PER_PASS)
+        return torch.cat([self.model.tokens(self.inputs(part)).cpu() for part in parts])

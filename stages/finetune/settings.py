@@ -1,30 +1,28 @@
-"""What a person may set for fine-tuning."""
+"""Settings of fine-tuning, and its protocols."""
 
 from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-Positive = Annotated[int, Field(gt=0)]
-NonNegative = Annotated[float, Field(ge=0)]
-PositiveFloat = Annotated[float, Field(gt=0)]
+from stages.settings import STRICT, NonNegative, Positive, PositiveFloat
 
-#: How many stages are tuned, counted back from the readout block.
+#: How many layers are tuned, counted back from the readout block.
 Last = Annotated[int, Field(ge=0)] | Literal["full"]
 
 
-@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class FinetuneSettings:
-    """Which stages are trained end to end with the readouts, and how.
+    """Which layers of the backbone are trained end to end with the readouts, and how.
 
     Parameters
     ----------
     last : list of int or "full"
-        Stages to tune, counted back from the readout block k: k, k-1, ..., 0, and below block 0
-        the embeddings (patch projection, CLS, registers, learned positions). 0 trains the readouts
-        alone, "full" is k + 2.
+        Layers to tune, counted back from the readout block k: k, k-1, ..., 0, and below block 0
+        the embeddings (patch projection, CLS, registers, learned positions), which count as one
+        layer. 0 trains the readouts alone, "full" is k + 2.
     blocks : "all" or list of int, optional
         Readout blocks; those of `[readout]` by default.
     tokens : list of str, optional
@@ -46,7 +44,7 @@ class FinetuneSettings:
     final_rate : float
         Learning rate at its end.
     backbone_decay : float
-        AdamW weight decay of the tuned stages.
+        AdamW weight decay of the tuned layers.
     clip_norm : float, optional
         Bound of the norm of all gradients together; none where absent.
     precision : str, optional
@@ -79,7 +77,7 @@ class FinetuneSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Protocol:
+class TuningProtocol:
     """What a protocol's name stands for.
 
     Parameters
@@ -99,6 +97,6 @@ class Protocol:
 
 
 PROTOCOLS = {
-    "matched": Protocol(solver=None, readout_decay=0.0, penalty=None),
-    "minimodel-vit": Protocol(solver="adamw", readout_decay=1e-5, penalty=1e-4),
+    "matched": TuningProtocol(solver=None, readout_decay=0.0, penalty=None),
+    "minimodel-vit": TuningProtocol(solver="adamw", readout_decay=1e-5, penalty=1e-4),
 }

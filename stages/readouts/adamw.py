@@ -1,4 +1,4 @@
-"""The joint protocol of the published numbers: AdamW on all neurons' readouts together.
+"""AdamW on all neurons' readouts together: the joint protocol of the published numbers.
 
 One gradient clip, one learning-rate schedule and one early stop couple the neurons: with the
 defaults a neuron's result depends, a little, on which others are fitted beside it. With
@@ -7,16 +7,17 @@ defaults a neuron's result depends, a little, on which others are fitted beside 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from stages.readouts.data import FitData
 from stages.readouts.readout import (
     PREDICT_ELEMENTS,
-    Epoch,
     Readout,
     Readouts,
     initial_readout,
@@ -25,9 +26,11 @@ from stages.readouts.readout import (
     rate,
 )
 from stages.readouts.settings import AdamWSettings
-from stages.scores import variance_explained
-from stages.tokens.any_order import in_any_order
-from stages.tokens.random_access import Rows
+from stages.scores import mean_score
+from stages.tokens.random_access import in_any_order
+from stages.training.descent import Losses, Network, Phase, descend
+from stages.training.epoch import Epoch
+from stages.training.loop import LoopSettings, batches
 
 #: Validation trials whose predictions are computed at a time, at most.
 VALIDATION_BATCH = 512
@@ -56,8 +59,9 @@ def fit_adamw(
     ------
     FloatingPointError
         The training loss is not finite; the message names the epoch.
+    MemoryError
+        Memory ran out; the message names what to lower.
     """
-    x_train, x_validation = in_any_order(data.x_train), in_any_order(data.x_validation)
     readout = initial_readout(
         data.neurons,
         data.x_train.shape[1:],
@@ -65,52 +69,46 @@ def fit_adamw(
         space_scale=settings.initial_scale,
         channel_scale=settings.initial_scale,
     ).to(data.device)
-    optimizer = torch.optim.AdamW(
-        [
-            {
-                "params": [readout.row_weights, readout.column_weights],
-                "weight_decay": settings.space_decay,
-            },
-            {"params": [readout.channel_weights], "weight_decay": settings.channel_decay},
-            {"params": [readout.bias], "weight_decay": 0.0},
-        ],
-        lr=settings.learning_rate,
+    groups = [
+        {
+            "params": [readout.row_weights, readout.column_weights],
+            "weight_decay": settings.space_decay,
+        },
+        {"params": [readout.channel_weights], "weight_decay": settings.channel_decay},
+        {"params": [readout.bias], "weight_decay": 0.0},
+    ]
+    phase = Phase(
+        epochs=settings.max_epochs,
+        optimizer=partial(torch.optim.AdamW, groups, lr=settings.learning_rate),
+        schedule=partial(
+            ReduceLROnPlateau,
+            mode="max",
+            factor=settings.factor,
+            patience=settings.patience,
+            min_lr=settings.minimum_learning_rate,
+        ),
+        final_rate=settings.minimum_learning_rate,
     )
-    schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(
-        optimizer,
-        mode="max",
-        factor=settings.factor,
-        patience=settings.patience,
-        min_lr=settings.minimum_learning_rate,
+    loop = LoopSettings(
+        batch_size=settings.batch_size,
+        patience=settings.max_epochs,  # the learning rate ends the training
+        start_counts=False,
+        clip_norm=settings.clip_norm,
+        seed=data.seed,
+        what="readout.solver = adamw",
+        remedy="lower readout.adamw.batch_size, or choose fewer recording.neurons",
+        slower="lower readout.adamw.learning_rate",
     )
-    order = np.random.default_rng(data.seed)
-    best = _copy(readout)
-    best_score = -np.inf
-    curve: list[Epoch] = []
-    for number in range(settings.max_epochs):
-        loss = _train_epoch(readout, optimizer, x_train, data, settings, order)
-        if not np.isfinite(loss):
-            raise FloatingPointError(
-                f"readout.solver = adamw: the training loss is {loss} in epoch {number}; lower "
-                "readout.adamw.learning_rate"
-            )
-        epoch = Epoch(number, loss, _validation_score(readout, x_validation, data))
-        curve.append(epoch)
-        if epoch.validation_score > best_score:
-            best_score, best = epoch.validation_score, _copy(readout)
-        if progress is not None:
-            progress(epoch)
-        schedule.step(epoch.validation_score)
-        if optimizer.param_groups[0]["lr"] <= settings.minimum_learning_rate:
-            break
-    row, column, channel, bias = best
+    network = _ReadoutsWithData(readout, data, settings.penalty)
+    trained = descend(network, [phase], loop, progress=progress)
+    row, column, channel, bias = (p.detach().cpu().numpy() for p in readout.parameters())
     return Readouts(
         row_weights=row,
         column_weights=column,
         channel_weights=channel,
         bias=bias,
         scale=np.ones_like(bias),
-        curve=curve,
+        curve=trained.curve,
     )
 
 
@@ -130,52 +128,47 @@ def descent_memory(grid: tuple[int, int, int], n_neurons: int, batch_size: int) 
     return 4 * (4 * max(trained, predicted) + weights)
 
 
-def _train_epoch(
-    readout: Readout,
-    optimizer: torch.optim.Optimizer,
-    x_train: Rows,
-    data: FitData,
-    settings: AdamWSettings,
-    order: np.random.Generator,
-) -> float:
-    """One pass over the training trials; the mean Poisson loss per trial and neuron."""
-    n_trials, n_neurons = data.r_train.shape
-    shuffled = order.permutation(n_trials)
-    total = torch.zeros((), device=data.device)
-    for first in range(0, n_trials, settings.batch_size):
-        rows = shuffled[first : first + settings.batch_size]
-        tokens = x_train.take(rows).to(data.device, torch.float32)
-        responses = data.r_train[torch.from_numpy(rows)].to(data.device)
-        losses = poisson_loss(readout(tokens), responses).sum(dim=0)
-        objective = (losses + settings.penalty * readout.squared_norms()).mean()
-        optimizer.zero_grad(set_to_none=True)
-        objective.backward()
-        if settings.clip_norm is not None:
-            torch.nn.utils.clip_grad_norm_(readout.parameters(), settings.clip_norm)
-        optimizer.step()
-        readout.project()
-        total += losses.detach().sum()
-    return total.item() / (n_trials * n_neurons)
+class _ReadoutsWithData(Network):
+    """Readouts of a population with the trials of a fit."""
 
+    module: Readout
 
-@torch.inference_mode()
-def _validation_score(readout: Readout, x_validation: Rows, data: FitData) -> float:
-    """Mean variance explained on the validation trials, over neurons that vary there."""
-    n_trials, rows, columns, _ = data.x_validation.shape
-    step = min(VALIDATION_BATCH, predicted_at_once(rows, columns, len(readout.bias)))
-    rates = []
-    for first in range(0, n_trials, step):
-        tokens = x_validation.take(np.arange(first, min(n_trials, first + step)))
-        rates.append(rate(readout(tokens.to(data.device, torch.float32))).cpu())
-    explained = variance_explained(data.r_validation.numpy(), torch.cat(rates).numpy())
-    return float(np.nanmean(explained)) if np.isfinite(explained).any() else -np.inf
+    def __init__(self, readout: Readout, data: FitData, penalty: float) -> None:
+        self.module = readout
+        self.data = data
+        self.penalty = penalty
+        self.x_train = in_any_order(data.x_train)
+        self.x_validation = in_any_order(data.x_validation)
+        self.n_trials, self.n_neurons = data.r_train.shape
+        self._orders = np.random.default_rng(data.seed)
 
+    def losses(self, rows: NDArray[np.int64]) -> Iterator[Losses]:
+        """Poisson loss, summed over the batch and averaged over neurons, and the penalty."""
+        tokens = self.x_train.take(rows).to(self.data.device, torch.float32)
+        responses = self.data.r_train[torch.from_numpy(rows)].to(self.data.device)
+        poisson = poisson_loss(self.module(tokens), responses).sum(dim=0)
+        objective = (poisson + self.penalty * self.module.squared_norms()).mean()
+        yield Losses(objective, poisson.sum())
 
-def _copy(readout: Readout) -> list[NDArray[np.float32]]:
-    weights = (
-        readout.row_weights,
-        readout.column_weights,
-        readout.channel_weights,
-        readout.bias,
-    )
-    return [w.detach().cpu().numpy().copy() for w in weights]
+    @torch.inference_mode()
+    def score(self) -> float:
+        """Mean variance explained on the validation trials."""
+        n_trials, rows, columns, _ = self.data.x_validation.shape
+        step = min(VALIDATION_BATCH, predicted_at_once(rows, columns, self.n_neurons))
+        rates = []
+        for trials in batches(np.arange(n_trials), step):
+            tokens = self.x_validation.take(trials).to(self.data.device, torch.float32)
+            rates.append(rate(self.module(tokens)).cpu())
+        return mean_score(self.data.r_validation.numpy(), torch.cat(rates).numpy())
+
+    def project(self) -> None:
+        """Keep row and column weights from being negative."""
+        self.module.project()
+
+    def order(self, *, seed: int, epoch: int) -> NDArray[np.int64]:
+        """The next order that one generator draws, epoch after epoch: there are no checkpoints."""
+        return self._orders.permutation(self.n_trials)
+
+    def total(self, losses: torch.Tensor) -> float:
+        """The sum in single precision, batch after batch, as published curves have it."""
+        return float(sum(losses))

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from torch import nn
 
 from cache import UserError
 from stages.tokens.tokens import Tokens, partitions, read_ahead
+from stages.training.epoch import Epoch
 
 #: Elements of the largest intermediate (image, row, column, neuron) while predicting.
 PREDICT_ELEMENTS = 2**25
@@ -115,16 +116,6 @@ class Readout(nn.Module):
         """Set negative row and column weights to zero."""
         self.row_weights.clamp_(min=0)
         self.column_weights.clamp_(min=0)
-
-
-class Epoch(NamedTuple):
-    """One point of a learning curve: mean training loss per image and neuron, and the mean
-    validation variance explained.
-    """
-
-    epoch: int
-    training_loss: float
-    validation_score: float
 
 
 @dataclass(frozen=True, kw_only=True)

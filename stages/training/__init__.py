@@ -1,1 +1,1 @@
-"""The training loop and its checkpoints."""
+"""The training loop, its checkpoints, and gradient descent on one network."""

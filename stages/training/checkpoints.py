@@ -1,4 +1,4 @@
-"""Where training stands, in memory and on disk."""
+"""Checkpoints of training, and weights that are kept of finished training."""
 
 from __future__ import annotations
 
@@ -6,52 +6,22 @@ import os
 import pickle
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import safetensors.torch
-import torch
-from torch import nn
+from cache import UserError, atomic_write, replaced
 
-from cache import UserError, replaced
+if TYPE_CHECKING:
+    import torch
 
-Weights = dict[str, torch.Tensor]
+Weights = dict[str, "torch.Tensor"]
+
+#: Raised whenever a state that is saved means something else than before.
+CHECKPOINT_FORMAT = 2
 
 #: Letters of its key in the name of a file of kept weights.
 KEY_LETTERS = 12
-
-
-@dataclass(kw_only=True)
-class State:
-    """Everything that the rest of a training run depends on.
-
-    Parameters
-    ----------
-    best_weights, best_score
-        Of the best epoch so far.
-    stale : int
-        Epochs since then.
-    phase, epoch : int
-        The phase at work, and epochs finished in it.
-    weights, optimizer, schedule
-        As the last finished epoch of the phase left them; None before its first.
-    curve : list of pair of float
-        Training loss and validation score of every epoch.
-    seconds : float
-        Wall time so far.
-    """
-
-    best_weights: Weights
-    best_score: float
-    stale: int = 0
-    phase: int = 0
-    epoch: int = 0
-    weights: Weights | None = None
-    optimizer: dict[str, Any] | None = None
-    schedule: dict[str, Any] | None = None
-    curve: list[tuple[float, float]] = field(default_factory=list)
-    seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -69,33 +39,35 @@ class Checkpoint:
     path: Path
     key: str
 
-    def save(self, state: State) -> None:
-        """Put a state in the place of the one before; a killed process leaves one of them whole."""
-        self.write(vars(state))
+    def save(self, state: Mapping[str, Any]) -> None:
+        """Put a state in the place of the one before; a killed process leaves one of them whole.
 
-    def load(self) -> State | None:
+        Parameters
+        ----------
+        state : mapping
+            Tensors, numbers, texts, and containers of them.
+        """
+        import torch
+
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        # One file per process: where a worker is thought dead and is not, two may train the same.
+        own = f"{self.path.name}.{socket.gethostname()}-{os.getpid()}.new"
+        with replaced(self.path, temporary=self.path.with_name(own)) as file:
+            torch.save({"format": CHECKPOINT_FORMAT, "key": self.key, "state": dict(state)}, file)
+
+    def load(self) -> dict[str, Any] | None:
         """The saved state on the CPU, or None where there is none.
 
         Raises
         ------
         UserError
-            A state of other settings, or a file that cannot be read.
+            A state of other settings or of another version, or a file that cannot be read.
         """
-        content = self.read()
-        return None if content is None else State(**content)
-
-    def write(self, content: Mapping[str, Any]) -> None:
-        """Save tensors, numbers and containers of them, as `save` does a state."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        # One file per process: where a worker is thought dead and is not, two may train the same.
-        own = f"{self.path.name}.{socket.gethostname()}-{os.getpid()}.new"
-        with replaced(self.path, temporary=self.path.with_name(own)) as file:
-            torch.save({"key": self.key, "state": dict(content)}, file)
-
-    def read(self) -> dict[str, Any] | None:
-        """What was written, as `load` reads a state."""
         if not self.path.exists():
             return None
+        # torch takes seconds to import, and tasks of a plan have a checkpoint, too.
+        import torch
+
         try:
             content = torch.load(self.path, map_location="cpu", weights_only=True)
             key, state = content["key"], dict(content["state"])
@@ -109,6 +81,11 @@ class Checkpoint:
                 f"{self.path} is the checkpoint of a training run with other settings (its key is "
                 f"{key[:12]}): delete it to train from the start"
             )
+        if content.get("format") != CHECKPOINT_FORMAT:
+            raise UserError(
+                f"{self.path} is a checkpoint of another version of vitv1: delete it to train from "
+                "the start, or go on with that version"
+            )
         return state
 
     def remove(self) -> None:
@@ -117,7 +94,7 @@ class Checkpoint:
             path.unlink(missing_ok=True)
 
 
-def trained_weights(module: nn.Module) -> Weights:
+def trained_weights(module: torch.nn.Module) -> Weights:
     """Copies, on the CPU, of what training changes: unfrozen parameters and all buffers."""
     frozen = {name for name, p in module.named_parameters() if not p.requires_grad}
     return {
@@ -127,7 +104,7 @@ def trained_weights(module: nn.Module) -> Weights:
     }
 
 
-def restore(module: nn.Module, weights: Weights) -> None:
+def restore(module: torch.nn.Module, weights: Weights) -> None:
     """Put back what `trained_weights` gave."""
     unknown = module.load_state_dict(weights, strict=False).unexpected_keys
     if unknown:
@@ -147,10 +124,10 @@ def keep_weights(weights: Weights, path: Path) -> None:
     path : path
         From `kept_path`.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    import safetensors.torch
+
     kept = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
-    with replaced(path, temporary=path.with_suffix(".new")) as file:
-        file.write(safetensors.torch.save(kept))
+    atomic_write(path, safetensors.torch.save(kept))
     for other in path.parent.glob(f"{path.stem[:-KEY_LETTERS]}{'?' * KEY_LETTERS}{path.suffix}"):
         if other != path:
             other.unlink()

@@ -1,4 +1,4 @@
-"""The loop that trains networks end to end: phases, best epoch, early stop, exact resumption.
+"""The training loop: epochs, learning curve, checkpoints, exact resumption.
 
 Whatever is random in an epoch follows from the seed and the epoch's number. A checkpoint therefore
 needs no random states, and a run that goes on from one ends with the same weights as a run that was
@@ -8,75 +8,34 @@ never interrupted.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
 
-from stages.readouts.readout import Epoch
-from stages.scores import variance_explained
-from stages.training.checkpoints import Checkpoint, State, restore, trained_weights
-
-
-class Losses(NamedTuple):
-    """Of some trials: what is differentiated, and their summed Poisson loss for the curve."""
-
-    objective: torch.Tensor
-    poisson: torch.Tensor
+from stages.training.checkpoints import Checkpoint
+from stages.training.epoch import Epoch
 
 
 class Learner(Protocol):
-    """A model together with its data."""
+    """What the loop trains."""
 
     @property
-    def module(self) -> nn.Module:
-        """What is trained: its parameters with `requires_grad`, and its buffers."""
+    def finished(self) -> bool:
+        """Whether no epoch is left to do."""
 
-    @property
-    def n_trials(self) -> int:
-        """Training trials."""
+    def begin(self, state: dict[str, Any] | None) -> None:
+        """Get ready for the first epoch, or for the one after a state that was saved."""
 
-    @property
-    def n_neurons(self) -> int:
-        """Neurons."""
+    def epoch(self, number: int) -> tuple[float, float]:
+        """Train for one epoch; its training loss and validation score."""
 
-    def losses(self, rows: NDArray[np.int64]) -> Iterator[Losses]:
-        """Losses of one batch of training trials, in parts whose gradients add up.
-
-        Sets training and evaluation modes itself, as `score` does.
-        """
-
-    def project(self) -> None:
-        """Bring parameters back to where they must be; called after each step."""
-
-    def score(self) -> float:
-        """Mean validation score, higher is better; -inf where there is none."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Phase:
-    """Epochs under one optimizer, starting from the best weights so far.
-
-    Parameters
-    ----------
-    epochs : int
-        At most so many.
-    optimizer : callable
-        Makes the optimizer.
-    schedule : callable, optional
-        Makes its learning-rate schedule, stepped after every epoch.
-    """
-
-    epochs: int
-    optimizer: Callable[[], Optimizer]
-    schedule: Callable[[Optimizer], LRScheduler] | None = None
+    def state(self) -> dict[str, Any]:
+        """Everything that later epochs depend on: tensors, numbers, and containers of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,6 +58,8 @@ class LoopSettings:
         What messages call the run, such as "finetune last2 at block 4".
     remedy : str
         What to lower where memory runs out, such as "lower finetune.micro_batch".
+    slower : str
+        What to do where a loss is not finite.
     """
 
     batch_size: int
@@ -108,6 +69,7 @@ class LoopSettings:
     seed: int = 0
     what: str
     remedy: str
+    slower: str = "lower the learning rate, or use precision float32"
 
 
 class Trained(NamedTuple):
@@ -119,13 +81,12 @@ class Trained(NamedTuple):
 
 def train(
     learner: Learner,
-    phases: Sequence[Phase],
     settings: LoopSettings,
     *,
     checkpoint: Checkpoint | None = None,
     progress: Callable[[Epoch], None] | None = None,
 ) -> Trained:
-    """Train until the phases are over; the module then holds the best epoch's weights.
+    """Train until the learner has finished.
 
     Parameters
     ----------
@@ -143,104 +104,69 @@ def train(
     UserError
         A checkpoint of other settings, or one that cannot be read.
     """
-    with memory_errors(settings):
-        state = None if checkpoint is None else checkpoint.load()
-        if state is None:
-            score = learner.score() if settings.start_counts else -np.inf
-            state = State(best_weights=trained_weights(learner.module), best_score=score)
-        elif progress is not None:
-            for epoch in _curve(state):
+    with _memory_errors(settings):
+        saved = None if checkpoint is None else checkpoint.load()
+        learner.begin(None if saved is None else saved["learner"])
+        curve = [] if saved is None else [Epoch(*point) for point in saved["curve"]]
+        seconds = 0.0 if saved is None else float(saved["seconds"])
+        if progress is not None:
+            for epoch in curve:
                 progress(epoch)
-        while state.phase < len(phases):
-            _train_phase(learner, phases[state.phase], settings, state, checkpoint, progress)
-            state.phase, state.epoch, state.optimizer = state.phase + 1, 0, None
-        restore(learner.module, state.best_weights)
-    return Trained(_curve(state), state.seconds)
+        while not learner.finished:
+            started, number = time.perf_counter(), len(curve)
+            with _seeded(settings.seed, number):
+                epoch = Epoch(number, *learner.epoch(number))
+            curve.append(epoch)
+            seconds += time.perf_counter() - started
+            if checkpoint is not None:
+                points = [tuple(point) for point in curve]
+                checkpoint.save({"learner": learner.state(), "curve": points, "seconds": seconds})
+            if progress is not None:
+                progress(epoch)
+    return Trained(curve, seconds)
 
 
-def mean_score(responses: NDArray[np.floating], predictions: NDArray[np.floating]) -> float:
-    """Mean variance explained over the neurons that vary; -inf where none does.
+def trial_order(n_trials: int, *, seed: int, epoch: int) -> NDArray[np.int64]:
+    """The order of the trials in an epoch: a permutation that seed and epoch decide."""
+    return np.random.default_rng([seed, epoch]).permutation(n_trials)
+
+
+def batches(order: NDArray[np.int64], size: int) -> Iterator[NDArray[np.int64]]:
+    """Parts of at most `size` trials."""
+    for first in range(0, len(order), size):
+        yield order[first : first + size]
+
+
+def check_finite(
+    losses: torch.Tensor,
+    settings: LoopSettings,
+    epoch: int,
+    *,
+    neurons: NDArray[np.int64] | None = None,
+) -> None:
+    """Refuse an epoch whose losses are not finite.
 
     Parameters
     ----------
-    responses, predictions : array of shape (n_trials, n_neurons)
+    losses : tensor of shape (n_batches,) or (n_batches, n_neurons)
+        Looked at once per epoch: on an accelerator every look waits for the work at hand.
+    neurons : array of shape (n_neurons,), optional
+        Who the columns are.
+
+    Raises
+    ------
+    FloatingPointError
+        The message names epoch and batch, and the neuron where each has losses of its own.
     """
-    explained = variance_explained(responses, predictions)
-    return float(np.nanmean(explained)) if np.isfinite(explained).any() else -np.inf
-
-
-def _train_phase(
-    learner: Learner,
-    phase: Phase,
-    settings: LoopSettings,
-    state: State,
-    checkpoint: Checkpoint | None,
-    progress: Callable[[Epoch], None] | None,
-) -> None:
-    """Start a phase, or go on with it, until it has had its epochs or stops improving."""
-    optimizer = phase.optimizer()
-    schedule = None if phase.schedule is None else phase.schedule(optimizer)
-    if state.optimizer is None:
-        restore(learner.module, state.best_weights)
-    else:
-        assert state.weights is not None
-        restore(learner.module, state.weights)
-        optimizer.load_state_dict(state.optimizer)
-        if schedule is not None and state.schedule is not None:
-            schedule.load_state_dict(state.schedule)
-    while state.epoch < phase.epochs and not (state.epoch and state.stale >= settings.patience):
-        started = time.perf_counter()
-        number = len(state.curve)
-        loss = _train_epoch(learner, optimizer, settings, number)
-        score = learner.score()
-        if schedule is not None:
-            schedule.step()
-        state.epoch += 1
-        state.stale += 1
-        state.curve.append((loss, score))
-        state.weights, state.optimizer = trained_weights(learner.module), optimizer.state_dict()
-        state.schedule = None if schedule is None else schedule.state_dict()
-        if score > state.best_score:
-            state.best_score, state.best_weights, state.stale = score, state.weights, 0
-        state.seconds += time.perf_counter() - started
-        if checkpoint is not None:
-            checkpoint.save(state)
-        if progress is not None:
-            progress(Epoch(number, loss, score))
-
-
-def _train_epoch(
-    learner: Learner, optimizer: Optimizer, settings: LoopSettings, number: int
-) -> float:
-    """One pass over the training trials; the mean Poisson loss per trial and neuron."""
-    order = np.random.default_rng([settings.seed, number]).permutation(learner.n_trials)
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    sums: list[torch.Tensor] = []
-    with _seeded(settings.seed, number):
-        for first in range(0, len(order), settings.batch_size):
-            optimizer.zero_grad(set_to_none=True)
-            total: list[torch.Tensor] = []
-            for part in learner.losses(order[first : first + settings.batch_size]):
-                part.objective.backward()
-                total.append(part.poisson.detach())
-            if settings.clip_norm is not None:
-                nn.utils.clip_grad_norm_(parameters, settings.clip_norm)
-            optimizer.step()
-            learner.project()
-            sums.append(torch.stack(total).sum())
-    # Looked at once per epoch: on an accelerator every look waits for the work at hand.
-    losses = torch.stack(sums).cpu()
-    if not bool(losses.isfinite().all()):
-        batch = int((~losses.isfinite()).nonzero()[0].item())
-        raise FloatingPointError(
-            f"{settings.what}: the training loss is {losses[batch].item()} in epoch {number}, "
-            f"batch {batch}: lower the learning rate, or use precision float32"
-        )
-    return losses.double().sum().item() / (learner.n_trials * learner.n_neurons)
-
-
-def _curve(state: State) -> list[Epoch]:
-    return [Epoch(number, loss, score) for number, (loss, score) in enumerate(state.curve)]
+    broken = (~losses.isfinite()).nonzero()
+    if not len(broken):
+        return
+    batch, *column = broken[0].tolist()
+    whose = "" if neurons is None else f" of neuron {neurons[column[0]]}"
+    raise FloatingPointError(
+        f"{settings.what}: the training loss{whose} is {losses[batch, *column].item()} in epoch "
+        f"{epoch}, batch {batch}: {settings.slower}"
+    )
 
 
 @contextmanager
@@ -252,7 +178,7 @@ def _seeded(seed: int, epoch: int) -> Iterator[None]:
 
 
 @contextmanager
-def memory_errors(settings: LoopSettings) -> Iterator[None]:
+def _memory_errors(settings: LoopSettings) -> Iterator[None]:
     """Say what to lower where memory runs out."""
     try:
         yield

@@ -12,8 +12,9 @@ from stages.baseline.fullmodel_training import FullModelTraining, train_fullmode
 from stages.baseline.images import grey_images
 from stages.baseline.settings import BaselineSettings
 from stages.readouts.readout import Readout, rate
+from stages.scores import mean_score
 from stages.stimuli.stimuli import stimuli_from_array
-from stages.training.loop import LoopSettings, mean_score
+from stages.training.loop import LoopSettings
 
 SETTINGS = BaselineSettings(
     kernels=(5, 3), channels=(4, 6), batch_size=16, learning_rate=0.01, epochs=(3, 2, 0, 2),

@@ -1,0 +1,210 @@
+"""Gradient descent on one network: phases of an optimizer, best epoch, early stop."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+
+from stages.training.checkpoints import Checkpoint, restore, trained_weights
+from stages.training.epoch import Epoch
+from stages.training.loop import (
+    LoopSettings,
+    Trained,
+    batches,
+    check_finite,
+    train,
+    trial_order,
+)
+
+
+class Losses(NamedTuple):
+    """Of some trials: what is differentiated, and their summed Poisson loss for the curve."""
+
+    objective: torch.Tensor
+    poisson: torch.Tensor
+
+
+class Network(ABC):
+    """A module together with its data.
+
+    Parameters
+    ----------
+    module : Module
+        What is trained: its parameters with `requires_grad`, and its buffers.
+    n_trials, n_neurons : int
+        Training trials, and neurons.
+    """
+
+    module: nn.Module
+    n_trials: int
+    n_neurons: int
+
+    @abstractmethod
+    def losses(self, rows: NDArray[np.int64]) -> Iterator[Losses]:
+        """Losses of one batch of training trials, in parts whose gradients add up.
+
+        Sets training and evaluation modes itself, as `score` does.
+        """
+
+    @abstractmethod
+    def score(self) -> float:
+        """Mean validation score, higher is better; -inf where there is none."""
+
+    @abstractmethod
+    def project(self) -> None:
+        """Bring parameters back to where they must be; called after each step."""
+
+    def order(self, *, seed: int, epoch: int) -> NDArray[np.int64]:
+        """The order of an epoch's trials."""
+        return trial_order(self.n_trials, seed=seed, epoch=epoch)
+
+    def total(self, losses: torch.Tensor) -> float:
+        """The sum of the Poisson losses of an epoch's batches."""
+        return losses.double().sum().item()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Phase:
+    """Epochs under one optimizer, starting from the best weights so far.
+
+    Parameters
+    ----------
+    epochs : int
+        At most so many.
+    optimizer : callable
+        Makes the optimizer.
+    schedule : callable, optional
+        Makes its learning-rate schedule, stepped after every epoch: by the epoch's score where it
+        waits for a plateau.
+    final_rate : float, optional
+        The phase ends after an epoch that leaves a learning rate no higher than this.
+    """
+
+    epochs: int
+    optimizer: Callable[[], Optimizer]
+    schedule: Callable[[Optimizer], LRScheduler] | None = None
+    final_rate: float | None = None
+
+
+def descend(
+    network: Network,
+    phases: Sequence[Phase],
+    settings: LoopSettings,
+    *,
+    checkpoint: Checkpoint | None = None,
+    progress: Callable[[Epoch], None] | None = None,
+) -> Trained:
+    """Train until the phases are over; the module then holds the best epoch's weights.
+
+    Parameters and errors are those of `stages.training.loop.train`.
+    """
+    learner = _Descent(network, phases, settings)
+    return train(learner, settings, checkpoint=checkpoint, progress=progress)
+
+
+class _Descent:
+    """A network on its way through the phases: what the training loop asks for."""
+
+    def __init__(self, network: Network, phases: Sequence[Phase], settings: LoopSettings) -> None:
+        self.network = network
+        self.phases = phases
+        self.settings = settings
+
+    @property
+    def finished(self) -> bool:
+        return self.phase == len(self.phases)
+
+    def begin(self, state: dict[str, Any] | None) -> None:
+        module = self.network.module
+        if state is None:
+            self.best_weights = trained_weights(module)
+            self.best_score = self.network.score() if self.settings.start_counts else -np.inf
+            self.stale = 0
+            self._start_phase(0)
+            return
+        self.best_weights, self.best_score = state["best_weights"], state["best_score"]
+        self.stale = state["stale"]
+        self._start_phase(state["phase"])
+        if state["epochs"]:
+            self.epochs = state["epochs"]
+            restore(module, state["weights"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            if self.schedule is not None:
+                self.schedule.load_state_dict(state["schedule"])
+
+    def state(self) -> dict[str, Any]:
+        module = self.network.module
+        return {
+            "best_weights": self.best_weights,
+            "best_score": self.best_score,
+            "stale": self.stale,
+            "phase": self.phase,
+            "epochs": self.epochs,
+            "weights": trained_weights(module) if self.stale else self.best_weights,
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": None if self.schedule is None else self.schedule.state_dict(),
+        }
+
+    def epoch(self, number: int) -> tuple[float, float]:
+        losses = torch.stack(list(self._steps(number))).cpu()
+        check_finite(losses, self.settings, number)
+        loss = self.network.total(losses) / (self.network.n_trials * self.network.n_neurons)
+        score = self.network.score()
+        if isinstance(self.schedule, ReduceLROnPlateau):
+            self.schedule.step(score)
+        elif self.schedule is not None:
+            self.schedule.step()
+        self.epochs += 1
+        self.stale += 1
+        if score > self.best_score:
+            self.best_weights = trained_weights(self.network.module)
+            self.best_score, self.stale = score, 0
+        if self._phase_is_over():
+            self._start_phase(self.phase + 1)
+        return loss, score
+
+    def _steps(self, number: int) -> Iterator[torch.Tensor]:
+        """One pass over the training trials; the Poisson loss of each batch."""
+        network, optimizer, settings = self.network, self.optimizer, self.settings
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        order = network.order(seed=settings.seed, epoch=number)
+        for rows in batches(order, settings.batch_size):
+            optimizer.zero_grad(set_to_none=True)
+            poisson: list[torch.Tensor] = []
+            for part in network.losses(rows):
+                part.objective.backward()
+                poisson.append(part.poisson.detach())
+            if settings.clip_norm is not None:
+                nn.utils.clip_grad_norm_(parameters, settings.clip_norm)
+            optimizer.step()
+            network.project()
+            yield torch.stack(poisson).sum()
+
+    def _start_phase(self, number: int) -> None:
+        """Start a phase, the next one that has epochs, from the best weights so far."""
+        while number < len(self.phases) and not self.phases[number].epochs:
+            number += 1
+        self.phase, self.epochs = number, 0
+        restore(self.network.module, self.best_weights)
+        if not self.finished:
+            phase = self.phases[number]
+            self.optimizer = phase.optimizer()
+            self.schedule = None if phase.schedule is None else phase.schedule(self.optimizer)
+
+    def _phase_is_over(self) -> bool:
+        phase = self.phases[self.phase]
+        rate = self.optimizer.param_groups[0]["lr"]
+        return (
+            self.epochs >= phase.epochs
+            or self.stale >= self.settings.patience
+            or (phase.final_rate is not None and rate <= phase.final_rate)
+        )
