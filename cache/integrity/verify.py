@@ -42,8 +42,8 @@ def verify(
     quick : bool
         Metadata, completeness and the sizes of all files only.
     progress : callable, optional
-        Called with the number of files of tokens that are checked, first 0, and that of all such
-        files; not where the checkup is quick.
+        Called with a number of files of tokens that were checked, first 0, and the number of all;
+        not where the check is quick.
 
     Raises
     ------
@@ -53,16 +53,10 @@ def verify(
     checkup = check_metadata(path_or_url)
     if quick:
         return checkup
-    done, total = 0, len(checkup.files)
-
-    def count(number: int) -> None:
-        nonlocal done
-        done += number
-        if progress is not None:
-            progress(done, total)
-
-    count(0)
-    check_chunks(checkup, progress=count)
+    tell = progress or (lambda done, total: None)
+    total = len(checkup.files)
+    tell(0, total)
+    check_chunks(checkup, progress=lambda done: tell(done, total))
     return checkup
 
 
