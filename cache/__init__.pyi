@@ -1,39 +1,52 @@
-"""Names that other packages import from `cache`."""
+"""The names of `cache` for people and for other packages."""
+# ruff: noqa: I001
 
-from .errors import CacheError as CacheError
-from .errors import UserError as UserError
-from .feature_cache import Block as Block
-from .feature_cache import FeatureCache as FeatureCache
+# Reading.
 from .feature_cache import open_cache as open_cache
-from .format.faults import Fault as Fault
-from .format.identity import canonical_json as canonical_json
-from .format.identity import content_key as content_key
-from .format.identity import differences as differences
-from .format.identity import flatten as flatten
-from .format.identity import key_of as key_of
-from .format.layout import SHARD_BYTES as SHARD_BYTES
-from .format.layout import Layout as Layout
-from .format.layout import TokenKind as TokenKind
-from .format.layout import TokenShape as TokenShape
-from .format.layout import plan_layout as plan_layout
-from .format.layout import resolve_block as resolve_block
+from .feature_cache import FeatureCache as FeatureCache
+from .feature_cache import Block as Block
 from .info import cache_info as cache_info
+
+# Writing.
+from .write.writer import write_cache as write_cache
+from .write.writer import CacheWriter as CacheWriter
+from .write.shards import ShardWriter as ShardWriter
+from .write.shards import ShardTokens as ShardTokens
+
+# Checking, mending and sharing.
+from .integrity.verify import verify as verify
+from .integrity.verify import check_chunks as check_chunks
 from .integrity.checkup import Checkup as Checkup
 from .integrity.repair import prepare_repair as prepare_repair
-from .integrity.verify import check_chunks as check_chunks
-from .integrity.verify import check_metadata as check_metadata
-from .integrity.verify import verify as verify
+from .format.faults import Fault as Fault
 from .share.copy_plan import plan_copy as plan_copy
-from .share.pack import pack as pack
 from .share.pull import pull as pull
+from .share.pack import pack as pack
+
+# Shapes and sizes. From here on nothing loads zarr.
+from .format.layout import TokenKind as TokenKind
+from .format.layout import TokenShape as TokenShape
+from .format.layout import Layout as Layout
+from .format.layout import plan_layout as plan_layout
+from .format.layout import resolve_block as resolve_block
+from .format.layout import SHARD_BYTES as SHARD_BYTES
+
+# Identity.
+from .format.identity import canonical_json as canonical_json
+from .format.identity import content_key as content_key
+from .format.identity import key_of as key_of
+from .format.identity import flatten as flatten
+from .format.identity import differences as differences
+
+# Paths, URLs and files.
 from .stores.location import PACKED as PACKED
 from .stores.location import is_url as is_url
-from .stores.location import join as join
 from .stores.location import public_name as public_name
+from .stores.location import join as join
 from .write.atomic import atomic_write as atomic_write
-from .write.atomic import beside as beside
 from .write.atomic import replaced as replaced
-from .write.shards import ShardTokens as ShardTokens
-from .write.shards import ShardWriter as ShardWriter
-from .write.writer import CacheWriter as CacheWriter
-from .write.writer import write_cache as write_cache
+from .write.atomic import beside as beside
+
+# Refusals.
+from .errors import CacheError as CacheError
+from .errors import UserError as UserError

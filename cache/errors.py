@@ -1,4 +1,4 @@
-"""The two kinds of failure that a person can act on."""
+"""Errors that a person can act on, each told in one line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading a feature cache: lazy arrays by block, selection by image id."""
+"""An open feature cache: lazy arrays by block, rows by image id."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import zarr
 from numpy.typing import NDArray
 
 from cache.errors import CacheError
-from cache.format.layout import TOKEN_KINDS, TokenKind, resolve_block
+from cache.format.layout import TOKEN_KINDS, TokenKind, resolve_block, token_path
 from cache.format.metadata import ROOT, read_root
 from cache.read import read_rows
 from cache.stores.base import file_bytes
@@ -128,7 +128,7 @@ class Block:
             raise CacheError(
                 f"{self.cache.name} holds {', '.join(held)} but no {kind}: ask for one of those"
             )
-        return f"blocks/{self.index:02d}/{kind}"
+        return token_path(self.index, kind)
 
 
 class FeatureCache:

@@ -1,4 +1,4 @@
-"""What a cache is, told from its metadata alone."""
+"""A description of a cache, from its metadata alone."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def cache_info(cache: FeatureCache) -> dict[str, Any]:
     """
     attributes = cache.store.attributes
     contents = attributes["contents"]
-    arrays = {path: _described(cache, path) for path in array_paths(contents)}
-    tokens = {path: array for path, array in arrays.items() if path.startswith("blocks/")}
+    arrays = [_described(cache, path) for path in array_paths(contents)]
+    tokens = {array.tokens: array for array in arrays if array.tokens is not None}
     missing = int((~cache.shards_done).sum())
     return {
         "path": cache.name,
@@ -39,7 +39,7 @@ def cache_info(cache: FeatureCache) -> dict[str, Any]:
         "bytes": sum(_bytes(array) for array in tokens.values()),
         "files": sum(array.n_files for array in tokens.values()),
         "blocks": {
-            str(block): {kind: _bytes(tokens[f"blocks/{block:02d}/{kind}"]) for kind in cache.kinds}
+            str(block): {kind: _bytes(tokens[block, kind]) for kind in cache.kinds}
             for block in cache.blocks
         },
         "n_blocks": cache.n_blocks,
@@ -47,11 +47,11 @@ def cache_info(cache: FeatureCache) -> dict[str, Any]:
             kind: {
                 "shape": list(array.shape),
                 "dtype": array.dtype,
-                "images_per_chunk": array.chunk,
-                "images_per_shard": array.shard,
+                "images_per_chunk": array.rows_per_chunk,
+                "images_per_shard": array.rows_per_shard,
             }
             for kind in cache.kinds
-            for array in [tokens[f"blocks/{cache.blocks[0]:02d}/{kind}"]]
+            for array in [tokens[cache.blocks[0], kind]]
         },
         "settings": _without(cache.settings, DESCRIPTIVE),
         "provenance": dict(cache.provenance),

@@ -44,28 +44,27 @@ async def read_rows(store: VerifyingStore, path: str, rows: NDArray[np.intp]) ->
     files = np.unique(rows // array.rows_per_file)
     await _all(check(int(file)) for file in files)
     out = np.empty((len(rows), *array.shape[1:]), dtype=array.dtype)
-    await _all(place(read) for read in plan_reads(rows, chunk=array.chunk))
+    await _all(place(read) for read in plan_reads(rows, rows_per_chunk=array.rows_per_chunk))
     return out
 
 
-def plan_reads(rows: NDArray[np.intp], *, chunk: int) -> list[Read]:
+def plan_reads(rows: NDArray[np.intp], *, rows_per_chunk: int) -> list[Read]:
     """Every chunk that holds a wanted row, once, in increasing order.
 
     Parameters
     ----------
     rows : array of shape (n,)
         Wanted rows in any order, duplicates allowed.
-    chunk : int
-        Rows per chunk.
+    rows_per_chunk : int
     """
     if not len(rows):
         return []
     order = np.argsort(rows, kind="stable")
-    borders = np.flatnonzero(np.diff(rows[order] // chunk)) + 1
+    borders = np.flatnonzero(np.diff(rows[order] // rows_per_chunk)) + 1
     return [
         Read(
-            chunk=int(rows[put[0]]) // chunk,
-            take=_compact(rows[put] % chunk),
+            chunk=int(rows[put[0]]) // rows_per_chunk,
+            take=_compact(rows[put] % rows_per_chunk),
             put=_compact(put),
         )
         for put in np.split(order, borders)

@@ -1,4 +1,4 @@
-"""How one array of a store lies on disk: every file, every size, every offset.
+"""The place of one array of a store on disk: every file, every size, every offset.
 
 Format 1 leaves nothing open: an array's files and its zarr.json follow from its shape, its dtype
 and the rows per chunk and shard. Writer, readers and verification all ask this one description.
@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import Any
+from typing import Any, cast
 
 import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
 from cache.errors import CacheError
+from cache.format.layout import TokenKind
 
 #: Each chunk, and each shard's index, ends in its CRC32C.
 CRC_BYTES = 4
@@ -38,18 +39,23 @@ class StoredArray:
         "float16", "float32", "int64" or "uint8", little-endian.
     dimensions : tuple of str
         Names of the axes.
-    chunk : int
-        Rows per chunk.
-    shard : int, optional
-        Rows per shard, a multiple of `chunk`. Without it the array is one chunk in one file.
+    rows_per_chunk : int
+    rows_per_shard : int, optional
+        A multiple of `rows_per_chunk`. Without it the array is one chunk in one file.
     """
 
     path: str
     shape: tuple[int, ...]
     dtype: str
     dimensions: tuple[str, ...]
-    chunk: int
-    shard: int | None
+    rows_per_chunk: int
+    rows_per_shard: int | None
+
+    @property
+    def tokens(self) -> tuple[int, TokenKind] | None:
+        """Block and kind of the tokens that it holds; None for `image` and `progress`."""
+        folder, *place = self.path.split("/")
+        return (int(place[0]), cast(TokenKind, place[1])) if folder == "blocks" else None
 
     @property
     def item_bytes(self) -> int:
@@ -59,12 +65,12 @@ class StoredArray:
     @property
     def stored_chunk_bytes(self) -> int:
         """Bytes of one chunk in its file, checksum included."""
-        return self.chunk * self.item_bytes + CRC_BYTES
+        return self.rows_per_chunk * self.item_bytes + CRC_BYTES
 
     @property
     def n_chunks(self) -> int:
         """Chunks that hold a row."""
-        return -(-self.shape[0] // self.chunk)
+        return -(-self.shape[0] // self.rows_per_chunk)
 
     @property
     def n_files(self) -> int:
@@ -74,7 +80,7 @@ class StoredArray:
     @property
     def rows_per_file(self) -> int:
         """Rows of every file but the last."""
-        return self.chunk if self.shard is None else self.shard
+        return self.rows_per_chunk if self.rows_per_shard is None else self.rows_per_shard
 
     @property
     def metadata_path(self) -> str:
@@ -102,11 +108,13 @@ class StoredArray:
     def file_chunks(self, file: int) -> range:
         """Numbers, over the whole array, of one shard's chunks; they lie in this order."""
         rows = self.file_rows(file)
-        return range(rows.start // self.chunk, -(-rows.stop // self.chunk))
+        return range(rows.start // self.rows_per_chunk, -(-rows.stop // self.rows_per_chunk))
 
     def chunk_rows(self, chunk: int) -> range:
         """Rows of one chunk; what a last chunk holds beyond them is zero."""
-        return range(chunk * self.chunk, min((chunk + 1) * self.chunk, self.shape[0]))
+        return range(
+            chunk * self.rows_per_chunk, min((chunk + 1) * self.rows_per_chunk, self.shape[0])
+        )
 
     def file_size(self, file: int) -> int:
         """Exact size in bytes: the chunks without gaps, then the index."""
@@ -115,13 +123,15 @@ class StoredArray:
     @property
     def index_size(self) -> int:
         """Bytes of a shard's index, its checksum included; 0 for an array of one chunk."""
-        return 0 if self.shard is None else 16 * (self.shard // self.chunk) + CRC_BYTES
+        if self.rows_per_shard is None:
+            return 0
+        return 16 * (self.rows_per_shard // self.rows_per_chunk) + CRC_BYTES
 
     def index(self, file: int) -> bytes:
         """The only index a shard can have: offset and length per chunk, and their checksum."""
-        if self.shard is None:
+        if self.rows_per_shard is None:
             return b""
-        entries = np.full((self.shard // self.chunk, 2), _ABSENT, dtype="<u8")
+        entries = np.full((self.rows_per_shard // self.rows_per_chunk, 2), _ABSENT, dtype="<u8")
         present = len(self.file_chunks(file))
         entries[:present, 0] = np.arange(present) * self.stored_chunk_bytes
         entries[:present, 1] = self.stored_chunk_bytes
@@ -147,7 +157,7 @@ class StoredArray:
         whole = np.frombuffer(content, dtype=np.uint8)
         little = np.dtype(self.dtype).newbyteorder("<")
         for number in range(len(self.file_chunks(file))):
-            rows = values[number * self.chunk : (number + 1) * self.chunk]
+            rows = values[number * self.rows_per_chunk : (number + 1) * self.rows_per_chunk]
             first = number * self.stored_chunk_bytes
             stored = whole[first : first + self.stored_chunk_bytes]
             tokens = np.ascontiguousarray(rows, dtype=little).reshape(-1).view(np.uint8)
@@ -180,17 +190,17 @@ class StoredArray:
     def decode(self, chunk: int, stored: NDArray[np.uint8]) -> NDArray[Any]:
         """A stored chunk's rows, array of shape (rows of the chunk, ...), without copying."""
         values = stored[:-CRC_BYTES].view(np.dtype(self.dtype).newbyteorder("<"))
-        return values.reshape(self.chunk, *self.shape[1:])[: len(self.chunk_rows(chunk))]
+        return values.reshape(self.rows_per_chunk, *self.shape[1:])[: len(self.chunk_rows(chunk))]
 
     def document(self, attributes: Mapping[str, Any]) -> dict[str, Any]:
         """The array's zarr.json, which zarr and xarray read."""
         codecs: list[dict[str, Any]] = [_bytes_codec(self.dtype), {"name": "crc32c"}]
-        if self.shard is not None:
+        if self.rows_per_shard is not None:
             codecs = [
                 {
                     "name": "sharding_indexed",
                     "configuration": {
-                        "chunk_shape": [self.chunk, *self.shape[1:]],
+                        "chunk_shape": [self.rows_per_chunk, *self.shape[1:]],
                         "codecs": codecs,
                         "index_codecs": [_bytes_codec("uint64"), {"name": "crc32c"}],
                         "index_location": "end",
@@ -233,8 +243,8 @@ class StoredArray:
                 shape=_integers(document["shape"]),
                 dtype=str(document["data_type"]),
                 dimensions=tuple(str(name) for name in document["dimension_names"]),
-                chunk=inner[0],
-                shard=outer[0] if sharded else None,
+                rows_per_chunk=inner[0],
+                rows_per_shard=outer[0] if sharded else None,
             )
             if array._is_sane() and document == array.document(document["attributes"]):
                 return array
@@ -248,12 +258,12 @@ class StoredArray:
     def _is_sane(self) -> bool:
         rows = self.shape[0]
         chunks_fit = (
-            self.chunk == rows
-            if self.shard is None
-            else self.shard % self.chunk == 0 and self.shard < 2 * rows
+            self.rows_per_chunk == rows
+            if self.rows_per_shard is None
+            else self.rows_per_shard % self.rows_per_chunk == 0 and self.rows_per_shard < 2 * rows
         )
         return (
-            min(*self.shape, self.chunk) > 0
+            min(*self.shape, self.rows_per_chunk) > 0
             and chunks_fit
             and self.dtype in _DTYPES
             and len(self.dimensions) == len(self.shape)

@@ -1,4 +1,4 @@
-"""What can be wrong with a store, told from bytes alone."""
+"""Faults of a store, told from bytes alone."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache.format.arrays import StoredArray
-from cache.format.layout import DIMENSIONS, TokenKind
+from cache.format.layout import DIMENSIONS
 
 #: Exponent bits; a float with all of them set is infinite or NaN.
 _EXPONENT = {"float16": ("<u2", 0x7C00), "float32": ("<u4", 0x7F800000)}
@@ -71,29 +71,30 @@ def fault_in(
     ids : array of shape (n_images,), optional
         Image id of every row, where they are known.
     """
-    if not array.path.startswith("blocks/"):
+    if array.tokens is None:
         return Fault(path=path, problem=problem, array=array.path)
-    _, block, kind = array.path.split("/")
+    block, kind = array.tokens
     rows = range(array.shape[0]) if rows is None else rows
     known = ids is not None and rows.stop <= len(ids)
     images = (int(ids[rows[0]]), int(ids[rows[-1]])) if ids is not None and known else None
-    return Fault(path=path, problem=problem, block=int(block), array=kind, images=images)
+    return Fault(path=path, problem=problem, block=block, array=kind, images=images)
 
 
 def array_problem(array: StoredArray, attributes: Mapping[str, Any]) -> str | None:
     """Where an array contradicts the root's attributes, or None."""
-    if array.path in ("image", "progress"):
-        return None if array.shard is None else "is cut into shards"
-    kind: TokenKind = array.path.rpartition("/")[2]  # type: ignore[assignment]
+    if array.tokens is None:
+        return None if array.rows_per_shard is None else "is cut into shards"
+    _, kind = array.tokens
     declared = attributes["settings"].get("dtype", array.dtype)
     contents = attributes["contents"]
-    cut = (contents["images_per_shard"], contents["images_per_chunk"][kind])
+    declared_cut = (contents["images_per_shard"], contents["images_per_chunk"][kind])
+    cut = (array.rows_per_shard, array.rows_per_chunk)
     if array.dtype != declared:
         return f"has dtype {array.dtype}, the settings say {declared}"
     if array.dimensions != DIMENSIONS[kind]:
         return f"has axes {', '.join(array.dimensions)}"
-    if (array.shard, array.chunk) != cut:
-        return f"has {array.shard} images per shard and {array.chunk} per chunk, not {cut}"
+    if cut != declared_cut:
+        return f"has {cut[0]} images per shard and {cut[1]} per chunk, not {declared_cut}"
     return None
 
 

@@ -1,4 +1,4 @@
-"""Which tokens these are: a key over everything that changes one, and readable differences."""
+"""The identity of tokens: a key over everything that changes one, and differences in words."""
 
 from __future__ import annotations
 

@@ -25,6 +25,11 @@ CHUNK_BYTES = 4 * 2**20
 SHARD_BYTES = 680 * 2**20
 
 
+def token_path(block: int, kind: TokenKind) -> str:
+    """The array of one block's tokens within a store, such as "blocks/04/patches"."""
+    return f"blocks/{block:02d}/{kind}"
+
+
 @dataclass(frozen=True, kw_only=True)
 class TokenShape:
     """Shape of everything one image yields.
@@ -81,11 +86,6 @@ class Layout:
     def n_shards(self, n_images: int) -> int:
         """Shards that hold `n_images`."""
         return -(-n_images // self.images_per_shard)
-
-    def shard_rows(self, shard: int, n_images: int) -> slice:
-        """Rows of one shard."""
-        first = shard * self.images_per_shard
-        return slice(first, min(first + self.images_per_shard, n_images))
 
 
 def plan_layout(

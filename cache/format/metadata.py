@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from cache.errors import CacheError
 from cache.format.arrays import StoredArray
 from cache.format.identity import key_of
-from cache.format.layout import DIMENSIONS, TOKEN_KINDS, Layout, TokenShape
+from cache.format.layout import DIMENSIONS, TOKEN_KINDS, Layout, TokenShape, token_path
 
 FORMAT = "vitv1-feature-cache"
 FORMAT_VERSION = 1
@@ -63,6 +63,21 @@ def root_bytes(attributes: Mapping[str, Any]) -> bytes:
     blank = group_bytes({**attributes, "self_sha256": ""})
     digest = hashlib.sha256(blank).hexdigest()
     return group_bytes({**attributes, "self_sha256": digest})
+
+
+def new_attributes(
+    settings: Mapping[str, Any], provenance: Mapping[str, Any], contents: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The root's attributes of a store that is begun."""
+    return {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "key": key_of(settings),
+        "settings": dict(settings),
+        "provenance": dict(provenance),
+        "contents": dict(contents),
+        "complete": False,
+    }
 
 
 def finished_attributes(
@@ -110,7 +125,7 @@ def read_root(content: bytes, *, where: str) -> dict[str, Any]:
     blank = _SELF.sub(b'"self_sha256": ""', content)
     if len(found) != 1 or hashlib.sha256(blank).hexdigest().encode() != found[0]:
         raise CacheError(f"{where}: zarr.json was changed since it was written; {_REMEDY}")
-    problem = _problem(attributes)
+    problem = _root_problem(attributes)
     if problem:
         raise CacheError(f"{where}: zarr.json {problem}; {_REMEDY}")
     return attributes
@@ -133,7 +148,7 @@ def parse(content: bytes, *, where: str) -> dict[str, Any]:
     return document
 
 
-def _problem(attributes: Mapping[str, Any]) -> str | None:
+def _root_problem(attributes: Mapping[str, Any]) -> str | None:
     """What a root lacks or contradicts, or None."""
     for name, kind in (
         ("key", str),
@@ -202,7 +217,7 @@ def array_paths(contents: Mapping[str, Any]) -> Iterator[str]:
     yield from ("image", "progress")
     for block in contents["blocks"]:
         for kind in contents["arrays"]:
-            yield f"blocks/{block:02d}/{kind}"
+            yield token_path(block, kind)
 
 
 def group_paths(contents: Mapping[str, Any]) -> Iterator[str]:
@@ -246,27 +261,27 @@ def planned_arrays(shape: TokenShape, layout: Layout, *, n_images: int) -> Seque
             shape=(n_images,),
             dtype="int64",
             dimensions=("image",),
-            chunk=n_images,
-            shard=None,
+            rows_per_chunk=n_images,
+            rows_per_shard=None,
         ),
         StoredArray(
             path="progress",
             shape=(n_shards,),
             dtype="uint8",
             dimensions=("shard",),
-            chunk=n_shards,
-            shard=None,
+            rows_per_chunk=n_shards,
+            rows_per_shard=None,
         ),
     ]
     for block in range(shape.n_blocks):
         arrays += [
             StoredArray(
-                path=f"blocks/{block:02d}/{kind}",
+                path=token_path(block, kind),
                 shape=(n_images, *shape.item(kind)),
                 dtype=shape.dtype,
                 dimensions=DIMENSIONS[kind],
-                chunk=layout.images_per_chunk[kind],
-                shard=layout.images_per_shard,
+                rows_per_chunk=layout.images_per_chunk[kind],
+                rows_per_shard=layout.images_per_shard,
             )
             for kind in shape.kinds()
         ]

@@ -53,9 +53,6 @@ class Checkup:
 
     def note(self, path: str, problem: str) -> None:
         """Add a fault of the file at `path`."""
-        self.faults.append(Fault(path=path, problem=_without(self.where, problem)))
-
-
-def _without(where: str, message: str) -> str:
-    """A message whose lines all begin with the store's path need not repeat it."""
-    return message.removeprefix(where).lstrip(": ")
+        # Messages whose lines all begin with the store's path need not repeat it.
+        problem = problem.removeprefix(self.where).lstrip(": ")
+        self.faults.append(Fault(path=path, problem=problem))

@@ -1,4 +1,4 @@
-"""Making a damaged store whole: metadata is rewritten, damaged shards are given up for extraction.
+"""The repair of a store: metadata is rewritten, damaged shards are marked for extraction.
 
 What is kept has proven itself: a shard stays only if every chunk has the checksum that an intact
 record says, and metadata is rebuilt only where its hash, or the experiment's own settings, confirm
@@ -22,10 +22,8 @@ from cache.errors import CacheError
 from cache.format.arrays import StoredArray
 from cache.format.faults import Fault
 from cache.format.identity import differences, key_of
-from cache.format.layout import Layout, TokenKind, TokenShape, plan_layout
+from cache.format.layout import Layout, TokenShape, plan_layout
 from cache.format.metadata import (
-    FORMAT,
-    FORMAT_VERSION,
     ROOT,
     array_bytes,
     array_paths,
@@ -34,6 +32,7 @@ from cache.format.metadata import (
     group_bytes,
     group_paths,
     layout_of,
+    new_attributes,
     parse,
     planned_arrays,
     root_bytes,
@@ -143,7 +142,7 @@ class _Patient:
 
     @property
     def tokens(self) -> list[StoredArray]:
-        return [array for name, array in self.arrays.items() if name.startswith("blocks/")]
+        return [array for array in self.arrays.values() if array.tokens is not None]
 
     def _take_documents_at_their_word(self) -> None:
         """Without a root, arrays speak for themselves; their chunks then bear them out or not."""
@@ -175,9 +174,9 @@ class _Patient:
         plan = plan_layout(self.shape, n_images=len(self.ids))
         chunks, per_shard = dict(plan.images_per_chunk), plan.images_per_shard
         for array in self.checkup.arrays.values():
-            if array.shard is not None:
-                kind: TokenKind = array.path.rpartition("/")[2]  # type: ignore[assignment]
-                chunks[kind], per_shard = array.chunk, array.shard
+            if array.tokens is not None and array.rows_per_shard is not None:
+                _, kind = array.tokens
+                chunks[kind], per_shard = array.rows_per_chunk, array.rows_per_shard
         fitting = {kind: math.gcd(chunk, per_shard) for kind, chunk in chunks.items()}
         return Layout(images_per_shard=per_shard, images_per_chunk=fitting)
 
@@ -217,14 +216,9 @@ class _Patient:
         done = np.ones(self.arrays["progress"].shape, dtype=np.uint8)
         done[damaged] = 0
         image, progress = self.arrays["image"], self.arrays["progress"]
-        attributes = self.checkup.attributes or {
-            "format": FORMAT,
-            "format_version": FORMAT_VERSION,
-            "key": key_of(settings),
-            "settings": dict(settings),
-            "provenance": dict(provenance),
-            "contents": contents_of(self.shape, self._layout()),
-        }
+        attributes = self.checkup.attributes or new_attributes(
+            settings, provenance, contents_of(self.shape, self._layout())
+        )
         stored = attributes["provenance"]
         repairs = [*stored.get("repairs", []), {**provenance, "shards": list(damaged)}]
         attributes = {**attributes, "provenance": {**stored, "repairs": repairs}}

@@ -1,4 +1,4 @@
-"""What lies in a store that its format does not name."""
+"""Files, directories and links in a store that its format does not name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checking a cache: every byte of a finished store against what its metadata says."""
+"""The check of a cache: every byte of a finished store against its metadata."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ def verify(
     quick : bool
         Metadata, completeness and the sizes of all files only.
     progress : callable, optional
-        Called with the number of files of tokens that are checked, first 0, and that of all such
-        files; not where the checkup is quick.
+        Called with a number of files of tokens that were checked, first 0, and the number of all;
+        not where the check is quick.
 
     Raises
     ------
@@ -53,16 +53,10 @@ def verify(
     checkup = check_metadata(path_or_url)
     if quick:
         return checkup
-    done, total = 0, len(checkup.files)
-
-    def count(number: int) -> None:
-        nonlocal done
-        done += number
-        if progress is not None:
-            progress(done, total)
-
-    count(0)
-    check_chunks(checkup, progress=count)
+    tell = progress or (lambda done, total: None)
+    total = len(checkup.files)
+    tell(0, total)
+    check_chunks(checkup, progress=lambda done: tell(done, total))
     return checkup
 
 
@@ -210,7 +204,7 @@ def _check_ids(checkup: Checkup, attributes: Mapping[str, Any]) -> None:
 def _check_rows(checkup: Checkup) -> None:
     """Drop arrays of more or fewer rows than there are images, before anyone walks their files."""
     for name, array in list(checkup.arrays.items()):
-        if not name.startswith("blocks/"):
+        if array.tokens is None:
             continue
         if checkup.ids is None and name not in checkup.crcs:
             checkup.unchecked.append(f"{name}, since the image ids are damaged")
@@ -241,8 +235,8 @@ async def _check_sizes(checkup: Checkup, done: NDArray[np.bool_] | None) -> None
 
     files = [
         (array, file)
-        for name, array in checkup.arrays.items()
-        if name.startswith("blocks/")
+        for array in checkup.arrays.values()
+        if array.tokens is not None
         for file in range(array.n_files)
         if done is None or (file < len(done) and done[file])
     ]

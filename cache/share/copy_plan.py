@@ -1,4 +1,4 @@
-"""What a copy of a cache, or of some blocks of it, consists of."""
+"""The plan of a copy of a cache, or of some of its blocks: its files and their sizes."""
 
 from __future__ import annotations
 

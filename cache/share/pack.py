@@ -1,4 +1,4 @@
-"""Packing a cache into one file, which `cache.stores.zip` reads in place."""
+"""The packing of a cache into one file, which `cache.stores.zip` reads in place."""
 
 from __future__ import annotations
 

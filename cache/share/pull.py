@@ -1,4 +1,4 @@
-"""Copying a cache, or some blocks of it, into a directory: in parallel, resumed, verified."""
+"""The copy of a cache, or of some of its blocks, in a directory: parallel, resumed, verified."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The base of stores that are only read, and of those whose files are on a server."""
+"""Base classes of the stores: files that are only read, and files on a server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A store that never hands out a byte it cannot vouch for.
+"""A store that compares every byte that it hands out with the cache's metadata.
 
 It wraps any zarr store, so whatever reads through it is covered: lazy arrays, dask, `Block.read`,
 from a directory, a packed file or a URL.
@@ -119,7 +119,7 @@ class VerifyingStore(WrapperStore[Store]):
             The array, such as "blocks/04/patches".
         """
         array = (await self.trusted(path)).array
-        file = chunk * array.chunk // array.rows_per_file
+        file = chunk * array.rows_per_chunk // array.rows_per_file
         first = (chunk - array.file_chunks(file).start) * array.stored_chunk_bytes
         value = await self.get(
             array.file_path(file),
@@ -131,7 +131,7 @@ class VerifyingStore(WrapperStore[Store]):
     async def check_index(self, path: str, file: int) -> None:
         """Require that a shard's file ends as it must, which no chunk can tell."""
         array = (await self.trusted(path)).array
-        if array.shard is not None:
+        if array.rows_per_shard is not None:
             await self.get(array.file_path(file), byte_range=SuffixByteRequest(array.index_size))
 
     async def image_ids(self) -> NDArray[np.int64]:
@@ -191,7 +191,7 @@ class VerifyingStore(WrapperStore[Store]):
     async def _require_real_size(self, array: StoredArray) -> None:
         """Compare the array's claims with the images there are and with one of its files."""
         file = 0
-        if array.path.startswith("blocks/"):
+        if array.tokens is not None:
             if array.shape[0] != len(await self.image_ids()):
                 raise CacheError(
                     f"{self.where}: {array.path} has {array.shape[0]} rows for "
@@ -212,7 +212,7 @@ class VerifyingStore(WrapperStore[Store]):
             raise await self._damaged(array, array.file_rows(file), problem, key)
 
     async def _require_written(self, array: StoredArray, file: int) -> None:
-        if self.attributes["complete"] or not array.path.startswith("blocks/"):
+        if self.attributes["complete"] or array.tokens is None:
             return
         done = await self.shards_done()
         if not done[file]:
@@ -256,11 +256,11 @@ class VerifyingStore(WrapperStore[Store]):
         )
 
     async def _named(self, array: StoredArray, rows: range) -> str:
-        if not array.path.startswith("blocks/"):
+        if array.tokens is None:
             return array.path
-        _, block, kind = array.path.split("/")
+        block, kind = array.tokens
         ids = await self.image_ids()
-        return f"block {int(block)}, {kind}, images {ids[rows[0]]}..{ids[rows[-1]]}"
+        return f"block {block}, {kind}, images {ids[rows[0]]}..{ids[rows[-1]]}"
 
     def _remedy(self) -> str:
         return "vitv1 cache verify names every fault, vitv1 cache repair or a new copy mends them"

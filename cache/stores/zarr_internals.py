@@ -1,4 +1,4 @@
-"""The names from zarr's private modules, all of them: a release of zarr may move or change these.
+"""Names from zarr's private modules, all of them: a release of zarr may change these.
 
 `sync(coroutine)` gives a coroutine's result to a caller that is not asynchronous. It runs on zarr's
 own event loop, in a thread of its own.

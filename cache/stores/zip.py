@@ -198,7 +198,7 @@ def _directory(store: Store, key: str, name: str) -> tuple[int, bytes, dict[str,
         raise DamagedFileError(f"{name} names a member twice: pack it again with vitv1 cache pack")
     members: dict[str, Member] = {}
     for entry in sorted(entries, key=lambda entry: entry.header_offset, reverse=True):
-        problem = _problem(entry, end)
+        problem = _entry_problem(entry, end)
         if problem:
             raise DamagedFileError(
                 f"{name}: {entry.filename!r} {problem}: pack the cache again with vitv1 cache pack"
@@ -213,7 +213,7 @@ def _directory(store: Store, key: str, name: str) -> tuple[int, bytes, dict[str,
     return size, comment, members
 
 
-def _problem(entry: zipfile.ZipInfo, end: int) -> str | None:
+def _entry_problem(entry: zipfile.ZipInfo, end: int) -> str | None:
     """Why an entry that must end at `end` belongs to no packed cache, or None."""
     path, mode = entry.orig_filename, entry.external_attr >> 16
     if (

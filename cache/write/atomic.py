@@ -68,6 +68,8 @@ def replace_files(
         path.parent.mkdir(parents=True, exist_ok=True)
         with replaced(path, temporary=temporary) as file:
             file.write(content)
+        # Some tens of MB, and the next is made before the name is given anew.
+        del content
         paths.append(path)
     make_durable(paths, below=root)
 

@@ -1,4 +1,4 @@
-"""One writer per store: an operating-system lock on a file beside it."""
+"""The lock of a store's one writer: an operating-system lock on a file beside the store."""
 
 from __future__ import annotations
 

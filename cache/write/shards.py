@@ -1,4 +1,4 @@
-"""Writing the files of single shards: what several processes may do to one store at a time."""
+"""The writer of single shards; several processes may write shards of one store at a time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from cache.errors import CacheError
 from cache.feature_cache import FeatureCache, open_cache
 from cache.format.arrays import StoredArray
-from cache.format.layout import TokenKind
+from cache.format.layout import TokenKind, token_path
 from cache.format.metadata import array_paths, parse
 from cache.write.atomic import replace_files
 
@@ -50,7 +50,7 @@ class ShardWriter:
     @property
     def dtype(self) -> str:
         """The tokens' stored dtype."""
-        return next(a.dtype for n, a in self._arrays.items() if n.startswith("blocks/"))
+        return next(array.dtype for array in self._arrays.values() if array.tokens is not None)
 
     def shard_ids(self, shard: int) -> NDArray[np.int64]:
         """Image ids of one shard."""
@@ -75,11 +75,11 @@ class ShardWriter:
         ValueError
             An array is missing or has another shape.
         """
-        given = {f"blocks/{b:02d}/{kind}" for b, arrays in enumerate(tokens) for kind in arrays}
-        if given != {name for name in self._arrays if name.startswith("blocks/")}:
+        given = {token_path(b, kind) for b, arrays in enumerate(tokens) for kind in arrays}
+        if given != {name for name, array in self._arrays.items() if array.tokens is not None}:
             raise ValueError(f"shard {shard} needs every array of every block, given {given}")
         self._write(
-            (self._arrays[f"blocks/{block:02d}/{kind}"], shard, arrays.pop(kind))
+            (self._arrays[token_path(block, kind)], shard, arrays.pop(kind))
             for block, arrays in enumerate(tokens)
             for kind in list(arrays)
         )

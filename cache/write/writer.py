@@ -1,4 +1,4 @@
-"""Writing a feature cache: shard by shard, each durable before it is claimed."""
+"""The writer of a feature cache: each shard is on the disk before it is claimed."""
 
 from __future__ import annotations
 
@@ -19,16 +19,15 @@ from cache.format.identity import differences, key_of
 from cache.format.layout import Layout, TokenShape
 from cache.format.metadata import (
     FORMAT,
-    FORMAT_VERSION,
     ROOT,
     array_bytes,
     contents_of,
     finished_attributes,
     group_bytes,
     group_paths,
+    new_attributes,
     planned_arrays,
     root_bytes,
-    unfinished_attributes,
 )
 from cache.write.atomic import beside, place_folder, replace_files
 from cache.write.lock import writer_lock
@@ -96,8 +95,8 @@ class CacheWriter(ShardWriter):
     def _is_whole(self, shard: int) -> bool:
         return all(
             has_size(self.path / array.file_path(shard), array.file_size(shard))
-            for name, array in self._arrays.items()
-            if name.startswith("blocks/")
+            for array in self._arrays.values()
+            if array.tokens is not None
         )
 
     def _forget_absent_shards(self) -> None:
@@ -205,16 +204,10 @@ def _create(
     """Write the empty store beside its place and move it there whole."""
     temporary = beside(path, ".new")
     contents = contents_of(shape, layout)
-    attributes = {
-        "format": FORMAT,
-        "format_version": FORMAT_VERSION,
-        "key": key_of(settings),
-        "settings": dict(settings),
-        "provenance": dict(provenance),
-        "contents": contents,
-    }
     arrays = planned_arrays(shape, layout, n_images=len(image_ids))
-    files: dict[str, bytes | bytearray] = {ROOT: root_bytes(unfinished_attributes(attributes))}
+    files: dict[str, bytes | bytearray] = {
+        ROOT: root_bytes(new_attributes(settings, provenance, contents))
+    }
     files |= {f"{group}/zarr.json": group_bytes() for group in group_paths(contents)}
     files |= {array.metadata_path: array_bytes(array) for array in arrays}
     image, progress, *_ = arrays

@@ -1,4 +1,4 @@
-"""Codecs and rounding of tokens: how small, how fast, how true."""
+"""Codecs and rounding of tokens, compared in size, speed and error."""
 
 from __future__ import annotations
 

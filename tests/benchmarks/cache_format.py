@@ -1,4 +1,4 @@
-"""What the cache's format costs and gives: codecs, rounding, chunks, reading and writing.
+"""Costs and gains of the cache's format: codecs, rounding, chunks, reading and writing.
 
     python -m benchmarks.cache_format [--images 2300]
 

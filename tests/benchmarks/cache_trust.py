@@ -1,4 +1,4 @@
-"""The feature cache's numbers: kills, faults, other settings, races, full disks.
+"""Trials of the feature cache in full: kills, faults, other settings, races, full disks.
 
     python -m benchmarks.cache_trust
 
@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+from support.other_settings import refusals
 from support.trials import (
     fault_trials,
     full_disk_trials,
@@ -21,7 +22,6 @@ from support.trials import (
     reader_trial,
     two_writer_trials,
 )
-from test_cache_identity import refusals
 
 
 def faults(folder: Path) -> Counter[str]:

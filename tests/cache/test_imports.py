@@ -1,4 +1,4 @@
-"""What is loaded with a name of the cache, and where zarr's private modules are imported."""
+"""Modules that are loaded with a name of the cache, and the one file that imports zarr's own."""
 
 import ast
 import json

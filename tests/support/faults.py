@@ -1,4 +1,4 @@
-"""Small stores, and every kind of damage that can befall one."""
+"""Small stores, and every kind of damage to one."""
 
 from __future__ import annotations
 

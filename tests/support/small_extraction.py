@@ -1,4 +1,4 @@
-"""A tiny but real extraction, in this process or in children that can be killed."""
+"""A tiny but real extraction, in this process or in child processes that can be killed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Trials of the feature cache, each a function that counts: tests run a few, benchmarks all."""
+"""Trials of the feature cache, each a function that counts; tests run a few, benchmarks all."""
 
 from __future__ import annotations
 

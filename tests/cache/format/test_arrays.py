@@ -1,99 +1,124 @@
-"""A cache from Python: dask, xarray, batches and selection by id, local, packed and remote."""
+"""The files of one array: their bytes, sizes, names and zarr.json, which zarr itself reads."""
 
-import shutil
-import sys
+import json
 
-import dask
-import dask.array
 import numpy as np
 import pytest
-import xarray as xr
-from support.faults import IDS, LAYOUT, make_store, token
-from support.servers import nginx
+import zarr
+from hypothesis import given
+from hypothesis import strategies as st
 
-from cache import CacheError, open_cache, pack, plan_copy
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    return make_store(tmp_path_factory.mktemp("local") / "a.zarr")
+from cache import CacheError
+from cache.format.arrays import StoredArray
+from cache.format.metadata import array_bytes, group_bytes
 
 
-@pytest.fixture(scope="module")
-def packed(store):
-    path = store.with_name("a.zarr.zip")
-    pack(plan_copy(open_cache(str(store))), path)
-    return path
+def an_array(n_rows: int, chunk: int, shard: int, dtype: str = "float16") -> StoredArray:
+    return StoredArray(
+        path="blocks/00/cls",
+        shape=(n_rows, 3),
+        dtype=dtype,
+        dimensions=("image", "channel"),
+        rows_per_chunk=chunk,
+        rows_per_shard=shard,
+    )
 
 
-@pytest.mark.parametrize("place", ["directory", "packed"])
-def test_dask_has_the_chunks_of_the_store_and_its_values(place, store, packed):
-    block = open_cache(str(store if place == "directory" else packed)).block(1)
-    for kind in ("patches", "cls", "registers"):
-        lazy = block.dask(kind)
-        assert isinstance(lazy, dask.array.Array)
-        assert lazy.chunks[0][0] == LAYOUT.images_per_chunk[kind]
-        assert all(len(axis) == 1 for axis in lazy.chunks[1:])
-        assert np.array_equal(lazy.compute(), token(1, kind, IDS))
-    mean = block.dask("patches").astype("float64").mean(axis=(0, 1, 2)).compute()
-    np.testing.assert_allclose(mean, token(1, "patches", IDS).astype(float).mean(axis=(0, 1, 2)))
+@given(
+    n_rows=st.integers(1, 40),
+    chunk=st.sampled_from([1, 2, 4]),
+    per_shard=st.sampled_from([1, 2, 4]),
+    dtype=st.sampled_from(["float16", "float32"]),
+)
+def test_zarr_reads_the_files_that_are_written_here(
+    n_rows, chunk, per_shard, dtype, tmp_path_factory
+):
+    root = tmp_path_factory.mktemp("array")
+    array = an_array(n_rows, chunk, chunk * per_shard, dtype)
+    values = np.random.default_rng(n_rows).standard_normal(array.shape).astype(dtype)
+    (root / "zarr.json").write_bytes(group_bytes())
+    (root / array.path).mkdir(parents=True)
+    (root / array.metadata_path).write_bytes(array_bytes(array))
+    for file in range(array.n_files):
+        path = root / array.file_path(file)
+        path.parent.mkdir(parents=True)
+        rows = array.file_rows(file)
+        path.write_bytes(array.encode(file, values[rows.start : rows.stop]))
+        assert path.stat().st_size == array.file_size(file)
+        assert array.file_of(array.file_path(file)) == file
+    read = zarr.open_array(root / array.path, mode="r")
+    np.testing.assert_array_equal(read[:], values)
+    np.testing.assert_array_equal(read[n_rows // 2 : n_rows // 2 + 1], values[n_rows // 2][None])
+    assert read.metadata.dimension_names == ("image", "channel")
 
 
-def test_dask_over_http_in_other_processes_and_without_secrets(store, tmp_path):
-    with nginx(tmp_path) as web:
-        shutil.copytree(store, web.files / "a.zarr")
-        url = web.url("a.zarr", location="private", user="lab:s3cr3t@")
-        lazy = open_cache(url).block(0).dask("patches")
-        assert "s3cr3t" not in repr(lazy) and "s3cr3t" not in str(lazy.name)
-        with dask.config.set(scheduler="processes", num_workers=2):
-            assert np.array_equal(lazy[3:12].compute(), token(0, "patches", IDS[3:12]))
+def test_zarr_writes_the_same_bytes(tmp_path):
+    """The files are what zarr itself would have written."""
+    array = an_array(21, 2, 8)
+    values = np.random.default_rng(0).standard_normal(array.shape).astype("float16")
+    written = zarr.create_array(
+        tmp_path / "a",
+        shape=array.shape,
+        dtype=array.dtype,
+        chunks=(2, 3),
+        shards=(8, 3),
+        compressors=[zarr.codecs.Crc32cCodec()],
+        fill_value=0,
+        dimension_names=array.dimensions,
+        config={"write_empty_chunks": True},
+    )
+    written[:] = values
+    document = json.loads((tmp_path / "a/zarr.json").read_bytes())
+    assert document == array.document({})
+    for file in range(array.n_files):
+        rows = array.file_rows(file)
+        content = (tmp_path / f"a/c/{file}/0").read_bytes()
+        assert content == array.encode(file, values[rows.start : rows.stop])
 
 
-def test_dask_names_are_those_of_the_content(store, packed):
-    one, other = open_cache(str(store)), open_cache(str(packed))
-    assert one.block(0).dask("cls").name == other.block(0).dask("cls").name
-    names = {one.block(b).dask(kind).name for b in (0, 1) for kind in one.kinds}
-    assert len(names) == 6
+@pytest.mark.parametrize(
+    "path",
+    [
+        "blocks/00/cls/c/3/0",
+        "blocks/00/cls/c/00/0",
+        "blocks/00/cls/c/-1/0",
+        "blocks/00/cls/c/0/0/0",
+        "blocks/00/cls/c/0/1",
+        "blocks/01/cls/c/0/0",
+        "blocks/00/cls/c/0",
+    ],
+)
+def test_paths_that_are_no_file_of_an_array(path):
+    assert an_array(21, 2, 8).file_of(path) is None
 
 
-def test_damage_is_found_through_dask(store, tmp_path):
-    bad = shutil.copytree(store, tmp_path / "bad.zarr")
-    path = bad / "blocks/01/patches/c/1/0/0/0"
-    path.write_bytes(path.read_bytes()[:120] + bytes(8) + path.read_bytes()[128:])
-    with pytest.raises(CacheError, match="block 1, patches, images"):
-        open_cache(str(bad)).block(1).dask("patches").sum().compute()
-
-
-def test_without_dask_the_package_is_named(store, monkeypatch):
-    monkeypatch.setitem(sys.modules, "dask", None)
-    monkeypatch.setitem(sys.modules, "dask.array", None)
-    with pytest.raises(CacheError, match="pip install 'dask"):
-        open_cache(str(store)).block(0).dask("cls")
-
-
-@pytest.mark.parametrize("chunks", [None, {}])
-def test_xarray_opens_the_store_as_it_is(store, chunks):
-    with xr.open_datatree(store, engine="zarr", consolidated=False, chunks=chunks) as tree:
-        chosen = tree["blocks/01"].sel(image=[73, 2])
-        assert chosen["patches"].dims == ("image", "row", "column", "channel")
-        assert chosen["registers"].dims == ("image", "register", "channel")
-        expected = token(1, "patches", np.array([73, 2]))
-        assert np.array_equal(chosen["patches"].values, expected)
-        assert tree.attrs["format"] == "vitv1-feature-cache"
-
-
-def test_batches_keep_the_order_and_leave_out_nothing(store):
-    block = open_cache(str(store)).block(1)
-    ids = np.random.default_rng(0).permutation(IDS)
-    batches = list(block.batches("patches", ids, 8))
-    assert [len(batch) for batch in batches] == [8, 8, 5]
-    assert np.array_equal(np.concatenate(batches), token(1, "patches", ids))
-    assert list(block.batches("cls", [], 8)) == []
-
-
-def test_missing_ids_are_named_before_the_first_batch(store):
-    block = open_cache(str(store)).block(0)
-    with pytest.raises(CacheError, match=r"2 of 4 images are not in the cache \(4, 100\)"):
-        block.batches("cls", [2, 4, 3, 100], 2)
-    with pytest.raises(CacheError, match=r"\(4, 100\)"):
-        block.read("cls", [2, 4, 3, 100])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"shape": [10**15, 3]},
+        {"shape": [21, 0]},
+        {"shape": [21.0, 3]},
+        {"shape": [-21, 3]},
+        {"data_type": "float64"},
+        {"data_type": "|O"},
+        {"fill_value": 1.0},
+        {"dimension_names": None},
+        {"dimension_names": ["image"]},
+        {"codecs": []},
+        {"codecs": [{"name": "bytes", "configuration": {"endian": "big"}}, {"name": "crc32c"}]},
+        {"chunk_key_encoding": {"name": "v2"}},
+        {"chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [2**40, 3]}}},
+        {"storage_transformers": [{"name": "x"}]},
+        {"surprise": 1},
+    ],
+)
+def test_only_arrays_of_the_format_are_accepted(change):
+    array = an_array(21, 2, 8)
+    document = array.document({"anything": "tolerated"})
+    assert StoredArray.from_document(array.path, document, where="x") == array
+    if change == {"shape": [10**15, 3]}:
+        # Such a claim is refused where it meets a real file's size.
+        assert StoredArray.from_document(array.path, document | change, where="x").n_files > 10**14
+        return
+    with pytest.raises(CacheError, match=r"x: blocks/00/cls/zarr.json does not describe an array"):
+        StoredArray.from_document(array.path, document | change, where="x")

@@ -1,7 +1,7 @@
 """Killed, raced, watched and starved of disk: trials in small numbers.
 
 The numbers of the specification (100 kills, 1,000 faults, 20 races) are printed by
-`python -m benchmarks.cache_trust`; here are as many as a test may take.
+`make bench BENCH=cache_trust`; here are as many as a test may take.
 """
 
 import pytest
