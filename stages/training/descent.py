@@ -108,7 +108,7 @@ def descend(
 
     Parameters and errors are those of `stages.training.loop.train`.
     """
-    learner = _Descent(network, phases, settings)
+    learner = Descent(network, phases, settings)
     return train(learner, settings, checkpoint=checkpoint, progress=progress)
 
 
@@ -123,8 +123,8 @@ def mean_score(responses: NDArray[np.floating], predictions: NDArray[np.floating
     return float(np.nanmean(explained)) if np.isfinite(explained).any() else -np.inf
 
 
-class _Descent:
-    """A network on its way through the phases: what the training loop asks for."""
+class Descent:
+    """A learner for the training loop: a network on its way through the phases."""
 
     def __init__(self, network: Network, phases: Sequence[Phase], settings: LoopSettings) -> None:
         self.network = network
@@ -133,9 +133,11 @@ class _Descent:
 
     @property
     def finished(self) -> bool:
+        """Whether the phases are over."""
         return self.phase == len(self.phases)
 
     def begin(self, state: dict[str, Any] | None) -> None:
+        """Start the first phase, or go on within the one that was saved."""
         module = self.network.module
         if state is None:
             self.best_weights = trained_weights(module)
@@ -154,6 +156,7 @@ class _Descent:
                 self.schedule.load_state_dict(state["schedule"])
 
     def state(self) -> dict[str, Any]:
+        """Weights of the best and the last epoch, the optimizer's state, and where it stands."""
         module = self.network.module
         return {
             "best_weights": self.best_weights,
@@ -167,6 +170,7 @@ class _Descent:
         }
 
     def epoch(self, number: int) -> tuple[float, float]:
+        """Train for one epoch: mean Poisson loss per trial and neuron, and validation score."""
         losses = torch.stack(list(self._steps(number))).cpu()
         check_finite(losses, self.settings, number)
         loss = self.network.total(losses) / (self.network.n_trials * self.network.n_neurons)

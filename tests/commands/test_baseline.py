@@ -17,6 +17,7 @@ from pipeline.terminal import Terminal
 from stages.feve import fev_and_feve
 from stages.readouts.saved import saved_attributes
 from stages.readouts.solvers import load_readouts
+from stages.training.checkpoints import Checkpoint
 
 TABLE = """
 [baseline]
@@ -223,8 +224,14 @@ def test_recordings_are_trained_side_by_side(tmp_path, executor):
 def test_an_interrupted_run_goes_on_exactly(tmp_path, monkeypatch, capsys):
     whole, parts = experiment(tmp_path / "a"), experiment(tmp_path / "b")
     trained(whole, FULL)
+    save = Checkpoint.save
+
+    def save_and_stop(checkpoint, state):
+        save(checkpoint, state)
+        raise KeyboardInterrupt
+
     with monkeypatch.context() as patch:
-        patch.setattr("stages.training.loop.Checkpoint.save", _save_and_stop)
+        patch.setattr(Checkpoint, "save", save_and_stop)
         assert baseline(parts, FULL) == 130
     assert "goes on from here" in capsys.readouterr().err
     (checkpoint,) = (tmp_path / "b/runs/checkpoints").iterdir()
@@ -233,11 +240,6 @@ def test_an_interrupted_run_goes_on_exactly(tmp_path, monkeypatch, capsys):
     assert not checkpoint.exists()
     (one,), (other,) = ((tmp_path / n / "runs/tuned").iterdir() for n in "ab")
     assert one.name == other.name and one.read_bytes() == other.read_bytes()
-
-
-def _save_and_stop(checkpoint, state):
-    checkpoint.write(vars(state))
-    raise KeyboardInterrupt
 
 
 def refused(capsys, path, *settings):
