@@ -16,8 +16,8 @@ from stages.baseline.images import PREDICT_BATCH, GreyImages
 from stages.baseline.settings import BaselineSettings
 from stages.readouts.readout import initial_readout, poisson_loss, rate
 from stages.training.checkpoints import Checkpoint
-from stages.training.descent import Losses, Network, Phase, descend, mean_score
-from stages.training.loop import Epoch, LoopSettings, Trained, batches
+from stages.training.descent import Descent, Losses, Network, Phase, mean_score
+from stages.training.loop import Epoch, LoopSettings, Trained, batches, train
 
 
 class Core(nn.Module):
@@ -224,4 +224,4 @@ def train_fullmodel(
         Phase(epochs=epochs, optimizer=partial(training.module.optimizer, settings, learning_rate))
         for epochs, learning_rate in zip(settings.epochs, settings.learning_rates, strict=True)
     ]
-    return descend(training, phases, loop, checkpoint=checkpoint, progress=progress)
+    return train(Descent(training, phases, loop), checkpoint=checkpoint, progress=progress)

@@ -27,8 +27,8 @@ from stages.readouts.readout import (
 )
 from stages.readouts.settings import AdamWSettings
 from stages.tokens.any_order import in_any_order
-from stages.training.descent import Losses, Network, Phase, descend, mean_score
-from stages.training.loop import Epoch, LoopSettings, batches
+from stages.training.descent import Descent, Losses, Network, Phase, mean_score
+from stages.training.loop import Epoch, LoopSettings, batches, train
 
 #: Validation trials whose predictions are computed at a time, at most.
 VALIDATION_BATCH = 512
@@ -98,7 +98,7 @@ def fit_adamw(
         slower="lower readout.adamw.learning_rate",
     )
     network = _ReadoutsWithData(readout, data, settings.penalty)
-    trained = descend(network, [phase], loop, progress=progress)
+    trained = train(Descent(network, [phase], loop), progress=progress)
     row, column, channel, bias = (p.detach().cpu().numpy() for p in readout.parameters())
     return Readouts(
         row_weights=row,

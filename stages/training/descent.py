@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,19 +13,14 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+from torch.optim.lr_scheduler import ConstantLR, LRScheduler, ReduceLROnPlateau
 
 from stages.scores import variance_explained
-from stages.training.checkpoints import Checkpoint, restore, trained_weights
-from stages.training.loop import (
-    Epoch,
-    LoopSettings,
-    Trained,
-    batches,
-    check_finite,
-    train,
-    trial_order,
-)
+from stages.training.checkpoints import restore, trained_weights
+from stages.training.loop import LoopSettings, batches, check_finite, trial_order
+
+#: The schedule that leaves a learning rate as it is.
+CONSTANT = partial(ConstantLR, factor=1.0)
 
 
 class Losses(NamedTuple):
@@ -83,33 +79,17 @@ class Phase:
         At most so many.
     optimizer : callable
         Makes the optimizer.
-    schedule : callable, optional
+    schedule : callable
         Makes its learning-rate schedule, stepped after every epoch: by the epoch's score where it
-        waits for a plateau.
+        waits for a plateau. By default the rate stays as it is.
     final_rate : float, optional
         The phase ends after an epoch that leaves a learning rate no higher than this.
     """
 
     epochs: int
     optimizer: Callable[[], Optimizer]
-    schedule: Callable[[Optimizer], LRScheduler] | None = None
+    schedule: Callable[[Optimizer], LRScheduler] = CONSTANT
     final_rate: float | None = None
-
-
-def descend(
-    network: Network,
-    phases: Sequence[Phase],
-    settings: LoopSettings,
-    *,
-    checkpoint: Checkpoint | None = None,
-    progress: Callable[[Epoch], None] | None = None,
-) -> Trained:
-    """Train until the phases are over; the module then holds the best epoch's weights.
-
-    Parameters and errors are those of `stages.training.loop.train`.
-    """
-    learner = Descent(network, phases, settings)
-    return train(learner, settings, checkpoint=checkpoint, progress=progress)
 
 
 def mean_score(responses: NDArray[np.floating], predictions: NDArray[np.floating]) -> float:
@@ -123,13 +103,16 @@ def mean_score(responses: NDArray[np.floating], predictions: NDArray[np.floating
     return float(np.nanmean(explained)) if np.isfinite(explained).any() else -np.inf
 
 
+@dataclass
 class Descent:
-    """A learner for the training loop: a network on its way through the phases."""
+    """A network on its way through phases: a learner for the training loop.
 
-    def __init__(self, network: Network, phases: Sequence[Phase], settings: LoopSettings) -> None:
-        self.network = network
-        self.phases = phases
-        self.settings = settings
+    When the phases are over, the network holds the best epoch's weights.
+    """
+
+    network: Network
+    phases: Sequence[Phase]
+    loop: LoopSettings
 
     @property
     def finished(self) -> bool:
@@ -140,11 +123,9 @@ class Descent:
         """Start the first phase, or go on within the one that was saved."""
         module = self.network.module
         if state is None:
-            self.best_weights = trained_weights(module)
-            self.best_score = self.network.score() if self.settings.start_counts else -np.inf
-            self.stale = 0
-            self._start_phase(0)
-            return
+            score = self.network.score() if self.loop.start_counts else -np.inf
+            state = {"best_weights": trained_weights(module), "best_score": score, "phase": 0}
+            state |= {"stale": 0, "epochs": 0}
         self.best_weights, self.best_score = state["best_weights"], state["best_score"]
         self.stale = state["stale"]
         self._start_phase(state["phase"])
@@ -152,8 +133,7 @@ class Descent:
             self.epochs = state["epochs"]
             restore(module, state["weights"])
             self.optimizer.load_state_dict(state["optimizer"])
-            if self.schedule is not None:
-                self.schedule.load_state_dict(state["schedule"])
+            self.schedule.load_state_dict(state["schedule"])
 
     def state(self) -> dict[str, Any]:
         """Weights of the best and the last epoch, the optimizer's state, and where it stands."""
@@ -166,18 +146,18 @@ class Descent:
             "epochs": self.epochs,
             "weights": trained_weights(module) if self.stale else self.best_weights,
             "optimizer": self.optimizer.state_dict(),
-            "schedule": None if self.schedule is None else self.schedule.state_dict(),
+            "schedule": self.schedule.state_dict(),
         }
 
     def epoch(self, number: int) -> tuple[float, float]:
         """Train for one epoch: mean Poisson loss per trial and neuron, and validation score."""
         losses = torch.stack(list(self._steps(number))).cpu()
-        check_finite(losses, self.settings, number)
+        check_finite(losses, self.loop, number)
         loss = self.network.total(losses) / (self.network.n_trials * self.network.n_neurons)
         score = self.network.score()
         if isinstance(self.schedule, ReduceLROnPlateau):
             self.schedule.step(score)
-        elif self.schedule is not None:
+        else:
             self.schedule.step()
         self.epochs += 1
         self.stale += 1
@@ -190,17 +170,17 @@ class Descent:
 
     def _steps(self, number: int) -> Iterator[torch.Tensor]:
         """One pass over the training trials; the Poisson loss of each batch."""
-        network, optimizer, settings = self.network, self.optimizer, self.settings
+        network, optimizer, loop = self.network, self.optimizer, self.loop
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        order = network.order(seed=settings.seed, epoch=number)
-        for rows in batches(order, settings.batch_size):
+        order = network.order(seed=loop.seed, epoch=number)
+        for rows in batches(order, loop.batch_size):
             optimizer.zero_grad(set_to_none=True)
             poisson: list[torch.Tensor] = []
             for part in network.losses(rows):
                 part.objective.backward()
                 poisson.append(part.poisson.detach())
-            if settings.clip_norm is not None:
-                nn.utils.clip_grad_norm_(parameters, settings.clip_norm)
+            if loop.clip_norm is not None:
+                nn.utils.clip_grad_norm_(parameters, loop.clip_norm)
             optimizer.step()
             network.project()
             yield torch.stack(poisson).sum()
@@ -214,13 +194,13 @@ class Descent:
         if not self.finished:
             phase = self.phases[number]
             self.optimizer = phase.optimizer()
-            self.schedule = None if phase.schedule is None else phase.schedule(self.optimizer)
+            self.schedule = phase.schedule(self.optimizer)
 
     def _phase_is_over(self) -> bool:
         phase = self.phases[self.phase]
         rate = self.optimizer.param_groups[0]["lr"]
         return (
             self.epochs >= phase.epochs
-            or self.stale >= self.settings.patience
+            or self.stale >= self.loop.patience
             or (phase.final_rate is not None and rate <= phase.final_rate)
         )

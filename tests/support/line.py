@@ -4,8 +4,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from stages.training.descent import Losses, Network, Phase
-from stages.training.loop import LoopSettings
+from stages.training.descent import Descent, Losses, Network, Phase
+from stages.training.loop import LoopSettings, train
 
 
 class Line(Network):
@@ -58,3 +58,7 @@ def phase(learner, epochs, rate=0.1):
 
 def weights(learner):
     return [p.detach().clone() for p in learner.module.parameters()]
+
+
+def descend(line, phases, loop, **options):
+    return train(Descent(line, phases, loop), **options)

@@ -2,11 +2,10 @@
 
 import pytest
 import torch
-from support.line import Line, phase, settings
+from support.line import Line, descend, phase, settings
 
 from cache import UserError
 from stages.training.checkpoints import Checkpoint
-from stages.training.descent import descend
 
 
 def test_a_checkpoint_of_other_settings_or_a_torn_one_is_refused(tmp_path):

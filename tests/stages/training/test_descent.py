@@ -6,10 +6,10 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from support.line import Line, phase, settings, weights
+from support.line import Line, descend, phase, settings, weights
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from stages.training.descent import Phase, descend, mean_score
+from stages.training.descent import Phase, mean_score
 
 
 def test_training_fits_and_every_trial_is_seen_once_per_epoch():

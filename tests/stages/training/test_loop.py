@@ -8,11 +8,10 @@ from functools import partial
 
 import pytest
 import torch
-from support.line import Line, phase, settings, weights
+from support.line import Line, descend, phase, settings, weights
 from torch import nn
 
 from stages.training.checkpoints import Checkpoint
-from stages.training.descent import descend
 
 
 @pytest.mark.parametrize("at", [0, 2, 3, 5])
