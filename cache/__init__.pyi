@@ -5,7 +5,6 @@ from .errors import UserError as UserError
 from .feature_cache import Block as Block
 from .feature_cache import FeatureCache as FeatureCache
 from .feature_cache import open_cache as open_cache
-from .feature_cache import resolve_block as resolve_block
 from .format.faults import Fault as Fault
 from .format.identity import canonical_json as canonical_json
 from .format.identity import content_key as content_key
@@ -17,9 +16,10 @@ from .format.layout import Layout as Layout
 from .format.layout import TokenKind as TokenKind
 from .format.layout import TokenShape as TokenShape
 from .format.layout import plan_layout as plan_layout
+from .format.layout import resolve_block as resolve_block
 from .info import cache_info as cache_info
+from .integrity.checkup import Checkup as Checkup
 from .integrity.repair import prepare_repair as prepare_repair
-from .integrity.verify import Checkup as Checkup
 from .integrity.verify import check_chunks as check_chunks
 from .integrity.verify import check_metadata as check_metadata
 from .integrity.verify import verify as verify
@@ -31,9 +31,9 @@ from .stores.location import is_url as is_url
 from .stores.location import join as join
 from .stores.location import public_name as public_name
 from .write.atomic import atomic_write as atomic_write
+from .write.atomic import beside as beside
 from .write.atomic import replaced as replaced
 from .write.shards import ShardTokens as ShardTokens
 from .write.shards import ShardWriter as ShardWriter
 from .write.writer import CacheWriter as CacheWriter
-from .write.writer import beside as beside
 from .write.writer import write_cache as write_cache

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import zarr
 from numpy.typing import NDArray
-from zarr.core.buffer import default_buffer_prototype
-from zarr.core.sync import sync
 
 from cache.errors import CacheError
-from cache.format.layout import TOKEN_KINDS, TokenKind
+from cache.format.layout import TOKEN_KINDS, TokenKind, resolve_block
 from cache.format.metadata import ROOT, read_root
 from cache.read import read_rows
+from cache.stores.base import file_bytes
 from cache.stores.location import open_store, public_name
 from cache.stores.verifying import VerifyingStore
+from cache.stores.zarr_internals import sync
 
 if TYPE_CHECKING:
     import dask.array
@@ -241,21 +241,6 @@ class FeatureCache:
         return rows
 
 
-def resolve_block(index: int, n_blocks: int) -> int:
-    """A block's 0-based index from one that may be negative.
-
-    Raises
-    ------
-    CacheError
-        "block 14 of 12: 0..11 or -12..-1".
-    """
-    if not -n_blocks <= index < n_blocks:
-        raise CacheError(
-            f"block {index} of {n_blocks}: choose 0..{n_blocks - 1} or -{n_blocks}..-1"
-        )
-    return index % n_blocks
-
-
 def open_cache(path_or_url: str) -> FeatureCache:
     """Open a feature cache for reading.
 
@@ -274,15 +259,12 @@ def open_cache(path_or_url: str) -> FeatureCache:
     name = public_name(path)
     store = open_store(path)
     try:
-        root = sync(store.get(ROOT, default_buffer_prototype()))
+        root = sync(file_bytes(store, ROOT))
     except (FileNotFoundError, NotADirectoryError):
         root = None
     if root is None:
         raise CacheError(
             f"{name}: no feature cache there; make it with vitv1 extract, or correct the path"
         )
-    content = root.to_bytes()
-    attributes = read_root(content, where=name)
-    return FeatureCache(
-        path, VerifyingStore(store, where=name, root=content, attributes=attributes)
-    )
+    attributes = read_root(root, where=name)
+    return FeatureCache(path, VerifyingStore(store, where=name, root=root, attributes=attributes))

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from zarr.core.sync import sync
-
 from cache.feature_cache import FeatureCache
 from cache.format.arrays import StoredArray
 from cache.format.identity import DESCRIPTIVE
 from cache.format.metadata import array_paths
+from cache.stores.zarr_internals import sync
 
 
 def cache_info(cache: FeatureCache) -> dict[str, Any]:

@@ -1,23 +1,34 @@
-"""Rows of one array, read chunk by chunk, several at a time."""
+"""Rows of one array, read chunk by chunk, several chunks at a time."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cache.plan import Read, plan_reads
 from cache.stores.verifying import VerifyingStore
 
 #: Chunks in flight while reading a block: enough to hide a network's latency.
 CONCURRENT_CHUNKS = 8
 
+Rows = slice | NDArray[np.intp]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Read:
+    """One chunk, of which rows `take` go to rows `put` of the result."""
+
+    chunk: int
+    take: Rows
+    put: Rows
+
 
 async def read_rows(store: VerifyingStore, path: str, rows: NDArray[np.intp]) -> NDArray[Any]:
-    """Rows of one array in the order asked, some chunks at a time."""
+    """Rows of the array at `path`, array of shape (n, ...), in the order asked."""
     array = (await store.trusted(path)).array
     free = asyncio.Semaphore(CONCURRENT_CHUNKS)
 
@@ -35,6 +46,37 @@ async def read_rows(store: VerifyingStore, path: str, rows: NDArray[np.intp]) ->
     out = np.empty((len(rows), *array.shape[1:]), dtype=array.dtype)
     await _all(place(read) for read in plan_reads(rows, chunk=array.chunk))
     return out
+
+
+def plan_reads(rows: NDArray[np.intp], *, chunk: int) -> list[Read]:
+    """Every chunk that holds a wanted row, once, in increasing order.
+
+    Parameters
+    ----------
+    rows : array of shape (n,)
+        Wanted rows in any order, duplicates allowed.
+    chunk : int
+        Rows per chunk.
+    """
+    if not len(rows):
+        return []
+    order = np.argsort(rows, kind="stable")
+    borders = np.flatnonzero(np.diff(rows[order] // chunk)) + 1
+    return [
+        Read(
+            chunk=int(rows[put[0]]) // chunk,
+            take=_compact(rows[put] % chunk),
+            put=_compact(put),
+        )
+        for put in np.split(order, borders)
+    ]
+
+
+def _compact(rows: NDArray[np.intp]) -> Rows:
+    """Neighbours as a slice, which numpy copies in one go."""
+    if (np.diff(rows) == 1).all():
+        return slice(int(rows[0]), int(rows[-1]) + 1)
+    return rows
 
 
 async def _all(work: Iterable[Coroutine[Any, Any, None]]) -> None:

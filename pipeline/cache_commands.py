@@ -1,23 +1,34 @@
-"""`vitv1 cache verify` and `vitv1 cache repair`: is this cache whole, and make it so."""
+"""Commands of the cache: verify and repair it, say what it is, and hand it on."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from cache import (
     CacheError,
     Checkup,
     Fault,
     FeatureCache,
-    check_chunks,
-    check_metadata,
+    TokenKind,
+    cache_info,
     differences,
+    flatten,
     open_cache,
+    pack,
+    plan_copy,
     prepare_repair,
+    pull,
+    verify,
 )
-from pipeline.experiment import Experiment, ExperimentFile
-from pipeline.run.extract import fill, one_per_cache, prepare_extraction
-from pipeline.terminal import Terminal
+
+if TYPE_CHECKING:
+    from pipeline.experiment import ExperimentFile
+    from pipeline.terminal import Terminal
+    from pipeline.variant.variant import Variant
 
 
 def verify_cache(path: str, terminal: Terminal, *, quick: bool) -> Checkup:
@@ -28,10 +39,16 @@ def verify_cache(path: str, terminal: Terminal, *, quick: bool) -> Checkup:
     CacheError
         There is none.
     """
-    checkup = check_metadata(path)
-    if not quick:
-        _check_with_bar(checkup, terminal)
-    return checkup
+    with ExitStack() as stack:
+        bars: list[Any] = []
+
+        def show(done: int, total: int) -> None:
+            if not bars:
+                bar = terminal.bar(f"checking {path}", total=total, unit="files")
+                bars.append(stack.enter_context(bar))
+            bars[0](done)
+
+        return verify(path, quick=quick, progress=show)
 
 
 def recompute_cache(
@@ -44,12 +61,14 @@ def recompute_cache(
     UserError
         A cache of other settings than the experiment's, or images that are not at hand.
     """
-    from stages.extract.recompute import recompute
+    from pipeline.run.extract import prepare
+    from pipeline.variant.variant import one_per_cache, open_variants
+    from stages.extract import recompute_tokens
 
     cache = open_cache(path)
-    variants = list(one_per_cache(file))
+    variants = list(one_per_cache(open_variants(file, replaces=True)))
     alike = [variant for variant in variants if _is_alike(variant, cache)]
-    made = prepare_extraction(file, (alike or variants)[0], terminal)
+    made = prepare((alike or variants)[0])
     differing = differences(made.settings, cache.settings)
     if differing:
         raise CacheError(
@@ -57,7 +76,7 @@ def recompute_cache(
             "name the experiment that made it"
         )
     with terminal.bar("recomputing", total=n_images, unit="images") as done:
-        return recompute(
+        return recompute_tokens(
             cache,
             made.stimuli,
             made.backbone,
@@ -67,28 +86,37 @@ def recompute_cache(
         )
 
 
-def repair_cache(file: ExperimentFile, experiment: Experiment, terminal: Terminal) -> bool:
-    """Mend one variant's cache; False where something is left to a person.
+def repair_caches(file: ExperimentFile, terminal: Terminal) -> bool:
+    """Mend the cache of every variant; False where something is left to a person.
 
     Raises
     ------
     UserError
         No cache, one of other settings, another writer, or images that are not at hand.
     """
-    path = file.cache_path(experiment)
-    check_metadata(path)
-    made = prepare_extraction(file, experiment, terminal)
+    from pipeline.variant.variant import one_per_cache, open_variants
+
+    variants = one_per_cache(open_variants(file, replaces=True))
+    return all([_repair(variant, terminal) for variant in variants])
+
+
+def _repair(variant: Variant, terminal: Terminal) -> bool:
+    from pipeline.run.extract import fill, prepare
+
+    path = variant.cache_path
+    verify(path, quick=True)
+    made = prepare(variant)
     done = prepare_repair(
         made.path,
         settings=made.settings,
         provenance=made.provenance,
         image_ids=made.stimuli.ids,
         shape=made.backbone.token_shape(made.dtype),
-        checking=lambda checkup: _check_with_bar(checkup, terminal),
+        checking=lambda checkup: _check_chunks(checkup, terminal),
     )
     for name in done.rewritten:
         terminal.result(f"{name}: written anew")
-    fill(made, terminal)
+    fill(variant, made, terminal)
     left = verify_cache(path, terminal, quick=False).faults
     report(left, terminal)
     if not left:
@@ -117,14 +145,101 @@ def summary(checkup: Checkup, *, quick: bool) -> str:
     return f"{checkup.where}: fine: {checked}{missed}"
 
 
-def _is_alike(experiment: Experiment, cache: FeatureCache) -> bool:
+def show_info(path: str, terminal: Terminal, *, as_json: bool) -> None:
+    """Print what a cache is.
+
+    Raises
+    ------
+    CacheError
+        There is none.
+    """
+    from rich.filesize import decimal
+
+    info = cache_info(open_cache(path))
+    if as_json:
+        terminal.result(json.dumps(info, indent=2))
+        return
+    terminal.table(_sizes(info), title=info["path"])
+    shards = info["shards"]
+    missing = f", {shards['missing']} of {shards['total']} shards missing: vitv1 extract goes on"
+    facts = {
+        "complete": "yes" if info["complete"] else f"no{missing}",
+        "images": f"{info['images']:,}",
+        "blocks": f"{len(info['blocks'])} of {info['n_blocks']}",
+        "size": f"{decimal(info['bytes'])} in {info['files']} files",
+        "key": info["key"],
+        "format": info["format_version"],
+        **{f"settings.{name}": value for name, value in flatten(info["settings"])},
+        **{f"provenance.{name}": value for name, value in flatten(info["provenance"])},
+    }
+    width = max(map(len, facts))
+    for name, value in facts.items():
+        terminal.result(f"{name:<{width}}  {value}")
+
+
+def pack_cache(path: str, destination: Path, terminal: Terminal) -> None:
+    """Pack a cache into one file.
+
+    Raises
+    ------
+    CacheError
+        No complete cache at `path`, or something at `destination`.
+    """
+    from rich.filesize import decimal
+
+    copy = plan_copy(open_cache(path))
+    with terminal.transfer(f"packing {destination.name}", total=copy.n_bytes) as done:
+        pack(copy, destination, progress=done)
+    terminal.result(f"{destination}: {decimal(destination.stat().st_size)}, every chunk checked")
+
+
+def pull_cache(
+    path: str,
+    destination: Path,
+    terminal: Terminal,
+    *,
+    blocks: Sequence[int] | None,
+    kinds: Sequence[TokenKind] | None,
+) -> None:
+    """Copy a cache or a part of it.
+
+    Raises
+    ------
+    CacheError
+        What is asked for is not there, or cannot be copied.
+    """
+    from rich.filesize import decimal
+
+    copy = plan_copy(open_cache(path), blocks=blocks, kinds=kinds)
+    with terminal.transfer(f"pulling {destination.name}", total=copy.n_bytes) as done:
+        fetched = pull(copy, destination, progress=done)
+    held = open_cache(str(destination))
+    terminal.result(
+        f"{destination}: {decimal(copy.n_bytes)} ({decimal(fetched)} fetched), blocks "
+        f"{', '.join(map(str, held.blocks))}: {', '.join(held.kinds)}; every chunk checked"
+    )
+
+
+def _sizes(info: Mapping[str, Any]) -> list[dict[str, object]]:
+    from rich.filesize import decimal
+
+    return [
+        {"block": block, **{kind: decimal(size) for kind, size in kinds.items()}}
+        for block, kinds in info["blocks"].items()
+    ]
+
+
+def _is_alike(variant: Variant, cache: FeatureCache) -> bool:
     """Whether this is the variant of a sweep that a cache may be of."""
-    wanted = (experiment.backbone.name, list(experiment.stimuli.size))
+    settings = variant.settings
+    wanted = (settings.backbone.name, list(settings.stimuli.size))
     backbone, preprocessing = cache.settings["backbone"], cache.settings["preprocessing"]
     return wanted == (backbone["name"], preprocessing["input_size"])
 
 
-def _check_with_bar(checkup: Checkup, terminal: Terminal) -> None:
+def _check_chunks(checkup: Checkup, terminal: Terminal) -> None:
+    from cache import check_chunks
+
     label = f"checking {checkup.where}"
     with terminal.bar(label, total=len(checkup.files), unit="files") as done:
         check_chunks(checkup, progress=done)

@@ -1,48 +1,65 @@
-"""What each command does, over all variants of an experiment."""
+"""Commands of the experiment: run and its parts, report, compare."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-
-from cache import CacheError, open_cache
-from pipeline.baselines import baseline_conditions, baseline_experiment
-from pipeline.experiment import ExperimentFile
-from pipeline.finetuning import finetune_experiment, tuned_conditions
 from pipeline.plan.make import make_plan
 from pipeline.plan.price import price
+from pipeline.plan.steps import EXTRACT
 from pipeline.plan.table import plan_document, show_plan
-from pipeline.report.compare import SCATTER, TABLE, compare_runs
-from pipeline.report.report import report_run
-from pipeline.results.names import describe, varying
-from pipeline.results.tables import SUMMARY, write_tables
-from pipeline.run.conditions import fit_experiment, fitted_conditions
-from pipeline.run.extract import extract_experiment, one_per_cache, tokens_of
-from pipeline.run.run import carry_out, check_inputs
-from pipeline.terminal import Terminal
-from pipeline.workers import capacity_of
-from stages.conditions import IDENTITY, Condition
+from pipeline.report import report_run
+from pipeline.results import (
+    SUMMARY,
+    describe,
+    same_settings,
+    summary_rows,
+    varying,
+    write_provenance,
+    write_tables,
+)
+from pipeline.run.extract import extract_variant
+from pipeline.run.run import check_plan, run_plan
+from pipeline.variant.variant import one_per_cache, open_variants
+from pipeline.workers import check_run, workers_of
+from stages.conditions import IDENTITY
 from stages.failures import StepsFailed
 from stages.feve import VALID_FEV
+from stages.registry import STAGES
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pipeline.experiment import ExperimentFile
+    from pipeline.plan.steps import Plan
+    from pipeline.terminal import Terminal
 
 #: What the printed table tells of a condition, where it varies; its block has a column.
 TOLD = tuple(name for name in IDENTITY if name not in ("block", "blocks"))
 
+EVERYTHING = (EXTRACT, *(stage.name for stage in STAGES))
+
 
 def show_dry_run(file: ExperimentFile, terminal: Terminal) -> None:
     """Print the plan of a run and do nothing of it."""
+    for variant in file.variants:
+        check_run(variant.run)
     with terminal.busy("planning"):
-        plan = make_plan(file)
+        plan = make_plan(file, open_variants(file))
     show_plan(plan, terminal, title=f"Plan of {file.path}, results in {file.output}")
-    cost = price(plan, capacity_of(file.variants[0].run))
+    cost = price(plan, workers_of(file.variants[0].run))
     terminal.result(cost.told())
     terminal.document(plan_document(plan) | {"cost": cost.document()})
 
 
-def run_experiment(file: ExperimentFile, terminal: Terminal) -> None:
-    """Print the plan, do what is not up to date of it, draw, and show.
+def run(file: ExperimentFile, terminal: Terminal, *, only: str | None = None) -> None:
+    """Do what is not up to date, draw, and show.
+
+    Parameters
+    ----------
+    only : str, optional
+        Name of a stage; everything, extraction included, by default.
 
     Raises
     ------
@@ -51,109 +68,128 @@ def run_experiment(file: ExperimentFile, terminal: Terminal) -> None:
     StepsFailed
         Some steps failed; the others are done.
     """
+    kinds = EVERYTHING if only is None else (only,)
+    recomputes = any(stage.recomputes_tokens for stage in STAGES if stage.name == only)
     with terminal.busy("planning"):
-        plan = make_plan(file)
-    check_inputs(file, plan)
-    show_plan(plan, terminal, title=f"Plan of {file.path}", note=True)
-    outcome = carry_out(file, plan, terminal)
+        variants = open_variants(file, recomputes=recomputes)
+        plan = make_plan(file, variants)
+        check_plan(file, variants, plan, kinds)
+    if only is None:
+        show_plan(plan, terminal, title=f"Plan of {file.path}", note=True)
+    if only is None and plan.is_done:
+        _show_results(file, terminal)
+        return
+    outcome = run_plan(file, variants, plan, kinds, terminal)
+    if outcome.changed or not same_settings(file.output, file.settings):
+        _write_provenance(file, outcome.plan)
     if outcome.conditions:
-        _tabulate(file, outcome.conditions, terminal)
+        write_tables(file.output, outcome.conditions)
+        _show_results(file, terminal)
     if outcome.failed:
         raise StepsFailed(outcome.failed)
 
 
-def extract_all(file: ExperimentFile, terminal: Terminal, *, replace: bool) -> None:
-    """Make or finish the cache of every variant."""
-    for experiment in one_per_cache(file):
-        extract_experiment(file, experiment, terminal, replace=replace)
-
-
-def fit_and_show(file: ExperimentFile, terminal: Terminal) -> None:
-    """Fit, draw the figures, and print the table."""
-    frozen = fit_experiment(file, terminal)
-    _tabulate(file, [*frozen, *tuned_conditions(file), *baseline_conditions(file)], terminal)
-
-
-def finetune_and_show(file: ExperimentFile, terminal: Terminal) -> None:
-    """Fine-tune, draw the figures, and print the table."""
-    caches = [tokens_of(file, experiment, terminal) for experiment in file.variants]
-    tuned = finetune_experiment(file, terminal, caches)
-    frozen = fitted_conditions(file, caches)
-    _tabulate(file, [*frozen, *tuned, *baseline_conditions(file)], terminal)
-
-
-def baseline_and_show(file: ExperimentFile, terminal: Terminal) -> None:
-    """Train the CNNs, draw the figures, and print the table."""
-    # A CNN needs no cache; whatever was read from one stays in the tables.
-    cached = all(_is_complete(file.cache_path(experiment)) for experiment in file.variants)
-    others = [*fitted_conditions(file), *tuned_conditions(file)] if cached else []
-    _tabulate(file, [*others, *baseline_experiment(file, terminal)], terminal)
-
-
-def _tabulate(file: ExperimentFile, conditions: Sequence[Condition], terminal: Terminal) -> None:
-    """Tables of all that is up to date; figures, report and the printed table."""
-    table = write_tables(file.output, conditions)
-    report, *figures = report_run(file.output, terminal)
-    _show(table, terminal)
-    terminal.result(f"table   {file.output / SUMMARY}")
-    _show_drawn(report, figures, terminal)
-    terminal.document(
-        {
-            "conditions": table,
-            "table": file.output / SUMMARY,
-            "figures": figures,
-            "report": report,
-        }
+def _write_provenance(file: ExperimentFile, plan: Plan) -> None:
+    """What the results were made with, as far as conditions of the plan know it."""
+    variants = {step.variant.cache_name: step.variant for step in plan.steps if step.variant}
+    caches = {
+        name: {"key": variant.cache.key, "not re-checked": list(variant.unchecked)}
+        for name, variant in variants.items()
+        if variant.cache is not None
+    }
+    tasks = [step.task for step in plan.conditions if step.task is not None]
+    write_provenance(
+        file.output,
+        settings=file.settings,
+        experiments=file.defaults_filled_in(),
+        caches=caches,
+        seeds=sorted({experiment.run.seed for experiment in file.variants}),
+        recordings={task.condition.recording: task.inputs["recording"] for task in tasks},
+        device=next(iter(variants.values())).device,
     )
 
 
-def show_report(file: ExperimentFile, terminal: Terminal) -> None:
+def extract(file: ExperimentFile, terminal: Terminal, *, replace: bool) -> None:
+    """Make or finish the cache of every variant.
+
+    Everything that a person may have got wrong is checked before the first file is written.
+
+    Parameters
+    ----------
+    replace : bool
+        Delete a cache of other settings at the same path.
+
+    Raises
+    ------
+    UserError
+        Bad input or settings, a cache of other settings, or another writer at work.
+    """
+    variants = open_variants(file, replaces=replace)
+    for variant in variants:
+        variant.check(None)
+    for variant in one_per_cache(variants):
+        extract_variant(variant, terminal, replace=replace)
+
+
+def report(file: ExperimentFile, terminal: Terminal) -> None:
     """Draw figures and report where they are out of date, and say where they lie."""
-    report, *figures = report_run(file.output, terminal)
-    _show_drawn(report, figures, terminal)
-    terminal.document({"figures": figures, "report": report})
+    page, *figures = report_run(file.output, terminal)
+    _show_drawn(page, figures, terminal)
+    terminal.document({"figures": figures, "report": page})
 
 
-def _show_drawn(report: Path, figures: Sequence[Path], terminal: Terminal) -> None:
-    for path in figures:
-        terminal.result(f"figure  {path}")
-    terminal.result(f"report  {report}")
-
-
-def show_comparison(first: Path, second: Path, output: Path, terminal: Terminal) -> None:
+def compare(first: Path, second: Path, output: Path, terminal: Terminal) -> None:
     """Compare two runs and print the differences."""
+    from pipeline.report import SCATTER, TABLE, compare_runs
+
     table = compare_runs(first, second, output, terminal)
     constant = [n for n in IDENTITY if n in table and table[n].nunique(dropna=False) == 1]
     shown = table.drop(columns=[*constant, "blocks"], errors="ignore")
-    terminal.table(shown, title=f"FEVE: {second} minus {first}")
+    terminal.table(shown.to_dict("records"), title=f"FEVE: {second} minus {first}")
     terminal.result(f"table   {output / TABLE}")
     terminal.result(f"figure  {output / SCATTER}.png")
     terminal.document(
         {
-            "conditions": table,
+            "conditions": table.to_dict("records"),
             "table": output / TABLE,
             "figures": [output / f"{SCATTER}.png"],
         }
     )
 
 
-def _show(summary: pd.DataFrame, terminal: Terminal) -> None:
-    """The printed table: what differs between conditions in it, what does not above it."""
-    varied = varying(summary, TOLD)
-    rows = summary.to_dict("records")
-    shown = pd.DataFrame(
+def _show_results(file: ExperimentFile, terminal: Terminal) -> None:
+    """Figures and report where they are out of date, the printed table, and where they lie."""
+    page, *figures = report_run(file.output, terminal)
+    rows = summary_rows(file.output)
+    _show_table(rows, terminal)
+    terminal.result(f"table   {file.output / SUMMARY}")
+    _show_drawn(page, figures, terminal)
+    terminal.document(
         {
-            "condition": [describe(row, varied) or describe(row, ["tuning"]) for row in rows],
-            "block": [row["block"] if row["blocks"] is pd.NA else row["blocks"] for row in rows],
-            **{name: summary[name] for name in ("n_valid", "mean_feve", "sem_feve", "seconds")},
+            "conditions": rows,
+            "table": file.output / SUMMARY,
+            "figures": figures,
+            "report": page,
         }
     )
+
+
+def _show_drawn(page: Path, figures: Sequence[Path], terminal: Terminal) -> None:
+    for path in figures:
+        terminal.result(f"figure  {path}")
+    terminal.result(f"report  {page}")
+
+
+def _show_table(rows: Sequence[Mapping[str, Any]], terminal: Terminal) -> None:
+    """What differs between conditions in the table, what does not above it."""
+    varied = varying(rows, TOLD)
+    shown = [
+        {
+            "condition": describe(row, varied) or describe(row, ["tuning"]),
+            "block": row["block"] if row["blocks"] is None else row["blocks"],
+            **{name: row[name] for name in ("n_valid", "mean_feve", "sem_feve", "seconds")},
+        }
+        for row in rows
+    ]
     fixed = describe(rows[0], [n for n in TOLD if n not in varied and n != "seed"])
     terminal.table(shown, title=f"FEVE over neurons with FEV > {VALID_FEV}\n{fixed}")
-
-
-def _is_complete(path: str) -> bool:
-    try:
-        return open_cache(path).complete
-    except CacheError:
-        return False

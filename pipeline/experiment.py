@@ -1,12 +1,10 @@
-"""The experiment file: TOML, validated, paths resolved, sweeps multiplied out."""
+"""Schema of the experiment file, and loading it: paths resolved, sweeps multiplied out."""
 
 from __future__ import annotations
 
 import copy
 import dataclasses
-import difflib
 import itertools
-import os
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,7 +13,10 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from cache import UserError, is_url, join
+from cache import UserError, join
+from pipeline.toml.faults import first_fault
+from pipeline.toml.overrides import override
+from pipeline.toml.paths import resolve_paths
 from stages.backbones.settings import BackboneSettings
 from stages.baseline.settings import BaselineSettings
 from stages.executors.cluster_settings import ClusterSettings
@@ -106,6 +107,11 @@ class ExperimentFile:
     output: Path
     settings: Mapping[str, Any]
 
+    def defaults_filled_in(self) -> list[Any]:
+        """The settings of every variant as they are used, of types that JSON has."""
+        adapter = TypeAdapter(Experiment)
+        return [adapter.dump_python(variant, mode="json") for variant in self.variants]
+
     def cache_path(self, experiment: Experiment) -> str:
         """Where a variant's cache is: a path or a URL."""
         named = experiment.cache.path
@@ -141,70 +147,12 @@ def load_experiment(path: Path, overrides: Sequence[str] = ()) -> ExperimentFile
         raise UserError(f"{path}: no such experiment file; name a .toml file") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not valid TOML: {error}") from None
-    _resolve_paths(raw, path.parent)
-    for override in overrides:
-        _override(raw, override)
+    resolve_paths(raw, Experiment, path.parent)
+    for text in overrides:
+        override(raw, text)
     variants = [_validate(path, variant) for variant in _sweep(raw)]
     output = variants[0].run.output or Path("runs") / path.stem
     return ExperimentFile(path=path, variants=variants, output=output, settings=raw)
-
-
-def _resolve_paths(raw: dict[str, Any], folder: Path) -> None:
-    """Make input paths relative to the experiment file absolute or working-directory relative."""
-    recordings = raw.get("recording", [])
-    tables = [raw.get("stimuli"), *(recordings if isinstance(recordings, list) else [recordings])]
-    for table in tables:
-        if isinstance(table, dict) and isinstance(table.get("path"), str):
-            table["path"] = os.path.relpath(folder / Path(table["path"]).expanduser())
-    for name, key in (("cache", "path"), ("cache", "local_copy"), ("backbone", "weights")):
-        table = raw.get(name)
-        if not isinstance(table, dict) or not isinstance(table.get(key), str):
-            continue
-        value = table[key]
-        if key == "weights" and value in ("hub", "random"):
-            continue
-        if key != "path" or not is_url(value):
-            table[key] = os.path.relpath(folder / Path(value).expanduser())
-
-
-def _override(raw: dict[str, Any], override: str) -> None:
-    name, equals, text = override.partition("=")
-    parts = name.strip().split(".")
-    if not equals or len(parts) < 2 or not all(parts):
-        raise UserError(f'--set {override}: expected table.key=value, such as "readout.blocks=[3]"')
-    table: Any = raw
-    for depth, part in enumerate(parts[:-1]):
-        if isinstance(table, list):
-            table = _item(table, part, override)
-            continue
-        table = table.setdefault(part, {})
-        following = parts[depth + 1]
-        if isinstance(table, list) and not following.isdigit():
-            # One [recording] may be written as a repeated table.
-            if len(table) != 1:
-                raise UserError(
-                    f"--set {override}: there are {len(table)} [[{part}]] tables, name one: "
-                    f"{part}.0.{following}"
-                )
-            table = table[0]
-    if isinstance(table, list):
-        table = _item(table, parts.pop(), override)
-    if not isinstance(table, dict):
-        raise UserError(f"--set {override}: {'.'.join(parts[:-1])} is no table")
-    table[parts[-1]] = _toml_value(text.strip())
-
-
-def _item(tables: list[Any], number: str, override: str) -> Any:
-    if not number.isdigit() or int(number) >= len(tables):
-        raise UserError(f"--set {override}: {number} is not one of 0..{len(tables) - 1}")
-    return tables[int(number)]
-
-
-def _toml_value(text: str) -> Any:
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text
 
 
 def _sweep(raw: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -230,47 +178,8 @@ def _validate(path: Path, raw: dict[str, Any]) -> Experiment:
     try:
         experiment = TypeAdapter(Experiment).validate_python(raw)
     except ValidationError as error:
-        raise UserError(f"{path}: {_first_fault(error)}") from None
+        raise UserError(f"{path}: {first_fault(error, Experiment)}") from None
     names = [recording.name for recording in experiment.recording]
     if len(set(names)) < len(names):
         raise UserError(f"{path}: two [[recording]] tables have the same name; names must differ")
     return experiment
-
-
-def _first_fault(error: ValidationError) -> str:
-    """The first fault of a validation as one line with a remedy."""
-    fault = error.errors()[0]
-    where = ".".join(str(part) for part in fault["loc"] if not str(part).startswith("tuple["))
-    if fault["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
-        wrong = str(fault["loc"][-1])
-        known = _known_keys(fault["loc"][:-1])
-        near = difflib.get_close_matches(wrong, known, n=1, cutoff=0.0)
-        return f'unknown key {where}; did you mean "{near[0]}"? Keys here: {", ".join(known)}'
-    if fault["type"] in ("missing", "missing_argument"):
-        return f"{where} is missing: add it"
-    if fault["type"].startswith("byte_size"):
-        return f'{where} = {fault["input"]!r}: expected a number of bytes such as "4GB" or "512MiB"'
-    given = fault["input"]
-    shown = f" = {given!r}" if isinstance(given, (str, int, float, list, bool)) else ""
-    return f"{where}{shown}: {fault['msg']}"
-
-
-def _known_keys(location: tuple[int | str, ...]) -> list[str]:
-    """Keys of the table at a location of the schema."""
-    adapter: Any = Experiment
-    for part in location:
-        if isinstance(part, int):
-            continue
-        field = adapter.__pydantic_fields__[part]
-        adapter = _settings_type(field.annotation)
-    return list(adapter.__pydantic_fields__)
-
-
-def _settings_type(annotation: Any) -> Any:
-    if dataclasses.is_dataclass(annotation):
-        return annotation
-    return (
-        next(found for a in annotation.__args__ if (found := _settings_type(a)) is not None)
-        if (hasattr(annotation, "__args__"))
-        else None
-    )

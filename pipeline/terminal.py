@@ -1,45 +1,24 @@
-"""What a person sees while commands run: progress bars with rate and time left, and tables."""
+"""Progress bars, notes and tables on a terminal, and results as JSON.
+
+What draws them, rich, is imported when there is something to draw.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from numbers import Real
+from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
-import pandas as pd
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
-from rich.table import Table
-from rich.text import Text
+from stages.conditions import is_null
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, ProgressColumn
 
 #: Texts longer than this are wrapped in a table rather than cut.
 WRAPPED = 16
-
-
-class RateColumn(ProgressColumn):
-    """Units per second."""
-
-    def render(self, task: Task) -> Text:
-        """Such as "94 images/s", blank before the first."""
-        speed = task.finished_speed or task.speed
-        unit = task.fields["unit"]
-        if not speed:
-            return Text("")
-        return Text(f"{speed:.0f} {unit}/s" if speed >= 10 else f"{speed:.2f} {unit}/s")
 
 
 class Advance(Protocol):
@@ -51,7 +30,7 @@ class Advance(Protocol):
 
 @dataclass(frozen=True)
 class Terminal:
-    """Where messages and bars go: bars and notes to stderr, results to stdout.
+    """A terminal, or a script in its stead: bars and notes go to stderr, results to stdout.
 
     Parameters
     ----------
@@ -67,13 +46,12 @@ class Terminal:
     def note(self, message: str) -> None:
         """One line of what is happening."""
         if not self.quiet:
-            Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(message)
+            _print(message, stderr=True)
 
     def result(self, message: str) -> None:
         """One line on stdout; nothing where a JSON document follows."""
-        if self.as_json:
-            return
-        Console(soft_wrap=True, highlight=False, markup=False).print(message)
+        if not self.as_json:
+            _print(message, stderr=False)
 
     @contextmanager
     def bar(self, label: str, *, total: int, unit: str) -> Iterator[Advance]:
@@ -81,24 +59,42 @@ class Terminal:
 
         With a second argument it changes the label. Nothing is drawn where stderr is no terminal.
         """
-        console = Console(stderr=True)
-        with Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            RateColumn(),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            console=console,
-            disable=self.quiet or not console.is_terminal,
-        ) as progress:
+        from rich.progress import MofNCompleteColumn, TimeElapsedColumn
+
+        with self._bars(MofNCompleteColumn(), _rate(), TimeElapsedColumn()) as progress:
             task = progress.add_task(label, total=total, unit=unit)
             yield lambda done, text=None: progress.update(task, advance=done, description=text)
 
     @contextmanager
+    def transfer(self, label: str, *, total: int) -> Iterator[Callable[[int], None]]:
+        """A progress bar in bytes; yields a function that is called with numbers of bytes."""
+        from rich.progress import DownloadColumn, TransferSpeedColumn
+
+        with self._bars(DownloadColumn(), TransferSpeedColumn()) as progress:
+            task = progress.add_task(label, total=total)
+            yield lambda n_bytes: progress.update(task, advance=n_bytes)
+
+    def _bars(self, *columns: ProgressColumn) -> Progress:
+        """Bars with these columns between the bar itself and the time that is left."""
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        console = Console(stderr=True)
+        return Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            *columns,
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=console,
+            disable=self.quiet or not console.is_terminal,
+        )
+
+    @contextmanager
     def busy(self, label: str) -> Iterator[None]:
         """A sign of life while something runs whose length cannot be told."""
+        from rich.console import Console
+
         console = Console(stderr=True)
         if self.quiet or not console.is_terminal:
             yield
@@ -106,44 +102,45 @@ class Terminal:
         with console.status(label):
             yield
 
-    @contextmanager
-    def transfer(self, label: str, *, total: int) -> Iterator[Callable[[int], None]]:
-        """A progress bar in bytes; yields a function that is called with numbers of bytes."""
-        console = Console(stderr=True)
-        with Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            DownloadColumn(),
-            TransferSpeedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            console=console,
-            disable=self.quiet or not console.is_terminal,
-        ) as progress:
-            task = progress.add_task(label, total=total)
-            yield lambda n_bytes: progress.update(task, advance=n_bytes)
-
     def document(self, content: Mapping[str, Any]) -> None:
         """The JSON document on stdout, where one is asked for; NaN becomes null."""
         if self.as_json:
             print(json.dumps(_plain(content), indent=2, default=str))
 
-    def table(self, frame: pd.DataFrame, *, title: str, note: bool = False) -> None:
-        """A table: of results on stdout, or as a note on stderr."""
+    def table(
+        self, rows: Sequence[Mapping[Any, object]], *, title: str, note: bool = False
+    ) -> None:
+        """A table: of results on stdout, or as a note on stderr.
+
+        Parameters
+        ----------
+        rows : sequence of mapping
+            Values by the names of the columns, which come in the order of their first row. A row
+            may lack some.
+        title : str
+            What stands above it.
+        note : bool
+            To stderr; not shown where notes are not.
+        """
         if self.quiet if note else self.as_json:
             return
+        from rich.console import Console
+        from rich.table import Table
+
         table = Table(title=title)
-        for column in frame.columns:
-            numeric = pd.api.types.is_numeric_dtype(frame[column])
-            words = not numeric and frame[column].astype(str).str.len().max() > WRAPPED
+        names = list(dict.fromkeys(name for row in rows for name in row))
+        for name in names:
+            values = [row.get(name) for row in rows]
+            numeric = all(is_null(value) or isinstance(value, Real) for value in values)
+            words = not numeric and max(len(_cell(value)) for value in values) > WRAPPED
             table.add_column(
-                str(column),
+                str(name),
                 justify="right" if numeric else "left",
                 no_wrap=not words,
                 overflow="fold" if words else "ellipsis",
             )
-        for row in frame.itertuples(index=False):
-            table.add_row(*(_cell(value) for value in row))
+        for row in rows:
+            table.add_row(*(_cell(row.get(name)) for name in names))
         console = Console(stderr=note)
         # Lines of a table that is piped into a file are not cut at 80 columns.
         if not console.is_terminal:
@@ -151,20 +148,40 @@ class Terminal:
         console.print(table)
 
 
+def _print(message: str, *, stderr: bool) -> None:
+    from rich.console import Console
+
+    Console(stderr=stderr, soft_wrap=True, highlight=False, markup=False).print(message)
+
+
+def _rate() -> ProgressColumn:
+    """A column of units per second, such as "94 images/s"; blank before the first."""
+    from rich.progress import ProgressColumn, Task
+    from rich.text import Text
+
+    class Rate(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            speed = task.finished_speed or task.speed
+            if not speed:
+                return Text("")
+            unit = task.fields["unit"]
+            return Text(f"{speed:.0f} {unit}/s" if speed >= 10 else f"{speed:.2f} {unit}/s")
+
+    return Rate()
+
+
 def _plain(value: Any) -> Any:
-    """What JSON can hold; a number that is none is null."""
-    if isinstance(value, pd.DataFrame):
-        return [_plain(row) for row in value.astype(object).to_dict("records")]
+    """The same as JSON can hold it; null for NaN and for what is not there."""
     if isinstance(value, Mapping):
         return {str(name): _plain(each) for name, each in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(each) for each in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    return None if value is pd.NA or value != value else value
+    if hasattr(value, "item"):
+        value = value.item()  # a scalar of numpy
+    return None if is_null(value) else value
 
 
 def _cell(value: object) -> str:
-    if pd.isna(value):  # type: ignore[call-overload]
+    if is_null(value):
         return "-"
     return f"{value:.3f}" if isinstance(value, float) else str(value)

@@ -1,8 +1,10 @@
-"""What identifies one result: the columns that all tables share."""
+"""Conditions: the identity of one result, which is the columns that all tables share."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from typing import Any
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +46,24 @@ class Condition:
     solver: str | None = None
     seed: int = 0
 
+    @classmethod
+    def from_row(cls, row: Mapping[Any, Any]) -> Condition:
+        """Read the condition of a table's row, which may have other columns too.
+
+        The row comes from pandas or from the csv module: null values become None, as empty texts
+        do; block and seed become integers.
+
+        Raises
+        ------
+        KeyError
+            An identity column is absent.
+        """
+        given: dict[str, Any] = {
+            name: None if is_null(row[name]) or row[name] == "" else row[name] for name in IDENTITY
+        }
+        numbers = {name: int(given[name]) for name in INTEGERS if given[name] is not None}
+        return cls(**given | numbers)
+
     def identity(self) -> dict[str, str | int | None]:
         """The identity columns, in the tables' order."""
         return asdict(self)
@@ -66,4 +86,13 @@ class Condition:
         return "".join(c if c.isalnum() or c in "-_.+" else "_" for c in text)
 
 
+#: Names of the identity columns, in the tables' order.
 IDENTITY = tuple(field.name for field in fields(Condition))
+
+#: Those of them that hold integers.
+INTEGERS = ("block", "seed")
+
+
+def is_null(value: object) -> bool:
+    """True for what a table has where there is no value: None, NaN, or the NA of pandas."""
+    return value is None or type(value).__name__ == "NAType" or bool(value != value)

@@ -1,9 +1,12 @@
-"""What work costs: core seconds, wall time on some workers, bytes read, and memory."""
+"""Cost of work: core seconds, wall time on some workers, bytes read, and memory."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+
+from cache import UserError
+from stages.settings import readable
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,70 @@ class Phase:
     def seconds(self, workers: int) -> float:
         """Wall time on so many workers."""
         return self.core_seconds * -(-self.parts // workers) / self.parts
+
+
+@dataclass(frozen=True)
+class Workers:
+    """Who computes: as far as settings tell, without asking any scheduler.
+
+    Parameters
+    ----------
+    number : int, optional
+        Tasks at a time; None where a running scheduler's workers decide.
+    task_memory : int, optional
+        Bytes for each; None where they decide.
+    concurrent : bool
+        Whether several conditions may be divided among them at a time.
+    """
+
+    number: int | None
+    task_memory: int | None
+    concurrent: bool = True
+
+
+@dataclass(frozen=True)
+class MemoryLimit:
+    """Memory that one task may use.
+
+    Parameters
+    ----------
+    n_bytes : int
+        How much.
+    said : str
+        The setting that decides it, and what it leaves, such as "run.memory_limit leaves 1.0 GB".
+    remedy : str
+        What gives a task more.
+    divides : bool
+        Whether a task that is too large is divided among workers.
+    """
+
+    n_bytes: int
+    said: str
+    remedy: str = "raise it"
+    divides: bool = False
+
+    def require(self, needed: int, what: str, *, lower: str) -> None:
+        """Refuse what the memory cannot hold.
+
+        Parameters
+        ----------
+        needed : int
+            Bytes that a worker needs at least.
+        what : str
+            What needs them, such as "last2 at block 4 with 3,000 neurons".
+        lower : str
+            What makes it less, such as "choose fewer recording.neurons".
+
+        Raises
+        ------
+        UserError
+            More than there is.
+        """
+        if needed > self.n_bytes:
+            raise UserError(
+                f"{self.said} to {what}, which needs about {readable(needed)}: {self.remedy}, "
+                f"{lower}"
+            )
 
 
 @dataclass(frozen=True)
@@ -74,3 +141,18 @@ def side_by_side(costs: Sequence[Cost], workers: int) -> float:
         first = ends.index(min(ends))
         ends[first] += cost.core_seconds
     return max(ends)
+
+
+#: Floating-point operations per second of one core in float32, through readouts that are trained.
+READOUT_RATE = 130e9
+
+
+def readout_seconds(places: int, channels: int, n_neurons: int) -> float:
+    """Core seconds of training readouts on one image, forward and backward.
+
+    Parameters
+    ----------
+    places, channels : int
+        Of what the readouts read.
+    """
+    return 3 * 2.0 * places * channels * n_neurons / READOUT_RATE

@@ -1,4 +1,4 @@
-"""Conditions that failed, as values: the others go on."""
+"""Failed conditions as values, so that the others go on."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class FailedCondition:
 
     @property
     def name(self) -> str:
-        """What messages call it."""
+        """Its name in messages."""
         return self.condition.slug
 
 

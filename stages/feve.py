@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cache import UserError
+
+_Float = TypeVar("_Float", np.float32, np.float64)
 
 #: Neurons whose fraction of explainable variance is above this count as valid.
 VALID_FEV = 0.15
@@ -61,7 +64,7 @@ def feve_standard_error(
     resamples: int = 200,
     seed: int = 0,
 ) -> NDArray[np.float64]:
-    """How far each neuron's FEVE would scatter with other test images: their bootstrap.
+    """Standard error of each neuron's FEVE had other test images been shown: their bootstrap.
 
     Parameters
     ----------
@@ -95,7 +98,7 @@ def feve_standard_error(
 
 @dataclass(frozen=True, kw_only=True)
 class _PerImage:
-    """What FEV and FEVE need to know of each image, arrays of shape (n_images, n_neurons).
+    """Sums over each image's repeats that FEV and FEVE follow from, of shape (n_images, n_neurons).
 
     Responses are counted from each neuron's mean, so that sums of squares keep their digits.
     """
@@ -112,7 +115,7 @@ def _per_image(
     r_repeats: NDArray[np.floating] | Sequence[NDArray[np.floating]],
     predictions: NDArray[np.floating],
 ) -> _PerImage:
-    r = pad_repeats(r_repeats)
+    r = _test_responses(r_repeats)
     p = np.asarray(predictions, dtype=np.float64)
     if p.shape != (r.shape[0], r.shape[2]):
         raise UserError(
@@ -170,7 +173,7 @@ def _weighted(
     return fev, np.where(explainable > 0, 1 - unexplained, np.nan)
 
 
-def pad_repeats(
+def _test_responses(
     r_repeats: NDArray[np.floating] | Sequence[NDArray[np.floating]],
 ) -> NDArray[np.float64]:
     """Test responses as one NaN-padded array of shape (n_images, n_repeats, n_neurons).
@@ -193,7 +196,30 @@ def pad_repeats(
             "test responses of the images must each have shape (repeat, neuron) with the same "
             f"neurons; found {sorted({image.shape for image in images})[:4]}"
         )
-    padded = np.full((len(images), max(len(i) for i in images), widths.pop()), np.nan)
-    for row, image in enumerate(images):
-        padded[row, : len(image)] = image
+    return pad_repeats(images, widths.pop(), dtype=np.float64)
+
+
+def pad_repeats(
+    repeats: Sequence[NDArray[np.generic]], n_neurons: int, *, dtype: type[_Float]
+) -> NDArray[_Float]:
+    """Responses to repeated images in one array, NaN where an image had fewer repeats.
+
+    Parameters
+    ----------
+    repeats : sequence of array of shape (n_repeats_i, n_neurons)
+        One entry per image.
+    n_neurons : int
+        Number of neurons, needed where there is no image.
+    dtype : type
+        Of the result.
+
+    Returns
+    -------
+    array of shape (n_images, n_repeats, n_neurons)
+        n_repeats is the largest.
+    """
+    longest = max((len(part) for part in repeats), default=0)
+    padded = np.full((len(repeats), longest, n_neurons), np.nan, dtype=dtype)
+    for image, part in enumerate(repeats):
+        padded[image, : len(part)] = part
     return padded

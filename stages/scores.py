@@ -1,14 +1,38 @@
-"""Variance explained and correlation, neuron by neuron."""
+"""Scores of predictions, neuron by neuron: every number of a result's tables is computed here.
+
+FEV and FEVE themselves are in `stages.feve`.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stages.feve import fev_and_feve, feve_standard_error
-from stages.recordings.recording import Recording
+
+if TYPE_CHECKING:
+    from stages.recordings.recording import Recording
+
+#: Floor of the standard deviation that responses are divided by.
+MINIMUM_STD = 0.01
+
+
+def response_scale(training: NDArray[np.floating]) -> NDArray[np.float32]:
+    """What responses are divided by: standard deviations over training (ddof 0), at least 0.01.
+
+    Parameters
+    ----------
+    training : array of shape (n_trials, n_neurons)
+
+    Returns
+    -------
+    array of shape (n_neurons,)
+    """
+    deviation = training.std(axis=0, dtype=np.float64)
+    scale: NDArray[np.float32] = np.maximum(deviation, MINIMUM_STD).astype(np.float32)
+    return scale
 
 
 def variance_explained(
@@ -30,6 +54,17 @@ def variance_explained(
     explained = np.full(r.shape[1], np.nan)
     np.divide(errors, total, out=explained, where=total > 0)
     return 1 - explained
+
+
+def mean_score(responses: NDArray[np.floating], predictions: NDArray[np.floating]) -> float:
+    """Mean variance explained over the neurons that vary; -inf where none does.
+
+    Parameters
+    ----------
+    responses, predictions : array of shape (n_trials, n_neurons)
+    """
+    explained = variance_explained(responses, predictions)
+    return float(np.nanmean(explained)) if np.isfinite(explained).any() else -np.inf
 
 
 def correlation(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated
 
 import pydantic
@@ -13,6 +14,20 @@ STRICT = ConfigDict(extra="forbid")
 Positive = Annotated[int, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
+
+
+@dataclass(frozen=True)
+class InputPath:
+    """Annotation of a setting that names an input: relative paths start at the experiment file.
+
+    Parameters
+    ----------
+    words : sequence of str
+        Values that are no paths. A URL never is one.
+    """
+
+    words: tuple[str, ...] = ()
+
 
 #: A positive number of bytes, or a text that says one, such as "4GB" or "512MiB".
 ByteSize = Annotated[pydantic.ByteSize, Field(gt=0)]

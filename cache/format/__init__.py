@@ -1,1 +1,1 @@
-"""The format as pure functions of bytes and shapes, without input or output."""
+"""The format of a cache: pure functions of bytes and shapes, which read and write nothing."""

@@ -1,4 +1,4 @@
-"""How tokens are cut into chunks and shards: pure planning for writer, tests and benchmarks."""
+"""The shape of the tokens of an image, and their cut into chunks and shards."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+
+from cache.errors import CacheError
 
 TokenKind = Literal["patches", "cls", "registers"]
 TOKEN_KINDS: tuple[TokenKind, ...] = ("patches", "cls", "registers")
@@ -109,6 +111,21 @@ def plan_layout(
         for kind in shape.kinds()
     }
     return Layout(images_per_shard=shard, images_per_chunk=chunks)
+
+
+def resolve_block(index: int, n_blocks: int) -> int:
+    """A block's 0-based index from one that may be negative.
+
+    Raises
+    ------
+    CacheError
+        "block 14 of 12: 0..11 or -12..-1".
+    """
+    if not -n_blocks <= index < n_blocks:
+        raise CacheError(
+            f"block {index} of {n_blocks}: choose 0..{n_blocks - 1} or -{n_blocks}..-1"
+        )
+    return index % n_blocks
 
 
 def _power_of_two_below(number: int) -> int:

@@ -1,1 +1,1 @@
-"""Whether a cache is whole, and mending it."""
+"""Checks of a cache, byte by byte, and its repair."""

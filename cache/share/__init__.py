@@ -1,1 +1,1 @@
-"""Copies of caches: pulled from elsewhere, or packed into one file."""
+"""Copies of a cache: pulled from elsewhere, or packed into one file."""

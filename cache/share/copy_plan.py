@@ -8,14 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from zarr.core.buffer import default_buffer_prototype
-from zarr.core.sync import sync
-
 from cache.errors import CacheError
 from cache.feature_cache import FeatureCache
 from cache.format.layout import TOKEN_KINDS, TokenKind
 from cache.format.metadata import ROOT, array_paths, document_paths, finished_attributes, root_bytes
+from cache.stores.base import file_bytes
 from cache.stores.verifying import Trusted
+from cache.stores.zarr_internals import sync
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,6 +115,6 @@ async def _trusted(source: FeatureCache, paths: list[str]) -> list[Trusted]:
 
 
 def _document(source: FeatureCache, path: str) -> bytes:
-    value = sync(source.store.get(path, default_buffer_prototype()))
-    assert value is not None
-    return value.to_bytes()
+    content = sync(file_bytes(source.store, path))
+    assert content is not None
+    return content

@@ -1,1 +1,1 @@
-"""Where the bytes of a cache come from: disks, packed files, web servers, S3."""
+"""The sources of a cache's bytes as zarr stores: disks, packed files, web servers, S3."""

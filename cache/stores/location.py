@@ -1,18 +1,20 @@
-"""Where a cache lies: a directory, a packed file, or either of them behind a URL.
+"""The place of a cache: a directory, a packed file, or either of them behind a URL.
 
-Bytes come by file and byte range alone; nothing is listed, unpacked or executed.
+Bytes come by file and byte range alone; nothing is listed, unpacked or executed. zarr is imported
+when a store is opened, so that whoever only handles names does not wait for it.
 """
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
 
-from zarr.abc.store import Store
-from zarr.storage import LocalStore
-
 from cache.errors import CacheError
+
+if TYPE_CHECKING:
+    from zarr.abc.store import Store
 
 #: How a packed file's name ends; a URL has no other way to say that it is one.
 PACKED = ".zip"
@@ -68,12 +70,12 @@ def open_store(path_or_url: str) -> Store:
         the reader of its root.
     """
     if not is_url(path_or_url):
+        from zarr.storage import LocalStore
+
         path = Path(path_or_url).expanduser()
-        return (
-            _packed(LocalStore(path.parent, read_only=True), path.name, str(path))
-            if (path.is_file())
-            else LocalStore(path, read_only=True)
-        )
+        if path.is_file():
+            return _packed(LocalStore(path.parent, read_only=True), path.name, str(path))
+        return LocalStore(path, read_only=True)
     name = public_name(path_or_url)
     scheme = path_or_url.partition("://")[0].lower()
     if scheme not in SCHEMES or not _is_address(path_or_url):

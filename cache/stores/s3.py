@@ -6,24 +6,21 @@ Credentials and endpoint are those that any AWS tool finds: AWS_PROFILE, AWS_END
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import botocore.session
 from botocore.exceptions import BotoCoreError, NoCredentialsError, PartialCredentialsError
 from fsspec.config import conf
 from s3fs import S3FileSystem
 from zarr.abc.store import ByteRequest, RangeByteRequest, SuffixByteRequest
-from zarr.core.buffer import Buffer, BufferPrototype
 
 from cache.errors import CacheError
-from cache.stores.base import ReadOnlyStore, on_loop
-
-T = TypeVar("T")
+from cache.stores.base import RemoteStore
 
 
-class S3Store(ReadOnlyStore):
-    """Files of one bucket.
+class S3Store(RemoteStore):
+    """Files of one bucket; s3fs itself asks again where that may help.
 
     Parameters
     ----------
@@ -34,61 +31,35 @@ class S3Store(ReadOnlyStore):
     """
 
     def __init__(self, root: str, *, name: str) -> None:
-        super().__init__()
-        self.name = name
+        super().__init__(name)
         self._root = root.strip("/")
         configured = conf.get("s3", {}).keys() & {"anon", "key", "secret"}
         found = configured or botocore.session.Session().get_credentials()
         self._options = {} if found else {"anon": True}
 
-    def __str__(self) -> str:
-        return self.name
-
-    def __repr__(self) -> str:
-        return f"S3Store({self.name!r})"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, S3Store) and vars(self) == vars(other)
-
-    async def get(
-        self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
-    ) -> Buffer | None:
-        """Bytes of one file, or None where there is none.
-
-        Raises
-        ------
-        CacheError
-            The server cannot be reached or refuses.
-        """
-        start, end = _limits(byte_range)
-        if start is not None and start == end:
-            return prototype.buffer.from_bytes(b"")
-        files, path = self._files(), f"{self._root}/{key}"
-        try:
-            # One request: with several, s3fs would ask for the size first.
-            content = await self._asked(
-                lambda: files._cat_file(path, start=start, end=end, max_concurrency=1)
-            )
-        except FileNotFoundError:
-            return None
-        return prototype.buffer.from_bytes(content)
-
-    async def getsize(self, key: str) -> int:
-        """Bytes of one file."""
-        files = self._files()
-        bucket, _, path = f"{self._root}/{key}".partition("/")
-        # Not `info`, which lists where it finds nothing.
-        head = await self._asked(lambda: files._call_s3("head_object", Bucket=bucket, Key=path))
-        return int(head["ContentLength"])
-
-    def _files(self) -> Any:
-        """The session's owner; fsspec keeps one and starts another after a fork."""
+    def _files(self) -> S3FileSystem:
         return S3FileSystem(**self._options)
 
-    async def _asked(self, ask: Callable[[], Awaitable[T]]) -> T:
-        """An answer; s3fs itself tries again where that may help."""
+    async def _fetch(self, key: str, byte_range: ByteRequest | None) -> bytes:
+        start, end = _limits(byte_range)
+        path = f"{self._root}/{key}"
+        with self._told():
+            # One request: with several, s3fs would ask for the size first.
+            content = await self._files()._cat_file(path, start=start, end=end, max_concurrency=1)
+            return bytes(content)
+
+    async def _size(self, key: str) -> int:
+        bucket, _, path = f"{self._root}/{key}".partition("/")
+        with self._told():
+            # Not `info`, which lists where it finds nothing.
+            head = await self._files()._call_s3("head_object", Bucket=bucket, Key=path)
+            return int(head["ContentLength"])
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Tell errors of s3fs in words that help."""
         try:
-            return await on_loop(ask, self._files().loop)
+            yield
         except FileNotFoundError:
             raise
         except (PermissionError, NoCredentialsError, PartialCredentialsError):

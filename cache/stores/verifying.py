@@ -14,13 +14,15 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from zarr.abc.buffer import Buffer, BufferPrototype
 from zarr.abc.store import ByteRequest, RangeByteRequest, Store, SuffixByteRequest
-from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
+from zarr.buffer import default_buffer_prototype
 from zarr.storage import WrapperStore
 
 from cache.errors import CacheError
 from cache.format.arrays import StoredArray
 from cache.format.metadata import ROOT, chunk_crcs, parse
+from cache.stores.base import file_bytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,8 +179,7 @@ class VerifyingStore(WrapperStore[Store]):
         expected = self.attributes["metadata_sha256"].get(key) if complete else None
         if complete and expected is None:
             return None
-        value = await self._store.get(key, default_buffer_prototype())
-        content = None if value is None else value.to_bytes()
+        content = await file_bytes(self._store, key)
         if content is None and not complete:
             return None
         if content is None or (complete and hashlib.sha256(content).hexdigest() != expected):

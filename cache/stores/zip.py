@@ -13,13 +13,14 @@ import zipfile
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
+from zarr.abc.buffer import Buffer, BufferPrototype
 from zarr.abc.store import ByteRequest, RangeByteRequest, Store
-from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
-from zarr.core.sync import sync
+from zarr.buffer import default_buffer_prototype
 
 from cache.errors import CacheError
 from cache.format.metadata import ROOT
-from cache.stores.base import ReadOnlyStore, bounds
+from cache.stores.base import ReadOnlyStore, bounds, file_bytes
+from cache.stores.zarr_internals import sync
 
 #: Bytes fetched at once from the end of the file: the directory of most caches fits in, and as much
 #: as `zipfile` looks through for the end of one that has a comment.
@@ -77,18 +78,11 @@ class PackedStore(ReadOnlyStore):
     """
 
     def __init__(self, store: Store, key: str, *, name: str) -> None:
-        super().__init__()
-        self.name = name
+        super().__init__(name)
         self._store = store
         self._key = key
         self.size, self.comment, self.members = _directory(store, key, name)
         self._starts: dict[str, int] = {}
-
-    def __str__(self) -> str:
-        return self.name
-
-    def __repr__(self) -> str:
-        return f"PackedStore({self.name!r})"
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, PackedStore) and (self._store, self._key, self.members) == (
@@ -249,9 +243,8 @@ class _End(io.RawIOBase):
         self._tail = self._fetch(self._first, size)
 
     def _fetch(self, first: int, end: int) -> bytes:
-        request = RangeByteRequest(first, end)
-        content = sync(self._store.get(self._key, default_buffer_prototype(), request))
-        return b"" if content is None else content.to_bytes()
+        part = RangeByteRequest(first, end)
+        return sync(file_bytes(self._store, self._key, part)) or b""
 
     def seekable(self) -> bool:
         return True

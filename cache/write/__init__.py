@@ -1,1 +1,1 @@
-"""Writing a cache: one writer, whole shards, durable files."""
+"""The writer of a cache: one per store, whole shards, durable files."""

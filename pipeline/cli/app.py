@@ -5,16 +5,16 @@ from __future__ import annotations
 import errno
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cache import UserError
 from pipeline.cli.cache import cache_app
 from pipeline.cli.options import AsJson, Debug, ExperimentPath, Overrides, Quiet
-from pipeline.experiment import load_experiment
-from pipeline.terminal import Terminal
-from stages.failures import ConditionsFailed, StepsFailed
+
+if TYPE_CHECKING:
+    from stages.failures import StepsFailed
 
 #: Exit code after Ctrl-C, as shells have it.
 INTERRUPTED = 130
@@ -30,6 +30,23 @@ app = typer.Typer(
 app.add_typer(cache_app)
 
 
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"vitv1 {version('vitv1')}")
+        raise typer.Exit
+
+
+@app.callback()
+def vitv1(
+    version: Annotated[
+        bool, typer.Option("--version", help="Say the version.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Predict mouse V1 responses from the tokens of Vision Transformers."""
+
+
 @app.command()
 def run(
     experiment: ExperimentPath,
@@ -42,13 +59,15 @@ def run(
     debug: Debug = False,
 ) -> None:
     """Do everything the experiment names, skipping what is up to date."""
-    from pipeline.commands import run_experiment, show_dry_run
+    from pipeline import commands
+    from pipeline.experiment import load_experiment
+    from pipeline.terminal import Terminal
 
     file, terminal = load_experiment(experiment, overrides or []), Terminal(quiet, as_json)
     if dry_run:
-        show_dry_run(file, terminal)
+        commands.show_dry_run(file, terminal)
     else:
-        run_experiment(file, terminal)
+        commands.run(file, terminal)
 
 
 @app.command()
@@ -62,10 +81,12 @@ def extract(
     debug: Debug = False,
 ) -> None:
     """Stage one: images through the frozen backbone into the cache."""
-    from pipeline.commands import extract_all
+    from pipeline import commands
+    from pipeline.experiment import load_experiment
+    from pipeline.terminal import Terminal
 
     file = load_experiment(experiment, overrides or [])
-    extract_all(file, Terminal(quiet=quiet), replace=replace)
+    commands.extract(file, Terminal(quiet=quiet), replace=replace)
 
 
 @app.command()
@@ -77,9 +98,7 @@ def fit(
     debug: Debug = False,
 ) -> None:
     """Stage two: readouts of every neuron from the cache, and their FEVE."""
-    from pipeline.commands import fit_and_show
-
-    fit_and_show(load_experiment(experiment, overrides or []), Terminal(quiet, as_json))
+    _run_stage("fit", experiment, overrides, quiet=quiet, as_json=as_json)
 
 
 @app.command()
@@ -90,10 +109,8 @@ def finetune(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Train the backbone's last stages with the readouts, starting from the frozen ones."""
-    from pipeline.commands import finetune_and_show
-
-    finetune_and_show(load_experiment(experiment, overrides or []), Terminal(quiet, as_json))
+    """Train the backbone's last layers with the readouts, starting from the frozen ones."""
+    _run_stage("finetune", experiment, overrides, quiet=quiet, as_json=as_json)
 
 
 @app.command()
@@ -105,9 +122,7 @@ def baseline(
     debug: Debug = False,
 ) -> None:
     """CNNs trained from scratch on the responses: the fullmodel, and one minimodel per neuron."""
-    from pipeline.commands import baseline_and_show
-
-    baseline_and_show(load_experiment(experiment, overrides or []), Terminal(quiet, as_json))
+    _run_stage("baseline", experiment, overrides, quiet=quiet, as_json=as_json)
 
 
 @app.command()
@@ -119,9 +134,11 @@ def report(
     debug: Debug = False,
 ) -> None:
     """Figures and report.html from the result tables."""
-    from pipeline.commands import show_report
+    from pipeline import commands
+    from pipeline.experiment import load_experiment
+    from pipeline.terminal import Terminal
 
-    show_report(load_experiment(experiment, overrides or []), Terminal(quiet, as_json))
+    commands.report(load_experiment(experiment, overrides or []), Terminal(quiet, as_json))
 
 
 @app.command()
@@ -136,10 +153,11 @@ def compare(
     debug: Debug = False,
 ) -> None:
     """Two runs, neuron by neuron: differences of FEVE with intervals, and a scatter."""
-    from pipeline.commands import show_comparison
+    from pipeline import commands
+    from pipeline.terminal import Terminal
 
     folder = output or Path("runs") / f"compare-{run_a.name}-{run_b.name}"
-    show_comparison(run_a, run_b, folder, Terminal(quiet, as_json))
+    commands.compare(run_a, run_b, folder, Terminal(quiet, as_json))
 
 
 @app.command()
@@ -154,6 +172,18 @@ def download(
 
     for path in fetch(name, directory, quiet=quiet):
         typer.echo(path)
+
+
+def _run_stage(
+    name: str, experiment: Path, overrides: list[str] | None, *, quiet: bool, as_json: bool
+) -> None:
+    """Do one stage of an experiment."""
+    from pipeline import commands
+    from pipeline.experiment import load_experiment
+    from pipeline.terminal import Terminal
+
+    file = load_experiment(experiment, overrides or [])
+    commands.run(file, Terminal(quiet, as_json), only=name)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -174,26 +204,31 @@ def main(arguments: list[str] | None = None) -> int:
         if debug:
             raise
         return _fail(str(error), 2)
-    except (ConditionsFailed, StepsFailed) as error:
-        return _fail_steps(error, debug=debug)
     except Exception as error:
-        usage = _usage_message(error)
-        if usage is not None:
-            return _fail(usage, 2)
-        if debug:
-            raise
-        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-            return _fail(
-                f"no space left on the disk ({error}); free some and repeat the command", 1
-            )
-        return _fail(f"{type(error).__name__}: {error} (--debug shows where)", 1)
+        return _failed(error, debug=debug)
+
+
+def _failed(error: Exception, *, debug: bool) -> int:
+    """Exit code and message of an error that is not known to be the input's."""
+    from stages.failures import StepsFailed
+
+    if isinstance(error, StepsFailed):
+        return _fail_steps(error, debug=debug)
+    usage = _usage_message(error)
+    if usage is not None:
+        return _fail(usage, 2)
+    if debug:
+        raise error
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return _fail(f"no space left on the disk ({error}); free some and repeat the command", 1)
+    return _fail(f"{type(error).__name__}: {error} (--debug shows where)", 1)
 
 
 def _interrupted() -> int:
     return _fail("interrupted; the same command goes on from here", INTERRUPTED)
 
 
-def _fail_steps(error: ConditionsFailed | StepsFailed, *, debug: bool) -> int:
+def _fail_steps(error: StepsFailed, *, debug: bool) -> int:
     """A line for everything that failed, and what to do."""
     for failed in error.failed:
         if debug and failed.details:

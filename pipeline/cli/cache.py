@@ -9,15 +9,11 @@ import typer
 
 from cache import TokenKind, UserError
 from pipeline.cli.options import Debug, ExperimentPath, Overrides, Quiet
-from pipeline.experiment import load_experiment
-from pipeline.terminal import Terminal
+from stages.tokens import KINDS
 
 cache_app = typer.Typer(
     name="cache", help="Check, repair and share feature caches.", no_args_is_help=True
 )
-
-#: What a person calls the arrays of a block, as in an experiment's [readout] tokens.
-KINDS: dict[str, TokenKind] = {"patch": "patches", "cls": "cls", "registers": "registers"}
 
 CachePath = Annotated[str, typer.Argument(help="A directory, a packed file or a URL.")]
 
@@ -40,6 +36,7 @@ def verify(
 ) -> None:
     """Check every byte of a cache; exit code 1 and a line per fault where one is wrong."""
     from pipeline.cache_commands import recompute_cache, report, summary, verify_cache
+    from pipeline.terminal import Terminal
 
     terminal = Terminal(quiet=quiet)
     if recompute and experiment is None:
@@ -47,6 +44,8 @@ def verify(
     checkup = verify_cache(path, terminal, quick=quick)
     faults = list(checkup.faults)
     if recompute and experiment is not None and not faults:
+        from pipeline.experiment import load_experiment
+
         file = load_experiment(experiment, overrides or [])
         faults += recompute_cache(path, file, terminal, n_images=recompute)
     report(faults, terminal)
@@ -64,12 +63,12 @@ def repair(
     debug: Debug = False,
 ) -> None:
     """Extract the damaged shards of an experiment's cache again, and nothing else."""
-    from pipeline.cache_commands import repair_cache
-    from pipeline.run.extract import one_per_cache
+    from pipeline.cache_commands import repair_caches
+    from pipeline.experiment import load_experiment
+    from pipeline.terminal import Terminal
 
-    file, terminal = load_experiment(experiment, overrides or []), Terminal(quiet=quiet)
-    whole = [repair_cache(file, variant, terminal) for variant in one_per_cache(file)]
-    if not all(whole):
+    file = load_experiment(experiment, overrides or [])
+    if not repair_caches(file, Terminal(quiet=quiet)):
         raise typer.Exit(1)
 
 
@@ -80,7 +79,8 @@ def info(
     debug: Debug = False,
 ) -> None:
     """Say what a cache holds: sizes, completeness, settings, and how it was made."""
-    from pipeline.sharing import show_info
+    from pipeline.cache_commands import show_info
+    from pipeline.terminal import Terminal
 
     show_info(path, Terminal(), as_json=as_json)
 
@@ -93,7 +93,8 @@ def pack(
     debug: Debug = False,
 ) -> None:
     """Pack a complete cache into one file, which is opened like a directory."""
-    from pipeline.sharing import pack_cache
+    from pipeline.cache_commands import pack_cache
+    from pipeline.terminal import Terminal
 
     pack_cache(path, destination, Terminal(quiet=quiet))
 
@@ -113,7 +114,8 @@ def pull(
     debug: Debug = False,
 ) -> None:
     """Copy a cache, or some blocks of it, and check every chunk; goes on where it was stopped."""
-    from pipeline.sharing import pull_cache
+    from pipeline.cache_commands import pull_cache
+    from pipeline.terminal import Terminal
 
     pull_cache(
         path,

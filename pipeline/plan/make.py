@@ -1,24 +1,30 @@
-"""From an experiment file to the plan of its run; works without the data, and computes nothing."""
+"""Plan of a run: made from the open variants; works without the data, and computes nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
-from cache import PACKED, is_url, public_name
-from pipeline.experiment import ExperimentFile
-from pipeline.frozen_tasks import check_finetuning
-from pipeline.plan.steps import Plan, Step, Work
-from pipeline.planned_conditions import planned_baselines, planned_fits, planned_tunings
-from pipeline.report.page import REPORT, report_key
-from pipeline.report.report import run_key
-from pipeline.results.tables import SUMMARY, read_summary
-from pipeline.run.conditions import same_settings
-from pipeline.variant.variant import Known, known_variants
-from stages.conditions import IDENTITY, Condition
+from cache import UserError, public_name
+from pipeline.plan.reasons import changes
+from pipeline.plan.steps import EXTRACT, REPORT, Plan, State, Step
+from pipeline.report import REPORT as REPORT_FILE
+from pipeline.report import report_key, run_key
+from pipeline.results import same_settings, tabulated
+from pipeline.variant.variant import Variant, is_writable, one_per_cache
+from stages.readouts import saved_attributes
+from stages.registry import STAGES
+from stages.stage import Planned, Stage, Task, Work
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pipeline.experiment import ExperimentFile
+    from stages.conditions import Condition
 
 
-def make_plan(file: ExperimentFile) -> Plan:
-    """Every step of a run, and whether and why it will be done.
+def make_plan(file: ExperimentFile, variants: Sequence[Variant]) -> Plan:
+    """Every step of a run, and whether and why it is to be done.
 
     Raises
     ------
@@ -26,87 +32,127 @@ def make_plan(file: ExperimentFile) -> Plan:
         Bad input or settings, or a cache of other settings. A file that is not there is none: the
         step that needs it says so.
     """
-    variants = list(known_variants(file))
-    for known in variants:
-        check_finetuning(known.experiment, known.tokens.n_blocks)
-        if not known.absent:
-            # Refuses columns that the images do not have.
-            _ = known.sources.crop
-    caches = {known.path: known for known in variants}
-    steps = [_extraction(known) for known in caches.values()]
-    for known in variants:
-        steps.extend(planned_fits(known))
-    for known in variants:
-        steps.extend(planned_tunings(known))
-    steps.extend(planned_baselines(variants))
+    steps = [_extraction(variant) for variant in one_per_cache(variants)]
+    for stage in STAGES:
+        steps.extend(_conditions(stage, variants))
     return Plan(steps=[*steps, _report(file, steps)])
 
 
-def _extraction(known: Known) -> Step:
-    path, cache = known.path, known.cache
-    images, why = known.n_images, "not extracted yet"
-    writable = not is_url(path) and not path.endswith(PACKED)
-    missing = {}
+def _extraction(variant: Variant) -> Step:
+    path, cache = variant.cache_path, variant.cache
+    images, why = variant.n_images, "not extracted yet"
+    missing: dict[str, Path] = {}
     if cache is not None:
         lacking = int((~cache.shards_done).sum())
         images = min(lacking * cache.images_per_shard, len(cache.image_ids))
         why = f"{lacking} of {len(cache.shards_done)} shards are missing"
-    if not known.complete:
-        missing = known.absent_for_cache
+    if not variant.cache_complete:
+        missing = {**variant.absent, **variant.absent_weights}
     if missing:
         why = f"needs {', '.join(missing)}"
+    state: State = "up to date" if variant.cache_complete else "missing" if missing else "run"
+    tokens = variant.token_shape
     return Step(
-        stage="extract",
-        name=public_name(path),
-        state="up to date" if known.complete else "missing" if missing else "run",
-        reason="" if known.complete else why,
-        missing=missing if writable else {},
+        kind=EXTRACT,
+        name=variant.cache_name,
+        state=state,
+        reason="" if state == "up to date" else why,
+        missing=missing if is_writable(path) else {},
         work=Work(
             images=images,
-            blocks=known.tokens.n_blocks,
-            n_bytes=None if images is None else images * known.tokens.image_bytes,
-            tokens=known.tokens,
+            blocks=tokens.n_blocks,
+            n_bytes=None if images is None else images * tokens.image_bytes,
+            tokens=tokens,
         ),
-        experiment=known.experiment,
+        variant=variant,
     )
+
+
+def _conditions(stage: Stage, variants: Iterable[Variant]) -> Iterator[Step]:
+    """The steps of one stage; what several variants share stands there once."""
+    found: dict[Condition, Step] = {}
+    for variant in variants:
+        tasks = {task.condition: task for task in stage.tasks(variant)}
+        for planned in stage.conditions(variant):
+            step = _step(stage, variant, planned, tasks.get(planned.condition))
+            other = found.setdefault(planned.condition, step)
+            if other.task is not None and step.task is not None:
+                _check_same(stage, other.task, step.task)
+    yield from found.values()
+
+
+def _check_same(stage: Stage, one: Task, other: Task) -> None:
+    """Refuse two variants that give different results one name."""
+    if one.key != other.key:
+        table = stage.table(one.condition)
+        raise UserError(
+            f"two variants of this experiment would both yield {one.condition.slug}, from other "
+            f"inputs ({changes(table, other.inputs, one.inputs)}): give each an experiment of its "
+            "own"
+        )
+
+
+def _step(stage: Stage, variant: Variant, planned: Planned, task: Task | None) -> Step:
+    state, why = _decided(stage, variant, planned, task)
+    return Step(
+        kind=stage.name,
+        name=planned.condition.slug,
+        state=state,
+        reason=why,
+        needs=planned.needs,
+        missing=planned.missing if state == "missing" else {},
+        work=planned.work,
+        variant=variant,
+        stage=stage,
+        planned=planned,
+        task=task,
+    )
+
+
+def _decided(
+    stage: Stage, variant: Variant, planned: Planned, task: Task | None
+) -> tuple[State, str]:
+    """Whether a condition is up to date, and why not."""
+    saved = saved_attributes(variant.output, planned.condition)
+    if task is None or saved is None:
+        why = "not done yet"
+    elif task.key != saved["key"]:
+        table = stage.table(planned.condition)
+        why = changes(table, task.inputs, saved.get("inputs"))
+    elif not all(path.exists() for path in task.products):
+        why = "its trained networks are gone"
+    else:
+        return "up to date", ""
+    if planned.missing:
+        return "missing", f"needs {', '.join(planned.missing)}"
+    if saved is not None and task is None:
+        return "open", f"decided when {public_name(variant.cache_path)} is complete"
+    return "run", why
 
 
 def _report(file: ExperimentFile, steps: Iterable[Step]) -> Step:
     conditions = [step for step in steps if step.condition is not None]
     states = {step.state for step in conditions}
-    state, why = "run", ""
+    state: State = "run"
+    why = ""
     if "missing" in states:
         state, why = "open", "draws what there is"
     elif "run" in states:
         why = "the tables change"
     elif "open" in states:
         state, why = "open", "drawn again if a table changes"
-    elif not same_settings(file):
+    elif not same_settings(file.output, file.settings):
         why = "the experiment's settings changed"
-    elif _tabulated(file) != [c.condition for c in conditions]:
+    elif tabulated(file.output) != [step.condition for step in conditions]:
         why = "the tables hold other conditions"
-    elif report_key(file.output / REPORT) != run_key(file.output):
+    elif report_key(file.output / REPORT_FILE) != run_key(file.output):
         why = "not drawn yet from these tables"
     else:
         state = "up to date"
     return Step(
-        stage="report",
-        name=str(file.output / REPORT),
-        state=state,  # type: ignore[arg-type]
+        kind=REPORT,
+        name=str(file.output / REPORT_FILE),
+        state=state,
         reason=why,
         needs=tuple(step.name for step in conditions),
     )
-
-
-def _tabulated(file: ExperimentFile) -> list[Condition]:
-    """The conditions that the tables hold."""
-    if not (file.output / SUMMARY).exists():
-        return []
-    return list(_conditions(file))
-
-
-def _conditions(file: ExperimentFile) -> Iterator[Condition]:
-    table = read_summary(file.output)[list(IDENTITY)].astype(object)
-    for row in table.where(table.notna(), None).to_dict("records"):
-        numbers = {n: None if row[n] is None else int(row[n]) for n in ("block", "seed")}
-        yield Condition(**{str(name): value for name, value in row.items()} | numbers)

@@ -1,4 +1,4 @@
-"""What a plan costs before it runs: core hours, wall time, bytes read, and a worker's memory."""
+"""Price of a plan before it runs: core hours, wall time, bytes read, and a worker's memory."""
 
 from __future__ import annotations
 
@@ -6,19 +6,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.plan.steps import Plan, Stage, Step
-from pipeline.workers import Capacity
-from stages.baseline.task import MINIMODEL
-from stages.costs import Cost, side_by_side
-from stages.finetune.cost import TuningSize
-from stages.fit.cost import FitSize, fit_cost, joint_fit_cost
-from stages.network_costs import cnn_cost, extraction_cost, tuning_cost
-from stages.readouts.als.memory import Problem
-from stages.readouts.als.polish import SLOPE_TRIALS
+from pipeline.plan.steps import EXTRACT, REPORT, Plan, Step
+from stages.costs import Cost, Workers, side_by_side
+from stages.extract import extraction_cost
+from stages.registry import STAGES
 from stages.settings import readable
-
-#: The order in which a run's stages follow each other.
-_STAGES: tuple[Stage, ...] = ("extract", "fit", "finetune", "baseline")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +21,7 @@ class Price:
     ----------
     cost : Cost
         Of the steps that have a price.
-    capacity : Capacity
+    workers : Workers
         Who does them.
     seconds : float, optional
         Wall time; None where nobody knows how many workers there will be.
@@ -38,7 +30,7 @@ class Price:
     """
 
     cost: Cost
-    capacity: Capacity
+    workers: Workers
     seconds: float | None
     unpriced: int
 
@@ -46,8 +38,8 @@ class Price:
         """One line."""
         line = f"estimated: {_hours(self.cost.core_seconds)} core hours on CPUs"
         if self.seconds is not None:
-            workers = self.capacity.workers
-            line += f", {_hours(self.seconds)} hours on {workers} worker{'s' * (workers != 1)}"
+            number = self.workers.number
+            line += f", {_hours(self.seconds)} hours on {number} worker{'s' * (number != 1)}"
         line += (
             f" (training at most); {readable(self.cost.n_bytes)} read, "
             f"{readable(self.cost.memory)} of memory per worker"
@@ -59,143 +51,63 @@ class Price:
         return {
             "core_seconds": self.cost.core_seconds,
             "seconds": self.seconds,
-            "workers": self.capacity.workers,
+            "workers": self.workers.number,
             "n_bytes": self.cost.n_bytes,
             "memory": self.cost.memory,
             "unpriced": self.unpriced,
         }
 
 
-def _hours(seconds: float) -> str:
-    hours = seconds / 3600
-    return f"{hours:,.0f}" if hours >= 10 else f"{hours:.2g}"
-
-
-def price(plan: Plan, capacity: Capacity) -> Price:
+def price(plan: Plan, workers: Workers) -> Price:
     """The price of all steps that are, or may have to be, done.
 
     Parameters
     ----------
-    capacity : Capacity
-        Who will do them, from `pipeline.workers.capacity_of`.
+    workers : Workers
+        Who will do them, from `pipeline.workers.workers_of`.
     """
-    to_do = [s for s in plan.steps if s.state != "up to date" and s.stage != "report"]
-    by_stage = {
-        stage: list(_costs([step for step in to_do if step.stage == stage], capacity))
-        for stage in _STAGES
-    }
-    known = [cost for costs in by_stage.values() for cost in costs]
-    workers = capacity.workers
-    seconds = None if workers is None else sum(_wall(c, capacity) for c in by_stage.values())
+    to_do = [s for s in plan.steps if s.state != "up to date" and s.kind != REPORT]
+    kinds = [EXTRACT, *(stage.name for stage in STAGES)]
+    costs = [list(_costs([step for step in to_do if step.kind == k], workers)) for k in kinds]
+    known = [cost for some in costs for cost in some]
+    seconds = None if workers.number is None else sum(_wall(some, workers) for some in costs)
     return Price(
         cost=sum(known, Cost()),
-        capacity=capacity,
+        workers=workers,
         seconds=seconds,
         unpriced=len(to_do) - len(known),
     )
 
 
-def _wall(costs: Sequence[Cost], capacity: Capacity) -> float:
+def _wall(costs: Sequence[Cost], workers: Workers) -> float:
     """Wall time of one stage."""
-    workers = capacity.workers or 1
+    number = workers.number or 1
     divided = [cost for cost in costs if any(phase.parts > 1 for phase in cost.phases)]
     whole = [cost for cost in costs if cost not in divided]
-    each = [cost.seconds(workers) for cost in divided]
+    each = [cost.seconds(number) for cost in divided]
     together = sum(each)
-    if capacity.concurrent and each:
-        together = max(*each, sum(cost.core_seconds for cost in divided) / workers)
-    return together + side_by_side(whole, workers)
+    if workers.concurrent and each:
+        together = max(*each, sum(cost.core_seconds for cost in divided) / number)
+    return together + side_by_side(whole, number)
 
 
-def _costs(steps: Sequence[Step], capacity: Capacity) -> Iterator[Cost]:
+def _costs(steps: Sequence[Step], workers: Workers) -> Iterator[Cost]:
     """Of the steps of one stage whose sizes are known."""
     for step in steps:
-        work = step.work
-        if None in (work.images, work.trials, work.test_images, work.neurons):
-            continue
-        if step.stage == "baseline":
-            yield from _cnn(step)
-        elif work.tokens is None:
-            continue
-        elif step.stage == "extract":
-            yield extraction_cost(work.tokens, n_images=work.images or 0)
-        elif step.stage == "finetune":
-            yield from _tuning(step, capacity)
-        else:
-            yield from _fit(step, len(steps), capacity)
+        cost = _cost(step, workers, len(steps))
+        if cost is not None:
+            yield cost
 
 
-def _cnn(step: Step) -> Iterator[Cost]:
-    """Where the images' size is known."""
-    if step.condition is None or step.experiment is None or step.experiment.baseline is None:
-        return
-    rows, _, columns = step.condition.input_size.partition("x")
-    if int(rows) and int(columns):
-        yield cnn_cost(
-            step.experiment.baseline,
-            input_size=(int(rows), int(columns)),
-            n_trials=step.work.trials or 0,
-            n_neurons=step.work.neurons or 0,
-            minimodels=step.condition.model == MINIMODEL,
-        )
+def _cost(step: Step, workers: Workers, n_planned: int) -> Cost | None:
+    if step.stage is not None and step.planned is not None and step.variant is not None:
+        settings = step.variant.settings
+        return step.stage.cost(step.planned, settings, workers, n_planned=n_planned)
+    if step.work.tokens is None or step.work.images is None:
+        return None
+    return extraction_cost(step.work.tokens, n_images=step.work.images)
 
 
-def _tuning(step: Step, capacity: Capacity) -> Iterator[Cost]:
-    work, condition, experiment = step.work, step.condition, step.experiment
-    if condition is None or experiment is None or experiment.finetune is None:
-        return
-    assert work.tokens is not None and condition.block is not None
-    settings = experiment.finetune
-    size = TuningSize(
-        tokens=work.tokens,
-        block=condition.block,
-        tuned_blocks=work.tuned_blocks,
-        n_neurons=work.neurons or 0,
-        n_trials=work.trials or 0,
-        pass_size=settings.micro_batch or settings.batch_size,
-        cls=condition.tokens == "cls",
-    )
-    yield tuning_cost(
-        size,
-        passed_blocks=work.blocks,
-        epochs=work.epochs,
-        n_bytes=work.n_bytes or 0,
-        memory_limit=capacity.task_memory,
-    )
-
-
-def _fit(step: Step, n_steps: int, capacity: Capacity) -> Iterator[Cost]:
-    """A fit, divided where its stage would divide it."""
-    work, condition, experiment = step.work, step.condition, step.experiment
-    if condition is None or experiment is None:
-        return
-    tokens, readout = work.tokens, experiment.readout
-    assert tokens is not None
-    channels = tokens.n_channels * (1 + (condition.blocks or "").count("+"))
-    rows, columns = tokens.grid if condition.tokens == "patch" else (1, 1)
-    trials, neurons = work.trials or 0, work.neurons or 0
-    size = FitSize(
-        problem=Problem(
-            n_trials=trials,
-            n_rows=rows,
-            n_columns=columns,
-            n_components=min(readout.als.max_components, channels),
-            n_neurons=neurons,
-            n_penalties=len(readout.als.penalties),
-            n_folds=readout.als.folds,
-            n_slope_trials=min(trials, 2 * SLOPE_TRIALS),
-        ),
-        n_channels=channels,
-        n_test=work.test_images or 0,
-        item_bytes=2 if tokens.dtype == "float16" else 4,
-        basis_images=readout.als.basis_images,
-        steps=1 + readout.als.polish_rounds,
-    )
-    if condition.solver == "adamw":
-        yield joint_fit_cost(size, epochs=work.epochs, batch_size=readout.adamw.batch_size)
-        return
-    limit = capacity.task_memory
-    few = capacity.workers is not None and n_steps < capacity.workers
-    large = limit is not None and 4 * 4 * trials * neurons > limit
-    divided = (few or large) and capacity.workers != 1 and readout.als.folds == 0
-    yield fit_cost(size, divided=divided, memory_limit=limit)
+def _hours(seconds: float) -> str:
+    hours = seconds / 3600
+    return f"{hours:,.0f}" if hours >= 10 else f"{hours:.2g}"

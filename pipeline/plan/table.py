@@ -1,4 +1,4 @@
-"""A plan as a person reads it: steps that differ in their block alone share a line."""
+"""Table of a plan: steps that differ in their block alone share a line."""
 
 from __future__ import annotations
 
@@ -7,41 +7,34 @@ from itertools import groupby
 from pathlib import PurePath
 from typing import Any
 
-import pandas as pd
 from rich.filesize import decimal
 
-from pipeline.plan.steps import Plan, Stage, Step
+from pipeline.plan.steps import EXTRACT, Plan, Step
 from pipeline.results.names import describe
 from pipeline.terminal import Terminal
 from stages.conditions import IDENTITY
+from stages.registry import STAGES
 
 #: What tells conditions apart, besides their blocks.
 _TOLD = tuple(name for name in IDENTITY if name not in ("block", "blocks"))
 
-_TO_DO: dict[Stage, str] = {
-    "extract": "to extract",
-    "fit": "to fit",
-    "finetune": "to tune",
-    "baseline": "to train",
-}
 
-
-def plan_lines(plan: Plan) -> pd.DataFrame:
-    """The plan's table: `step`, `what`, `blocks`, `why`, and `work` where there is some."""
+def plan_lines(plan: Plan) -> list[dict[str, str]]:
+    """Rows of the plan's table: `step`, `what`, `blocks`, `why`, and `work` where there is some."""
     varying = _varying(plan)
     rows = []
     for steps in _groups(plan):
         first = steps[0]
         rows.append(
             {
-                "step": first.stage,
+                "step": first.kind,
                 "what": _what(first, varying),
                 "blocks": _blocks(steps),
                 "why": _why(first),
                 "work": "" if first.state == "up to date" else _work(steps),
             }
         )
-    return pd.DataFrame(rows)
+    return rows
 
 
 def show_plan(plan: Plan, terminal: Terminal, *, title: str, note: bool = False) -> None:
@@ -49,7 +42,7 @@ def show_plan(plan: Plan, terminal: Terminal, *, title: str, note: bool = False)
     fixed = _fixed(plan)
     say = terminal.note if note else terminal.result
     terminal.table(plan_lines(plan), title=f"{title}\n{fixed}" if fixed else title, note=note)
-    for name, path in plan.missing.items():
+    for name, path in plan.missing().items():
         say(f"missing: {path} ({name})")
     say(summary(plan))
 
@@ -58,7 +51,7 @@ def plan_document(plan: Plan) -> dict[str, Any]:
     """The plan as JSON has it."""
     return {
         "steps": [step.as_json() for step in plan.steps],
-        "missing": {name: str(path) for name, path in plan.missing.items()},
+        "missing": {name: str(path) for name, path in plan.missing().items()},
         "summary": summary(plan),
     }
 
@@ -66,20 +59,20 @@ def plan_document(plan: Plan) -> dict[str, Any]:
 def summary(plan: Plan) -> str:
     """One line of how much there is to do."""
     counts = [f"{len(plan.named('up to date'))} of {len(plan.steps)} steps up to date"]
-    for stage, to_do in _TO_DO.items():
-        n_left = sum(s.stage == stage and s.state != "up to date" for s in plan.steps)
+    for kind, to_do in {EXTRACT: "extract", **{s.name: s.verb for s in STAGES}}.items():
+        n_left = sum(step.state != "up to date" for step in plan.of(kind))
         if not n_left:
             continue
-        if stage == "extract":
-            images, size = plan.total("images", stage), plan.total("n_bytes", stage)
+        if kind == EXTRACT:
+            images, size = plan.total("images", kind), plan.total("n_bytes", kind)
             told = None if images is None else f"{images:,} images, {decimal(size or 0)}"
             what = "cache"
         else:
-            readouts = plan.total("neurons", stage)
+            readouts = plan.total("neurons", kind)
             told = None if readouts is None else f"{readouts:,} readouts"
             what = "condition"
         many = what if n_left == 1 else f"{what}s"
-        counts.append(f"{n_left} {many} {to_do}" + (f" ({told})" if told else ""))
+        counts.append(f"{n_left} {many} to {to_do}" + (f" ({told})" if told else ""))
     return "; ".join(counts)
 
 
@@ -89,7 +82,7 @@ def _groups(plan: Plan) -> Iterator[Sequence[Step]]:
     def alike(step: Step) -> tuple[object, ...]:
         said = {} if step.condition is None else step.condition.identity()
         told = tuple(said[n] for n in _TOLD) if said else (step.name,)
-        return step.stage, step.state, step.reason, told
+        return step.kind, step.state, step.reason, told
 
     # Tuned conditions come block by block; a stable sort brings each tuning's together.
     order = {key: number for number, key in enumerate(dict.fromkeys(map(alike, plan.steps)))}

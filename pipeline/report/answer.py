@@ -1,4 +1,4 @@
-"""The answer in three sentences, and what speaks against believing it."""
+"""The answer of a run in three sentences, and warnings that belong to it."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from scipy.stats import sem
 
 from pipeline.results.names import describe, varying
 from pipeline.results.statistics import SERIES, best_blocks, paired_difference, rows_of, valid
+from stages.conditions import is_null
 from stages.feve import VALID_FEV
-from stages.recordings.synthetic import SyntheticSettings
+from stages.recordings import SyntheticSettings
 
 #: Fewer valid neurons than this make a mean not to be leant on.
 FEW_NEURONS = 30
@@ -38,7 +39,7 @@ def answer(neurons: pd.DataFrame) -> list[str]:
             "nothing to compare."
         ]
     rows = best.sort_values("mean_feve", ascending=False, kind="stable").to_dict("records")
-    return [_winner(neurons, rows[0]), _difference(neurons, best, rows), _choice(best, rows[0])]
+    return [_winner(neurons, rows[0]), _difference(neurons, rows), _choice(best, rows[0])]
 
 
 def differences(neurons: pd.DataFrame) -> pd.DataFrame:
@@ -52,7 +53,7 @@ def differences(neurons: pd.DataFrame) -> pd.DataFrame:
     """
     best = best_blocks(neurons)
     rows = best.to_dict("records")
-    told = [*(varying(best, SERIES) or ["tuning"]), "block"]
+    told = [*(varying(rows, SERIES) or ["tuning"]), "block"]
     found = []
     for row in rows:
         other = _reference(row, rows)
@@ -74,7 +75,7 @@ def differences(neurons: pd.DataFrame) -> pd.DataFrame:
 
 
 def warnings(neurons: pd.DataFrame, provenance: Mapping[str, Any]) -> list[str]:
-    """What a reader must know before believing the numbers."""
+    """Sentences that a reader must know before believing the numbers."""
     found = []
     if (neurons["weights"] == "random").any():
         found.append(
@@ -117,7 +118,8 @@ def _synthetic(provenance: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 def _winner(neurons: pd.DataFrame, top: Mapping[Any, Any]) -> str:
     rows = rows_of(neurons, top)
-    told = [n for n in _TOLD if n in _ALWAYS or n in varying(neurons, SERIES)]
+    varied = varying(neurons[SERIES].drop_duplicates().to_dict("records"), SERIES)
+    told = [n for n in _TOLD if n in _ALWAYS or n in varied]
     feve = valid(rows)["feve"].dropna().to_numpy(dtype=np.float64)
     mean = feve.mean()
     error = sem(feve) if len(feve) > 1 else np.nan
@@ -128,15 +130,13 @@ def _winner(neurons: pd.DataFrame, top: Mapping[Any, Any]) -> str:
     )
 
 
-def _difference(
-    neurons: pd.DataFrame, best: pd.DataFrame, rows: Sequence[Mapping[Any, Any]]
-) -> str:
+def _difference(neurons: pd.DataFrame, rows: Sequence[Mapping[Any, Any]]) -> str:
     top = rows[0]
     rivals = [row for row in rows[1:] if row["recording"] == top["recording"]]
     other = _reference(top, rows) or (rivals[0] if rivals else None)
     if other is None:
         return "There is no other series of conditions to compare it with."
-    told = [*varying(best, [n for n in SERIES if n != "recording"]), "block"]
+    told = [*varying(rows, [n for n in SERIES if n != "recording"]), "block"]
     difference = paired_difference(rows_of(neurons, other), rows_of(neurons, top))
     return (
         f"Against {describe(other, told)} (mean FEVE {other['mean_feve']:.3f}) the paired "
@@ -184,4 +184,6 @@ def _reference(
 
 
 def _equal(one: object, other: object) -> bool:
-    return bool(pd.isna(one) and pd.isna(other)) or bool(one == other)  # type: ignore[call-overload]
+    if is_null(one) or is_null(other):
+        return is_null(one) and is_null(other)
+    return bool(one == other)

@@ -1,4 +1,4 @@
-"""`vitv1 compare`: two runs joined condition by condition and neuron by neuron."""
+"""Comparison of two runs, joined condition by condition and neuron by neuron."""
 
 from __future__ import annotations
 

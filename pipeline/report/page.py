@@ -1,4 +1,4 @@
-"""`report.html`: one self-contained file with answer, figures, tables and provenance."""
+"""The page `report.html`: answer, figures, tables and provenance in one self-contained file."""
 
 from __future__ import annotations
 
@@ -17,18 +17,16 @@ from jinja2 import Environment, PackageLoader, select_autoescape
 
 from pipeline.report.answer import answer, differences, warnings
 from pipeline.report.figures.draw import FIGURES, Tables
+from pipeline.report.key import REPORT
 from pipeline.results.names import describe
 from pipeline.results.statistics import best_blocks, rows_of, valid
 from pipeline.results.tables import write_if_changed
 from stages.conditions import IDENTITY
 from stages.feve import VALID_FEV
 
-REPORT = "report.html"
-
 #: Neurons of the best condition that the report's table holds at most.
 MOST_NEURONS = 20_000
 
-_KEY = re.compile(rb'<meta name="vitv1-key" content="([0-9a-f]+)">')
 _LINK = re.compile(r"<a href=[^>]*>(.*?)</a>", re.DOTALL)
 
 
@@ -74,15 +72,6 @@ def write_report(
         settings=json.dumps(provenance.get("settings", {}), indent=2),
     )
     write_if_changed(tables.run / REPORT, page.encode())
-
-
-def report_key(report: Path) -> str | None:
-    """The key that a report was written with, or None where there is none."""
-    if not report.exists():
-        return None
-    with report.open("rb") as file:
-        match = _KEY.search(file.read(2048))
-    return None if match is None else match[1].decode()
 
 
 def _best_neurons(neurons: pd.DataFrame) -> tuple[pd.DataFrame, str]:

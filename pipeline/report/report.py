@@ -1,23 +1,15 @@
-"""`vitv1 report`: figures and report.html of a run, drawn again only where its tables changed."""
+"""Figures and `report.html` of a run, drawn again only where its results changed."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-from importlib.metadata import version
 from pathlib import Path
 
 from cache import UserError
-from pipeline.report.figures.draw import FOLDER, draw_figures, read_tables, wanted_figures
-from pipeline.report.page import REPORT, report_key, write_report
-from pipeline.results.tables import CURVES, NEURONS, SUMMARY
+from pipeline.report.key import FIGURES_FOLDER, REPORT, report_key, run_key
+from pipeline.results.provenance import PROVENANCE
+from pipeline.results.tables import NEURONS, SUMMARY
 from pipeline.terminal import Terminal
-from stages.readouts.saved import READOUTS
-
-PROVENANCE = "provenance.json"
-
-#: Raised whenever the same tables give another page or other figures than before.
-REPORT_VERSION = 2
 
 
 def report_run(run: Path, terminal: Terminal) -> list[Path]:
@@ -38,27 +30,19 @@ def report_run(run: Path, terminal: Terminal) -> list[Path]:
     key = run_key(run)
     report = run / REPORT
     if report_key(report) == key:
-        return [report, *sorted((run / FOLDER).glob("*.png"))]
+        return [report, *sorted((run / FIGURES_FOLDER).glob("*.png"))]
+    # Drawing imports what an up-to-date report does not need.
+    from pipeline.report.figures.draw import draw_figures, read_tables, wanted_figures
+    from pipeline.report.page import write_report
+
     tables = read_tables(run)
     n_figures = len(list(wanted_figures(tables)))
     with terminal.bar("drawing figures", total=n_figures, unit="figures") as drawn:
         figures = draw_figures(tables, progress=drawn)
-    for left in (run / FOLDER).iterdir():
+    for left in (run / FIGURES_FOLDER).iterdir():
         if left.with_suffix(".png") not in figures:
             left.unlink()
     path = run / PROVENANCE
     provenance = json.loads(path.read_text()) if path.exists() else {}
     write_report(tables, figures, provenance, key=key)
     return [report, *figures]
-
-
-def run_key(run: Path) -> str:
-    """Hash of everything that figures and report are made from."""
-    content = hashlib.sha256(f"{REPORT_VERSION} {version('vitv1')}".encode())
-    for name in (NEURONS, SUMMARY, CURVES, PROVENANCE):
-        path = run / name
-        content.update(name.encode())
-        content.update(path.read_bytes() if path.exists() else b"")
-    for attributes in sorted((run / READOUTS).glob("*/zarr.json")):
-        content.update(attributes.read_bytes())
-    return content.hexdigest()

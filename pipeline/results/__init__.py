@@ -1,1 +1,5 @@
-"""Tables of results, their statistics, and what they were made with."""
+"""Results of a run: their tables, statistics, names and provenance."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,34 +1,25 @@
-"""How people say what a condition is."""
+"""Names of models, tunings and conditions as people say them."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import pandas as pd
+from stages.backbones import model_name
+from stages.conditions import is_null
 
-_VIT = re.compile(
-    r"vit_(?P<size>small|base)_patch(?P<patch>\d+)_(?:reg4_|224\.)?(?P<family>dinov3|dinov2|dino)\b"
-)
-_FAMILIES = {"dinov3": "DINOv3", "dinov2": "DINOv2", "dino": "DINO"}
 _TUNINGS = {"frozen": "frozen", "full": "all tuned"}
 _TOKENS = {"patch": "patch tokens", "cls": "CLS token"}
 
 
 def tuning_name(tuning: str) -> str:
-    """How people say a tuning: "last2" as "last 2 tuned"."""
+    """A tuning as people say it: "last2" as "last 2 tuned"."""
     return _TUNINGS.get(tuning, f"last {tuning.removeprefix('last')} tuned")
 
 
-def model_name(name: str) -> str:
-    """How people say a model: "ViT-S/16 DINOv3"; any other name as it is."""
-    if name.startswith("cnn_"):
-        return f"CNN {name.removeprefix('cnn_')}"
-    match = _VIT.match(name)
-    if match is None:
-        return name
-    return f"ViT-{match['size'][0].upper()}/{match['patch']} {_FAMILIES[match['family']]}"
+def _model(name: str) -> str:
+    """What people call a model of a table: "ViT-S/16 DINOv3", "CNN minimodel"."""
+    return f"CNN {name.removeprefix('cnn_')}" if name.startswith("cnn_") else model_name(name)
 
 
 def describe(values: Mapping[Any, Any], names: Sequence[str]) -> str:
@@ -36,12 +27,12 @@ def describe(values: Mapping[Any, Any], names: Sequence[str]) -> str:
     said = []
     for name in names:
         value = values[name]
-        if pd.isna(value) or name == "blocks":
+        if is_null(value) or name == "blocks":
             continue
         if name == "tuning":
             said.append(tuning_name(str(value)))
         elif name == "model":
-            said.append(model_name(str(value)))
+            said.append(_model(str(value)))
         elif name == "tokens":
             said.append(_TOKENS.get(str(value), str(value)))
         elif name == "block" and "+" in str(values.get("blocks")):
@@ -53,6 +44,10 @@ def describe(values: Mapping[Any, Any], names: Sequence[str]) -> str:
     return ", ".join(said)
 
 
-def varying(table: pd.DataFrame, names: Sequence[str]) -> list[str]:
-    """Those of the columns that take more than one value."""
-    return [name for name in names if table[name].nunique(dropna=False) > 1]
+def varying(rows: Iterable[Mapping[Any, Any]], names: Iterable[str]) -> list[str]:
+    """Those of the columns that take more than one value in a table's rows."""
+    values: dict[str, set[object]] = {name: set() for name in names}
+    for row in rows:
+        for name, seen in values.items():
+            seen.add(None if is_null(row[name]) else row[name])
+    return [name for name, seen in values.items() if len(seen) > 1]

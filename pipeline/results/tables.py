@@ -1,32 +1,33 @@
-"""The result tables, made from the saved conditions."""
+"""The result tables: written from the saved conditions, and read back.
+
+Reading the summary's rows needs no pandas: a run that is up to date is shown without it.
+"""
 
 from __future__ import annotations
 
+import csv
+import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import pandas as pd
+from cache import atomic_write
+from stages.conditions import IDENTITY, INTEGERS, Condition
 
-from stages.conditions import IDENTITY, Condition
-from stages.feve import VALID_FEV
-from stages.readouts.saved import NEURON_COLUMNS, saved_attributes, saved_columns, saved_curve
+if TYPE_CHECKING:
+    import pandas as pd
 
 NEURONS = "results/neurons.parquet"
 SUMMARY = "results/summary.csv"
 CURVES = "results/curves.parquet"
 
+_IDENTITY = {name: "Int64" if name in INTEGERS else "string" for name in IDENTITY}
 _TYPES = {
-    **dict.fromkeys(IDENTITY, "string"),
-    "block": "Int64",
-    "seed": "Int64",
-    "neuron": "Int64",
-    "unit_id": "Int64",
-    "n_repeats": "Int64",
+    **_IDENTITY,
+    **dict.fromkeys(("neuron", "unit_id", "n_repeats"), "Int64"),
     **dict.fromkeys(("x", "y", "fev", "feve", "feve_se"), "float64"),
     **dict.fromkeys(("val_varexp", "test_correlation"), "float64"),
-    "weights": "string",
-    "cache_key": "string",
+    **dict.fromkeys(("weights", "cache_key"), "string"),
 }
 
 
@@ -36,10 +37,12 @@ def write_tables(run: Path, conditions: Sequence[Condition]) -> pd.DataFrame:
     The tables hold exactly the given conditions, in their order; files whose content would not
     change are left alone.
     """
+    import pandas as pd
+
     frames = [_neurons(run, condition) for condition in conditions]
     neurons = pd.concat(frames, ignore_index=True)
     rows = [_summary(run, c, f) for c, f in zip(conditions, frames, strict=True)]
-    summary = pd.DataFrame(rows).astype({name: _TYPES[name] for name in IDENTITY})
+    summary = pd.DataFrame(rows).astype(_IDENTITY)
     curves = pd.concat([_curve(run, condition) for condition in conditions], ignore_index=True)
     write_if_changed(run / NEURONS, neurons.to_parquet(index=False))
     write_if_changed(run / SUMMARY, summary.to_csv(index=False).encode())
@@ -47,33 +50,68 @@ def write_tables(run: Path, conditions: Sequence[Condition]) -> pd.DataFrame:
     return summary
 
 
+def tabulated(run: Path) -> list[Condition]:
+    """The conditions that a run's tables hold, in their order; none where it has no tables."""
+    return [Condition.from_row(row) for row in _read_rows(run)] if (run / SUMMARY).exists() else []
+
+
+def summary_rows(run: Path) -> list[dict[str, Any]]:
+    """The rows of a run's summary table, None for what is empty.
+
+    Counts, blocks and seeds are integers, `mean_feve`, `sem_feve` and `seconds` are floats.
+
+    Raises
+    ------
+    FileNotFoundError
+        The run has no results yet.
+    """
+    floats = ("mean_feve", "sem_feve", "seconds")
+    return [
+        {name: value or None for name, value in row.items()}
+        | Condition.from_row(row).identity()
+        | {name: int(row[name]) for name in ("n_neurons", "n_valid")}
+        | {name: float(row[name]) if row[name] else None for name in floats}
+        for row in _read_rows(run)
+    ]
+
+
 def read_summary(run: Path) -> pd.DataFrame:
-    """The summary table of a run, array types as written."""
-    types = {name: _TYPES[name] for name in IDENTITY}
-    return pd.read_csv(run / SUMMARY, dtype=types)
+    """The summary table of a run, column types as written."""
+    import pandas as pd
+
+    return pd.read_csv(run / SUMMARY, dtype=dict(_IDENTITY))
 
 
 def read_neurons(run: Path) -> pd.DataFrame:
     """The neurons table of a run."""
+    import pandas as pd
+
     return pd.read_parquet(run / NEURONS)
 
 
 def read_curves(run: Path) -> pd.DataFrame:
     """The learning curves of a run."""
+    import pandas as pd
+
     return pd.read_parquet(run / CURVES)
 
 
 def write_if_changed(path: Path, content: bytes) -> None:
     """Put a file in place whole, and only where its content is new."""
-    if path.exists() and path.read_bytes() == content:
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".new")
-    temporary.write_bytes(content)
-    temporary.replace(path)
+    if not path.exists() or path.read_bytes() != content:
+        atomic_write(path, content)
+
+
+def _read_rows(run: Path) -> list[dict[str, str]]:
+    with (run / SUMMARY).open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
 
 
 def _neurons(run: Path, condition: Condition) -> pd.DataFrame:
+    import pandas as pd
+
+    from stages.readouts.saved import NEURON_COLUMNS, saved_attributes, saved_columns
+
     attributes = saved_attributes(run, condition)
     assert attributes is not None
     columns = saved_columns(run, condition)
@@ -88,25 +126,30 @@ def _neurons(run: Path, condition: Condition) -> pd.DataFrame:
 
 
 def _summary(run: Path, condition: Condition, neurons: pd.DataFrame) -> dict[str, object]:
+    from stages.feve import VALID_FEV
+    from stages.readouts.saved import saved_attributes
+
     attributes = saved_attributes(run, condition)
     assert attributes is not None
-    valid = neurons.loc[neurons["fev"] > VALID_FEV, "feve"].to_numpy(dtype=np.float64)
+    valid = neurons.loc[neurons["fev"] > VALID_FEV, "feve"].to_numpy(dtype="float64")
     n_valid = len(valid)
     return {
         **condition.identity(),
         "n_neurons": len(neurons),
         "n_valid": n_valid,
-        "mean_feve": valid.mean() if n_valid else np.nan,
-        "sem_feve": valid.std(ddof=1) / np.sqrt(n_valid) if n_valid > 1 else np.nan,
+        "mean_feve": valid.mean() if n_valid else math.nan,
+        "sem_feve": valid.std(ddof=1) / math.sqrt(n_valid) if n_valid > 1 else math.nan,
         "seconds": attributes["seconds"],
     }
 
 
 def _curve(run: Path, condition: Condition) -> pd.DataFrame:
+    import pandas as pd
+
+    from stages.readouts.saved import saved_curve
+
     curve = pd.DataFrame(
         saved_curve(run, condition), columns=["epoch", "training_loss", "validation_score"]
     )
     identity = pd.DataFrame(condition.identity(), index=curve.index)
-    return pd.concat([identity, curve], axis=1).astype(
-        {**{name: _TYPES[name] for name in IDENTITY}, "epoch": "Int64"}
-    )
+    return pd.concat([identity, curve], axis=1).astype({**_IDENTITY, "epoch": "Int64"})

@@ -1,228 +1,112 @@
-"""`vitv1 fit`: readouts of every condition from the cache, and provenance."""
+"""Conditions of a plan, computed: one loop for every stage."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
-from cache import CacheError, FeatureCache, is_url
-from pipeline.experiment import Experiment, ExperimentFile
-from pipeline.frozen_tasks import check_finetuning, fit_tasks, starting_readout
-from pipeline.results.provenance import hardware, publishable, versions
-from pipeline.results.tables import write_if_changed
-from pipeline.terminal import Terminal
-from pipeline.uncached import Uncached
-from pipeline.variant.cache import copy_what_is_read, open_nearest
-from pipeline.variant.inputs import Sources
-from pipeline.workers import workplace
-from stages.conditions import Condition
-from stages.executors.resources import n_cores
-from stages.failures import ConditionsFailed, FailedCondition
-from stages.fit.distributed import is_divisible
-from stages.fit.inputs import needed_memory
-from stages.fit.schedule import count_parts, fit_all, most_at_a_time, one_of_each_size
-from stages.fit.task import FitTask
-from stages.readouts.saved import FittedCondition, is_saved, save_condition
-from stages.tokens.identity import Agreement, check_cache
+from pipeline.workers import devices_of, workplace
+from stages.executors import n_cores
+from stages.failures import FailedCondition
+from stages.readouts import save_condition
 
-PROVENANCE = "provenance.json"
+if TYPE_CHECKING:
+    from pipeline.experiment import ExperimentFile
+    from pipeline.plan.steps import Step
+    from pipeline.terminal import Terminal
+    from stages.conditions import Condition
+    from stages.readouts import FittedCondition
+    from stages.stage import Stage, Task
 
 
-def fit_experiment(
-    file: ExperimentFile, terminal: Terminal, variants: Sequence[Experiment] | None = None
-) -> list[Condition]:
-    """Fit what is not up to date, and return all conditions in the order of the file.
+def run_stage(
+    file: ExperimentFile,
+    stage: Stage,
+    steps: Sequence[Step],
+    terminal: Terminal,
+    *,
+    failed: Sequence[FailedCondition] = (),
+) -> list[FailedCondition]:
+    """Compute what is not up to date, saving each condition as it is done.
 
     Parameters
     ----------
-    variants : sequence of Experiment, optional
-        Those to fit; all of the file by default.
+    steps : sequence of Step
+        All of the stage's, with their tasks.
+    failed : sequence of FailedCondition
+        Of earlier stages: nothing starts from them.
 
-    Raises
-    ------
-    UserError
-        Bad input or settings; no cache, or one of other settings.
-    ConditionsFailed
-        Some could not be fitted; the others are saved.
+    Returns
+    -------
+    list of FailedCondition
+        Those that could not be computed; the others are saved.
     """
-    tasks: list[FitTask] = []
-    caches: dict[str, dict[str, Any]] = {}
-    for experiment in file.variants if variants is None else variants:
-        copy_what_is_read(experiment, file.cache_path(experiment), terminal)
-        cache, agreement = checked_cache(file, experiment)
-        if agreement.unchecked:
-            unchecked = ", ".join(agreement.unchecked)
-            terminal.note(f"{cache.name}: {unchecked} not at hand, not re-checked")
-        caches[cache.name] = {"key": cache.key, "not re-checked": list(agreement.unchecked)}
-        tasks.extend(_tasks(experiment, cache))
-    outdated = [task for task in tasks if not is_saved(file.output, task.condition, task.key)]
-    failed: list[FailedCondition] = []
-    for fitted in _fit(file, outdated, terminal):
+    outdated = [step.task for step in steps if step.state != "up to date" and step.task is not None]
+    lost: dict[Condition, FailedCondition] = {failure.condition: failure for failure in failed}
+    before = len(lost)
+    by_condition = {task.condition: task for task in outdated}
+    for fitted in _compute(file, stage, outdated, lost, terminal):
         if isinstance(fitted, FailedCondition):
-            failed.append(fitted)
-        else:
-            save_condition(file.output, fitted)
-    n_fitted, n_before = len(outdated) - len(failed), len(tasks) - len(outdated)
-    terminal.note(f"{file.output}: {n_fitted} conditions fitted, {n_before} up to date")
-    if outdated or not same_settings(file):
-        _write_provenance(file, tasks, caches)
-    return without_failed([task.condition for task in tasks], failed)
+            lost[fitted.condition] = fitted
+            continue
+        save_condition(file.output, fitted)
+        by_condition[fitted.condition].clean_up()
+        line = stage.told(fitted)
+        if line is not None:
+            terminal.note(line)
+    failures = list(lost.values())[before:]
+    n_done, n_before = len(outdated) - len(failures), len(steps) - len(outdated)
+    terminal.note(f"{file.output}: {n_done} conditions {stage.done}, {n_before} up to date")
+    return failures
 
 
-def _fit(
-    file: ExperimentFile, tasks: Sequence[FitTask], terminal: Terminal
+def _compute(
+    file: ExperimentFile,
+    stage: Stage,
+    tasks: Sequence[Task],
+    lost: Mapping[Condition, FailedCondition],
+    terminal: Terminal,
 ) -> Iterator[FittedCondition | FailedCondition]:
-    """Fit on the experiment's workers, under one progress bar."""
-    if not tasks:
+    """Compute tasks in waves: none of a wave needs another of it.
+
+    Parameters
+    ----------
+    lost : mapping
+        Failed conditions; the caller adds what fails here while it goes on.
+    """
+    waiting = list(tasks)
+    ready, dropped = _next_wave(waiting, lost)
+    yield from dropped
+    if not ready:
         return
     run = file.variants[0].run
-
-    def needed() -> int:
-        # Jobs have as much memory as they have: what is too large for one is divided.
-        jobs = run.slurm is not None or run.lsf is not None
-        return max(
-            needed_memory(task, divided=jobs and is_divisible(task))
-            for task in one_of_each_size(tasks)
-        )
-
-    with workplace(
-        run,
-        file.output,
-        terminal,
-        n_tasks=most_at_a_time(tasks, run.workers or n_cores()),
-        needed=needed,
-    ) as place:
-        total = count_parts(tasks, place.executor)
-        unit = "conditions" if total == len(tasks) else "parts"
-        with terminal.bar("fitting readouts", total=total, unit=unit) as done:
-            yield from fit_all(tasks, place.executor, folder=place.folder, progress=done)
+    crew = stage.crew(ready, workers=run.workers or n_cores(), devices=devices_of(run))
+    with workplace(run, file.output, crew, terminal) as place:
+        total, unit = stage.parts(tasks, place.executor)
+        with terminal.bar(stage.doing, total=total, unit=unit) as progress:
+            while ready:
+                yield from stage.run(ready, place.executor, place.folder, progress)
+                ready, dropped = _next_wave(waiting, lost)
+                yield from dropped
 
 
-def without_failed(
-    conditions: Sequence[Condition], failed: Sequence[FailedCondition]
-) -> list[Condition]:
-    """The conditions, where none of them failed.
-
-    Raises
-    ------
-    ConditionsFailed
-        Some did.
-    """
-    if failed:
-        lost = {failure.condition for failure in failed}
-        raise ConditionsFailed(failed, [c for c in conditions if c not in lost])
-    return list(conditions)
-
-
-def fitted_conditions(
-    file: ExperimentFile, caches: Sequence[FeatureCache | Uncached] | None = None
-) -> list[Condition]:
-    """The frozen conditions of an experiment that are saved and up to date.
-
-    Parameters
-    ----------
-    caches : sequence, optional
-        Those of the variants; opened and checked by default.
-
-    Raises
-    ------
-    UserError
-        As `fit_experiment`.
-    """
-    if caches is None:
-        caches = checked_caches(file)
-    variants = zip(file.variants, caches, strict=True)
-    tasks = [task for experiment, cache in variants for task in _tasks(experiment, cache)]
-    return [t.condition for t in tasks if is_saved(file.output, t.condition, t.key)]
-
-
-def checked_cache(file: ExperimentFile, experiment: Experiment) -> tuple[FeatureCache, Agreement]:
-    """A variant's cache, complete and of the experiment's settings.
-
-    Raises
-    ------
-    CacheError
-        No cache, an incomplete one, or one of other settings; the message names the remedy.
-    """
-    path = file.cache_path(experiment)
-    try:
-        cache = open_nearest(experiment, path)
-    except CacheError as error:
-        if is_url(path):
-            raise
-        raise CacheError(f"{error} (vitv1 extract {file.path})") from None
-    if not cache.complete:
-        missing = int((~cache.shards_done).sum())
-        raise CacheError(
-            f"{cache.name} is incomplete, {missing} of {len(cache.shards_done)} shards are "
-            f"missing: finish it with vitv1 extract {file.path}"
-        )
-    return cache, agreement_with(cache, experiment, Sources(experiment))
-
-
-def agreement_with(cache: FeatureCache, experiment: Experiment, sources: Sources) -> Agreement:
-    """What could be compared of a cache's settings and contents with a variant's.
-
-    Raises
-    ------
-    CacheError
-        The settings that differ.
-    """
-    return check_cache(
-        cache,
-        backbone=experiment.backbone,
-        stimuli=experiment.stimuli,
-        crop=sources.crop,
-        dtype=experiment.cache.dtype,
-        images=sources.digest,
-    )
-
-
-def checked_caches(file: ExperimentFile) -> list[FeatureCache]:
-    """The checked cache of every variant."""
-    return [checked_cache(file, experiment)[0] for experiment in file.variants]
-
-
-def _tasks(experiment: Experiment, cache: FeatureCache | Uncached) -> Iterator[FitTask]:
-    """Every condition of a variant, and of the frozen readouts that fine-tuning starts from."""
-    check_finetuning(experiment, cache.n_blocks)
-    yield from fit_tasks(experiment, cache, experiment.readout)
-    start = starting_readout(experiment)
-    if start is not None and start.solver != experiment.readout.solver:
-        yield from fit_tasks(experiment, cache, start)
-
-
-def same_settings(file: ExperimentFile) -> bool:
-    """Whether a run's provenance was written with these settings."""
-    path = file.output / PROVENANCE
-    if not path.exists():
-        return False
-    stored = json.loads(path.read_text())["settings"]
-    return bool(stored == json.loads(_json(publishable(file.settings))))
-
-
-def _write_provenance(
-    file: ExperimentFile, tasks: Sequence[FitTask], caches: dict[str, dict[str, Any]]
-) -> None:
-    content = {
-        "settings": publishable(file.settings),
-        "experiments": [_plain(experiment) for experiment in file.variants],
-        "caches": caches,
-        "seeds": sorted({task.condition.seed for task in tasks}),
-        "recordings": {task.recording.name: task.recording_digest for task in tasks},
-        "versions": versions(),
-        "hardware": hardware(tasks[0].device),
-    }
-    write_if_changed(file.output / PROVENANCE, _json(content).encode())
-
-
-def _plain(experiment: Experiment) -> Any:
-    """Settings as they were used, defaults filled in."""
-    from pydantic import TypeAdapter
-
-    return publishable(TypeAdapter(Experiment).dump_python(experiment, mode="json"))
-
-
-def _json(content: object) -> str:
-    return json.dumps(content, indent=2, default=str) + "\n"
+def _next_wave(
+    waiting: list[Task], lost: Mapping[Condition, FailedCondition]
+) -> tuple[list[Task], list[FailedCondition]]:
+    """Take out the tasks that need none of those that wait, and those that need a failed one."""
+    failing, dropped = set(lost), []
+    ready, kept = [], []
+    conditions = {task.condition for task in waiting}
+    # What a task needs stands before it.
+    for task in waiting:
+        missed = [what for need, what in task.needs.items() if need in failing]
+        if missed:
+            failing.add(task.condition)
+            reason = f"its {missed[0]} failed"
+            dropped.append(FailedCondition(condition=task.condition, reason=reason))
+        elif task.needs.keys() & conditions:
+            kept.append(task)
+        else:
+            ready.append(task)
+    waiting[:] = kept
+    return ready, dropped

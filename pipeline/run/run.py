@@ -1,22 +1,26 @@
-"""`vitv1 run`: the plan's steps, each after those it needs; one that fails does not stop others."""
+"""Execution of a plan: each step after those it needs; one that fails does not stop the others."""
 
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from cache import UserError, public_name
-from pipeline.baselines import baseline_experiment
-from pipeline.experiment import Experiment, ExperimentFile
-from pipeline.finetuning import finetune_experiment
-from pipeline.plan.steps import Plan
-from pipeline.run.conditions import fit_experiment
-from pipeline.run.extract import extract_experiment, one_per_cache
-from pipeline.terminal import Terminal
-from pipeline.workers import check_run, device_of
-from stages.conditions import Condition
-from stages.failures import ConditionsFailed, FailedCache, FailedCondition
+from cache import UserError
+from pipeline.plan.make import make_plan
+from pipeline.plan.steps import EXTRACT, Plan, Step
+from pipeline.run.conditions import run_stage
+from pipeline.run.extract import extract_variant
+from pipeline.variant.variant import Variant, one_per_cache
+from pipeline.workers import limit_of
+from stages.failures import FailedCache, FailedCondition
+from stages.registry import STAGES
+
+if TYPE_CHECKING:
+    from pipeline.experiment import ExperimentFile
+    from pipeline.terminal import Terminal
+    from stages.conditions import Condition
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,96 +29,165 @@ class Outcome:
 
     Parameters
     ----------
+    plan : Plan
+        As it was carried out.
     conditions : list of Condition
-        Those that are saved and up to date, in the order of the file.
+        Those that are saved and up to date, in the order of the tables.
     failed : list
         Caches and conditions that could not be made.
+    changed : bool
+        Whether anything was computed.
     """
 
+    plan: Plan
     conditions: list[Condition]
-    failed: list[FailedCache | FailedCondition]
+    failed: list[FailedCache | FailedCondition] = field(default_factory=list)
+    changed: bool = False
 
 
-def check_inputs(file: ExperimentFile, plan: Plan) -> None:
+def check_plan(
+    file: ExperimentFile, variants: Sequence[Variant], plan: Plan, kinds: Sequence[str]
+) -> None:
     """Refuse to begin what cannot be finished.
+
+    Parameters
+    ----------
+    kinds : sequence of str
+        Of the steps that are to be done.
 
     Raises
     ------
     UserError
-        A file that a step needs, or the device, is not there; settings of workers that contradict
-        each other.
+        A file that a step needs, a device or a table is not there; settings that contradict each
+        other or the data; too little memory.
     """
-    for name, path in plan.missing.items():
-        others = len(plan.missing) - 1
+    for stage in STAGES:
+        if list(kinds) == [stage.name] and stage.example and not any(plan.of(stage.name)):
+            raise UserError(
+                f"{file.path} has no [{stage.name}] table: add one, such as {stage.example}"
+            )
+    missing = plan.missing(kinds)
+    for name, path in missing.items():
+        others = len(missing) - 1
         more = f" ({others} more missing: vitv1 run --dry-run lists them)" if others else ""
         raise UserError(f"{path}: no such file or folder; correct {name}{more}")
-    for experiment in file.variants:
-        check_run(experiment.run)
-        device_of(experiment.run)
+    for variant in variants:
+        steps = [step for step in plan.conditions if step.variant is variant]
+        to_do = any(_is_to_do(step, kinds) for step in steps)
+        variant.check(limit_of(variant.settings.run) if to_do else None)
+    for step in plan.conditions:
+        if _is_to_do(step, kinds):
+            _check_needs(file, plan, step, kinds)
 
 
-def carry_out(file: ExperimentFile, plan: Plan, terminal: Terminal) -> Outcome:
-    """Do every step that is not up to date.
+def run_plan(
+    file: ExperimentFile,
+    variants: Sequence[Variant],
+    plan: Plan,
+    kinds: Sequence[str],
+    terminal: Terminal,
+) -> Outcome:
+    """Do every step of some kinds that is not up to date.
 
     Raises
     ------
     UserError
         Bad input, of which nothing could be made.
     """
-    failed: list[FailedCache | FailedCondition] = []
-    errors = _extract(file, plan, terminal)
-    for path, error in errors.items():
-        failed.append(_failed_cache(path, error))
-    ready = [v for v in file.variants if file.cache_path(v) not in errors]
-
-    def stage(compute: Callable[[], list[Condition]]) -> list[Condition]:
-        try:
-            return compute()
-        except ConditionsFailed as error:
-            failed.extend(error.failed)
-            return error.conditions
-
-    conditions: list[Condition] = []
-    if ready:
-        conditions += stage(lambda: fit_experiment(file, terminal, ready))
-    if ready and any(variant.finetune is not None for variant in ready):
-        unfit = [failure for failure in failed if isinstance(failure, FailedCondition)]
-        conditions += stage(
-            lambda: finetune_experiment(file, terminal, variants=ready, failed=unfit)
-        )
-    trainable = [v for v in file.variants if v in ready or not _planted(v)]
-    if any(variant.baseline is not None for variant in trainable):
-        conditions += stage(lambda: baseline_experiment(file, terminal, trainable))
+    errors = _extract(plan, terminal) if EXTRACT in kinds else {}
+    read = {name for step in plan.conditions if step.kind in kinds for name in step.needs}
+    copied = [v.copied(terminal) for v in one_per_cache(variants) if v.cache_name in read]
+    if any(step.state != "up to date" for step in plan.of(EXTRACT)) or any(copied):
+        # What was open before is decided now, from what the caches hold.
+        whole = [v for v in variants if v.cache_name not in errors or not v.planted]
+        plan = make_plan(file, [variant.reopened() for variant in whole])
+    failed: list[FailedCondition] = []
+    changed: set[Condition] = set()
+    possible = _possible(plan, errors)
+    for stage in STAGES:
+        steps = [step for step in possible if step.stage is stage]
+        if stage.name not in kinds or not steps:
+            continue
+        failures = run_stage(file, stage, steps, terminal, failed=failed)
+        failed.extend(failures)
+        changed |= {s.condition for s in steps if s.condition and s.state != "up to date"}
+    lost = {failure.condition for failure in failed}
+    conditions = [
+        step.condition
+        for step in plan.conditions
+        if step.condition is not None
+        and step.condition not in lost
+        and (step.state == "up to date" or step.condition in changed)
+    ]
     if errors and not conditions:
         raise next(iter(errors.values()))
-    return Outcome(conditions=conditions, failed=failed)
-
-
-def _extract(file: ExperimentFile, plan: Plan, terminal: Terminal) -> dict[str, Exception]:
-    """Extract what no complete cache holds; the errors by the paths of the caches they cost."""
-    errors: dict[str, Exception] = {}
-    for experiment in one_per_cache(file):
-        path = file.cache_path(experiment)
-        name = public_name(path)
-        if name in plan.named("up to date"):
-            terminal.note(f"{name}: complete")
-            continue
-        try:
-            extract_experiment(file, experiment, terminal)
-        except Exception as error:
-            errors[path] = error
-    return errors
-
-
-def _failed_cache(path: str, error: Exception) -> FailedCache:
-    bad_input = isinstance(error, UserError)
-    reason = str(error) if bad_input else f"{type(error).__name__}: {error}"
-    return FailedCache(
-        name=public_name(path),
-        reason=" ".join(reason.split()),
-        details="" if bad_input else "".join(traceback.format_exception(error)),
+    return Outcome(
+        plan=plan,
+        conditions=conditions,
+        failed=[*(_failed_cache(name, error) for name, error in errors.items()), *failed],
+        changed=bool(changed),
     )
 
 
-def _planted(experiment: Experiment) -> bool:
-    return any(recording.format == "synthetic" for recording in experiment.recording)
+def _possible(plan: Plan, errors: Mapping[str, Exception]) -> list[Step]:
+    """The conditions that need no cache that could not be made, however indirectly."""
+    lost = set(errors)
+    possible = []
+    for step in plan.conditions:
+        if step.state != "up to date" and lost & set(step.needs):
+            lost.add(step.name)
+        else:
+            possible.append(step)
+    return possible
+
+
+def _is_to_do(step: Step, kinds: Sequence[str]) -> bool:
+    return step.kind in kinds and step.state != "up to date"
+
+
+def _check_needs(file: ExperimentFile, plan: Plan, step: Step, kinds: Sequence[str]) -> None:
+    """Refuse a step that needs what this command does not make."""
+    variant, by_name = step.variant, {other.name: other for other in plan.steps}
+    assert variant is not None
+    needed = [by_name[name] for name in step.needs]
+    absent = [other for other in needed if other.state != "up to date"]
+    if step.task is None and not absent:
+        # Nothing else decides what it is made of.
+        _ = variant.inputs.required_stimuli
+    for other in absent:
+        if other.kind in kinds:
+            continue
+        if other.kind == EXTRACT or step.task is None:
+            variant.required_cache()
+            continue
+        what = next(w for need, w in step.task.needs.items() if need == other.condition)
+        state = "no" if other.reason == "not done yet" else "only outdated"
+        raise UserError(
+            f"{file.output} has {state} {what} ({other.name}) for {step.name} to start from: run "
+            f"vitv1 {other.kind} {file.path}"
+        )
+
+
+def _extract(plan: Plan, terminal: Terminal) -> dict[str, Exception]:
+    """Extract what no complete cache holds; the errors by the names of the caches they cost."""
+    errors: dict[str, Exception] = {}
+    for step in plan.of(EXTRACT):
+        if step.state == "up to date":
+            terminal.note(f"{step.name}: complete")
+            continue
+        assert step.variant is not None
+        try:
+            extract_variant(step.variant, terminal)
+        except Exception as error:
+            errors[step.name] = error
+    return errors
+
+
+def _failed_cache(name: str, error: Exception) -> FailedCache:
+    bad_input = isinstance(error, UserError)
+    reason = str(error) if bad_input else f"{type(error).__name__}: {error}"
+    return FailedCache(
+        name=name,
+        reason=" ".join(reason.split()),
+        details="" if bad_input else "".join(traceback.format_exception(error)),
+    )

@@ -1,49 +1,50 @@
-"""The images and recordings that an experiment names, opened."""
+"""Images and recordings that an experiment names: each is read once, and hashed once."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
+from cache import UserError
+from stages.recordings import (
+    FORMATS,
+    Recording,
+    RecordingSizes,
+    chosen_neurons,
+    default_columns,
+    digest_recording,
+    read_images,
+    read_recording,
+)
+from stages.stimuli import Stimuli, StimulusDigest, digest, resolve_crop
 
-from cache import FeatureCache, UserError
-from pipeline.experiment import Experiment
-from pipeline.planting import moved_tokens
-from stages.recordings import minimodel, sensorium
-from stages.recordings.recording import Recording
-from stages.recordings.settings import RecordingSettings
-from stages.recordings.synthetic import synthetic_recording, synthetic_stimuli
-from stages.stimuli.preprocessing import resolve_crop
-from stages.stimuli.stimuli import Stimuli, StimulusDigest, digest
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
-_RECORDINGS: Mapping[str, Callable[..., Recording]] = {
-    "minimodel": minimodel.read_recording,
-    "sensorium": sensorium.read_recording,
-}
+    from pipeline.experiment import Experiment
 
 
 @dataclass(frozen=True)
-class Sources:
-    """Images and recordings of one experiment; each is read once, when first asked for.
+class Inputs:
+    """The files of an experiment, shared by all its variants: no sweep touches them.
 
     Parameters
     ----------
     experiment : Experiment
-        Which names them.
-    progress : callable, optional
-        Called with numbers of images that were hashed.
-    files : Sources, optional
-        Those of another variant of the same file: the variants share images and recordings.
+        One of the variants.
+    planted_in : dict
+        Planted recordings, by the key of the cache whose tokens they are planted in.
     """
 
     experiment: Experiment
-    progress: Callable[[int], None] | None = None
-    files: Sources | None = None
+    planted_in: dict[str, Recording] = field(default_factory=dict, repr=False)
+    _digests: dict[bytes, str] = field(default_factory=dict, repr=False)
+    _contents: dict[int, tuple[Recording, str]] = field(default_factory=dict, repr=False)
 
-    @property
+    @cached_property
     def absent(self) -> dict[str, Path]:
         """Input files that are named but not there, by the setting that names them."""
         found = {"stimuli.path": self.experiment.stimuli.path}
@@ -51,44 +52,61 @@ class Sources:
             found[f"recording.path of {recording.name}"] = recording.path
         return {name: p for name, p in found.items() if p is not None and not p.exists()}
 
+    @property
+    def absent_recordings(self) -> dict[str, Path]:
+        """Those of them that are recordings."""
+        return {name: p for name, p in self.absent.items() if name != "stimuli.path"}
+
+    @property
+    def planted(self) -> bool:
+        """Whether neurons are planted in the tokens of the cache."""
+        return any(FORMATS[r.format].planted for r in self.experiment.recording)
+
     @cached_property
     def recorded(self) -> list[Recording]:
-        """The recordings that are files, all neurons of them."""
-        if self.files is not None:
-            return self.files.recorded
-        return [
-            _RECORDINGS[r.format](_path_of(r), name=r.name, allow_pickle=r.allow_pickle)
-            for r in self.experiment.recording
-            if r.format != "synthetic"
-        ]
-
-    def recordings(self, cache: FeatureCache | None) -> list[Recording]:
-        """All recordings, with the chosen neurons.
-
-        A synthetic one is planted in the tokens of `cache`; the others need none.
+        """The recordings that are files, all neurons of them.
 
         Raises
         ------
         UserError
-            No recording is named, a file is missing or unusable, or no such neurons.
+            A file that is missing or unusable.
         """
-        if not self.experiment.recording:
-            raise UserError("the experiment names no [recording]: add one to fit readouts to")
-        recorded = iter(self.recorded)
-        found = [
-            self._plant(settings, cache) if settings.format == "synthetic" else next(recorded)
-            for settings in self.experiment.recording
-        ]
-        return [
-            _chosen(settings, recording)
-            for settings, recording in zip(self.experiment.recording, found, strict=True)
-        ]
+        files = (r for r in self.experiment.recording if not FORMATS[r.format].planted)
+        return [read_recording(settings) for settings in files]
 
-    def check_neurons(self) -> None:
-        """Refuse a choice of neurons that a recorded file does not have."""
-        files = [r for r in self.experiment.recording if r.format != "synthetic"]
-        for settings, recording in zip(files, self.recorded, strict=True):
-            _chosen(settings, recording)
+    @cached_property
+    def chosen(self) -> list[Recording]:
+        """The same, with the chosen neurons.
+
+        Raises
+        ------
+        UserError
+            No such neurons.
+        """
+        files = [r for r in self.experiment.recording if not FORMATS[r.format].planted]
+        pairs = zip(files, self.recorded, strict=True)
+        return [chosen_neurons(settings, recording) for settings, recording in pairs]
+
+    @cached_property
+    def sizes(self) -> list[RecordingSizes]:
+        """What each recording holds: counted, or as the experiment file expects it."""
+        counted = iter([] if self.absent_recordings else self.chosen)
+        found = []
+        for settings in self.experiment.recording:
+            format = FORMATS[settings.format]
+            if format.planted or self.absent_recordings:
+                found.append(format.sizes(settings))
+                continue
+            recording = next(counted)
+            found.append(
+                RecordingSizes(
+                    recording=settings.name,
+                    neurons=recording.n_neurons,
+                    trials=len(recording.image_ids),
+                    test_images=len(recording.test_image_ids),
+                )
+            )
+        return found
 
     @cached_property
     def stimuli(self) -> Stimuli | None:
@@ -99,20 +117,16 @@ class Sources:
         UserError
             The images lack an id that a recording shows.
         """
-        if self.files is not None:
-            return self.files.stimuli
-        synthetic = [r for r in self.experiment.recording if r.format == "synthetic"]
-        if synthetic:
-            if len(self.experiment.recording) > 1 or self.experiment.stimuli.path is not None:
-                raise UserError(
-                    f"recording {synthetic[0].name} is synthetic and brings its own images: it "
-                    "must be the only [recording], without stimuli.path"
-                )
-            return synthetic_stimuli(synthetic[0].synthetic)
-        path = self._images_path()
+        made = self._made_images()
+        if made is not None:
+            return made
+        path = self.images_path
         if path is None or not path.exists():
             return None
-        stimuli = self._read_images(path)
+        import numpy as np
+
+        consent = any(r.allow_pickle for r in self.experiment.recording)
+        stimuli = read_images(path, allow_pickle=consent)
         for recording in self.recorded:
             missing = np.setdiff1d(recording.all_image_ids, stimuli.ids)
             if len(missing):
@@ -125,6 +139,7 @@ class Sources:
             return stimuli
         return stimuli.select(np.concatenate([r.all_image_ids for r in self.recorded]))
 
+    @property
     def required_stimuli(self) -> Stimuli:
         """The images to extract.
 
@@ -133,10 +148,9 @@ class Sources:
         UserError
             They are not named, or their file is not there.
         """
-        stimuli = self.stimuli
-        if stimuli is not None:
-            return stimuli
-        path = self._images_path()
+        if self.stimuli is not None:
+            return self.stimuli
+        path = self.images_path
         if path is not None:
             raise UserError(f"{path}: no such file or folder; correct stimuli.path")
         raise UserError(
@@ -144,75 +158,74 @@ class Sources:
             "or a Sensorium folder or .zip)"
         )
 
+    @property
+    def images_path(self) -> Path | None:
+        """Where the images are: their own path, or the recording that holds them too."""
+        recordings = self.experiment.recording
+        if self.experiment.stimuli.path is not None:
+            return self.experiment.stimuli.path
+        if len(recordings) == 1:
+            return FORMATS[recordings[0].format].images_path(recordings[0])
+        return None
+
     @cached_property
     def digest(self) -> StimulusDigest | None:
         """Content of the images, or None where they are not at hand."""
-        if self.files is not None:
-            return self.files.digest
-        return None if self.stimuli is None else digest(self.stimuli, progress=self.progress)
+        return None if self.stimuli is None else digest(self.stimuli)
 
-    @property
+    def digest_of(self, ids: NDArray[np.int64]) -> str:
+        """Hash of the content of some images.
+
+        Parameters
+        ----------
+        ids : array of shape (n,)
+            Image ids, increasing.
+        """
+        stimuli = self.required_stimuli
+        if self.digest is not None and len(ids) == len(stimuli):
+            return self.digest.sha256
+        asked = ids.tobytes()
+        if asked not in self._digests:
+            self._digests[asked] = digest(stimuli.select(ids)).sha256
+        return self._digests[asked]
+
+    @cached_property
     def crop(self) -> tuple[int, int] | None:
         """Raw columns to use, or None where that cannot be told without the images.
 
         Raises
         ------
         UserError
-            Recordings that look at different parts of the images.
+            Recordings that look at different parts of the images, or columns that there are not.
         """
-        asked = self.experiment.stimuli.crop
-        if asked is None:
-            defaults = {
-                minimodel.default_crop(r.name, r.path)
-                for r in self.experiment.recording
-                if r.format == "minimodel"
-            }
-            if len(defaults) > 1:
-                raise UserError(
-                    f"the recordings look at different columns of the images ({sorted(defaults)}): "
-                    "give each crop an experiment of its own, or set stimuli.crop"
-                )
-            asked = next(iter(defaults), None)
+        asked = self.experiment.stimuli.crop or default_columns(self.experiment.recording)
         return asked if self.stimuli is None else resolve_crop(asked, self.stimuli.image_shape)
 
-    def _plant(self, settings: RecordingSettings, cache: FeatureCache | None) -> Recording:
-        synthetic, crop = settings.synthetic, self.crop
-        assert cache is not None and self.stimuli is not None and crop is not None
-        if synthetic.perturb is None:
-            tokens = cache.block(synthetic.block).read("patches", cache.image_ids)
-        else:
-            tokens = moved_tokens(self.experiment, synthetic, cache, self.stimuli, crop)
-        return synthetic_recording(synthetic, tokens.astype(np.float32), name=settings.name)[0]
+    @property
+    def image_shape(self) -> tuple[int, int] | None:
+        """Rows and columns of a raw image, as far as they can be told."""
+        if self.absent or self.stimuli is None:
+            return self.experiment.stimuli.expected.size
+        return self.stimuli.image_shape
 
-    def _images_path(self) -> Path | None:
-        """Where the images are: their own path, or the recording that holds them too."""
+    def content_of(self, recording: Recording) -> str:
+        """Hash of a recording's content."""
+        # The recording is kept beside its hash, so that no other one takes its address.
+        if id(recording) not in self._contents:
+            self._contents[id(recording)] = recording, digest_recording(recording)
+        return self._contents[id(recording)][1]
+
+    def _made_images(self) -> Stimuli | None:
+        """Images that a format makes itself."""
         recordings = self.experiment.recording
-        if self.experiment.stimuli.path is not None:
-            return self.experiment.stimuli.path
-        if len(recordings) == 1 and recordings[0].format == "sensorium":
-            return _path_of(recordings[0])
+        for settings in recordings:
+            stimuli = FORMATS[settings.format].images(settings)
+            if stimuli is None:
+                continue
+            if len(recordings) > 1 or self.experiment.stimuli.path is not None:
+                raise UserError(
+                    f"recording {settings.name} is {settings.format} and brings its own images: it "
+                    "must be the only [recording], without stimuli.path"
+                )
+            return stimuli
         return None
-
-    def _read_images(self, path: Path) -> Stimuli:
-        if path.suffix == ".mat":
-            return minimodel.read_stimuli(path)
-        consent = any(r.allow_pickle for r in self.experiment.recording)
-        return sensorium.read_stimuli(path, allow_pickle=consent)
-
-
-def _path_of(settings: RecordingSettings) -> Path:
-    if settings.path is None:
-        raise UserError(
-            f"recording {settings.name} has no path: name its file or folder in recording.path"
-        )
-    if not settings.path.exists():
-        raise UserError(
-            f"{settings.path}: no such file or folder; correct recording.path of {settings.name}"
-        )
-    return settings.path
-
-
-def _chosen(settings: RecordingSettings, recording: Recording) -> Recording:
-    if settings.neurons == "all":
-        return recording
-    return recording.select_neurons(*settings.neurons)

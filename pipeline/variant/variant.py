@@ -1,74 +1,156 @@
-"""What can be told of one variant of an experiment before anything is computed."""
+"""One variant of an experiment, opened once per command."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from cache import FeatureCache, TokenShape, is_url
-from pipeline.experiment import Experiment, ExperimentFile
-from pipeline.run.conditions import agreement_with
-from pipeline.variant.cache import open_nearest
-from pipeline.variant.inputs import Sources
-from stages.recordings.settings import RecordingSettings
+from cache import CacheError, FeatureCache, TokenShape, is_url, key_of, public_name, resolve_block
+from pipeline.variant.cache import copy_what_is_read, open_nearest
+from pipeline.variant.inputs import Inputs
+from pipeline.workers import check_run, device_of
+from stages.recordings import FORMATS, Recording, RecordingSizes, chosen_neurons
+from stages.registry import STAGES
+from stages.tokens import Agreement, Uncached, check_cache
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from pipeline.experiment import Experiment, ExperimentFile
+    from pipeline.terminal import Terminal
+    from stages.costs import MemoryLimit
+    from stages.extract import Extraction
+    from stages.readouts import ReadoutSettings
+    from stages.recordings import RecordingSettings
+    from stages.stimuli import Stimuli
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trials:
-    """How much one recording holds; None where it cannot be told."""
+class Variant:
+    """One variant: its files as far as they are there, and its cache as far as it is made.
 
-    recording: str
-    neurons: int | None
-    trials: int | None
-    test_images: int | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Known:
-    """One variant, its files as far as they are there, and its cache as far as it is made.
+    It is what `stages.variant.Variant` describes.
 
     Parameters
     ----------
-    file, experiment
-        The experiment file and the variant.
-    sources : Sources
-        Its images and recordings.
+    file : ExperimentFile
+        The experiment file.
+    settings : Experiment
+        The variant's settings.
+    inputs : Inputs
+        Images and recordings, which all variants share.
+    recomputes : bool
+        Whether the identity of the tokens is told from images and weights where there is no cache.
+    replaces : bool
+        Whether a cache that is there will be deleted, and so is not looked at.
     """
 
     file: ExperimentFile
-    experiment: Experiment
-    sources: Sources
+    settings: Experiment
+    inputs: Inputs
+    recomputes: bool = False
+    replaces: bool = False
+
+    def check(self, limit: MemoryLimit | None) -> None:
+        """Refuse what could not be finished, before anything is done.
+
+        Parameters
+        ----------
+        limit : MemoryLimit, optional
+            Of one task; None where it is not known, or nothing is to be computed.
+
+        Raises
+        ------
+        UserError
+            Settings that contradict each other or the data, or too little memory.
+        """
+        check_run(self.settings.run)
+        for settings in self.settings.recording:
+            block = FORMATS[settings.format].block(settings)
+            if block is not None:
+                resolve_block(block, self.token_shape.n_blocks)
+        _ = self.sizes, self.crop
+        for stage in STAGES:
+            stage.check(self, limit)
 
     @property
-    def path(self) -> str:
-        """Where the cache is or will be."""
-        return self.file.cache_path(self.experiment)
+    def seed(self) -> int:
+        """Seed of everything random."""
+        return self.settings.run.seed
+
+    @property
+    def output(self) -> Path:
+        """The run's folder."""
+        return self.file.output
 
     @cached_property
-    def absent(self) -> dict[str, Path]:
-        """Input files that are not there, by the setting that names them."""
-        return self.sources.absent
+    def device(self) -> str:
+        """Where a task computes."""
+        return device_of(self.settings.run)
+
+    @cached_property
+    def readouts(self) -> Sequence[ReadoutSettings]:
+        """Frozen readouts to fit: the experiment's, and those that other stages start from."""
+        starts = [stage.readout(self.settings) for stage in STAGES]
+        return [self.settings.readout, *(readout for readout in starts if readout is not None)]
 
     @property
-    def absent_weights(self) -> dict[str, Path]:
+    def sizes(self) -> Sequence[RecordingSizes]:
+        """What each recording holds: counted, or as the experiment file expects it."""
+        return self.inputs.sizes
+
+    @property
+    def stimuli(self) -> Stimuli | None:
+        """The images, where they are at hand."""
+        return self.inputs.stimuli
+
+    @property
+    def crop(self) -> tuple[int, int] | None:
+        """Raw columns that the backbone sees; None where only the images tell."""
+        return self.inputs.crop
+
+    @property
+    def image_shape(self) -> tuple[int, int] | None:
+        """Rows and columns of a raw image, as far as they can be told."""
+        return self.inputs.image_shape
+
+    @property
+    def planted(self) -> bool:
+        """Whether neurons are planted in the tokens of the cache."""
+        return self.inputs.planted
+
+    @property
+    def absent(self) -> Mapping[str, Path]:
+        """Input files that are not there, by the setting that names them."""
+        return self.inputs.absent
+
+    @property
+    def absent_recordings(self) -> Mapping[str, Path]:
+        """Those of them that are recordings."""
+        return self.inputs.absent_recordings
+
+    @property
+    def absent_weights(self) -> Mapping[str, Path]:
         """The file of the backbone's weights, if one is named and not there."""
-        weights = self.experiment.backbone.weights
+        weights = self.settings.backbone.weights
         named = weights not in ("hub", "random") and not Path(weights).is_file()
         return {"backbone.weights": Path(weights)} if named else {}
 
-    @property
-    def absent_for_cache(self) -> dict[str, Path]:
-        """All of them that extraction needs."""
-        return self.absent | self.absent_weights
-
-    @property
-    def absent_recordings(self) -> dict[str, Path]:
-        """Those of them that are recordings."""
-        return {name: p for name, p in self.absent.items() if name != "stimuli.path"}
-
     @cached_property
+    def cache_path(self) -> str:
+        """Where the cache is or will be: a path or a URL."""
+        return self.file.cache_path(self.settings)
+
+    @property
+    def cache_name(self) -> str:
+        """The same as it may be shown."""
+        return public_name(self.cache_path)
+
+    @property
     def cache(self) -> FeatureCache | None:
         """The cache, complete or not; None where there is none.
 
@@ -77,20 +159,60 @@ class Known:
         CacheError
             Its settings or images are not this variant's, or a URL cannot be read.
         """
-        if not is_url(self.path) and not Path(self.path).exists():
-            return None
-        cache = open_nearest(self.experiment, self.path)
-        if not self.absent_recordings:
-            agreement_with(cache, self.experiment, self.sources)
-        return cache
+        return self._opened[0]
 
     @property
-    def complete(self) -> bool:
+    def unchecked(self) -> tuple[str, ...]:
+        """What could not be compared of the cache with this variant, such as "images"."""
+        agreement = self._opened[1]
+        return () if agreement is None else agreement.unchecked
+
+    @property
+    def cache_complete(self) -> bool:
         """Whether the cache is there and complete."""
         return self.cache is not None and self.cache.complete
 
+    def required_cache(self) -> FeatureCache:
+        """The cache, complete.
+
+        Raises
+        ------
+        CacheError
+            No cache, or an incomplete one; the message names the remedy.
+        """
+        if self.cache is None:
+            raise CacheError(
+                f"{self.cache_name}: no feature cache there; make it with "
+                f"vitv1 extract {self.file.path}"
+            )
+        if not self.cache.complete:
+            missing = int((~self.cache.shards_done).sum())
+            raise CacheError(
+                f"{self.cache.name} is incomplete, {missing} of {len(self.cache.shards_done)} "
+                f"shards are missing: finish it with vitv1 extract {self.file.path}"
+            )
+        return self.cache
+
     @cached_property
-    def tokens(self) -> TokenShape:
+    def tokens(self) -> FeatureCache | Uncached | None:
+        """Identity of the tokens; None until they are extracted."""
+        cache = self.cache
+        if self.absent_recordings or (self.planted and not self.cache_complete):
+            return None
+        if cache is None:
+            return self._uncached() if self.recomputes else None
+        if cache.complete:
+            return cache
+        return Uncached(
+            path=cache.path,
+            key=cache.key,
+            settings=cache.settings,
+            provenance=cache.provenance,
+            begun=True,
+        )
+
+    @cached_property
+    def token_shape(self) -> TokenShape:
         """Shape of one image's tokens: the cache's, or what timm says of the model.
 
         Raises
@@ -98,50 +220,27 @@ class Known:
         UserError
             A model that timm does not have or that cannot see such images.
         """
-        settings = self.experiment
+        settings = self.settings
         if self.cache is None:
             # timm takes seconds to import, and stage two must do without it.
-            from stages.backbones.backbone import plan_token_shape
+            from stages.backbones import plan_token_shape
 
             return plan_token_shape(
                 settings.backbone, input_size=settings.stimuli.size, dtype=settings.cache.dtype
             )
-        block = self.cache.block(self.cache.blocks[0])
-        kinds = self.cache.kinds
-        shapes = {kind: block.array(kind).shape for kind in kinds}
-        rows, columns, channels = (
-            shapes["patches"][1:] if "patches" in shapes else (1, 1, shapes[kinds[0]][-1])
-        )
-        return TokenShape(
-            n_blocks=self.cache.n_blocks,
-            grid=(rows, columns),
-            n_channels=channels,
-            n_registers=shapes["registers"][1] if "registers" in shapes else 0,
-            dtype=settings.cache.dtype,
-        )
-
-    @property
-    def planted(self) -> bool:
-        """Whether the neurons are planted in the tokens of the cache."""
-        return any(recording.format == "synthetic" for recording in self.experiment.recording)
+        return _held_shape(self.cache, settings.cache.dtype)
 
     @cached_property
     def n_images(self) -> int | None:
-        """Images that the cache holds when it is complete.
-
-        Raises
-        ------
-        UserError
-            No images are named, or they are not those of the recordings.
-        """
-        if self.complete and self.cache is not None:
+        """Images that the cache holds when it is complete; None where that cannot be told."""
+        if self.cache is not None and self.cache.complete:
             return len(self.cache.image_ids)
         if not self.absent:
-            return len(self.sources.required_stimuli())
-        every = self.experiment.stimuli.expected.images
-        if self.experiment.stimuli.images == "all" or not self.experiment.recording:
+            return len(self.inputs.required_stimuli)
+        every = self.settings.stimuli.expected.images
+        if self.settings.stimuli.images == "all" or not self.settings.recording:
             return every
-        shown = [total(t.trials, t.test_images) for t in self.recordings]
+        shown = [sizes.images for sizes in self.sizes]
         known = [n for n in shown if n is not None]
         if len(known) < len(shown):
             return every
@@ -149,44 +248,149 @@ class Known:
         return sum(known) if every is None else min(sum(known), every)
 
     @cached_property
-    def recordings(self) -> list[Trials]:
-        """What each recording holds: counted, or as the experiment file expects it."""
-        if not self.absent_recordings:
-            self.sources.check_neurons()
-        counted = iter([] if self.absent_recordings else self.sources.recorded)
-        found = []
-        for settings in self.experiment.recording:
-            if settings.format == "synthetic":
-                planted = settings.synthetic
-                found.append(_trials(settings, planted.n_neurons, planted.n_single, planted.n_test))
-            elif self.absent_recordings:
-                said = settings.expected
-                found.append(_trials(settings, said.neurons, said.trials, said.test_images))
-            else:
-                r = next(counted)
-                found.append(
-                    _trials(settings, r.n_neurons, len(r.image_ids), len(r.test_image_ids))
-                )
-        return found
+    def recordings(self) -> Sequence[Recording]:
+        """All recordings, with the chosen neurons; planted ones need the complete cache.
+
+        Raises
+        ------
+        UserError
+            A file is missing or unusable, or there are no such neurons.
+        """
+        files = iter(self.inputs.chosen)
+        return [
+            self._plant(settings) if FORMATS[settings.format].planted else next(files)
+            for settings in self.settings.recording
+        ]
+
+    def recording_digest(self, recording: Recording) -> str:
+        """Hash of the content of one of the recordings."""
+        return self._recording_digests[recording.name]
+
+    def images_digest(self, ids: NDArray[np.int64]) -> str:
+        """Hash of the content of some images."""
+        return self.inputs.digest_of(ids)
+
+    def extraction(self, *, device: str, provenance: Mapping[str, Any]) -> Extraction:
+        """The variant's tokens, ready to be computed.
+
+        Raises
+        ------
+        UserError
+            No images, or what `prepare_extraction` refuses.
+        """
+        from stages.extract import prepare_extraction
+
+        stimuli, crop, digest = self.inputs.required_stimuli, self.crop, self.inputs.digest
+        assert crop is not None and digest is not None
+        return prepare_extraction(
+            self.cache_path,
+            stimuli=stimuli,
+            digest=digest,
+            crop=crop,
+            input_size=self.settings.stimuli.size,
+            backbone=self.settings.backbone,
+            dtype=self.settings.cache.dtype,
+            device=device,
+            provenance={**provenance, "stimuli": Path(stimuli.source).name},
+        )
+
+    def copied(self, terminal: Terminal) -> bool:
+        """Make the local copy that the settings ask for; whether anything was copied."""
+        return copy_what_is_read(
+            self.settings, self.cache_path, terminal, everything=self._reads_everything
+        )
+
+    def reopened(self) -> Variant:
+        """The same with its cache opened again, for when it has changed on the disk."""
+        return replace(self)
+
+    @property
+    def _reads_everything(self) -> bool:
+        """Whether a stage may start from any token of any block."""
+        return len(self.readouts) > 1
+
+    @cached_property
+    def _recording_digests(self) -> Mapping[str, str]:
+        return {recording.name: self.inputs.content_of(recording) for recording in self.recordings}
+
+    @cached_property
+    def _opened(self) -> tuple[FeatureCache | None, Agreement | None]:
+        cache = None
+        if not self.replaces:
+            cache = open_nearest(self.settings, self.cache_path, everything=self._reads_everything)
+        if cache is None or self.absent_recordings:
+            return cache, None
+        return cache, check_cache(
+            cache,
+            backbone=self.settings.backbone,
+            stimuli=self.settings.stimuli,
+            crop=self.crop,
+            dtype=self.settings.cache.dtype,
+            images=self.inputs.digest,
+        )
+
+    def _plant(self, settings: RecordingSettings) -> Recording:
+        """A recording planted in the cache's tokens: once for all variants that share the cache."""
+        cache = self.required_cache()
+        assert self.stimuli is not None and self.crop is not None
+        if cache.key not in self.inputs.planted_in:
+            self.inputs.planted_in[cache.key] = FORMATS[settings.format].plant(
+                settings,
+                cache=cache,
+                stimuli=self.stimuli,
+                crop=self.crop,
+                backbone=self.settings.backbone,
+                input_size=self.settings.stimuli.size,
+            )
+        return chosen_neurons(settings, self.inputs.planted_in[cache.key])
+
+    def _uncached(self) -> Uncached:
+        """The identity that images and weights give."""
+        extraction = self.extraction(device="cpu", provenance={})
+        return Uncached(
+            path=self.cache_path,
+            key=key_of(extraction.settings),
+            settings=extraction.settings,
+            provenance=extraction.provenance,
+        )
 
 
-def total(*counts: int | None) -> int | None:
-    """Their sum; None where one cannot be told."""
-    known = [count for count in counts if count is not None]
-    return sum(known) if len(known) == len(counts) else None
+def _held_shape(cache: FeatureCache, dtype: str) -> TokenShape:
+    """Shape of one image's tokens as a cache holds them."""
+    block, kinds = cache.block(cache.blocks[0]), cache.kinds
+    shapes = {kind: block.array(kind).shape for kind in kinds}
+    rows, columns, channels = (
+        shapes["patches"][1:] if "patches" in shapes else (1, 1, shapes[kinds[0]][-1])
+    )
+    return TokenShape(
+        n_blocks=cache.n_blocks,
+        grid=(rows, columns),
+        n_channels=channels,
+        n_registers=shapes["registers"][1] if "registers" in shapes else 0,
+        dtype=dtype,
+    )
 
 
-def known_variants(file: ExperimentFile) -> Iterator[Known]:
-    """Every variant; files are read once for all of them, since no sweep touches them."""
-    first = Sources(file.variants[0])
-    for number, experiment in enumerate(file.variants):
-        sources = Sources(experiment, files=first) if number else first
-        yield Known(file=file, experiment=experiment, sources=sources)
+def open_variants(
+    file: ExperimentFile, *, recomputes: bool = False, replaces: bool = False
+) -> list[Variant]:
+    """Every variant of an experiment; what they share is opened once."""
+    inputs = Inputs(file.variants[0])
+    return [
+        Variant(
+            file=file, settings=settings, inputs=inputs, recomputes=recomputes, replaces=replaces
+        )
+        for settings in file.variants
+    ]
 
 
-def _trials(
-    settings: RecordingSettings, neurons: int | None, trials: int | None, test_images: int | None
-) -> Trials:
-    if settings.neurons != "all":
-        neurons = settings.neurons[1] - settings.neurons[0]
-    return Trials(recording=settings.name, neurons=neurons, trials=trials, test_images=test_images)
+def one_per_cache(variants: Sequence[Variant]) -> Iterator[Variant]:
+    """Variants that differ in their cache; seeds alone share one."""
+    yield from {variant.cache_path: variant for variant in variants}.values()
+
+
+def is_writable(path: str) -> bool:
+    """Whether extraction can write a cache there: a directory on this machine's disks."""
+    from cache import PACKED
+
+    return not is_url(path) and not path.endswith(PACKED)

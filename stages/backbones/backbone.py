@@ -12,17 +12,15 @@ import timm
 import torch
 from safetensors import SafetensorError
 from timm.models import load_state_dict
-from timm.models.eva import Eva
-from timm.models.eva import checkpoint_filter_fn as convert_eva
-from timm.models.vision_transformer import VisionTransformer
-from timm.models.vision_transformer import checkpoint_filter_fn as convert_vit
 
 from cache import TokenKind, TokenShape, UserError
+from stages.backbones.families import Family, family_of
 from stages.backbones.random_weights import randomise
 from stages.backbones.settings import BackboneSettings
 from stages.backbones.weights import WeightsIdentity, file_identity, local_weights, random_identity
 
-ViT = VisionTransformer | Eva
+#: Images per forward pass. Tokens shift a little with the batch that they are computed in.
+BATCH = 64
 
 _SUITABLE = 'a plain ViT such as "vit_small_patch16_dinov3.lvd1689m"'
 
@@ -34,7 +32,9 @@ class Backbone:
     Parameters
     ----------
     model : torch module
-        A timm VisionTransformer or Eva.
+        A timm model.
+    family : Family
+        The one that the model is of.
     name : str
         timm name.
     input_size, grid : pair of int
@@ -44,10 +44,11 @@ class Backbone:
     precision : str
         "float32" or "bfloat16" (autocast).
     weights : WeightsIdentity
-        Where the weights come from.
+        Source and identity of the weights.
     """
 
-    model: ViT
+    model: Any
+    family: Family
     name: str
     input_size: tuple[int, int]
     grid: tuple[int, int]
@@ -83,7 +84,7 @@ class Backbone:
         with torch.autocast(
             images.device.type, dtype=torch.bfloat16, enabled=self.precision == "bfloat16"
         ):
-            outputs: Any = self.model.forward_intermediates(
+            outputs = self.model.forward_intermediates(
                 images,
                 return_prefix_tokens=True,
                 norm=False,
@@ -121,16 +122,17 @@ def create_backbone(
         Unknown or unsuitable model; an input the patch size does not divide; weights that are
         missing, unreadable or of another architecture; a hub that cannot be reached.
     """
-    model = _architecture(settings, input_size)
+    model, family = _architecture(settings, input_size)
     if settings.weights == "random":
         weights = random_identity(settings)
         randomise(model, seed=settings.seed, gain=weights.identity["gain"])
     else:
-        weights = _load_weights(model, settings)
+        weights = _load_weights(model, family, settings)
     model.requires_grad_(False).eval()
-    config: Any = model.pretrained_cfg
+    config = model.pretrained_cfg
     return Backbone(
         model=model.to(device),
+        family=family,
         name=settings.name,
         input_size=input_size,
         grid=tuple(model.patch_embed.grid_size),
@@ -152,41 +154,42 @@ def plan_token_shape(
         As `create_backbone`, but for the weights.
     """
     with torch.device("meta"):
-        model = _architecture(settings, input_size)
+        model, _ = _architecture(settings, input_size)
     return _token_shape(model, dtype)
 
 
-def _token_shape(model: ViT, dtype: str) -> TokenShape:
+def _token_shape(model: Any, dtype: str) -> TokenShape:
     rows, columns = model.patch_embed.grid_size
     return TokenShape(
         n_blocks=len(model.blocks),
         grid=(rows, columns),
-        n_channels=int(model.embed_dim),
-        n_registers=int(model.num_prefix_tokens) - 1,
+        n_channels=model.embed_dim,
+        n_registers=model.num_prefix_tokens - 1,
         dtype=dtype,
     )
 
 
-def _architecture(settings: BackboneSettings, input_size: tuple[int, int]) -> ViT:
-    """The model as timm makes it, its weights not those that are asked for."""
+def _architecture(settings: BackboneSettings, input_size: tuple[int, int]) -> tuple[Any, Family]:
+    """The model as timm makes it, its weights not those that are asked for, and its family."""
     _check_name(settings.name)
     arguments: dict[str, Any] = {"img_size": input_size, "num_classes": 0, **settings.arguments}
     if settings.patch_size is not None:
         arguments["patch_size"] = settings.patch_size
     try:
-        model = timm.create_model(settings.name, pretrained=False, **arguments)
+        model: Any = timm.create_model(settings.name, pretrained=False, **arguments)
     except TypeError as error:
         raise UserError(
             f'backbone.name = "{settings.name}", arguments = {settings.arguments}: {error}; '
             f"name {_SUITABLE}, with arguments it takes"
         ) from None
-    if not isinstance(model, ViT) or model.cls_token is None:
+    family = family_of(model)
+    if family is None or model.cls_token is None:
         raise UserError(
             f'backbone.name = "{settings.name}" is not a Vision Transformer with a CLS token: name '
             f"{_SUITABLE}"
         )
     _check_size(input_size, model.patch_embed.patch_size)
-    return model
+    return model, family
 
 
 def _check_name(name: str) -> None:
@@ -209,20 +212,18 @@ def _check_size(input_size: tuple[int, int], patch: tuple[int, int]) -> None:
         )
 
 
-def _load_weights(model: ViT, settings: BackboneSettings) -> WeightsIdentity:
+def _load_weights(model: Any, family: Family, settings: BackboneSettings) -> WeightsIdentity:
     if settings.weights == "hub":
         path, source = _hub_file(settings.name, model), "hub"
     else:
         path, source = local_weights(settings), "file"
-    convert: Any = convert_eva if isinstance(model, Eva) else convert_vit
     try:
-        state = convert(load_state_dict(str(path)), model)
+        state = family.convert(load_state_dict(str(path)), model)
     except (RuntimeError, SafetensorError, pickle.UnpicklingError, EOFError, KeyError) as error:
         raise UserError(
             f"weights {path} cannot be read as a checkpoint of {settings.name}: {_one_line(error)}"
         ) from None
-    config: Any = model.pretrained_cfg
-    classifier = config.get("classifier") or "head"
+    classifier = model.pretrained_cfg.get("classifier") or "head"
     state = {name: value for name, value in state.items() if not name.startswith(f"{classifier}.")}
     try:
         model.load_state_dict(state, strict=True)
@@ -234,13 +235,12 @@ def _load_weights(model: ViT, settings: BackboneSettings) -> WeightsIdentity:
     return file_identity(path, source=source)
 
 
-def _hub_file(name: str, model: ViT) -> Path:
+def _hub_file(name: str, model: Any) -> Path:
     """The checkpoint in the hub's own cache folder, fetched if it is not there yet."""
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError
 
-    config: Any = model.pretrained_cfg
-    repository = config.get("hf_hub_id")
+    repository = model.pretrained_cfg.get("hf_hub_id")
     if not repository:
         raise UserError(
             f'backbone.name = "{name}" has no weights on the hub: add its tag (for example '

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 import zlib
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import torch
 
 #: Part of the weights' identity: raised whenever the same seed and gain give other weights.
 RECIPE = 1
@@ -38,7 +41,7 @@ def randomise(model: torch.nn.Module, *, seed: int, gain: float = DEFAULT_GAIN) 
     Parameters
     ----------
     model : torch.nn.Module
-        A timm `VisionTransformer` or `Eva`, with or without LayerScale and register tokens.
+        Of any family, with or without LayerScale and register tokens.
     seed : int
         At least 0.
     gain : float
@@ -49,6 +52,8 @@ def randomise(model: torch.nn.Module, *, seed: int, gain: float = DEFAULT_GAIN) 
         block, and the correlation between neighbouring blocks settles near ``1 / gain``. With
         the default, 12 blocks stay well inside the range of float16.
     """
+    import torch
+
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             values = _values(name, tuple(parameter.shape), seed=seed, gain=gain)

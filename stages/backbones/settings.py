@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from stages.settings import STRICT, Positive, PositiveFloat
+from stages.settings import STRICT, InputPath, Positive, PositiveFloat
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -32,7 +32,7 @@ class BackboneSettings:
 
     name: str = "vit_small_patch16_dinov3.lvd1689m"
     patch_size: Positive | None = None
-    weights: str = "hub"
+    weights: Annotated[str, InputPath(words=("hub", "random"))] = "hub"
     precision: Literal["float32", "bfloat16"] = "float32"
     seed: Annotated[int, Field(ge=0)] = 0
     gain: PositiveFloat | None = None

@@ -1,4 +1,4 @@
-"""Where a backbone's weights come from, and what identifies them; knows no timm."""
+"""The identity of a backbone's weights; needs neither torch nor timm."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from stages.backbones.settings import BackboneSettings
 
 @dataclass(frozen=True, kw_only=True)
 class WeightsIdentity:
-    """Which weights a backbone has.
+    """The source of a backbone's weights and what identifies them.
 
     Parameters
     ----------
     source : str
         "hub", "file" or "random".
     identity : mapping
-        What goes into the cache key: the file's sha256 wherever it came from, or the random recipe.
+        Goes into the cache key: the file's sha256 wherever it came from, or the random recipe.
     """
 
     source: str
@@ -30,7 +30,7 @@ class WeightsIdentity:
 
     @property
     def label(self) -> str:
-        """What the results' column `weights` says: "hub", "random", or the file's sha256."""
+        """The results' column `weights`: "hub", "random", or the file's sha256."""
         return str(self.identity["sha256"]) if self.source == "file" else self.source
 
 

@@ -1,16 +1,27 @@
-"""How much memory a CNN baseline takes on the CPU; the constants were measured."""
+"""Cost of the CNN baselines: time and memory, told from sizes; the constants were measured."""
 
 from __future__ import annotations
 
-from cache import UserError
-from stages.baseline.fullmodel import pooled_size
-from stages.baseline.images import PREDICT_BATCH
-from stages.baseline.settings import BaselineSettings
+from stages.baseline.settings import BaselineSettings, pooled_size
 from stages.baseline.task import MINIMODEL, BaselineTask
+from stages.conditions import Condition
+from stages.costs import Cost, Phase, readout_seconds
 from stages.executors.resources import PROCESS
-from stages.settings import readable
+from stages.stage import Planned
+from stages.stimuli.stimuli import Stimuli
 
 FLOAT = 4
+
+#: Floating-point operations per second of one core in float32, through convolutions, and through
+#: those of minimodels side by side.
+CNN_RATE = 36e9
+MINIMODEL_RATE = 24e9
+
+#: Passes that training takes: forward, and backward at twice the cost.
+PASSES = 3
+
+#: Images per pass where nothing is trained, with their intermediates halved.
+PREDICTED = 50
 
 #: What the libraries that convolve add to a process.
 CONVOLUTIONS = 250 * 10**6
@@ -59,7 +70,7 @@ def network_memory(
     else:
         held = COPIES * n_neurons * (second + pooled_rows + pooled_columns + 1)
         intermediate = n_neurons * (second if second < places else places)
-        passing = max(batch, PREDICT_BATCH // 2) * (
+        passing = max(batch, PREDICTED) * (
             SECOND * second * places + FIRST * first * rows * columns + READOUTS * intermediate
         )
     # As recorded, normalised, split, and predicted.
@@ -67,8 +78,8 @@ def network_memory(
     return PROCESS + CONVOLUTIONS + pixel_bytes + FLOAT * (held + passing + responses)
 
 
-def least_memory(task: BaselineTask) -> int:
-    """Bytes of a process that trains one baseline."""
+def needed_memory(task: BaselineTask) -> int:
+    """Bytes of a process that trains one baseline on the CPU."""
     columns = task.crop[1] - task.crop[0]
     pixels = len(task.stimuli) * task.stimuli.image_shape[0] * columns
     return network_memory(
@@ -81,19 +92,74 @@ def least_memory(task: BaselineTask) -> int:
     )
 
 
-def check_memory(task: BaselineTask) -> None:
-    """Refuse what the memory cannot hold, before hours of training.
+def planned_memory(
+    planned: Planned, settings: BaselineSettings, stimuli: Stimuli | None
+) -> int | None:
+    """The same of a planned condition; None where its sizes cannot be told."""
+    size, work = planned_input(planned.condition), planned.work
+    if size is None or not work.is_known:
+        return None
+    rows, columns = size if stimuli is None else stimuli.image_shape
+    images = (work.trials or 0) + (work.test_images or 0)
+    if stimuli is not None:
+        images = min(images, len(stimuli))
+    itemsize = 1 if stimuli is None else stimuli.dtype.itemsize
+    crop = settings.crop or (0, columns)
+    return network_memory(
+        settings,
+        input_size=size,
+        n_trials=work.trials or 0,
+        n_neurons=work.neurons or 0,
+        pixel_bytes=images * rows * (crop[1] - crop[0]) * itemsize,
+        minimodels=planned.condition.model == MINIMODEL,
+    )
 
-    Raises
-    ------
-    UserError
-        The message names what to lower.
+
+def planned_input(condition: Condition) -> tuple[int, int] | None:
+    """Rows and columns that a planned network sees; None where only the images tell."""
+    rows, _, columns = condition.input_size.partition("x")
+    return (int(rows), int(columns)) if int(rows) and int(columns) else None
+
+
+def cnn_cost(
+    settings: BaselineSettings,
+    *,
+    input_size: tuple[int, int],
+    n_trials: int,
+    n_neurons: int,
+    minimodels: bool,
+) -> Cost:
+    """The cost of one CNN baseline, if it takes all its epochs.
+
+    Parameters
+    ----------
+    input_size : pair of int
+        Rows and columns that the network sees.
+    n_trials : int
+        Training and validation.
+    minimodels : bool
+        One network per neuron, rather than one for all.
     """
-    needed = least_memory(task)
-    if task.memory_limit is not None and needed > task.memory_limit:
-        raise UserError(
-            f"run.memory_limit leaves {readable(task.memory_limit)} to {task.condition.model} of "
-            f"{task.condition.recording}, which needs about {readable(needed)} with "
-            f"{task.recording.n_neurons} neurons and batches of {task.settings.batch_size} images: "
-            "raise it, lower baseline.batch_size, or choose fewer recording.neurons"
-        )
+    rows, columns = input_size
+    pixels, places = rows * columns, (rows // 2) * (columns // 2)
+    first, second = settings.channels
+    wide, narrow = settings.kernels
+    convolution = 2.0 * first * wide**2 * pixels
+    if minimodels:
+        channels = settings.minimodel.channels
+        own = 2.0 * PASSES * channels * places * (first + narrow**2 + 1)
+        seconds = convolution / CNN_RATE + n_neurons * own / MINIMODEL_RATE
+    else:
+        separable = 2.0 * second * places * (first + narrow**2 + second)
+        seconds = PASSES * (convolution + separable) / CNN_RATE
+        seconds += readout_seconds(places, second, n_neurons)
+    memory = network_memory(
+        settings,
+        input_size=input_size,
+        n_trials=n_trials,
+        n_neurons=n_neurons,
+        pixel_bytes=n_trials * pixels,
+        minimodels=minimodels,
+    )
+    seconds *= n_trials * sum(settings.epochs)
+    return Cost(phases=(Phase(seconds),), memory=memory, shares={"CNN": seconds})

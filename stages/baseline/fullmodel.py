@@ -10,14 +10,15 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from cache import UserError
 from stages.baseline.depthwise import depthwise_conv2d
 from stages.baseline.images import PREDICT_BATCH, GreyImages
-from stages.baseline.settings import BaselineSettings
+from stages.baseline.settings import BaselineSettings, pooled_size
 from stages.readouts.readout import initial_readout, poisson_loss, rate
+from stages.scores import mean_score
 from stages.training.checkpoints import Checkpoint
-from stages.training.descent import Descent, Losses, Network, Phase, mean_score
-from stages.training.loop import Epoch, LoopSettings, Trained, batches, train
+from stages.training.descent import Descent, Losses, Network, Phase
+from stages.training.epoch import Epoch
+from stages.training.loop import LoopSettings, Trained, batches, train
 
 
 class Core(nn.Module):
@@ -128,23 +129,6 @@ class FullModel(nn.Module):
             {"params": [readout.bias], "weight_decay": 0.0},
         ]
         return torch.optim.AdamW([g for g in groups if g["params"]], lr=learning_rate)
-
-
-def pooled_size(input_size: tuple[int, int]) -> tuple[int, int]:
-    """Rows and columns of the feature map.
-
-    Raises
-    ------
-    UserError
-        Images too small to be pooled.
-    """
-    rows, columns = input_size
-    if rows < 2 or columns < 2:
-        raise UserError(
-            f"baseline.input_size = [{rows}, {columns}]: the CNN pools 2 x 2 pixels, choose at "
-            "least [2, 2]"
-        )
-    return rows // 2, columns // 2
 
 
 class FullModelTraining(Network):

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.nn.functional import interpolate
 
 from cache import UserError
+from stages.stimuli.preprocessing import as_batch, resize
 from stages.stimuli.stimuli import BATCH, Stimuli
 
 #: Images per pass of a CNN where nothing is trained.
@@ -84,7 +84,4 @@ def grey_images(
 def _resized(
     pixels: NDArray[np.generic], size: tuple[int, int], device: torch.device | str
 ) -> torch.Tensor:
-    images = torch.from_numpy(np.ascontiguousarray(pixels, dtype=np.float32)).to(device)[:, None]
-    if tuple(images.shape[-2:]) == size:
-        return images
-    return interpolate(images, size=size, mode="bilinear", align_corners=False, antialias=False)
+    return resize(as_batch(pixels, device=device), size)

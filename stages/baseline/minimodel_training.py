@@ -22,7 +22,8 @@ from stages.baseline.settings import BaselineSettings
 from stages.readouts.readout import poisson_loss, rate
 from stages.scores import variance_explained
 from stages.training.checkpoints import Checkpoint
-from stages.training.loop import Epoch, LoopSettings, batches, check_finite, train, trial_order
+from stages.training.epoch import Epoch
+from stages.training.loop import LoopSettings, batches, check_finite, train, trial_order
 
 #: Values of one activation (neuron, image, place, channel) that are computed at a time on a CPU;
 #: more leave its caches and were slower.

@@ -1,4 +1,4 @@
-"""The CNN baselines as conditions: trained from scratch on the responses, scored like any other."""
+"""One CNN baseline: trained from scratch on the responses, and scored like any other condition."""
 
 from __future__ import annotations
 
@@ -11,18 +11,22 @@ import torch
 from numpy.typing import NDArray
 
 from cache import UserError
-from stages.baseline.cost import check_memory
-from stages.baseline.fullmodel import FullModel, FullModelTraining, pooled_size, train_fullmodel
+from stages.baseline.cost import needed_memory
+from stages.baseline.fullmodel import FullModel, FullModelTraining, train_fullmodel
 from stages.baseline.images import GreyImages, grey_images
 from stages.baseline.minimodel import Minimodels
 from stages.baseline.minimodel_training import MinimodelData, MinimodelTraining
+from stages.baseline.settings import pooled_size
 from stages.baseline.task import MINIMODEL, BaselineTask
+from stages.costs import MemoryLimit
 from stages.executors.resources import cpu_threads, resident_memory
-from stages.readouts.readout import Epoch, Readouts
+from stages.readouts.readout import Readouts
 from stages.readouts.saved import FittedCondition
 from stages.recordings.recording import normalise, response_std
 from stages.scores import score, variance_explained
+from stages.settings import readable
 from stages.training.checkpoints import keep_weights, trained_weights
+from stages.training.epoch import Epoch
 
 #: Name of the fullmodel's first convolution among its kept weights.
 FIRST_LAYER = "core.conv.weight"
@@ -48,8 +52,12 @@ def train_baseline(task: BaselineTask, *, progress: Progress | None = None) -> F
     MemoryError
         Memory ran out.
     """
-    if task.device == "cpu":
-        check_memory(task)
+    if task.device == "cpu" and task.memory_limit is not None:
+        MemoryLimit(task.memory_limit, f"a worker has {readable(task.memory_limit)}").require(
+            needed_memory(task),
+            task.condition.slug,
+            lower="lower baseline.batch_size, or choose fewer recording.neurons",
+        )
     with cpu_threads(task.settings.threads):
         images = grey_images(task.stimuli, crop=task.crop, size=task.size)
         train = _minimodels if task.condition.model == MINIMODEL else _fullmodel

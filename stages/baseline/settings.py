@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 from pydantic.dataclasses import dataclass
 
+from cache import UserError
 from stages.settings import STRICT, NonNegative, Positive, PositiveFloat
 
 
@@ -112,3 +113,20 @@ class BaselineSettings:
     def learning_rates(self) -> tuple[float, ...]:
         """One per phase."""
         return tuple(self.learning_rate / 3**phase for phase in range(len(self.epochs)))
+
+
+def pooled_size(input_size: tuple[int, int]) -> tuple[int, int]:
+    """Rows and columns of the feature map.
+
+    Raises
+    ------
+    UserError
+        Images too small to be pooled.
+    """
+    rows, columns = input_size
+    if rows < 2 or columns < 2:
+        raise UserError(
+            f"baseline.input_size = [{rows}, {columns}]: the CNN pools 2 x 2 pixels, choose at "
+            "least [2, 2]"
+        )
+    return rows // 2, columns // 2

@@ -32,7 +32,7 @@ class BaselineTask:
     recording : Recording
         Responses as recorded.
     recording_digest : str
-        From `stages.fit.run.digest_recording`.
+        From `digest_recording`.
     stimuli : Stimuli
         The images that the recording shows, and no others.
     images_digest : str
@@ -87,6 +87,22 @@ class BaselineTask:
     def key(self) -> str:
         """Hash of everything the result depends on."""
         return content_key(self.inputs)
+
+    @property
+    def needs(self) -> dict[Condition, str]:
+        """Minimodels start from their recording's fullmodel."""
+        if self.condition.model == FULLMODEL:
+            return {}
+        return {self.fullmodel.condition: "fullmodel"}
+
+    @property
+    def products(self) -> tuple[Path, ...]:
+        """The trained networks, which minimodels start from."""
+        return (self.weights_path,)
+
+    def clean_up(self) -> None:
+        """Remove the checkpoint."""
+        self.checkpoint.remove()
 
     @property
     def fullmodel(self) -> BaselineTask:

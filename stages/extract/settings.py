@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic.dataclasses import dataclass
 
-from stages.settings import STRICT
+from stages.settings import STRICT, InputPath
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -25,6 +25,6 @@ class CacheSettings:
         "float16" or "float32".
     """
 
-    path: str | None = None
-    local_copy: Path | None = None
+    path: Annotated[str | None, InputPath()] = None
+    local_copy: Annotated[Path | None, InputPath()] = None
     dtype: Literal["float16", "float32"] = "float16"

@@ -1,17 +1,26 @@
-"""How much memory a fine-tuning condition takes, from sizes alone; the constants were measured."""
+"""Cost of fine-tuning: time and memory, told from sizes; the constants were measured."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from cache import TokenShape, UserError
+from cache import TokenShape
+from stages.backbones.families import VIT_RATE, block_operations
+from stages.conditions import Condition
+from stages.costs import Cost, Phase, readout_seconds
 from stages.executors.resources import PROCESS, TIMM
+from stages.finetune.settings import FinetuneSettings
 from stages.finetune.task import FinetuneTask, first_tuned_block
-from stages.readouts.readout import PREDICT_ELEMENTS
-from stages.settings import readable
+from stages.stage import Work
 
 FLOAT = 4
+
+#: Passes that a trained block takes: forward, and backward at twice the cost.
+PASSES = 3
+
+#: Numbers that prediction holds at a time, at most; as in `stages.readouts.readout`.
+PREDICT_ELEMENTS = 2**25
 
 
 #: Numbers that a tuned block keeps of each token for the way back, per channel, and those that come
@@ -56,7 +65,7 @@ class TuningSize:
     cls: bool = False
 
 
-def least_memory(size: TuningSize) -> int:
+def tuning_memory(size: TuningSize) -> int:
     """Bytes of a process that trains one condition, without the tokens that it may hold."""
     width, (rows, columns) = size.tokens.n_channels, size.tokens.grid
     n_tokens = rows * columns + 1 + size.tokens.n_registers
@@ -79,54 +88,87 @@ def least_memory(size: TuningSize) -> int:
     return PROCESS + TIMM + int(FLOAT * numbers)
 
 
-def check_memory(task: FinetuneTask) -> int:
-    """Bytes that a process needs at least to train one condition on the CPU.
+def planned_size(condition: Condition, work: Work, settings: FinetuneSettings) -> TuningSize:
+    """The sizes of a planned condition, whose counts are known."""
+    assert condition.block is not None and work.tokens is not None
+    return TuningSize(
+        tokens=work.tokens,
+        block=condition.block,
+        tuned_blocks=work.tuned_blocks,
+        n_neurons=work.neurons or 0,
+        n_trials=work.trials or 0,
+        pass_size=settings.micro_batch or settings.batch_size,
+        cls=condition.tokens == "cls",
+    )
 
-    Raises
-    ------
-    UserError
-        More than `task.memory_limit`; the message names what to lower.
+
+def task_size(task: FinetuneTask, tokens: TokenShape | None = None) -> TuningSize:
+    """The sizes of a task.
+
+    Parameters
+    ----------
+    tokens : TokenShape, optional
+        Of its backbone; by default asked of the backbone itself.
     """
-    size = _size(task, _tokens(task))
-    needed = least_memory(size)
-    if task.memory_limit is not None and needed > task.memory_limit:
-        raise UserError(
-            f"run.memory_limit leaves {readable(task.memory_limit)} to {task.condition.tuning} at "
-            f"block {task.condition.block} of {task.condition.model}, which needs about "
-            f"{readable(needed)} with {size.n_neurons} neurons and passes of {size.pass_size} "
-            "trials: raise it, lower finetune.micro_batch, or choose fewer recording.neurons"
-        )
-    return needed
-
-
-def most_needed(tasks: Iterable[FinetuneTask]) -> int:
-    """Bytes that a process needs at least, whichever of the conditions it trains on the CPU."""
-    shapes: dict[tuple[str, tuple[int, int]], TokenShape] = {}
-    most = 0
-    for task in tasks:
-        seen = task.condition.model, task.input_size
-        if seen not in shapes:
-            shapes[seen] = _tokens(task)
-        most = max(most, least_memory(_size(task, shapes[seen])))
-    return most
-
-
-def _tokens(task: FinetuneTask) -> TokenShape:
     # timm takes seconds to import, and plans must do without it.
     from stages.backbones.backbone import plan_token_shape
 
-    return plan_token_shape(task.backbone, input_size=task.input_size, dtype="float16")
-
-
-def _size(task: FinetuneTask, tokens: TokenShape) -> TuningSize:
     block, settings = task.condition.block, task.settings
     assert block is not None
     return TuningSize(
-        tokens=tokens,
+        tokens=tokens
+        or plan_token_shape(task.backbone, input_size=task.input_size, dtype="float16"),
         block=block,
         tuned_blocks=block + 1 - max(0, first_tuned_block(task.last, block)),
         cls=task.condition.tokens == "cls",
         n_neurons=task.recording.n_neurons,
         n_trials=len(task.recording.image_ids),
         pass_size=settings.micro_batch or settings.batch_size,
+    )
+
+
+def most_memory(tasks: Iterable[FinetuneTask]) -> int:
+    """Bytes that a process needs at least, whichever of the conditions it trains on the CPU."""
+    shapes: dict[tuple[str, tuple[int, int]], TokenShape] = {}
+    most = 0
+    for task in tasks:
+        size = task_size(task, shapes.get((task.condition.model, task.input_size)))
+        shapes[task.condition.model, task.input_size] = size.tokens
+        most = max(most, tuning_memory(size))
+    return most
+
+
+def tuning_cost(
+    size: TuningSize,
+    *,
+    passed_blocks: int,
+    epochs: int,
+    n_bytes: int,
+    memory_limit: int | None = None,
+) -> Cost:
+    """The cost of one fine-tuning condition, if it takes all its epochs.
+
+    Parameters
+    ----------
+    passed_blocks : int
+        Blocks that an image passes, the trained ones among them.
+    n_bytes : int
+        Bytes of cached tokens that it starts from; 0 from images.
+    memory_limit : int, optional
+        Bytes that each worker may use: tokens beyond it are on a disk.
+    """
+    blocks = passed_blocks + (PASSES - 1) * size.tuned_blocks
+    places = 1 if size.cls else size.tokens.grid[0] * size.tokens.grid[1]
+    images = size.n_trials * epochs
+    least = tuning_memory(size)
+    held = n_bytes if memory_limit is None or least + n_bytes <= memory_limit else 0
+    shares = {
+        "backbone": images * blocks * block_operations(size.tokens) / VIT_RATE,
+        "readouts": images * readout_seconds(places, size.tokens.n_channels, size.n_neurons),
+    }
+    return Cost(
+        phases=(Phase(sum(shares.values())),),
+        n_bytes=n_bytes,
+        memory=least + held,
+        shares=shares,
     )

@@ -19,9 +19,11 @@ from stages.finetune.model import TunedViT
 from stages.finetune.settings import FinetuneSettings
 from stages.readouts.readout import Readout, Readouts, poisson_loss, predicted_at_once, rate
 from stages.recordings.recording import Recording
+from stages.scores import mean_score
 from stages.training.checkpoints import Checkpoint
-from stages.training.descent import Descent, Losses, Network, Phase, mean_score
-from stages.training.loop import Epoch, LoopSettings, Trained, batches, train
+from stages.training.descent import Descent, Losses, Network, Phase
+from stages.training.epoch import Epoch
+from stages.training.loop import LoopSettings, Trained, batches, train
 
 #: Images per pass of a ViT where nothing is trained, at most.
 IMAGES_PER_PASS = 128

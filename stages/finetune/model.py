@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import copy
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 import torch
-from timm.models.eva import Eva
 from torch import nn
 
 from cache import UserError
 from stages.backbones.backbone import Backbone
 from stages.finetune.task import first_tuned_block, starting_block
 from stages.readouts.readout import Readout
-
-#: Parameters of the stage below block 0; the rest of a ViT is its blocks and what follows them.
-EMBEDDINGS = ("patch_embed.", "cls_token", "reg_token", "pos_embed", "rope.", "norm_pre.")
 
 
 class TunedViT(nn.Module):
@@ -34,7 +30,7 @@ class TunedViT(nn.Module):
     block : int
         0-based readout block; those above it are dropped.
     last : int or "full"
-        Tuned stages, counted back from `block`.
+        Tuned layers, counted back from `block`: the embeddings are the layer below block 0.
     tokens : str
         "patch" or "cls".
     start : str
@@ -45,8 +41,10 @@ class TunedViT(nn.Module):
     Raises
     ------
     UserError
-        More stages than exist, or a start from the cache where the embeddings or block 0 are tuned.
+        More layers than exist, or a start from the cache where the embeddings or block 0 are tuned.
     """
+
+    rotary: torch.Tensor | None
 
     def __init__(
         self,
@@ -67,6 +65,7 @@ class TunedViT(nn.Module):
                 f"last = {last} at block {block} tunes block 0, whose input no cache holds: start "
                 "from images"
             )
+        self.family = backbone.family
         self.vit = copy.deepcopy(backbone.model)
         self.vit.blocks = self.vit.blocks[: block + 1]
         self.readout = readout
@@ -74,11 +73,13 @@ class TunedViT(nn.Module):
         self.cls = tokens == "cls"
         self.precision = backbone.precision if precision is None else precision
         for name, parameter in self.vit.named_parameters():
-            parameter.requires_grad_(_stage(name) >= first_tuned)
+            parameter.requires_grad_(self.family.layer(name) >= first_tuned)
         for weights in (readout.row_weights, readout.column_weights):
             weights.requires_grad_(weights.shape[1] > 1)
         # With a start from the cache the embeddings are frozen, and so this is a constant.
-        self.register_buffer("rope", self._rope(), persistent=False)
+        with torch.no_grad():
+            rotary = None if self.start is None else self.family.rotary(self.vit, self.grid)
+        self.register_buffer("rotary", rotary, persistent=False)
         self.eval()
 
     def train(self, mode: bool = True) -> Self:
@@ -105,13 +106,13 @@ class TunedViT(nn.Module):
             inputs.device.type, dtype=torch.bfloat16, enabled=self.precision == "bfloat16"
         ):
             if self.start is None:
-                x, rope = self._embed(inputs)
+                x, rotary = self.family.embed(self.vit, inputs)
                 first = 0
             else:
-                x, rope = inputs.float(), self.rope
+                x, rotary = inputs.float(), self.rotary
                 first = self.start + 1
             for index in range(first, len(self.vit.blocks)):
-                x = self._block(index, x, rope)
+                x = self.family.block(self.vit, index, x, rotary)
         n_prefix = int(self.vit.num_prefix_tokens)
         read, grid = (x[:, :1], (1, 1)) if self.cls else (x[:, n_prefix:], self.grid)
         tokens: torch.Tensor = read.float().unflatten(1, grid)
@@ -123,7 +124,7 @@ class TunedViT(nn.Module):
         return z
 
     def backbone_parameters(self) -> list[nn.Parameter]:
-        """The tuned stages' parameters."""
+        """The tuned layers' parameters."""
         return [p for p in self.vit.parameters() if p.requires_grad]
 
     def readout_parameters(self) -> list[nn.Parameter]:
@@ -133,34 +134,3 @@ class TunedViT(nn.Module):
     def trained(self) -> dict[str, int]:
         """Names of the trained parameters, and how many numbers each holds."""
         return {name: p.numel() for name, p in self.named_parameters() if p.requires_grad}
-
-    def _embed(self, images: torch.Tensor) -> tuple[torch.Tensor, Any]:
-        """What enters block 0, and the rotary embedding where the family has one."""
-        patches = self.vit.patch_embed(images)
-        embedded: Any = self.vit._pos_embed(patches)
-        x, rope = embedded if isinstance(self.vit, Eva) else (embedded, None)
-        return self.vit.norm_pre(x), rope
-
-    @torch.no_grad()
-    def _rope(self) -> torch.Tensor | None:
-        if self.start is None or not isinstance(self.vit, Eva) or self.vit.rope is None:
-            return None
-        rope: Any = self.vit.rope
-        known = getattr(rope, "feat_shape", None) is not None
-        embedding: torch.Tensor = rope.get_embed() if known else rope.get_embed(shape=self.grid)
-        return embedding.clone()
-
-    def _block(self, index: int, x: torch.Tensor, rope: Any) -> torch.Tensor:
-        arguments = {}
-        if isinstance(self.vit, Eva):
-            own = rope is not None and self.vit.rope_mixed
-            arguments["rope"] = rope[index] if own else rope
-        out: torch.Tensor = self.vit.blocks[index](x, **arguments)
-        return out
-
-
-def _stage(name: str) -> int:
-    """Which stage a parameter belongs to: -1 the embeddings, -2 what is never run."""
-    if name.startswith("blocks."):
-        return int(name.split(".")[1])
-    return -1 if name.startswith(EMBEDDINGS) else -2

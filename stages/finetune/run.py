@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping
 from typing import Any
 
-import joblib
 import torch
 
 from cache import CacheError, differences, open_cache
 from stages.backbones.backbone import Backbone, create_backbone
+from stages.costs import MemoryLimit
 from stages.executors.resources import cpu_threads
-from stages.failures import FailedCondition, attempt
-from stages.finetune.cost import check_memory
+from stages.finetune.cost import task_size, tuning_memory
 from stages.finetune.inputs import BlockTokens, HeldTokens, Inputs, PreparedImages
 from stages.finetune.learner import Penalty, ReadTokens, Tuning, tune, tuned_readouts
 from stages.finetune.model import TunedViT
 from stages.finetune.settings import PROTOCOLS
 from stages.finetune.task import FinetuneTask, first_tuned_block, starting_block
-from stages.readouts.readout import Epoch, Readouts, predict
+from stages.readouts.readout import Readouts, predict
 from stages.readouts.saved import FittedCondition, load_readouts, saved_penalty
 from stages.scores import score, variance_explained
+from stages.settings import readable
 from stages.stimuli.preprocessing import Preprocessing
 from stages.tokens.random_access import IN_MEMORY, hold
 from stages.training.checkpoints import keep_weights
+from stages.training.epoch import Epoch
 
 
 def finetune_condition(
@@ -47,34 +47,16 @@ def finetune_condition(
         return _finetune_condition(task, progress)
 
 
-def finetune_all(
-    tasks: Sequence[FinetuneTask], *, devices: Sequence[str]
-) -> Iterator[FittedCondition | FailedCondition]:
-    """Tune as many conditions at a time as there are devices, in processes of their own.
-
-    Parameters
-    ----------
-    devices : sequence of str
-        Taken in turn; one may be named several times.
-
-    Yields
-    ------
-    FittedCondition or FailedCondition
-        Each as it is done, in any order.
-    """
-    parallel = joblib.Parallel(n_jobs=len(devices), return_as="generator_unordered")
-    placed = (
-        replace(task, device=devices[number % len(devices)]) for number, task in enumerate(tasks)
-    )
-    yield from parallel(joblib.delayed(attempt)(finetune_condition, task) for task in placed)
-
-
 def _finetune_condition(
     task: FinetuneTask, progress: Callable[[Epoch], None] | None
 ) -> FittedCondition:
     condition, recording, settings = task.condition, task.recording, task.settings
-    if task.device == "cpu":
-        check_memory(task)
+    if task.device == "cpu" and task.memory_limit is not None:
+        MemoryLimit(task.memory_limit, f"a worker has {readable(task.memory_limit)}").require(
+            tuning_memory(task_size(task)),
+            condition.slug,
+            lower="lower finetune.micro_batch, or choose fewer recording.neurons",
+        )
     frozen = load_readouts(task.run, **task.frozen.identity())
     model, inputs = _untrained(task, frozen)
     tuning = Tuning(
@@ -167,7 +149,7 @@ def _fits(task: FinetuneTask, tokens: int) -> bool:
         return True
     if task.device != "cpu":
         return tokens <= IN_MEMORY * task.memory_limit
-    return check_memory(task) + tokens <= task.memory_limit
+    return tuning_memory(task_size(task)) + tokens <= task.memory_limit
 
 
 def _penalty(task: FinetuneTask) -> Penalty:

@@ -1,4 +1,4 @@
-"""Which stages one fine-tuning condition tunes, and everything its result depends on."""
+"""One condition to be tuned: which layers, and everything its result depends on."""
 
 from __future__ import annotations
 
@@ -21,22 +21,23 @@ RESULT_VERSION = 2
 
 
 def first_tuned_block(last: int | Literal["full"], block: int) -> int:
-    """The lowest tuned block when `last` stages are tuned back from `block`.
+    """The lowest tuned block when `last` layers are tuned back from `block`.
 
-    `block` + 1 where no stage is tuned, -1 where the embeddings are.
+    Layers are the blocks, and the embeddings below block 0. `block` + 1 where no layer is tuned, -1
+    where the embeddings are.
 
     Raises
     ------
     UserError
-        More stages than there are.
+        More layers than there are.
     """
-    stages = block + 2
+    layers = block + 2
     if last == "full":
         return -1
-    if last > stages:
+    if last > layers:
         raise UserError(
-            f"last = {last} at block {block}: only {stages} stages exist (embeddings and blocks "
-            f'0..{block}); choose finetune.last from 0..{stages} or "full"'
+            f"last = {last} at block {block}: only {layers} layers exist (embeddings and blocks "
+            f'0..{block}); choose finetune.last from 0..{layers} or "full"'
         )
     return block + 1 - last
 
@@ -71,7 +72,7 @@ class FinetuneTask:
     condition : Condition
         With tuning, protocol, tokens, block, solver and seed set.
     last : int or "full"
-        Stages to tune.
+        Layers to tune.
     frozen : Condition
         Whose saved readouts it starts from.
     frozen_key : str
@@ -146,6 +147,20 @@ class FinetuneTask:
     def key(self) -> str:
         """Hash of everything the result depends on."""
         return content_key(self.inputs)
+
+    @property
+    def needs(self) -> dict[Condition, str]:
+        """The readouts that it starts from."""
+        return {self.frozen: "frozen readouts"}
+
+    @property
+    def products(self) -> tuple[Path, ...]:
+        """The tuned weights."""
+        return (self.tuned_path,)
+
+    def clean_up(self) -> None:
+        """Remove the checkpoint."""
+        self.checkpoint.remove()
 
     @property
     def precision(self) -> str:

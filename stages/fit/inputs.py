@@ -1,4 +1,4 @@
-"""Which trials a fit takes in which order, and their tokens: in memory, arriving or streamed."""
+"""Trials of a fit and their tokens: in memory, arriving or streamed."""
 
 from __future__ import annotations
 
@@ -6,25 +6,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cache import content_key, open_cache
-from stages.executors.resources import PROCESS
-from stages.readouts.adamw import descent_memory
-from stages.readouts.als.memory import Problem, least_memory
-from stages.readouts.als.partition import largest_group
-from stages.readouts.als.polish import SLOPE_TRIALS
-from stages.readouts.als.statistics_folder import StatisticsFolder
-from stages.tokens.cached import KINDS, CachedTokens
+from cache import open_cache
+from stages.fit.task import FitTask
+from stages.readouts.data import fit_data
+from stages.readouts.solver_protocol import FitSize, OpenTrials
+from stages.readouts.solvers import SOLVERS
+from stages.tokens.cached import CachedTokens
+from stages.tokens.kinds import KINDS
 from stages.tokens.prefetch import Arrival
 from stages.tokens.random_access import IN_MEMORY
 from stages.tokens.tokens import Tokens
-
-if TYPE_CHECKING:
-    from stages.fit.task import FitTask
 
 
 @dataclass(frozen=True)
@@ -45,10 +40,10 @@ class FitTokens:
 
 
 def trials_of(task: FitTask) -> Trials:
-    """In the recording's order for "adamw", whose batches follow from it, else in the cache's."""
+    """The trials, in the recording's order where the solver keeps it, else in the cache's."""
     recording = task.recording
     position = np.arange(len(recording.image_ids))
-    if task.settings.solver != "adamw":
+    if not SOLVERS[task.settings.solver].keeps_order:
         position = np.argsort(open_cache(task.cache_path).rows(recording.image_ids), kind="stable")
     held_out = recording.validation[position]
     return Trials(training=position[~held_out], validation=position[held_out])
@@ -88,58 +83,62 @@ def fit_tokens(task: FitTask, trials: Trials) -> Iterator[FitTokens]:
         arrival.stop()
 
 
-def statistics_of(task: FitTask, trials: Trials) -> StatisticsFolder | None:
-    """Where what depends on the training tokens alone is kept, if anywhere."""
-    if task.statistics is None:
-        return None
-    content = {
-        "cache": task.cache_key,
-        "tokens": task.condition.tokens,
-        "blocks": task.condition.blocks,
-        "images": task.recording.image_ids[trials.training].tolist(),
-    }
-    key = content_key(content)
-    return StatisticsFolder(task.statistics, key)
+@dataclass(frozen=True)
+class TaskSource:
+    """A task's trials as a solver's parts read them: a `FitSource`."""
 
+    task: FitTask
 
-def problem_of(task: FitTask) -> Problem:
-    """The sizes of a fit by "als", with as many components as there may be."""
-    tokens, borders = cached_tokens(task, trials_of(task))
-    _, rows, columns, channels = tokens.shape
-    settings = task.settings.als
-    return Problem(
-        n_trials=borders[2],
-        n_rows=rows,
-        n_columns=columns,
-        n_components=min(settings.max_components, channels),
-        n_neurons=task.recording.n_neurons,
-        n_penalties=len(settings.penalties),
-        n_folds=settings.folds,
-        n_slope_trials=min(borders[2], 2 * SLOPE_TRIALS),
-    )
-
-
-def needed_memory(task: FitTask, *, divided: bool = False) -> int:
-    """Bytes that a process needs at least to fit one condition.
-
-    Parameters
-    ----------
-    divided : bool
-        Or one of its parts, which holds the responses of one group of neurons.
-    """
-    responses = 2 * task.recording.responses.nbytes
-    if task.settings.solver == "als":
-        problem = problem_of(task)
-        if divided:
-            group = min(problem.n_neurons, largest_group(problem.n_neurons))
-            responses = responses * group // (2 * problem.n_neurons)
-            problem = replace(problem, n_neurons=group)
-        return PROCESS + responses + least_memory(problem)
-    _, rows, columns, channels = cached_tokens(task, trials_of(task))[0].shape
-    return (
-        PROCESS
-        + responses
-        + descent_memory(
-            (rows, columns, channels), task.recording.n_neurons, task.settings.adamw.batch_size
+    @property
+    def size(self) -> FitSize:
+        """Sizes of the fit."""
+        tokens, (_, _, n_trials, n_every) = cached_tokens(self.task, trials_of(self.task))
+        _, rows, columns, channels = tokens.shape
+        return FitSize(
+            n_trials=n_trials,
+            n_rows=rows,
+            n_columns=columns,
+            n_channels=channels,
+            n_neurons=self.task.recording.n_neurons,
+            n_test=n_every - n_trials,
+            item_bytes=tokens.dtype.itemsize,
         )
-    )
+
+    @property
+    def n_training(self) -> int:
+        """Training trials."""
+        return int((~self.task.recording.validation).sum())
+
+    @property
+    def device(self) -> str:
+        """Where to compute."""
+        return self.task.device
+
+    @property
+    def memory_limit(self) -> int | None:
+        """Bytes that each process may use."""
+        return self.task.memory_limit
+
+    def training_tokens(self) -> Tokens:
+        """Tokens of the training trials, streamed."""
+        tokens, (_, n_training, *_) = cached_tokens(self.task, trials_of(self.task))
+        return replace(tokens, image_ids=tokens.image_ids[:n_training])
+
+    @contextmanager
+    def opened(self, neurons: slice) -> Iterator[OpenTrials]:
+        """All trials, with the responses of some neurons."""
+        task, trials = self.task, trials_of(self.task)
+        responses = task.recording.responses[:, neurons]
+        with fit_tokens(task, trials) as tokens:
+            data, scale = fit_data(
+                tokens.training,
+                responses[trials.training],
+                tokens.validation,
+                responses[trials.validation],
+                seed=task.condition.seed,
+                neurons=task.recording.neurons[neurons],
+                device=task.device,
+                memory_limit=task.memory_limit,
+                overwrite=True,  # they are copies
+            )
+            yield OpenTrials(data=data, scale=scale, test=tokens.test)

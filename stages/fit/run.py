@@ -1,4 +1,4 @@
-"""Stage two: from cached tokens to fitted and scored readouts, condition by condition.
+"""One condition fitted and scored: from cached tokens to readouts and their table.
 
 Every condition is fitted on one thread, so that its result does not depend on how many run beside
 it. Nothing here needs the backbone.
@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from stages.fit.inputs import fit_tokens, statistics_of, trials_of
+from stages.fit.inputs import fit_tokens, trials_of
 from stages.fit.task import FitTask
 from stages.readouts.readout import Readouts, predict
 from stages.readouts.saved import FittedCondition
@@ -50,10 +50,9 @@ def _fit_condition(task: FitTask) -> FittedCondition:
             solver=task.settings.solver,
             seed=task.condition.seed,
             neurons=recording.neurons,
-            settings=getattr(task.settings, task.settings.solver),
+            settings=task.settings.of_solver,
             device=task.device,
             memory_limit=task.memory_limit,
-            statistics=statistics_of(task, trials),
             overwrite=True,  # they are copies
         )
         test = predict(readouts, tokens.test, task.device)

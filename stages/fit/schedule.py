@@ -1,4 +1,4 @@
-"""Many conditions on many workers: side by side, or one after the other in parts."""
+"""Order of many fits on many workers: side by side, or one after the other in parts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from threading import Lock
 
 from stages.executors.executor import Executor
 from stages.failures import FailedCondition, attempt
-from stages.fit.distributed import fit_divided, is_divisible, n_groups, n_parts
+from stages.fit.cost import is_large
+from stages.fit.distributed import fit_divided, is_divisible, n_parts, n_together
 from stages.fit.run import fit_condition
 from stages.fit.task import FitTask
 from stages.readouts.saved import FittedCondition
@@ -94,7 +95,7 @@ def _together(
 
 def most_together(tasks: Sequence[FitTask], workers: int) -> int:
     """Divided conditions to be fitted at a time: enough parts for all workers, and one more."""
-    parts = [n_groups(task) for task in one_of_each_size(tasks)]
+    parts = [n_together(task) for task in one_of_each_size(tasks)]
     return max(1, min(len(tasks), MOST_TOGETHER, 1 + -(-workers // min(parts, default=1))))
 
 
@@ -127,9 +128,7 @@ def count_parts(tasks: Sequence[FitTask], executor: Executor) -> int:
 
 
 def _is_divided(task: FitTask, n_tasks: int, executor: Executor) -> bool:
-    limit = executor.task_memory
-    # All responses, as recorded and normalised, may be too many for one worker.
-    large = limit is not None and 4 * task.recording.responses.nbytes > limit
+    large = is_large(task.recording.responses.nbytes, executor.task_memory)
     return executor.remote and (n_tasks < executor.workers or large) and is_divisible(task)
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cache import content_key
 from stages.conditions import Condition
 from stages.readouts.settings import ReadoutSettings
+from stages.readouts.solvers import SOLVERS
 from stages.recordings.recording import Recording
 
 #: Raised whenever the same settings give other numbers than before: old results are refitted.
@@ -39,8 +40,6 @@ class FitTask:
         "cpu" or a CUDA device.
     memory_limit : int, optional
         Bytes that the process may use; changes no result.
-    statistics : path, optional
-        Folder that keeps what fits need to know of the tokens alone, for later fits.
     """
 
     condition: Condition
@@ -52,7 +51,6 @@ class FitTask:
     settings: ReadoutSettings
     device: str = "cpu"
     memory_limit: int | None = None
-    statistics: Path | None = None
 
     @property
     def inputs(self) -> dict[str, Any]:
@@ -61,9 +59,22 @@ class FitTask:
             "condition": self.condition.identity(),
             "cache": self.cache_key,
             "recording": self.recording_digest,
-            "solver": asdict(getattr(self.settings, self.settings.solver)),
+            "solver": SOLVERS[self.settings.solver].identity(self.settings.of_solver),
             "version": RESULT_VERSION,
         }
+
+    @property
+    def needs(self) -> dict[Condition, str]:
+        """No other condition."""
+        return {}
+
+    @property
+    def products(self) -> tuple[Path, ...]:
+        """No file but those that all conditions save."""
+        return ()
+
+    def clean_up(self) -> None:
+        """Nothing is left to remove."""
 
     @property
     def key(self) -> str:

@@ -1,1 +1,8 @@
-"""The readout and its solvers."""
+"""The readout, its solvers, and fitted conditions on disk.
+
+The names stand in `__init__.pyi`, and each is loaded when it is first used.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

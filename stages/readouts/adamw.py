@@ -26,9 +26,11 @@ from stages.readouts.readout import (
     rate,
 )
 from stages.readouts.settings import AdamWSettings
-from stages.tokens.any_order import in_any_order
-from stages.training.descent import Descent, Losses, Network, Phase, mean_score
-from stages.training.loop import Epoch, LoopSettings, batches, train
+from stages.scores import mean_score
+from stages.tokens.random_access import in_any_order
+from stages.training.descent import Descent, Losses, Network, Phase
+from stages.training.epoch import Epoch
+from stages.training.loop import LoopSettings, batches, train
 
 #: Validation trials whose predictions are computed at a time, at most.
 VALIDATION_BATCH = 512

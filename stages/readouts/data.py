@@ -1,4 +1,4 @@
-"""The trials that a solver is given."""
+"""The trials that a solver is given: checked, and their responses normalised."""
 
 from __future__ import annotations
 
@@ -8,8 +8,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from stages.readouts.als.statistics_folder import StatisticsFolder
-from stages.tokens.tokens import Tokens
+from cache import UserError
+from stages.readouts.readout import as_grid
+from stages.readouts.solver_protocol import FitSize
+from stages.scores import response_scale
+from stages.tokens.tokens import ArrayTokens, Tokens, all_finite
+
+AnyTokens = NDArray[np.generic] | torch.Tensor | Tokens
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,8 +35,6 @@ class FitData:
         Where to compute.
     memory_limit : int, optional
         Bytes that the process may use; no limit where absent.
-    statistics : StatisticsFolder, optional
-        Where what depends on the training tokens alone is kept from fit to fit.
     """
 
     x_train: Tokens
@@ -42,7 +45,18 @@ class FitData:
     seed: int
     device: torch.device
     memory_limit: int | None = None
-    statistics: StatisticsFolder | None = None
+
+    @property
+    def size(self) -> FitSize:
+        """Sizes of the fit."""
+        n_trials, rows, columns, channels = self.x_train.shape
+        return FitSize(
+            n_trials=n_trials + self.x_validation.shape[0],
+            n_rows=rows,
+            n_columns=columns,
+            n_channels=channels,
+            n_neurons=len(self.neurons),
+        )
 
     def of(self, neurons: slice) -> FitData:
         """The same of some neurons."""
@@ -52,3 +66,72 @@ class FitData:
             r_validation=self.r_validation[:, neurons],
             neurons=self.neurons[neurons],
         )
+
+
+def fit_data(
+    x_train: AnyTokens,
+    r_train: NDArray[np.floating],
+    x_val: AnyTokens,
+    r_val: NDArray[np.floating],
+    *,
+    seed: int = 0,
+    neurons: NDArray[np.int64] | None = None,
+    device: torch.device | str = "cpu",
+    memory_limit: int | None = None,
+    overwrite: bool = False,
+) -> tuple[FitData, NDArray[np.float32]]:
+    """What a solver is given, and what responses were divided by.
+
+    Parameters are those of `stages.readouts.solvers.fit_readouts`.
+
+    Raises
+    ------
+    UserError
+        As `fit_readouts`.
+    """
+    xs = [_tokens(x_train), _tokens(x_val)]
+    rs = [np.asarray(r_train, dtype=np.float32), np.asarray(r_val, dtype=np.float32)]
+    for kind, x, r in zip(("training", "validation"), xs, rs, strict=True):
+        _check(kind, x, r)
+    if xs[0].shape[1:] != xs[1].shape[1:] or rs[0].shape[1] != rs[1].shape[1]:
+        raise UserError(
+            f"training and validation differ in tokens ({xs[0].shape[1:]}, {xs[1].shape[1:]}) "
+            f"or neurons ({rs[0].shape[1]}, {rs[1].shape[1]})"
+        )
+    n_neurons = rs[0].shape[1]
+    who = np.arange(n_neurons) if neurons is None else np.asarray(neurons)
+    if who.shape != (n_neurons,):
+        raise UserError(f"neurons has shape {who.shape}, but there are {n_neurons} neurons")
+    scale = response_scale(rs[0])
+    normalised = [torch.from_numpy(np.divide(r, scale, out=r if overwrite else None)) for r in rs]
+    data = FitData(
+        x_train=xs[0],
+        r_train=normalised[0],
+        x_validation=xs[1],
+        r_validation=normalised[1],
+        neurons=who.astype(np.int64),
+        seed=seed,
+        device=torch.device(device),
+        memory_limit=memory_limit,
+    )
+    return data, scale
+
+
+def _tokens(x: AnyTokens) -> Tokens:
+    return ArrayTokens(as_grid(x)) if isinstance(x, np.ndarray | torch.Tensor) else x
+
+
+def _check(kind: str, x: Tokens, r: NDArray[np.float32]) -> None:
+    if r.ndim != 2 or len(r) != x.shape[0] or not len(r):
+        raise UserError(
+            f"{kind} responses have shape {r.shape}, but there are tokens of {x.shape[0]} images: "
+            "expected one row of responses per image and one column per neuron"
+        )
+    bad = ~(np.isfinite(r) & (r >= 0)).all(axis=0)
+    if bad.any():
+        raise UserError(
+            f"{int(bad.sum())} of {r.shape[1]} neurons have NaN or negative {kind} responses, the "
+            f"first is neuron {int(np.flatnonzero(bad)[0])}: the Poisson loss needs rates >= 0"
+        )
+    if isinstance(x, ArrayTokens) and not all_finite(x.tensor):
+        raise UserError(f"the {kind} tokens are not all finite: extract them again in float32")

@@ -21,7 +21,7 @@ from torch import nn
 
 from cache import UserError
 from stages.tokens.tokens import Tokens, partitions, read_ahead
-from stages.training.loop import Epoch as Epoch
+from stages.training.epoch import Epoch
 
 #: Elements of the largest intermediate (image, row, column, neuron) while predicting.
 PREDICT_ELEMENTS = 2**25

@@ -1,20 +1,28 @@
-"""Fitted conditions on disk: a group of `readouts.zarr` each, which the tables are made from."""
+"""Fitted conditions on disk: a group of `readouts.zarr` each, which the tables are made from.
+
+Whether a condition is up to date is told without zarr and without torch.
+"""
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import zarr
 from numpy.typing import NDArray
 
 from cache import UserError
 from stages.conditions import IDENTITY, Condition
-from stages.readouts.readout import Epoch, Readouts
+from stages.training.epoch import Epoch
+
+if TYPE_CHECKING:
+    import zarr
+
+    from stages.readouts.readout import Readouts
 
 READOUTS = "results/readouts.zarr"
 PREDICTIONS = "results/predictions.zarr"
@@ -118,9 +126,7 @@ def save_condition(run: Path, fitted: FittedCondition) -> None:
 
 def saved_attributes(run: Path, condition: Condition) -> Mapping[str, Any] | None:
     """Attributes of a saved condition, or None where there is none."""
-    if not (run / READOUTS / condition.slug / "zarr.json").exists():
-        return None
-    return _open(run, condition.slug).attrs.asdict()
+    return _attributes(run, condition.slug)
 
 
 def is_saved(run: Path, condition: Condition, key: str) -> bool:
@@ -170,16 +176,16 @@ def load_readouts(run_dir: Path | str, **identity: str | int | None) -> Readouts
     UserError
         No saved readouts there, an unknown column, or none or several conditions that fit.
     """
+    from stages.readouts.readout import Readouts
+
     run = Path(run_dir)
     unknown = sorted(set(identity) - set(IDENTITY))
     if unknown:
         raise UserError(f"load_readouts: {unknown[0]} is not one of {', '.join(IDENTITY)}")
     if not (run / READOUTS).is_dir():
         raise UserError(f"{run} has no {READOUTS}: run vitv1 fit first, or correct the path")
-    found = {
-        path.parent.name: _open(run, path.parent.name).attrs.asdict()
-        for path in sorted((run / READOUTS).glob("*/zarr.json"))
-    }
+    slugs = [path.parent.name for path in sorted((run / READOUTS).glob("*/zarr.json"))]
+    found = {slug: _attributes(run, slug) or {} for slug in slugs}
     fitting = [
         slug
         for slug, attributes in found.items()
@@ -204,11 +210,24 @@ def load_readouts(run_dir: Path | str, **identity: str | int | None) -> Readouts
     )
 
 
+def _attributes(run: Path, slug: str) -> dict[str, Any] | None:
+    try:
+        metadata = json.loads((run / READOUTS / slug / "zarr.json").read_bytes())
+    except FileNotFoundError:
+        return None
+    attributes: dict[str, Any] = metadata.get("attributes", {})
+    return attributes
+
+
 def _open(run: Path, slug: str) -> zarr.Group:
+    import zarr
+
     return zarr.open_group(str(run / READOUTS / slug), mode="r", use_consolidated=False)
 
 
 def _read(group: zarr.Group, name: str) -> NDArray[Any]:
+    import zarr
+
     array = group[name]
     assert isinstance(array, zarr.Array)
     return np.asarray(array[:])
@@ -220,6 +239,8 @@ def _write_group(
     attributes: Mapping[str, Any],
     arrays: Mapping[str, tuple[NDArray[Any], tuple[str, ...]]],
 ) -> None:
+    import zarr
+
     if not store.exists():
         zarr.create_group(str(store), zarr_format=3)
     temporary = store.with_name(f"{store.name}.{slug}.new")

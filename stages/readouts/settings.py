@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from pydantic.dataclasses import dataclass
+from pydantic_core import PydanticCustomError
 
 from stages.settings import STRICT, NonNegative, Positive, PositiveFloat
 
@@ -63,9 +64,6 @@ class ALSSettings:
         "shrunk" gives each neuron the penalty that its held-out trials favour, shrunk towards the
         population's choice as far as one half of these trials finds that the other half's
         choices serve it; "shared" gives all the same; "own" trusts each neuron's trials alone.
-    folds : int
-        Choose penalties by this many folds of the training trials besides the validation trials;
-        0 uses the validation trials alone.
     variance_kept : float
         Principal components of the channels are kept until they hold this fraction of the variance.
     max_components : int
@@ -84,8 +82,10 @@ class ALSSettings:
         Steps of Poisson polishing after the one that carries least squares over to ELU + 1. No
         neuron ends below that one's validation score.
     output : str
-        "elu" ends in the readout that all solvers share; "linear" in the least-squares predictor
-        clipped at zero, which fine-tuning cannot start from.
+        "elu" ends in the readout that all solvers share. "linear" ends in the least-squares
+        predictor itself, clipped at zero: for comparisons with plain linear models, and to see
+        what polishing adds. It skips the polishing, is not divided among workers, and fine-tuning
+        cannot start from it.
     """
 
     penalties: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] = (
@@ -97,7 +97,6 @@ class ALSSettings:
         3e-5,
     )
     selection: Literal["shrunk", "shared", "own"] = "shrunk"
-    folds: Literal[0] | Annotated[int, Field(ge=2)] = 0
     variance_kept: Annotated[float, Field(gt=0, le=1)] = 0.99
     max_components: Positive = 96
     basis_images: Positive = 2048
@@ -106,6 +105,17 @@ class ALSSettings:
     max_rounds: Positive = 20
     polish_rounds: Annotated[int, Field(ge=0)] = 2
     output: Literal["elu", "linear"] = "elu"
+
+
+def _known_solver(name: str) -> str:
+    """A solver's name, refused where there is no such solver."""
+    from stages.readouts.solvers import SOLVERS
+
+    if name not in SOLVERS:
+        raise PydanticCustomError(
+            "unknown_solver", "choose one of {known}", {"known": ", ".join(SOLVERS)}
+        )
+    return name
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -121,14 +131,23 @@ class ReadoutSettings:
     joint_blocks : sequence of sequence of int
         Besides, readouts over the concatenated channels of several blocks.
     solver : str
-        "als" or "adamw".
+        "als", "adamw", or another name that is registered in `stages.readouts.SOLVERS`.
     als, adamw : settings
-        Of the solver.
+        Of the solvers of these names.
     """
 
     tokens: tuple[Literal["patch", "cls"], ...] = ("patch", "cls")
     blocks: Literal["all"] | tuple[int, ...] = "all"
     joint_blocks: tuple[Annotated[tuple[int, ...], Field(min_length=2)], ...] = ()
-    solver: Literal["als", "adamw"] = "als"
+    solver: Annotated[str, AfterValidator(_known_solver)] = "als"
     als: ALSSettings = Field(default_factory=ALSSettings)
     adamw: AdamWSettings = Field(default_factory=AdamWSettings)
+
+    @property
+    def of_solver(self) -> Any:
+        """Settings of the chosen solver: its own table, or its defaults where it has none here."""
+        from stages.readouts.solvers import SOLVERS
+
+        kind = SOLVERS[self.solver].settings
+        own = getattr(self, self.solver, None)
+        return own if isinstance(own, kind) else kind()

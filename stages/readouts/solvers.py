@@ -1,35 +1,28 @@
-"""Fitting readouts, and loading saved ones: the functions that people call."""
+"""Fitting readouts with one of the solvers, each by the name that experiments use."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from cache import UserError
-from stages.readouts.adamw import fit_adamw
-from stages.readouts.als.solver import fit_als
-from stages.readouts.als.statistics_folder import StatisticsFolder
-from stages.readouts.data import FitData
-from stages.readouts.readout import Epoch, Readouts, as_grid
-from stages.readouts.saved import load_readouts
-from stages.readouts.settings import AdamWSettings, ALSSettings
-from stages.recordings.recording import MINIMUM_STD
-from stages.tokens.tokens import ArrayTokens, Tokens, all_finite
+from stages.readouts.adamw_solver import AdamW
+from stages.readouts.als.solver import ALS
+from stages.readouts.solver_protocol import Solver
+from stages.training.epoch import Epoch
 
-__all__ = ["SOLVERS", "Readouts", "fit_readouts", "load_readouts"]
+if TYPE_CHECKING:
+    import torch
 
-AnyTokens = NDArray[np.generic] | torch.Tensor | Tokens
-Solver = Callable[..., Readouts]
+    from stages.readouts.data import AnyTokens
+    from stages.readouts.readout import Readouts
 
-#: Solver functions and their settings, by the name that experiments use.
-SOLVERS: Mapping[str, tuple[Solver, type]] = {
-    "als": (fit_als, ALSSettings),
-    "adamw": (fit_adamw, AdamWSettings),
-}
+#: Solvers by name. One of your own is registered by `SOLVERS["mine"] = Mine()`.
+SOLVERS: dict[str, Solver] = {"als": ALS(), "adamw": AdamW()}
 
 
 def fit_readouts(
@@ -41,10 +34,9 @@ def fit_readouts(
     solver: str = "als",
     seed: int = 0,
     neurons: NDArray[np.int64] | None = None,
-    settings: object | None = None,
+    settings: Any = None,
     device: torch.device | str = "cpu",
     memory_limit: int | None = None,
-    statistics: StatisticsFolder | None = None,
     overwrite: bool = False,
     progress: Callable[[Epoch], None] | None = None,
 ) -> Readouts:
@@ -58,18 +50,16 @@ def fit_readouts(
     r_train, r_val : array of shape (n_images, n_neurons)
         Responses >= 0, in any unit; each neuron is divided by its standard deviation over training.
     solver : str
-        "als" or "adamw".
+        One of `SOLVERS`.
     seed : int
         Decides initial weights and the order of images, where a solver draws any.
     neurons : array of shape (n_neurons,), optional
         Identity of each neuron, its position in the recording by default 0, 1, ...; with the seed
         it decides a neuron's initial weights, whichever others are fitted beside it.
     settings : solver's settings, optional
-        Such as `stages.settings.ALSSettings`.
+        Such as `stages.readouts.ALSSettings`; its defaults where absent.
     memory_limit : int, optional
         Bytes that the process may use; results do not depend on it. "adamw" holds what it is given.
-    statistics : StatisticsFolder, optional
-        Where "als" keeps what depends on the training tokens alone, from fit to fit.
     overwrite : bool
         Whether r_train and r_val may be normalised in place, which saves a copy of each.
     progress : callable, optional
@@ -90,7 +80,9 @@ def fit_readouts(
         raise UserError(
             f'readout.solver = "{solver}" is unknown: choose one of {", ".join(SOLVERS)}'
         )
-    function, settings_type = SOLVERS[solver]
+    from stages.readouts.data import fit_data
+
+    chosen = SOLVERS[solver]
     data, scale = fit_data(
         x_train,
         r_train,
@@ -100,79 +92,9 @@ def fit_readouts(
         neurons=neurons,
         device=device,
         memory_limit=memory_limit,
-        statistics=statistics,
         overwrite=overwrite,
     )
-    fitted = function(data, settings_type() if settings is None else settings, progress=progress)
-    return replace(fitted, scale=scale)
-
-
-def fit_data(
-    x_train: AnyTokens,
-    r_train: NDArray[np.floating],
-    x_val: AnyTokens,
-    r_val: NDArray[np.floating],
-    *,
-    seed: int = 0,
-    neurons: NDArray[np.int64] | None = None,
-    device: torch.device | str = "cpu",
-    memory_limit: int | None = None,
-    statistics: StatisticsFolder | None = None,
-    overwrite: bool = False,
-) -> tuple[FitData, NDArray[np.float32]]:
-    """What a solver is given, checked and normalised, and what responses were divided by.
-
-    Parameters are those of `fit_readouts`.
-
-    Raises
-    ------
-    UserError
-        As `fit_readouts`.
-    """
-    xs = [_tokens(x_train), _tokens(x_val)]
-    rs = [np.asarray(r_train, dtype=np.float32), np.asarray(r_val, dtype=np.float32)]
-    for kind, x, r in zip(("training", "validation"), xs, rs, strict=True):
-        _check(kind, x, r)
-    if xs[0].shape[1:] != xs[1].shape[1:] or rs[0].shape[1] != rs[1].shape[1]:
-        raise UserError(
-            f"training and validation differ in tokens ({xs[0].shape[1:]}, {xs[1].shape[1:]}) "
-            f"or neurons ({rs[0].shape[1]}, {rs[1].shape[1]})"
-        )
-    n_neurons = rs[0].shape[1]
-    who = np.arange(n_neurons) if neurons is None else np.asarray(neurons)
-    if who.shape != (n_neurons,):
-        raise UserError(f"neurons has shape {who.shape}, but there are {n_neurons} neurons")
-    scale = np.maximum(rs[0].std(axis=0, dtype=np.float64), MINIMUM_STD).astype(np.float32)
-    normalised = [torch.from_numpy(np.divide(r, scale, out=r if overwrite else None)) for r in rs]
-    data = FitData(
-        x_train=xs[0],
-        r_train=normalised[0],
-        x_validation=xs[1],
-        r_validation=normalised[1],
-        neurons=who.astype(np.int64),
-        seed=seed,
-        device=torch.device(device),
-        memory_limit=memory_limit,
-        statistics=statistics,
+    fitted = chosen.fit(
+        data, chosen.settings() if settings is None else settings, progress=progress
     )
-    return data, scale
-
-
-def _tokens(x: AnyTokens) -> Tokens:
-    return ArrayTokens(as_grid(x)) if isinstance(x, np.ndarray | torch.Tensor) else x
-
-
-def _check(kind: str, x: Tokens, r: NDArray[np.float32]) -> None:
-    if r.ndim != 2 or len(r) != x.shape[0] or not len(r):
-        raise UserError(
-            f"{kind} responses have shape {r.shape}, but there are tokens of {x.shape[0]} images: "
-            "expected one row of responses per image and one column per neuron"
-        )
-    bad = ~(np.isfinite(r) & (r >= 0)).all(axis=0)
-    if bad.any():
-        raise UserError(
-            f"{int(bad.sum())} of {r.shape[1]} neurons have NaN or negative {kind} responses, the "
-            f"first is neuron {int(np.flatnonzero(bad)[0])}: the Poisson loss needs rates >= 0"
-        )
-    if isinstance(x, ArrayTokens) and not all_finite(x.tensor):
-        raise UserError(f"the {kind} tokens are not all finite: extract them again in float32")
+    return replace(fitted, scale=scale)

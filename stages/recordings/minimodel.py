@@ -1,20 +1,24 @@
-"""The minimodel release: one `.mat` file of images for all mice, one `.npz` file per recording."""
+"""Recordings of the minimodel release: a `.mat` of images for all mice, an `.npz` per recording."""
 
 from __future__ import annotations
 
 import re
 import threading
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import scipy.io
 from numpy.typing import NDArray
 
 from cache import UserError
+from stages.feve import pad_repeats
 from stages.recordings.npy_archive import NpyFolder, integer_vector, numbers, open_npz
-from stages.recordings.recording import Recording, check_recording, pad_repeats
+from stages.recordings.recording import Recording, check_recording
+from stages.recordings.recording_format import RecordingFormat, recording_path
 from stages.stimuli.stimuli import Stimuli
+
+if TYPE_CHECKING:
+    from stages.recordings.settings import RecordingSettings
 
 #: The key of the images in the `.mat` file.
 IMAGE_KEY = "img"
@@ -22,10 +26,39 @@ IMAGE_KEY = "img"
 #: Every tenth training trial, from the first, is for validation.
 VALIDATION_INTERVAL = 10
 
+#: Raw columns that the published CNN takes of the images.
+CNN_COLUMNS = 130
+
 #: Images, first and last, whose training trials showed flipped test images to mouse L1_A1.
 FLIPPED_IN_L1_A1 = (30000, 30500)
 
 _HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+
+
+class MinimodelFormat(RecordingFormat):
+    """Recordings of the minimodel release; the mouse decides which columns are looked at."""
+
+    def read(self, settings: RecordingSettings) -> Recording:
+        """See `read_recording`."""
+        path = recording_path(settings)
+        return read_recording(path, name=settings.name, allow_pickle=settings.allow_pickle)
+
+    def reads_images(self, path: Path) -> bool:
+        """Whether it is a MATLAB file."""
+        return path.suffix == ".mat"
+
+    def read_images(self, path: Path, *, allow_pickle: bool) -> Stimuli:
+        """See `read_stimuli`; there is nothing to unpickle."""
+        return read_stimuli(path)
+
+    def columns(self, settings: RecordingSettings) -> tuple[int, int]:
+        """See `default_crop`."""
+        return default_crop(settings.name, settings.path)
+
+    def cnn_columns(self, settings: RecordingSettings) -> tuple[int, int]:
+        """The first `CNN_COLUMNS` of `default_crop`."""
+        first, _ = default_crop(settings.name, settings.path)
+        return first, first + CNN_COLUMNS
 
 
 def is_mouse(mouse: str, name: str, path: Path | None = None) -> bool:
@@ -93,6 +126,9 @@ class _MatImages:
 
 
 def _load_mat(path: Path) -> NDArray[Any]:
+    # A caller that only needs to know the format does not wait for scipy.
+    import scipy.io
+
     if not path.is_file():
         raise UserError(f"{path} does not exist: check stimuli.path in the experiment file")
     with path.open("rb") as file:
@@ -207,7 +243,7 @@ def _repeats(stored: NDArray[Any], what: str, n_test: int, n_neurons: int) -> ND
                 f"{widths.pop() if widths else n_neurons} neurons, but istim_ss has {n_test} "
                 f"images and sp {n_neurons} neurons: check the file"
             )
-        return pad_repeats(parts, n_neurons)
+        return pad_repeats(parts, n_neurons, dtype=np.float32)
     test = numbers(stored, what, axes=("image", "repeat", "neuron"))
     if (test.shape[0], test.shape[2]) != (n_test, n_neurons):
         raise UserError(

@@ -6,9 +6,8 @@ import os
 import threading
 import zipfile
 import zlib
-from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,34 +15,58 @@ from numpy.typing import NDArray
 from cache import UserError
 
 
-class NpyFolder(ABC):
-    """Members addressed by names relative to a root, such as `data/images/0.npy`.
+class NpyFolder:
+    """Members of a folder or archive, by names relative to a root, such as `data/images/0.npy`.
 
     It can be used from several threads, and pickled: it then carries its path, not its content.
+
+    Parameters
+    ----------
+    path : Path
+        A folder or a zip archive.
+    root : str
+        The folder in it that names are relative to, with a slash at its end; "" for the top.
     """
 
     def __init__(self, path: Path, root: str = "") -> None:
         self.path = path
         self.root = root
+        self._own = threading.local()
 
     def __reduce__(self) -> tuple[type[NpyFolder], tuple[Path, str]]:
-        return type(self), (self.path, self.root)
+        return NpyFolder, (self.path, self.root)
 
-    @abstractmethod
     def members(self, folder: str = "") -> frozenset[str]:
         """Names directly in a folder of the root; none where there is no such folder."""
+        there = self._member(folder)
+        return frozenset(entry.name for entry in there.iterdir()) if there.is_dir() else frozenset()
 
-    @abstractmethod
     def checksum(self, name: str) -> int:
-        """CRC-32 of a member's bytes."""
+        """CRC-32 of a member's bytes; an archive has it at hand."""
+        member = self._member(name)
+        if isinstance(member, zipfile.Path):
+            return member.root.getinfo(member.at).CRC
+        return zlib.crc32(member.read_bytes())
 
-    @abstractmethod
-    def _open(self, name: str) -> IO[bytes]: ...
+    def tree(self) -> Path | zipfile.Path:
+        """The folder or the archive, opened once per thread and process.
+
+        An archive that is shared with a forked child shares its file position, and both would read
+        from wherever the other had moved it.
+        """
+        if getattr(self._own, "process", None) != os.getpid():
+            is_folder = self.path.is_dir()
+            self._own.tree = self.path if is_folder else zipfile.Path(self.path)
+            self._own.process = os.getpid()
+        tree: Path | zipfile.Path = self._own.tree
+        return tree
+
+    def _member(self, name: str) -> Path | zipfile.Path:
+        return self.tree() / f"{self.root}{name}"
 
     def has(self, name: str) -> bool:
         """Whether there is such a member."""
-        folder, _, file = name.rpartition("/")
-        return file in self.members(folder)
+        return self._member(name).is_file()
 
     def array(self, name: str, *, allow_pickle: bool = False) -> NDArray[Any]:
         """Read one member.
@@ -55,9 +78,9 @@ class NpyFolder(ABC):
         """
         where = f"{name} of {self.path}"
         try:
-            with self._open(name) as stream:
+            with self._member(name).open("rb") as stream:
                 return np.lib.format.read_array(stream, allow_pickle=allow_pickle)
-        except (KeyError, FileNotFoundError):
+        except FileNotFoundError:
             there = sorted(self.members(name.rpartition("/")[0]))
             listed = ", ".join(there[:20]) + (", ..." if len(there) > 20 else "")
             raise UserError(
@@ -72,46 +95,6 @@ class NpyFolder(ABC):
             raise UserError(f"{where} cannot be read ({error}): fetch the file again") from error
 
 
-class _Directory(NpyFolder):
-    def members(self, folder: str = "") -> frozenset[str]:
-        try:
-            return frozenset(p.name for p in (self.path / self.root / folder).iterdir())
-        except (FileNotFoundError, NotADirectoryError):
-            return frozenset()
-
-    def checksum(self, name: str) -> int:
-        return zlib.crc32((self.path / self.root / name).read_bytes())
-
-    def _open(self, name: str) -> IO[bytes]:
-        return (self.path / self.root / name).open("rb")
-
-
-class _Archive(NpyFolder):
-    def __init__(self, path: Path, root: str = "") -> None:
-        super().__init__(path, root)
-        self._own = threading.local()
-
-    def _zip(self) -> zipfile.ZipFile:
-        # One handle per thread and process: a handle shared with a forked child shares its file
-        # position, and both would read from wherever the other had moved it.
-        if getattr(self._own, "process", None) != os.getpid():
-            self._own.zip = zipfile.ZipFile(self.path)
-            self._own.process = os.getpid()
-        archive: zipfile.ZipFile = self._own.zip
-        return archive
-
-    def members(self, folder: str = "") -> frozenset[str]:
-        prefix = self.root + (f"{folder}/" if folder else "")
-        inside = (n[len(prefix) :] for n in self._zip().namelist() if n.startswith(prefix))
-        return frozenset(name for name in inside if name and "/" not in name)
-
-    def checksum(self, name: str) -> int:
-        return self._zip().getinfo(self.root + name).CRC
-
-    def _open(self, name: str) -> IO[bytes]:
-        return self._zip().open(self.root + name)
-
-
 def open_npz(path: Path) -> NpyFolder:
     """The arrays of an `.npz` file, members `<key>.npy`.
 
@@ -120,8 +103,7 @@ def open_npz(path: Path) -> NpyFolder:
     UserError
         No such file, or not a zip archive.
     """
-    _archive_names(path)
-    return _Archive(path)
+    return _opened(path, may_be_folder=False)
 
 
 def open_npy_folder(path: Path, marker: str) -> NpyFolder:
@@ -134,13 +116,10 @@ def open_npy_folder(path: Path, marker: str) -> NpyFolder:
     UserError
         No such path, a file that is no zip archive, no root or several.
     """
-    if path.is_dir():
-        inside = sorted(p.name for p in path.iterdir() if p.is_dir())
-        roots = [r for r in ("", *(f"{name}/" for name in inside)) if (path / r / marker).is_file()]
-    else:
-        names = (n for n in _archive_names(path) if n.endswith(marker))
-        roots = sorted(n.removesuffix(marker) for n in names)
-        roots = [r for r in roots if r == "" or (r.endswith("/") and r.count("/") == 1)]
+    folder = _opened(path, may_be_folder=True)
+    tree = folder.tree()
+    inside = sorted(entry.name for entry in tree.iterdir() if entry.is_dir())
+    roots = [r for r in ("", *(f"{name}/" for name in inside)) if (tree / r / marker).is_file()]
     if not roots:
         raise UserError(
             f"{path} holds no {marker}, neither at its top nor one folder below: name the folder "
@@ -151,19 +130,23 @@ def open_npy_folder(path: Path, marker: str) -> NpyFolder:
             f"{path} holds {len(roots)} recordings ({', '.join(r or './' for r in roots)}): "
             "name one of them"
         )
-    return (_Directory if path.is_dir() else _Archive)(path, roots[0])
+    folder.root = roots[0]
+    return folder
 
 
-def _archive_names(path: Path) -> list[str]:
+def _opened(path: Path, *, may_be_folder: bool) -> NpyFolder:
+    folder = NpyFolder(path)
     if not path.exists():
         raise UserError(f"{path} does not exist: check the path in the experiment file")
     try:
-        with zipfile.ZipFile(path) as archive:
-            return archive.namelist()
+        if path.is_dir() and not may_be_folder:
+            raise IsADirectoryError("it is a folder")
+        folder.tree()
     except (zipfile.BadZipFile, OSError) as error:
         raise UserError(
             f"{path} is not a readable .zip or .npz file ({error}): fetch it again, or name another"
         ) from error
+    return folder
 
 
 def numbers(array: NDArray[Any], what: str, *, axes: tuple[str, ...]) -> NDArray[Any]:

@@ -1,32 +1,102 @@
-"""A backbone moved away from its weights: neurons planted in it are out of a frozen one's reach."""
+"""A backbone moved away from its weights, and the tokens in which neurons are planted there.
+
+Neurons that are planted in its tokens are out of reach of a frozen backbone's.
+"""
 
 from __future__ import annotations
 
+import io
 import re
 import zlib
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from stages.backbones.backbone import Backbone
-from stages.extract.run import BATCH
-from stages.recordings.synthetic import Perturbation
-from stages.stimuli.preprocessing import Preprocessing
-from stages.stimuli.stimuli import Stimuli
+from cache import atomic_write, content_key, is_url
+
+if TYPE_CHECKING:
+    import torch
+
+    from cache import FeatureCache
+    from stages.backbones.settings import BackboneSettings
+    from stages.recordings.synthetic_settings import Perturbation, SyntheticSettings
+    from stages.stimuli.stimuli import Stimuli
+
+#: Raised whenever the same settings give other tokens than before.
+PLANTING_VERSION = 1
 
 _MATRIX = re.compile(r"blocks\.(\d+)\..*weight$")
 
 #: First number of the seeds of the noise; images and neurons of a recording have others.
 _STREAM = 2
 
+#: Images per forward pass. Tokens shift a little with the batch that they are computed in.
+_BATCH = 64
 
-@torch.no_grad()
+
+def moved_tokens(
+    settings: SyntheticSettings,
+    *,
+    cache: FeatureCache,
+    stimuli: Stimuli,
+    crop: tuple[int, int],
+    backbone: BackboneSettings,
+    input_size: tuple[int, int],
+) -> NDArray[np.float16]:
+    """Patch tokens of the planted block after `settings.perturb`.
+
+    They are computed once, and kept in a file beside the cache unless that is at a URL.
+
+    Parameters
+    ----------
+    settings : SyntheticSettings
+        With `perturb`.
+    cache : FeatureCache
+        The cache that the backbone made without the perturbation.
+    stimuli : Stimuli
+        The images of the cache.
+    crop : pair of int
+        Raw columns [first, last) that the backbone sees.
+    backbone : BackboneSettings
+        The backbone before it is moved.
+    input_size : pair of int
+        Rows and columns that the backbone sees.
+
+    Returns
+    -------
+    array of shape (n_images, row, column, channel)
+        In the order of the image ids.
+    """
+    assert settings.perturb is not None
+    content = {
+        "tokens": cache.key,
+        "perturb": asdict(settings.perturb),
+        "block": settings.block,
+        "seed": settings.seed,
+        "version": PLANTING_VERSION,
+    }
+    path = Path(cache.path).parent / f"planted-{content_key(content)[:16]}.npz"
+    if not is_url(cache.path) and path.exists():
+        with np.load(path) as kept:
+            return np.asarray(kept["patches"])
+    tokens = _compute(settings, settings.perturb, stimuli, crop, backbone, input_size)
+    if not is_url(cache.path):
+        file = io.BytesIO()
+        np.savez(file, patches=tokens)
+        atomic_write(path, file.getvalue())
+    return tokens
+
+
 def perturb(model: torch.nn.Module, perturbation: Perturbation, *, seed: int) -> None:
     """Mix normal noise into the weight matrices of some blocks, in place, keeping their size.
 
     A matrix depends on its name, its shape and its weights, the perturbation and the seed alone.
     """
+    import torch
+
     keep = np.sqrt(1 - perturbation.amount**2)
     for name, weights in model.named_parameters():
         match = _MATRIX.match(name)
@@ -34,29 +104,30 @@ def perturb(model: torch.nn.Module, perturbation: Perturbation, *, seed: int) ->
             continue
         rng = np.random.default_rng([seed, _STREAM, zlib.crc32(name.encode())])
         noise = torch.from_numpy(rng.standard_normal(tuple(weights.shape)).astype(np.float32))
-        size = perturbation.amount * weights.std()
-        weights.mul_(keep).add_(size * noise.to(weights.device))
+        with torch.no_grad():
+            size = perturbation.amount * weights.std()
+            weights.mul_(keep).add_(size * noise.to(weights.device))
 
 
-def perturbed_tokens(
-    backbone: Backbone,
+def _compute(
+    settings: SyntheticSettings,
     perturbation: Perturbation,
     stimuli: Stimuli,
-    preprocessing: Preprocessing,
-    *,
-    block: int,
-    seed: int,
+    crop: tuple[int, int],
+    backbone: BackboneSettings,
+    input_size: tuple[int, int],
 ) -> NDArray[np.float16]:
-    """Patch tokens of one block of the moved backbone; `backbone` itself is moved.
+    # torch and timm take seconds to import, and tokens that are kept need neither.
+    import torch
 
-    Returns
-    -------
-    array of shape (n_images, row, column, channel)
-        In the order of the image ids.
-    """
-    perturb(backbone.model, perturbation, seed=seed)
+    from stages.backbones.backbone import create_backbone
+    from stages.stimuli.preprocessing import Preprocessing
+
+    moved = create_backbone(backbone, input_size=input_size)
+    perturb(moved.model, perturbation, seed=settings.seed)
+    prepare = Preprocessing(crop=crop, input_size=input_size, mean=moved.mean, std=moved.std)
     tokens = [
-        backbone.tokens(preprocessing(images))[block]["patches"].to(torch.float16).numpy()
-        for _, images in stimuli.batches(BATCH)
+        moved.tokens(prepare(images))[settings.block]["patches"].to(torch.float16).numpy()
+        for _, images in stimuli.batches(_BATCH)
     ]
     return np.concatenate(tokens)

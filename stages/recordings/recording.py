@@ -1,18 +1,15 @@
-"""One recording in memory: which image each trial showed and how every neuron answered."""
+"""One recording in memory: the image of each trial, and the response of every neuron to it."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cache import UserError
-
-#: Floor of the standard deviation that responses are divided by.
-MINIMUM_STD = 0.01
+from stages.scores import response_scale
 
 #: Negative responses down to this fraction of a neuron's largest are rounding of a zero.
 ROUNDING = 1e-6
@@ -183,36 +180,12 @@ def _lowest_rates(
     return lowest
 
 
-def pad_repeats(repeats: Sequence[NDArray[np.generic]], n_neurons: int) -> NDArray[np.float32]:
-    """Responses to repeated images in one array, NaN where an image had fewer repeats.
-
-    Parameters
-    ----------
-    repeats : sequence of array of shape (n_repeats_i, n_neurons)
-        One entry per image.
-    n_neurons : int
-        Number of neurons, needed where there is no image.
-
-    Returns
-    -------
-    array of shape (n_images, n_repeats, n_neurons)
-        float32; n_repeats is the largest.
-    """
-    longest = max((len(part) for part in repeats), default=0)
-    padded = np.full((len(repeats), longest, n_neurons), np.nan, dtype=np.float32)
-    for image, part in enumerate(repeats):
-        padded[image, : len(part)] = part
-    return padded
-
-
 def response_std(recording: Recording) -> NDArray[np.float32]:
     """Each neuron's standard deviation over the training trials (ddof 0), floored at 0.01.
 
     Responses are divided by it everywhere. Array of shape (n_neurons,).
     """
-    training = recording.responses[~recording.validation].astype(np.float64)
-    std: NDArray[np.float32] = np.maximum(training.std(axis=0), MINIMUM_STD).astype(np.float32)
-    return std
+    return response_scale(recording.responses[~recording.validation].astype(np.float64))
 
 
 def normalise(recording: Recording) -> Recording:

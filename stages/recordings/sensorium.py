@@ -1,18 +1,23 @@
-"""The Sensorium layout: a folder or `.zip` with an image and a response file per trial."""
+"""Recordings in the Sensorium layout: image and response files per trial, in a folder or zip."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cache import UserError
+from stages.feve import pad_repeats
 from stages.recordings.npy_archive import NpyFolder, integer_vector, numbers, open_npy_folder
-from stages.recordings.recording import Recording, check_recording, pad_repeats
+from stages.recordings.recording import Recording, check_recording
+from stages.recordings.recording_format import RecordingFormat, recording_path
 from stages.stimuli.stimuli import Stimuli
+
+if TYPE_CHECKING:
+    from stages.recordings.settings import RecordingSettings
 
 #: The tiers that are read; trials of any other are left out.
 TIERS = ("train", "validation", "test")
@@ -21,6 +26,27 @@ _TIERS_FILE = "meta/trials/tiers.npy"
 _IDS_FILE = "meta/trials/frame_image_id.npy"
 _UNITS_FILE = "meta/neurons/unit_ids.npy"
 _POSITIONS_FILE = "meta/neurons/cell_motor_coordinates.npy"
+
+
+class SensoriumFormat(RecordingFormat):
+    """Recordings in the Sensorium layout, which hold their images, too."""
+
+    def read(self, settings: RecordingSettings) -> Recording:
+        """See `read_recording`."""
+        path = recording_path(settings)
+        return read_recording(path, name=settings.name, allow_pickle=settings.allow_pickle)
+
+    def images_path(self, settings: RecordingSettings) -> Path:
+        """The recording's own path."""
+        return recording_path(settings)
+
+    def reads_images(self, path: Path) -> bool:
+        """Whether it is a folder or a `.zip`."""
+        return path.is_dir() or path.suffix == ".zip"
+
+    def read_images(self, path: Path, *, allow_pickle: bool) -> Stimuli:
+        """See `read_stimuli`."""
+        return read_stimuli(path, allow_pickle=allow_pickle)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,7 +158,7 @@ def read_recording(path: Path, *, name: str, allow_pickle: bool = False) -> Reco
             responses=responses[single],
             validation=trials.tier[single] == "validation",
             test_image_ids=test_ids,
-            test_responses=pad_repeats(repeats, n_neurons),
+            test_responses=pad_repeats(repeats, n_neurons, dtype=np.float32),
             unit_ids=unit_ids,
             x=x,
             y=y,

@@ -5,11 +5,22 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from pydantic.dataclasses import dataclass
+from pydantic_core import PydanticCustomError
 
-from stages.recordings.synthetic import SyntheticSettings
-from stages.settings import STRICT, Positive
+from stages.recordings.formats import FORMATS
+from stages.recordings.synthetic_settings import SyntheticSettings
+from stages.settings import STRICT, InputPath, Positive
+
+
+def _known_format(name: str) -> str:
+    """The name itself, refused where no format is registered under it."""
+    if name not in FORMATS:
+        *others, last = map(repr, FORMATS)
+        expected = f"{', '.join(others)} or {last}"
+        raise PydanticCustomError("format", "Input should be {expected}", {"expected": expected})
+    return name
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -38,7 +49,7 @@ class RecordingSettings:
     Parameters
     ----------
     format : str
-        "minimodel", "sensorium" or "synthetic".
+        A name in `FORMATS`, such as "minimodel", "sensorium" or "synthetic".
     path : path, optional
         The recording's file or folder; a synthetic one has none.
     name : str
@@ -53,9 +64,9 @@ class RecordingSettings:
         Counts for `vitv1 run --dry-run` where the file is not at hand; changes no result.
     """
 
-    format: Literal["minimodel", "sensorium", "synthetic"]
+    format: Annotated[str, AfterValidator(_known_format)]
     name: Annotated[str, Field(min_length=1)]
-    path: Path | None = None
+    path: Annotated[Path | None, InputPath()] = None
     neurons: Literal["all"] | tuple[int, int] = "all"
     allow_pickle: bool = False
     synthetic: SyntheticSettings = Field(default_factory=SyntheticSettings)

@@ -1,1 +1,8 @@
-"""Images, and what happens to them before a network sees them."""
+"""Images, and their preparation for a network.
+
+Names for other packages stand in `__init__.pyi`; each is loaded when it is first used.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,17 +1,18 @@
-"""From a raw grey image to what the backbone sees."""
+"""Preparation of raw grey images for a network: resize, crop, range and normalisation."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from fractions import Fraction
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch.nn.functional import interpolate
 
 from cache import UserError
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,16 +60,18 @@ class Preprocessing:
         -------
         tensor of shape (n_images, 3, input row, input column), float32
         """
+        import torch
+
         rows, columns = self.input_size
         first, last = self.crop
-        raw = torch.from_numpy(np.ascontiguousarray(images, dtype=np.float32)).to(device)[:, None]
+        raw = as_batch(images, device=device)
         scale = Fraction(columns, last - first)
         width, offset = scale * raw.shape[-1], scale * first
         if width.denominator == offset.denominator == 1:
-            whole = _resize(raw, (rows, int(width)))
+            whole = resize(raw, (rows, int(width)))
             grey = whole[..., int(offset) : int(offset) + columns]
         else:
-            grey = _resize(raw[..., first:last], (rows, columns))
+            grey = resize(raw[..., first:last], (rows, columns))
         low = grey.amin(dim=(1, 2, 3), keepdim=True)
         span = grey.amax(dim=(1, 2, 3), keepdim=True) - low
         grey = (grey - low) / torch.where(span > 0, span, torch.ones_like(span))
@@ -77,7 +80,20 @@ class Preprocessing:
         return (grey - mean) / std
 
 
-def _resize(images: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+def as_batch(images: NDArray[np.generic], *, device: torch.device | str = "cpu") -> torch.Tensor:
+    """Grey images (n_images, row, column) as a float32 tensor (n_images, 1, row, column)."""
+    import torch
+
+    return torch.from_numpy(np.ascontiguousarray(images, dtype=np.float32)).to(device)[:, None]
+
+
+def resize(images: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """Resize a batch (n_images, channel, row, column) to so many rows and columns.
+
+    Bilinear, without antialias. A batch that has the size already is returned as it is.
+    """
+    from torch.nn.functional import interpolate
+
     if tuple(images.shape[-2:]) == size:
         return images
     return interpolate(images, size=size, mode="bilinear", align_corners=False, antialias=False)

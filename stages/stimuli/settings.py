@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from stages.settings import STRICT, Positive
+from stages.settings import STRICT, InputPath, Positive
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -48,7 +48,7 @@ class StimuliSettings:
         Counts for `vitv1 run --dry-run` where the file is not at hand; changes no result.
     """
 
-    path: Path | None = None
+    path: Annotated[Path | None, InputPath()] = None
     crop: tuple[Annotated[int, Field(ge=0)], Positive] | None = None
     input_size: tuple[Positive, Positive] = (64, 128)
     upsample: Positive = 1

@@ -1,4 +1,4 @@
-"""The images that were shown: by image id, in the dtype they were stored in."""
+"""Images that were shown: read by image id, in the dtype that they are stored in."""
 
 from __future__ import annotations
 

@@ -1,1 +1,8 @@
-"""Tokens read from a cache."""
+"""Tokens of a feature cache: which there are, and how they are read.
+
+The names stand in `__init__.pyi`, and each is loaded when it is first used.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

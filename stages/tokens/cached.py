@@ -1,4 +1,4 @@
-"""Tokens of trials, read from a feature cache when they are needed."""
+"""Cached tokens of trials: read from a feature cache when they are needed."""
 
 from __future__ import annotations
 
@@ -68,6 +68,3 @@ class CachedTokens:
         parts = [block.read(self.kind, ids) for block in self.blocks]
         tokens = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
         return torch.from_numpy(tokens).view(len(ids), *self.shape[1:])
-
-
-KINDS: dict[str, TokenKind] = {"patch": "patches", "cls": "cls"}

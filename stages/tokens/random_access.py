@@ -1,4 +1,7 @@
-"""Rows of tokens that are taken in any order: in memory or, where that is short, in a file."""
+"""Random access to cached tokens for shuffled batches: in memory, else in a temporary file.
+
+A cache is read chunk by chunk; trials in any order would read a chunk for every trial.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,11 @@ import torch
 from numpy.typing import NDArray
 
 from stages.executors.resources import is_in_memory
+from stages.tokens.cached import CachedTokens
+from stages.tokens.tokens import Tokens
+
+#: Share of the memory limit up to which tokens are read once, rather than for every pass.
+IN_MEMORY = 0.25
 
 #: Share of a disk's free space that one file may take: others write there, too.
 SHARE = 0.5
@@ -50,6 +58,13 @@ class Source(Protocol):
 
     def take(self, rows: NDArray[np.intp]) -> torch.Tensor:
         """Some rows, in the order asked for."""
+
+
+def in_any_order(tokens: Tokens) -> Rows:
+    """The tokens of all trials; those that are streamed, because memory is short, on a disk."""
+    if isinstance(tokens, CachedTokens):
+        return hold(tokens, in_memory=False)
+    return RowsInMemory(tokens.read(0, tokens.shape[0]))
 
 
 def hold(source: Source, *, in_memory: bool) -> Rows:
@@ -178,7 +193,3 @@ def _runs(rows: NDArray[np.intp]) -> Iterator[slice]:
     for first, last in pairwise(borders):
         if first < last:
             yield slice(first, last)
-
-
-#: Share of the memory limit up to which tokens are read once, rather than for every pass.
-IN_MEMORY = 0.25

@@ -1,17 +1,14 @@
-"""What every solver is given."""
+"""The tokens that solvers are given: read part by part, the next part ahead."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
-
-if TYPE_CHECKING:
-    pass
 
 #: Token values of one partition: small enough to compute on beside everything else.
 PARTITION_ELEMENTS = 2**23

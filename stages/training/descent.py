@@ -15,7 +15,6 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ConstantLR, LRScheduler, ReduceLROnPlateau
 
-from stages.scores import variance_explained
 from stages.training.checkpoints import restore, trained_weights
 from stages.training.loop import LoopSettings, batches, check_finite, trial_order
 
@@ -90,17 +89,6 @@ class Phase:
     optimizer: Callable[[], Optimizer]
     schedule: Callable[[Optimizer], LRScheduler] = CONSTANT
     final_rate: float | None = None
-
-
-def mean_score(responses: NDArray[np.floating], predictions: NDArray[np.floating]) -> float:
-    """Mean variance explained over the neurons that vary; -inf where none does.
-
-    Parameters
-    ----------
-    responses, predictions : array of shape (n_trials, n_neurons)
-    """
-    explained = variance_explained(responses, predictions)
-    return float(np.nanmean(explained)) if np.isfinite(explained).any() else -np.inf
 
 
 @dataclass

@@ -18,16 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from stages.training.checkpoints import Checkpoint
-
-
-class Epoch(NamedTuple):
-    """One point of a learning curve: mean training loss per image and neuron, and the mean
-    validation variance explained.
-    """
-
-    epoch: int
-    training_loss: float
-    validation_score: float
+from stages.training.epoch import Epoch
 
 
 class Learner(Protocol):

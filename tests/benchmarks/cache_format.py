@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 
 from benchmarks.cache_codecs import best, compare_codecs, round_bits
 from cache import Layout, TokenShape, open_cache, plan_layout, write_cache
-from stages.backbones.backbone import Backbone, create_backbone
+from stages.backbones.backbone import BATCH, Backbone, create_backbone
 from stages.backbones.settings import BackboneSettings
-from stages.extract.run import BATCH, extract
+from stages.extract.run import extract
 from stages.feve import VALID_FEV, fev_and_feve
 from stages.readouts.solvers import fit_readouts
 from stages.recordings.synthetic import SyntheticSettings, synthetic_recording, synthetic_stimuli

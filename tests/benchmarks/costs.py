@@ -26,15 +26,16 @@ import numpy as np
 import psutil
 from scipy.optimize import nnls
 
-from benchmarks.noise_cache import N_TEST, noise_fit
+from benchmarks.noise_cache import noise_fit
 from stages.costs import Cost
 from stages.executors.executor import LocalExecutor
-from stages.fit.cost import RATES, FitSize, fit_cost, fit_operations
 from stages.fit.distributed import fit_divided
-from stages.fit.inputs import problem_of
+from stages.fit.inputs import TaskSource
 from stages.fit.run import fit_condition
 from stages.fit.task import FitTask
-from stages.readouts.settings import ALSSettings
+from stages.readouts import ALSSettings, FitSize
+from stages.readouts.als.cost import als_cost, als_operations
+from stages.readouts.rates import RATES
 
 
 class Sizes(NamedTuple):
@@ -98,14 +99,17 @@ def task_of(sizes: Sizes, folder: Path) -> FitTask:
     task = noise_fit(
         folder, n_images=sizes.images, n_neurons=sizes.neurons, n_channels=sizes.channels
     )
-    als = ALSSettings(max_components=sizes.components)
-    return replace(task, settings=replace(task.settings, als=als))
+    return replace(task, settings=replace(task.settings, als=settings_of(sizes)))
+
+
+def settings_of(sizes: Sizes) -> ALSSettings:
+    """The run's solver."""
+    return ALSSettings(max_components=sizes.components)
 
 
 def size_of(sizes: Sizes, folder: Path) -> FitSize:
     """The same as the cost model has it."""
-    problem = problem_of(task_of(sizes, folder))
-    return FitSize(problem=problem, n_channels=sizes.channels, n_test=N_TEST)
+    return TaskSource(task_of(sizes, folder)).size
 
 
 def measure_here(sizes: Sizes, folder: Path) -> Measured:
@@ -146,7 +150,7 @@ def fitted_rates(
     Where small runs cannot tell rates apart, they differ little from those in use.
     """
     operations = [
-        sum(fit_operations(size, divided=run.divided), Counter[str]())
+        sum(als_operations(size, settings_of(run), divided=run.divided), Counter[str]())
         for run, size in zip(runs, sizes, strict=True)
     ]
     names = [name for name in RATES if name != "bytes spilled"]  # nothing was
@@ -180,20 +184,23 @@ def main() -> None:
         print("seconds per billion:", ", ".join(f"{n} {r:.4g}" for n, r in rates.items()))
         for each, took in zip(small, seconds, strict=True):
             size = size_of(each, folder)
-            told = fit_cost(size, divided=each.divided, rates=rates).core_seconds
+            told = als_cost(size, settings_of(each), divided=each.divided, rates=rates).core_seconds
             print(f"  {tuple(each)}: {took:.2f} s, fitted {told / took:.2f}")
         print(
             "predicted / measured, of runs 8 times larger (images, neurons, channels, components):"
         )
         for each in large:
             size, took = size_of(each, folder), measure(each, folder)
-            told = fit_cost(size, rates=rates)
+            told = als_cost(size, settings_of(each), rates=rates)
             print(f"  {tuple(each)}: {_ratios(told, took)}")
-            in_use = fit_cost(size).core_seconds / took.core_seconds
+            in_use = als_cost(size, settings_of(each)).core_seconds / took.core_seconds
             print(f"    time by the rates in use: {in_use:.2f}")
         took = shared_seconds(task_of(shared, folder), folder)
         fitted, in_use = (
-            fit_cost(size_of(shared, folder), divided=True, rates=each).seconds(2) / took
+            als_cost(
+                size_of(shared, folder), settings_of(shared), divided=True, rates=each
+            ).seconds(2)
+            / took
             for each in (rates, RATES)
         )
         print(f"  {tuple(shared)}, two workers: wall time {fitted:.2f} ({took:.1f} s)")

@@ -12,7 +12,7 @@ import pytest
 
 from cache import open_cache
 from pipeline.results.tables import read_curves, read_neurons, read_summary
-from stages.readouts.solvers import load_readouts
+from stages.readouts import load_readouts
 
 DATA = Path(__file__).parents[1] / "data"
 

@@ -10,8 +10,8 @@ from pipeline.experiment import load_experiment
 from pipeline.results.tables import read_summary
 from stages.finetune import run as finetune
 from stages.finetune.run import finetune_condition
+from stages.readouts import load_readouts
 from stages.readouts.saved import saved_attributes
-from stages.readouts.solvers import load_readouts
 
 
 def test_tuned_conditions_stand_in_the_tables_beside_the_frozen(tuned_run):

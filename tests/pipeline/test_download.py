@@ -12,7 +12,6 @@ from functools import partial
 from http.server import ThreadingHTTPServer
 from pathlib import Path
 
-import pooch
 import pytest
 import requests
 from support.figshare import ARTICLE, CONTENT, IMAGES, NUMBERS, RECORDING, SIZES, Figshare, Handler
@@ -129,24 +128,13 @@ def test_ctrl_c_while_the_md5_is_checked(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("pooch.core.hash_matches", interrupted)
+        patch.setattr("hashlib.file_digest", interrupted)
         with pytest.raises(KeyboardInterrupt):
             figshare(tmp_path)
     assert names(tmp_path) == {f"{IMAGES}.part"}
     figshare(tmp_path)
     assert_whole(tmp_path)
     assert figshare.ranges(IMAGES) == [None]
-
-
-def test_file_system_without_links(
-    figshare: Figshare, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def no_link(*_: object) -> None:
-        raise PermissionError(1, "Operation not permitted")
-
-    monkeypatch.setattr("os.link", no_link)
-    figshare(tmp_path)
-    assert_whole(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -311,10 +299,6 @@ def test_progress_only_where_it_can_be_seen(
     stderr = io.StringIO()
     monkeypatch.setattr(stderr, "isatty", lambda: terminal)
     monkeypatch.setattr("sys.stderr", stderr)
-    monkeypatch.setattr(pooch.get_logger().handlers[0], "stream", stderr)
     monkeypatch.setenv("COLUMNS", "150")
     figshare(tmp_path, quiet=quiet)
-    assert not pooch.get_logger().disabled
-    shown = stderr.getvalue()
-    assert (IMAGES in shown) == (terminal and not quiet)
-    assert "Downloading" not in shown
+    assert (IMAGES in stderr.getvalue()) == (terminal and not quiet)

@@ -1,11 +1,12 @@
 """Identity of results, and the files they are kept in."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from pipeline.results.tables import write_if_changed
 from stages.conditions import Condition
-from stages.readouts.readout import Epoch, Readouts
+from stages.readouts.readout import Readouts
 from stages.readouts.saved import (
     FittedCondition,
     load_readouts,
@@ -14,6 +15,7 @@ from stages.readouts.saved import (
     saved_columns,
     saved_curve,
 )
+from stages.training.epoch import Epoch
 
 
 def fitted(*, block=3, seed=0, value=1.0, key="k"):
@@ -98,3 +100,18 @@ def test_files_are_written_whole_and_only_when_new(tmp_path):
     write_if_changed(path, b"two")
     assert path.read_bytes() == b"two"
     assert [p.name for p in path.parent.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("null", [None, float("nan"), np.float64("nan"), pd.NA, ""])
+def test_a_condition_is_read_from_a_row_of_any_table(null):
+    vit = fitted(block=4, seed=2).condition
+    texts = {name: "" if v is None else str(v) for name, v in vit.identity().items()}
+    numbers = {"block": 4.0, "seed": np.int64(2)}  # as pandas has them beside null blocks
+    for row in (vit.identity(), texts, vit.identity() | numbers | {"mean_feve": 0.5}):
+        read = Condition.from_row(row)
+        assert read == vit and {type(read.block), type(read.seed)} == {int}
+    cnn = {"recording": "r", "model": "cnn_fullmodel", "input_size": "64x128", "tuning": "full"}
+    absent = dict.fromkeys(("protocol", "tokens", "block", "blocks", "solver"), null)
+    assert Condition.from_row(cnn | absent | {"seed": "0"}) == Condition(**cnn)
+    with pytest.raises(KeyError):
+        Condition.from_row(cnn)

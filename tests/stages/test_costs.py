@@ -5,79 +5,26 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.clusters import noise_task
 
 from cache import TokenShape
 from pipeline.experiment import RunSettings
 from pipeline.plan.price import price
-from pipeline.plan.steps import Plan, Step, Work
-from pipeline.workers import capacity_of
+from pipeline.plan.steps import Plan, Step
+from pipeline.workers import workers_of
+from stages.baseline.cost import cnn_cost
 from stages.baseline.settings import BaselineSettings
 from stages.costs import Cost, Phase, side_by_side
 from stages.executors.cluster_settings import ClusterSettings
-from stages.finetune.cost import TuningSize
-from stages.fit.cost import FitSize, fit_cost, fit_operations, joint_fit_cost
-from stages.fit.inputs import cached_tokens, needed_memory, problem_of, trials_of
-from stages.network_costs import cnn_cost, extraction_cost, tuning_cost
+from stages.extract.cost import extraction_cost
+from stages.finetune.cost import TuningSize, tuning_cost
+from stages.stage import Work
 
 SHAPE = TokenShape(n_blocks=12, grid=(4, 8), n_channels=384, n_registers=4, dtype="float16")
 LARGE = 10**10
 
 
-@pytest.fixture(scope="module")
-def task(tmp_path_factory):
-    return noise_task(tmp_path_factory.mktemp("noise"), n_images=600, n_neurons=3)
-
-
-@pytest.fixture(scope="module")
-def size(task):
-    return FitSize(problem=problem_of(task), n_channels=16, n_test=60)
-
-
-def grown(size, **times):
-    """The same problem with more of something."""
-    problem = size.problem
-    return replace(
-        size, problem=replace(problem, **{n: t * getattr(problem, n) for n, t in times.items()})
-    )
-
-
-def test_costs_grow_with_what_they_count(task, size):
-    cost = fit_cost(size)
-    assert cost.core_seconds == pytest.approx(sum(cost.shares.values()))
-    assert cost.n_bytes == cached_tokens(task, trials_of(task))[0].stored_bytes == size.stored
-    assert needed_memory(task) > size.problem.always
-    few, many = (sum(fit_operations(s), start=type(fit_operations(s)[0])())
-                 for s in (size, replace(grown(size, n_trials=8), n_test=8 * 60)))  # fmt: skip
-    assert many["neuron products"] == pytest.approx(8 * few["neuron products"])
-    assert many["bytes read"] == pytest.approx(8 * few["bytes read"])
-    assert many["solving"] == few["solving"] and few["bytes spilled"] == 0
-    shards, groups = fit_operations(size, kept=False)
-    assert (shards + groups)["bytes read"] == pytest.approx(3 * few["bytes read"])
-    assert groups["bytes spilled"] == pytest.approx(5 * size.problem.reduced / 1e9)
-
-
-def test_a_divided_fit_reads_for_every_group_and_is_shared(size):
-    large = grown(size, n_neurons=2000, n_trials=10)
-    whole, divided = fit_cost(large), fit_cost(large, divided=True)
-    assert divided.n_bytes > whole.n_bytes and divided.memory < whole.memory
-    assert divided.seconds(1) == pytest.approx(divided.core_seconds)
-    assert divided.core_seconds / 3 <= divided.seconds(3) < divided.seconds(2)
-    assert whole.seconds(3) == whole.seconds(1)
-
-
-def test_a_limit_lowers_memory_down_to_what_is_needed(size):
-    large = grown(size, n_trials=4000)
-    free = fit_cost(large)
-    limited = fit_cost(large, memory_limit=int(0.8 * free.memory))
-    least = fit_cost(large, memory_limit=1)
-    assert least.memory < limited.memory < 0.8 * free.memory
-    assert least.n_bytes > free.n_bytes and least.shares["bytes spilled"] > 0
-    assert least.memory == pytest.approx(fit_cost(large, memory_limit=2).memory)
-
-
-def test_costs_add_and_memory_does_not(size):
-    one = fit_cost(size)
+def test_costs_add_and_memory_does_not():
+    one = Cost(phases=(Phase(3.0),), n_bytes=5.0, memory=7.0, shares={"solving": 3.0})
     both = one + one + Cost()
     assert both.core_seconds == pytest.approx(2 * one.core_seconds)
     assert both.n_bytes == 2 * one.n_bytes and both.memory == one.memory
@@ -117,19 +64,12 @@ def test_networks_cost_more_with_more_of_everything():
     assert fewer.seconds(16) < fewer.core_seconds / 8
 
 
-def test_descent_is_dearer_than_least_squares(size):
-    large = grown(size, n_neurons=500, n_trials=10)
-    assert joint_fit_cost(large, epochs=200, batch_size=64).core_seconds > 5 * (
-        fit_cost(large).core_seconds
-    )
-
-
 def test_a_price_is_that_of_the_workers_there_will_be():
     work = Work(images=10**6, blocks=12, tokens=SHAPE)
-    plan = Plan(steps=[Step(stage="extract", name="cache", state="run", work=work)])
+    plan = Plan(steps=[Step(kind="extract", name="cache", state="run", work=work)])
     slurm = ClusterSettings(cores=4, memory=40 * 10**9, jobs=(0, 5))
     here, there, unknown = (
-        price(plan, capacity_of(run))
+        price(plan, workers_of(run))
         for run in (
             RunSettings(workers=1),
             RunSettings(executor="dask", slurm=slurm),
@@ -137,7 +77,7 @@ def test_a_price_is_that_of_the_workers_there_will_be():
         )
     )
     assert here.seconds == pytest.approx(here.cost.core_seconds)
-    assert there.capacity.workers == 20 and there.capacity.task_memory == 7 * 10**9
+    assert there.workers.number == 20 and there.workers.task_memory == 7 * 10**9
     assert there.seconds < here.seconds / 15
     assert unknown.seconds is None and "worker," not in unknown.told()
     assert "20 workers" in there.told() and there.document()["workers"] == 20

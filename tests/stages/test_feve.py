@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from cache import UserError
-from stages.feve import fev_and_feve, feve_standard_error
+from stages.feve import fev_and_feve, feve_standard_error, pad_repeats
 
 # Two images, two repeats, one neuron: 1, 3 and 5, 9.
 #   total: mean 4.5, deviations -3.5 -1.5 0.5 4.5 -> squares 12.25 2.25 0.25 20.25 = 35, / 3
@@ -147,3 +147,14 @@ def test_no_standard_error_where_feve_cannot_be_told():
     told = feve_standard_error(r, p)
     assert np.isnan(told[:2]).all() and np.isfinite(told[2:]).all()
     assert np.isnan(feve_standard_error(r[:1], p[:1])).all()
+
+
+@given(st.lists(st.integers(0, 4), max_size=5), st.integers(1, 3))
+def test_padded_repeats_give_back_every_response(counts, n_neurons):
+    parts = [np.full((n, n_neurons), i, dtype=np.float64) for i, n in enumerate(counts)]
+    padded = pad_repeats(parts, n_neurons, dtype=np.float32)
+    assert padded.shape == (len(counts), max(counts, default=0), n_neurons)
+    assert padded.dtype == np.float32
+    for image, n in zip(padded, counts, strict=True):
+        assert np.isfinite(image[:n]).all() and np.isnan(image[n:]).all()
+    assert np.nansum(padded) == sum(part.sum() for part in parts)

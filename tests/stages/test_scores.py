@@ -3,7 +3,7 @@
 import numpy as np
 from sklearn.metrics import r2_score
 
-from stages.scores import correlation, variance_explained
+from stages.scores import correlation, mean_score, variance_explained
 
 
 def test_variance_explained_is_r2():
@@ -24,3 +24,9 @@ def test_a_constant_side_gives_nan():
     p = np.array([[1.0, 1.0], [1.0, 2.0]])
     assert np.isnan(variance_explained(r, p)).tolist() == [False, True]
     assert np.isnan(correlation(r, p)).all()
+
+
+def test_the_score_leaves_out_neurons_that_do_not_vary():
+    r = np.array([[1.0, 2.0], [3.0, 2.0]])
+    assert mean_score(r, r) == 1
+    assert mean_score(r[:, 1:], r[:, 1:]) == -np.inf

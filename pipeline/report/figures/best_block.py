@@ -1,4 +1,4 @@
-"""Conditions compared at their best blocks."""
+"""Figures that compare conditions at their best blocks."""
 
 from __future__ import annotations
 
@@ -91,10 +91,10 @@ def best_block_bars(neurons: pd.DataFrame, *, note: str = "") -> Figure:
 def _at_best(neurons: pd.DataFrame) -> list[tuple[str, NDArray[np.float64], Mapping[Any, Any]]]:
     """Label, FEVE of valid neurons, and best-block row of every series."""
     scored = valid(neurons).dropna(subset=["feve"])
-    best = best_blocks(neurons)
+    best = best_blocks(neurons).to_dict("records")
     names = varying(best, SERIES) or ["tuning"]
     found: list[tuple[str, NDArray[np.float64], Mapping[Any, Any]]] = []
-    for row in best.to_dict("records"):
+    for row in best:
         label = describe(row, [*names, "block"]).replace(", ", "\n")
         found.append((label, rows_of(scored, row)["feve"].to_numpy(dtype=np.float64), row))
     return found

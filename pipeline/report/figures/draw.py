@@ -1,11 +1,10 @@
-"""Which figures a run gets, from its tables."""
+"""The figures of a run, chosen by what its tables hold."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -15,13 +14,12 @@ from pipeline.report.figures.maps import centres_over_cortex, spatial_maps
 from pipeline.report.figures.neurons import feve_against_fev, learning_curves, scatter
 from pipeline.report.figures.per_block import feve_per_block, models_per_block, tuned_per_block
 from pipeline.report.figures.style import save_figure
+from pipeline.report.key import FIGURES_FOLDER
 from pipeline.results.names import describe, varying
 from pipeline.results.statistics import SERIES, best_blocks, rows_of
 from pipeline.results.tables import read_curves, read_neurons, read_summary
 from stages.conditions import IDENTITY, Condition
 from stages.readouts.saved import load_readouts
-
-FOLDER = "figures"
 
 #: Every figure's file name and what it shows.
 FIGURES = {
@@ -50,7 +48,7 @@ class Tables:
 
     @property
     def note(self) -> str:
-        """What every figure must say of these results."""
+        """A remark that every figure must make of these results; empty where there is none."""
         return "random weights" if (self.neurons["weights"] == "random").any() else ""
 
 
@@ -77,7 +75,7 @@ def draw_figures(tables: Tables, *, progress: Callable[[int], None] | None = Non
     """
     paths = []
     for name, draw in wanted_figures(tables):
-        paths.append(save_figure(draw(), tables.run / FOLDER / name)[0])
+        paths.append(save_figure(draw(), tables.run / FIGURES_FOLDER / name)[0])
         if progress is not None:
             progress(1)
     return paths
@@ -113,29 +111,19 @@ def _of_best(
     top = rows_of(tables.neurons, order[0])
     yield "feve_against_fev", lambda: feve_against_fev(top, note=note)
     if len(order) > 1:
-        names = [*varying(best, SERIES), "block"]
+        names = [*varying(order, SERIES), "block"]
         other = rows_of(tables.neurons, order[1])
         told = (describe(order[1], names), describe(order[0], names))
         yield "best_two_conditions", lambda: scatter(other, top, names=told, note=note)
     with_maps = [row for row in order if pd.notna(row["block"]) and row["tokens"] == "patch"]
     if with_maps:
         rows = rows_of(tables.neurons, with_maps[0])
-        identity = condition_of(rows)
-        readouts = load_readouts(tables.run, **identity.identity())
-        height, width = (int(n) for n in identity.input_size.split("x"))
+        condition = Condition.from_row(rows.iloc[0].to_dict())
+        readouts = load_readouts(tables.run, **condition.identity())
+        height, width = (int(n) for n in condition.input_size.split("x"))
         size = (height, width)
-        said = ", ".join([describe(identity.identity(), IDENTITY), *([note] if note else [])])
+        said = ", ".join([describe(condition.identity(), IDENTITY), *([note] if note else [])])
         yield "spatial_maps", lambda: spatial_maps(readouts, rows, input_size=size, note=said)
         if rows[["x", "y"]].notna().all(axis=1).any():
             draw = lambda: centres_over_cortex(readouts, rows, input_size=size, note=said)  # noqa: E731
             yield "centres_over_cortex", draw
-
-
-def condition_of(rows: pd.DataFrame) -> Condition:
-    """The condition that rows of the neurons table belong to."""
-    first = rows.iloc[0]
-    values: dict[str, Any] = {
-        name: None if pd.isna(first[name]) else first[name] for name in IDENTITY
-    }
-    block = None if values["block"] is None else int(values["block"])
-    return Condition(**{**values, "block": block, "seed": int(values["seed"])})

@@ -1,4 +1,4 @@
-"""Where in the image neurons look: fitted spatial weights, and their centres over cortex."""
+"""Maps of the readouts' spatial weights, and their centres over cortex."""
 
 from __future__ import annotations
 

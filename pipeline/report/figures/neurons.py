@@ -1,4 +1,4 @@
-"""Neuron by neuron: two conditions against each other, FEVE against FEV, learning curves."""
+"""Figures with a point per neuron, and learning curves."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def _limits(feve: NDArray[np.float64]) -> tuple[float, float]:
 
 
 def feve_against_fev(neurons: pd.DataFrame, *, note: str = "") -> Figure:
-    """How well each neuron is explained against how much of it can be; one condition's rows."""
+    """FEVE against FEV of every neuron, given one condition's rows."""
     figure, axes = new_figure()
     fev = neurons["fev"].to_numpy(dtype=np.float64)
     feve = neurons["feve"].to_numpy(dtype=np.float64)
@@ -118,10 +118,12 @@ def feve_against_fev(neurons: pd.DataFrame, *, note: str = "") -> Figure:
 def learning_curves(curves: pd.DataFrame, *, note: str = "") -> Figure:
     """Validation score against epoch, a line per condition; CNNs and tuned models in front."""
     figure, axes = new_figure()
-    names = [name for name in varying(curves, IDENTITY) if name != "blocks"]
-    lines = list(curves.groupby(list(IDENTITY), sort=False, dropna=False))
-    for number, (values, rows) in enumerate(lines):
-        identity = dict(zip(IDENTITY, values, strict=True))
+    lines = [
+        (dict(zip(IDENTITY, values, strict=True)), rows)
+        for values, rows in curves.groupby(list(IDENTITY), sort=False, dropna=False)
+    ]
+    names = varying((identity for identity, _ in lines), [n for n in IDENTITY if n != "blocks"])
+    for number, (identity, rows) in enumerate(lines):
         axes.plot(
             rows["epoch"].to_numpy(dtype=float),
             rows["validation_score"].to_numpy(dtype=float),

@@ -1,4 +1,4 @@
-"""Mean FEVE against the block that is read."""
+"""Figures of mean FEVE against the block that is read."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def _figure(table: pd.DataFrame, heading: str, note: str) -> Figure:
     joint = table["blocks"].astype("string").str.contains("+", regex=False, na=False)
     shown = table[table["block"].notna() & ~joint]
     figure, axes = new_figure()
-    names = varying(shown, _SERIES)
+    names = varying(shown.to_dict("records"), _SERIES)
     told = list(dict.fromkeys([*names, "tokens"]))
     published = False
     for number, (values, rows) in enumerate(shown.groupby(list(_SERIES), sort=False, dropna=False)):

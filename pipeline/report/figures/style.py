@@ -1,4 +1,4 @@
-"""What all figures share: colours, labels, and how they are saved."""
+"""Style of all figures: colours, markers, titles and legends, and how they are saved."""
 
 from __future__ import annotations
 

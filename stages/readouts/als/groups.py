@@ -1,11 +1,9 @@
-"""What the default solver does for one group of neurons, between choices that all take part in."""
+"""One group of neurons: its least squares, then its polishing once all neurons have chosen."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import reduce
-from operator import add
 
 import torch
 
@@ -15,7 +13,7 @@ from stages.readouts.als.alternating import (
     initial_factors,
     position_grams,
 )
-from stages.readouts.als.memory import Plan
+from stages.readouts.als.memory import MemoryPlan
 from stages.readouts.als.pca import Components, ReducedTokens
 from stages.readouts.als.penalties import HeldOutErrors
 from stages.readouts.als.polish import polish, start
@@ -23,7 +21,6 @@ from stages.readouts.als.predictor import Predictor, batches, join, pick
 from stages.readouts.als.sufficient_statistics import (
     Statistics,
     pair_products,
-    sum_products,
     sum_statistics,
 )
 from stages.readouts.data import FitData
@@ -41,21 +38,21 @@ class TokenSums:
     ----------
     components : Components
         Of the channels.
-    products : sequence of tensor
-        From `sum_products`, one per fold; of all trials where there are no folds.
+    products : tensor
+        From `sum_products`.
     """
 
     components: Components
-    products: Sequence[torch.Tensor]
+    products: torch.Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tokens:
+class ReducedTrials:
     """The reduced tokens of a fit, and how much of it is held at once."""
 
     training: ReducedTokens
     validation: ReducedTokens
-    plan: Plan
+    plan: MemoryPlan
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,38 +105,16 @@ class Polished:
     errors: torch.Tensor
 
 
-def sum_tokens(
-    training: ReducedTokens, n_folds: int, *, rows_at_once: int | None = None
-) -> TokenSums:
-    """The products of the training tokens, fold by fold."""
-    products = [
-        sum_products(training, trials=fold, rows_at_once=rows_at_once)
-        for fold in _folds_or_all(training.shape[0], n_folds)
-    ]
-    return TokenSums(components=training.components, products=products)
-
-
 def solve_group(
-    data: FitData, tokens: Tokens, known: TokenSums, settings: ALSSettings
+    data: FitData, tokens: ReducedTrials, known: TokenSums, settings: ALSSettings
 ) -> tuple[Candidates, Scores]:
     """Least squares under every penalty, and what each is worth on held-out trials."""
-    training, plan = tokens.training, tokens.plan
-    chosen = folds(len(data.r_train), settings.folds)
-    parts = [
-        sum_statistics(training, data.r_train, trials=fold, products=products)
-        for fold, products in zip(
-            _folds_or_all(len(data.r_train), settings.folds), known.products, strict=True
-        )
-    ]
-    sums = reduce(add, parts)
-    statistics = sums.statistics()
+    plan = tokens.plan
+    statistics = sum_statistics(tokens.training, data.r_train, known.products)
     penalties = absolute(settings, known.components)
     path = _solve_path(statistics, penalties, settings, plan)
-    errors = HeldOutErrors(len(sums.responses), len(penalties))
+    errors = HeldOutErrors(data.r_train.shape[1], len(penalties))
     _add_errors(errors, path, tokens.validation, data.r_validation, _clip, batch=plan.neurons)
-    for fold, part in zip(chosen, parts, strict=False):
-        without = _solve_path((sums - part).statistics(), penalties, settings, plan)
-        _add_errors(errors, without, training, data.r_train, _clip, trials=fold, batch=plan.neurons)
     scores = Scores(
         errors=errors,
         variances=data.r_validation.var(dim=0, correction=0),
@@ -149,7 +124,7 @@ def solve_group(
 
 def polish_group(
     data: FitData,
-    tokens: Tokens,
+    tokens: ReducedTrials,
     known: TokenSums,
     candidates: Candidates,
     chosen: torch.Tensor,
@@ -201,18 +176,8 @@ def absolute(settings: ALSSettings, components: Components) -> list[float]:
     return [penalty * unit for penalty in sorted(settings.penalties, reverse=True)]
 
 
-def folds(n_trials: int, number: int) -> list[torch.Tensor]:
-    """Which training trials are in each fold: taken in turns."""
-    turn = torch.arange(n_trials) % max(1, number)
-    return [turn == fold for fold in range(number)]
-
-
-def _folds_or_all(n_trials: int, number: int) -> Sequence[torch.Tensor | None]:
-    return folds(n_trials, number) or [None]
-
-
 def _solve_path(
-    statistics: Statistics, penalties: Sequence[float], settings: ALSSettings, plan: Plan
+    statistics: Statistics, penalties: Sequence[float], settings: ALSSettings, plan: MemoryPlan
 ) -> list[Predictor]:
     """The least-squares predictor for every penalty.
 
@@ -256,7 +221,7 @@ def _of_no_neuron(known: TokenSums, mean_tokens: torch.Tensor, n_trials: int) ->
         mean_tokens=mean_tokens,
         mean_responses=nothing,
         variances=nothing,
-        gram=reduce(add, known.products) / n_trials - pair_products(mean_tokens),
+        gram=known.products / n_trials - pair_products(mean_tokens),
         cross=mean_tokens.new_zeros(0, *mean_tokens.shape),
     )
 
@@ -268,18 +233,14 @@ def _add_errors(
     responses: torch.Tensor,
     link: Link,
     *,
-    trials: torch.Tensor | None = None,
     batch: int,
 ) -> None:
-    """Take in the squared errors of several predictors on the given trials."""
+    """Take in the squared errors of several predictors on all trials."""
     for first, last, reduced in tokens:
-        x, r, numbers = reduced, responses[first:last], torch.arange(first, last)
-        if trials is not None:
-            chosen = trials[first:last]
-            x, r, numbers = x[chosen], r[chosen], numbers[chosen]
-        for part in batches(r.shape[1], batch):
-            own = r[:, part].to(x.device)
-            errors = [(own - link(p.of(part)(x))).square() for p in predictors]
+        numbers = torch.arange(first, last)
+        for part in batches(responses.shape[1], batch):
+            own = responses[first:last, part].to(reduced.device)
+            errors = [(own - link(p.of(part)(reduced))).square() for p in predictors]
             sums.add(part, torch.stack(errors, dim=2), numbers)
 
 

@@ -1,4 +1,4 @@
-"""How a fit keeps to a memory limit: what it holds at once, and what it computes again."""
+"""The memory of a fit: what it holds at once under a limit, and what it computes again."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from cache import UserError
 from stages.executors.resources import resident_memory
 from stages.readouts.als.partition import largest_group
+from stages.readouts.settings import ALSSettings
+from stages.readouts.solver_protocol import FitSize
+from stages.settings import readable
 from stages.tokens.tokens import PARTITION_ELEMENTS
 
 FLOAT = 4
@@ -15,12 +18,15 @@ FLOAT = 4
 NEURON_BATCH = 512
 SMALLEST_BATCH = 32
 
+#: Trials that slope and offset are fitted on, at most: they are two numbers per neuron.
+SLOPE_TRIALS = 4096
+
 #: What tensors that come and go leave behind in the allocator, as a fraction of their size.
 SLACK = 0.15
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class MemoryPlan:
     """What is held at once; no result depends on it.
 
     Parameters
@@ -48,8 +54,11 @@ class Problem:
     n_components: int
     n_neurons: int
     n_penalties: int
-    n_folds: int
-    n_slope_trials: int
+
+    @property
+    def n_slope_trials(self) -> int:
+        """Trials that slope and offset are fitted on, at most: every n-th of all trials."""
+        return min(self.n_trials, 2 * SLOPE_TRIALS)
 
     @property
     def _features(self) -> int:
@@ -82,16 +91,48 @@ class Problem:
         pairs = self.n_columns * (self.n_columns + 1) // 2
         pairs *= self.n_components * (self.n_components + 1) // 2
         # Beside the sums and the statistics, sums of shards that wait for their neighbours.
-        gram = (4 + 2 * self.n_folds) * FLOAT * self.row_pairs * pairs
+        gram = 4 * FLOAT * self.row_pairs * pairs
         group = min(self.n_neurons, largest_group(self.n_neurons))
-        cross = (4 + self.n_folds) * FLOAT * group * self._features
+        cross = 4 * FLOAT * group * self._features
         factors = self.n_rows + self.n_columns + self.n_components
         paths = FLOAT * self.n_neurons * self.n_penalties * (factors + 3 * self.n_penalties)
         slopes = 2 * FLOAT * self.n_slope_trials * group
         return gram + cross + paths + slopes + 4 * FLOAT * PARTITION_ELEMENTS
 
+    @property
+    def least_memory(self) -> int:
+        """Bytes that the fit takes at least, beside what the process holds before."""
+        return self.planned(MemoryPlan(keep=False, rows_at_once=1, neurons=SMALLEST_BATCH))
 
-def plan_memory(problem: Problem, limit: int | None, *, used: int | None = None) -> Plan:
+    def planned(self, plan: MemoryPlan) -> int:
+        """Bytes that the fit takes under a plan, beside what the process holds before."""
+        # Folding a block of products takes about three more of its size.
+        summing = (3 + plan.rows_at_once) * self.block
+        solving = plan.neurons * self.neuron
+        held = self.always + plan.keep * self.reduced
+        return int((1 + SLACK) * (held + max(summing, solving)))
+
+
+def problem_of(size: FitSize, settings: ALSSettings, *, n_components: int | None = None) -> Problem:
+    """The sizes of a fit.
+
+    Parameters
+    ----------
+    n_components : int, optional
+        As many as there may be where absent.
+    """
+    most = min(settings.max_components, size.n_channels)
+    return Problem(
+        n_trials=size.n_trials,
+        n_rows=size.n_rows,
+        n_columns=size.n_columns,
+        n_components=most if n_components is None else n_components,
+        n_neurons=size.n_neurons,
+        n_penalties=len(settings.penalties),
+    )
+
+
+def plan_memory(problem: Problem, limit: int | None, *, used: int | None = None) -> MemoryPlan:
     """The fastest way that keeps to the limit.
 
     Parameters
@@ -107,40 +148,22 @@ def plan_memory(problem: Problem, limit: int | None, *, used: int | None = None)
         The limit cannot be kept; the message says what is needed.
     """
     if limit is None:
-        return Plan(keep=True, rows_at_once=problem.row_pairs, neurons=NEURON_BATCH)
+        return MemoryPlan(keep=True, rows_at_once=problem.row_pairs, neurons=NEURON_BATCH)
     present = resident_memory() if used is None else used
-    spare = limit - present - least_memory(problem)
+    spare = limit - present - problem.least_memory
     if spare < 0:
         needed = limit - spare
         raise UserError(
-            f"run.memory_limit = {_readable(limit)}: {problem.n_neurons} neurons on a "
+            f"run.memory_limit = {readable(limit)}: {problem.n_neurons} neurons on a "
             f"{problem.n_rows} x {problem.n_columns} grid with {problem.n_components} components "
-            f"need {_readable(needed)}; raise it, fit fewer neurons at a time, or lower "
+            f"need {readable(needed)}; raise it, fit fewer neurons at a time, or lower "
             "readout.als.max_components"
         )
     spare = int(spare / (1 + SLACK))
     keep = problem.reduced <= spare
     spare -= problem.reduced if keep else 0
-    return Plan(
+    return MemoryPlan(
         keep=keep,
         rows_at_once=min(problem.row_pairs, 1 + spare // problem.block),
         neurons=min(NEURON_BATCH, SMALLEST_BATCH + spare // problem.neuron),
     )
-
-
-def least_memory(problem: Problem) -> int:
-    """Bytes that a fit takes at least, beside what the process holds before."""
-    return planned_memory(problem, Plan(keep=False, rows_at_once=1, neurons=SMALLEST_BATCH))
-
-
-def planned_memory(problem: Problem, plan: Plan) -> int:
-    """Bytes that a fit takes under a plan, beside what the process holds before."""
-    # Folding a block of products takes about three more of its size.
-    summing = (3 + plan.rows_at_once) * problem.block
-    solving = plan.neurons * problem.neuron
-    held = problem.always + plan.keep * problem.reduced
-    return int((1 + SLACK) * (held + max(summing, solving)))
-
-
-def _readable(size: int) -> str:
-    return f"{size / 1e9:.2f}GB"

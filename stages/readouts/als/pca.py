@@ -128,7 +128,7 @@ def components_of(
 
 
 @dataclass(frozen=True)
-class Moments:
+class ChannelMoments:
     """Mean of the channels over positions, and their summed products around it, float64.
 
     Parameters
@@ -143,12 +143,12 @@ class Moments:
     mean: torch.Tensor
     scatter: torch.Tensor
 
-    def __add__(self, other: Moments) -> Moments:
+    def __add__(self, other: ChannelMoments) -> ChannelMoments:
         """The moments of both."""
         count = max(1, self.count + other.count)
         apart = other.mean - self.mean
         share = other.count / count
-        return Moments(
+        return ChannelMoments(
             count=self.count + other.count,
             mean=self.mean + share * apart,
             scatter=self.scatter + other.scatter + self.count * share * apart * apart[:, None],
@@ -157,7 +157,7 @@ class Moments:
 
 def shard_moments(
     tokens: Tokens, first: int, last: int, *, max_images: int, device: torch.device
-) -> Moments:
+) -> ChannelMoments:
     """Moments of the trials first <= trial < last that are among the evenly spread ones.
 
     Products are taken in float32 around each part's own mean, which keeps them small.
@@ -165,14 +165,14 @@ def shard_moments(
     n_channels = tokens.shape[3]
     every = max(1, -(-tokens.shape[0] // max_images))
     nothing = torch.zeros(n_channels, dtype=torch.float64, device=device)
-    moments = Moments(0, nothing, nothing.new_zeros(n_channels, n_channels))
+    moments = ChannelMoments(0, nothing, nothing.new_zeros(n_channels, n_channels))
     for start, _, part in read_ahead(tokens, partitions(tokens.shape, first, last)):
         chosen = part[(-start) % every :: every]
         x = chosen.to(device, torch.float32).reshape(-1, n_channels)
         if len(x):
             mean = x.mean(dim=0)
             x = x - mean
-            moments += Moments(len(x), mean.double(), (x.T @ x).double())
+            moments += ChannelMoments(len(x), mean.double(), (x.T @ x).double())
     return moments
 
 

@@ -1,5 +1,6 @@
-"""From a least-squares predictor to the shared readout: slope and offset, then Poisson polishing.
+"""Poisson polishing: a least-squares predictor becomes the shared readout.
 
+First come a slope and an offset per neuron, which carry the predictor over to ELU + 1.
 Polishing takes Fisher-scoring steps whose metric is the least squares' own: around the current
 predictor z the Poisson loss is replaced by a parabola of one curvature per neuron, whose minimum is
 a least-squares fit, under the same penalty, to the responses z - loss'(z) / curvature. A step costs
@@ -13,16 +14,17 @@ from collections.abc import Iterator
 import torch
 
 from stages.readouts.als.alternating import AlternatingLeastSquares, Factors
+from stages.readouts.als.memory import SLOPE_TRIALS
 from stages.readouts.als.pca import ReducedTokens
 from stages.readouts.als.predictor import Predictor, batches, join, pick
-from stages.readouts.als.slope import derivatives, fit_slope_and_offset
-from stages.readouts.readout import poisson_loss
-
-#: Trials that slope and offset are fitted on, at most: they are two numbers per neuron.
-SLOPE_TRIALS = 4096
+from stages.readouts.readout import poisson_loss, rate
 
 #: What the parabola's curvature is to the mean of the loss's: more is slower and safer.
 CAUTION = 1.2
+
+#: Newton steps of slope and offset at most, and how often each may be shortened.
+NEWTON_STEPS = 15
+SHORTER_STEPS = 4
 
 
 def start(
@@ -148,3 +150,64 @@ def _parabola(
     centre = total / n_trials
     cross = cross / n_trials - centre[:, None] * mean_tokens.flatten()
     return loss / n_trials, centre, cross.view(n_neurons, *mean_tokens.shape)
+
+
+def derivatives(z: torch.Tensor, responses: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """First derivative in z of the Poisson loss, and its expected second derivative."""
+    mu = rate(z)
+    above = z > 0
+    slope = torch.where(above, 1.0, mu)
+    return (mu - responses) * slope / mu.clamp(min=1e-30), slope.square() / mu.clamp(min=1e-30)
+
+
+def fit_slope_and_offset(
+    z: torch.Tensor, responses: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Slope >= 0 and offset per neuron that minimise the Poisson loss of slope * z + offset.
+
+    The loss is convex in both; Newton steps with the expected curvature, shortened where the loss
+    would rise.
+
+    Parameters
+    ----------
+    z, responses : tensor of shape (n_trials, n_neurons)
+
+    Returns
+    -------
+    tensor of shape (n_neurons,), twice
+    """
+    mean = responses.mean(dim=0).clamp(min=1e-3)
+    offset = torch.where(mean > 1, mean - 1, mean.log())
+    centre = z.mean(dim=0)
+    spread = z.std(dim=0, correction=0)
+    # A predictor that does not vary has no slope to speak of.
+    flat = spread <= 1e-6 * centre.abs() + 1e-12
+    unit = torch.where(flat, 0.0, (z - centre) / torch.where(flat, 1.0, spread))
+    slope = torch.zeros_like(offset)
+    loss = poisson_loss(offset.expand_as(unit), responses).mean(dim=0)
+    for _ in range(NEWTON_STEPS):
+        gradient, curvature = derivatives(slope * unit + offset, responses)
+        g0, g1 = gradient.mean(dim=0), (gradient * unit).mean(dim=0)
+        h00 = curvature.mean(dim=0) + 1e-6
+        h01 = (curvature * unit).mean(dim=0)
+        h11 = (curvature * unit.square()).mean(dim=0) + 1e-6
+        determinant = (h00 * h11 - h01.square()).clamp(min=1e-12)
+        down0 = (h11 * g0 - h01 * g1) / determinant
+        down1 = (h00 * g1 - h01 * g0) / determinant
+        size = torch.ones_like(loss)
+        for _ in range(SHORTER_STEPS):
+            new_slope = (slope - size * down1).clamp(min=0)
+            new_offset = offset - size * down0
+            new_loss = poisson_loss(new_slope * unit + new_offset, responses).mean(dim=0)
+            better = new_loss < loss
+            if bool(better.all()):
+                break
+            size = torch.where(better, size, size / 4)
+        gained = torch.where(better, loss - new_loss, 0.0)
+        slope = torch.where(better, new_slope, slope)
+        offset = torch.where(better, new_offset, offset)
+        loss = torch.where(better, new_loss, loss)
+        if bool((gained <= 1e-6).all()):
+            break
+    slope = torch.where(flat, 0.0, slope / torch.where(flat, 1.0, spread))
+    return slope, offset - slope * centre

@@ -10,7 +10,8 @@ import torch
 
 from stages.readouts.als.alternating import Factors
 from stages.readouts.als.pca import Components
-from stages.readouts.readout import Epoch, Readouts
+from stages.readouts.readout import Readouts
+from stages.training.epoch import Epoch
 
 
 def batches(n_neurons: int, size: int) -> Iterator[slice]:

@@ -1,176 +1,74 @@
-"""The default solver: factorised least squares from sufficient statistics, then polishing.
-
-Neurons are fitted in groups that know nothing of each other but for the one choice between. So
-groups may be fitted one after the other, as here, or wherever there is room.
-"""
+"""The default solver: factorised least squares from sufficient statistics, then polishing."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
-import torch
-
-from stages.readouts.als.groups import (
-    Candidates,
-    Polished,
-    Scores,
-    Tokens,
-    TokenSums,
-    polish_group,
-    solve_group,
-    sum_tokens,
-)
-from stages.readouts.als.memory import Problem, plan_memory
-from stages.readouts.als.partition import neuron_groups
-from stages.readouts.als.pca import Components, ReducedTokens, principal_components
-from stages.readouts.als.penalties import choose, concatenate
-from stages.readouts.als.polish import SLOPE_TRIALS
-from stages.readouts.als.predictor import Predictor, as_readouts, join, pick
-from stages.readouts.data import FitData
-from stages.readouts.readout import Epoch, Readouts
+from stages.costs import Cost
 from stages.readouts.settings import ALSSettings
-from stages.tokens.random_access import temporary_folder
+from stages.readouts.solver_protocol import DividedFit, FitSize, FitSource, Solver
+from stages.training.epoch import Epoch
+
+if TYPE_CHECKING:
+    from stages.readouts.data import FitData
+    from stages.readouts.readout import Readouts
 
 
-@torch.inference_mode()
-def fit_als(
-    data: FitData, settings: ALSSettings, *, progress: Callable[[Epoch], None] | None = None
-) -> Readouts:
-    """Fit every neuron by alternating least squares, and polish the result with the Poisson loss.
+class ALS(Solver):
+    """Alternating least squares, polished with the Poisson loss; see `stages.readouts.als.fit`."""
 
-    Parameters
-    ----------
-    progress : callable, optional
-        Called with every step of polishing.
+    settings = ALSSettings
 
-    Returns
-    -------
-    Readouts
-        With scale 1: rates in units of the normalised responses.
+    def fit(
+        self,
+        data: FitData,
+        settings: ALSSettings,
+        *,
+        progress: Callable[[Epoch], None] | None = None,
+    ) -> Readouts:
+        """Fit every neuron; see `stages.readouts.als.fit.fit_als`."""
+        from stages.readouts.als.fit import fit_als
 
-    Raises
-    ------
-    UserError
-        Tokens that are not finite, or a memory limit that cannot be kept.
-    """
-    stored = None if data.statistics is None else data.statistics.load(settings, data.device)
-    components = stored[0] if stored else components_for(data, settings)
-    tokens = reduced_tokens(data, settings, components)
-    if stored and not settings.folds:
-        known = TokenSums(components=components, products=[stored[1]])
-    else:
-        known = sum_tokens(tokens.training, settings.folds, rows_at_once=tokens.plan.rows_at_once)
-    if data.statistics is not None and stored is None:
-        data.statistics.save(settings, components, sum(known.products[1:], known.products[0]))
-    groups = neuron_groups(data.r_train.shape[1])
-    solved = [solve_group(data.of(group), tokens, known, settings) for group in groups]
-    candidates, scores = [each for each, _ in solved], [each for _, each in solved]
-    chosen = choose_penalties(scores, settings)
-    polished = [
-        polish_group(data.of(group), tokens, known, own, chosen[group], settings)
-        for group, own in zip(groups, candidates, strict=True)
-        if settings.output == "elu"
-    ]
-    if not polished:
-        return linear_readouts(candidates, chosen, components)
-    variances = torch.cat([each.variances for each in scores])
-    readouts = polished_readouts(polished, components, variances)
-    if progress is not None:
-        for epoch in readouts.curve:
-            progress(epoch)
-    return readouts
+        return fit_als(data, settings, progress=progress)
 
+    def identity(self, settings: ALSSettings) -> dict[str, Any]:
+        """What a result's key depends on."""
+        # Earlier versions could choose penalties by folds of the training trials too, and hashed
+        # how many there were. Results without folds, which all are now, stay up to date.
+        return asdict(settings) | {"folds": 0}
 
-def components_for(data: FitData, settings: ALSSettings) -> Components:
-    """Principal components of the training tokens."""
-    return principal_components(
-        data.x_train,
-        variance_kept=settings.variance_kept,
-        max_components=settings.max_components,
-        max_images=settings.basis_images,
-        scale_limit=settings.scale_limit,
-        device=data.device,
-    )
+    def gives_rates(self, settings: ALSSettings) -> bool:
+        """Not where the output is linear."""
+        return settings.output == "elu"
 
+    def least_memory(self, size: FitSize, settings: ALSSettings, *, divided: bool = False) -> int:
+        """Bytes that a fit, or its part of one group of neurons, needs at least."""
+        from stages.readouts.als.cost import held_responses, held_size
+        from stages.readouts.als.memory import problem_of
 
-def reduced_tokens(
-    data: FitData, settings: ALSSettings, components: Components, *, once: bool = False
-) -> Tokens:
-    """The tokens as the steps read them, and how much of everything is held at once.
+        held = held_size(size, divided=divided)
+        return held_responses(held, divided=divided) + problem_of(held, settings).least_memory
 
-    Parameters
-    ----------
-    once : bool
-        They are read a single time: what memory does not hold is not written to a disk either.
+    def cost(
+        self,
+        size: FitSize,
+        settings: ALSSettings,
+        *,
+        divided: bool = False,
+        memory_limit: int | None = None,
+    ) -> Cost:
+        """The cost of a fit."""
+        from stages.readouts.als.cost import als_cost
 
-    Raises
-    ------
-    UserError
-        A memory limit that cannot be kept.
-    """
-    problem = _problem(data, settings, components)
-    plan = plan_memory(problem, data.memory_limit)
-    spill = None if plan.keep or once else temporary_folder(problem.reduced)
-    return Tokens(
-        training=ReducedTokens(data.x_train, components, keep=plan.keep, spill=spill),
-        validation=ReducedTokens(data.x_validation, components, keep=plan.keep, spill=spill),
-        plan=plan,
-    )
+        return als_cost(size, settings, divided=divided, memory_limit=memory_limit)
 
+    def divide(self, source: FitSource, settings: ALSSettings) -> DividedFit | None:
+        """Shards of trials and groups of neurons, where there are several of either."""
+        from stages.readouts.als.distributed.fit import DividedALS
 
-def choose_penalties(scores: Sequence[Scores], settings: ALSSettings) -> torch.Tensor:
-    """Position of every neuron's penalty, tensor of shape (n_neurons,): all neurons have a say."""
-    return choose(
-        concatenate([each.errors for each in scores]),
-        torch.cat([each.variances for each in scores]),
-        how=settings.selection,
-    )
-
-
-def linear_readouts(
-    candidates: Sequence[Candidates], chosen: torch.Tensor, components: Components
-) -> Readouts:
-    """The chosen least-squares fits as they are."""
-    joined = [join(paths) for paths in zip(*(each.path for each in candidates), strict=True)]
-    predictor: Predictor = pick(joined, chosen.to(components.mean.device))
-    return as_readouts(predictor, components, output="linear")
-
-
-def polished_readouts(
-    polished: Sequence[Polished], components: Components, variances: torch.Tensor
-) -> Readouts:
-    """All groups' readouts as one, with the learning curve of all neurons.
-
-    Parameters
-    ----------
-    variances : tensor of shape (n_neurons,)
-        Of the validation responses.
-    """
-    losses = torch.cat([each.losses for each in polished]).mean(dim=0)
-    errors = torch.cat([each.errors for each in polished])[variances > 0]
-    scores = (1 - errors / variances[variances > 0, None]).mean(dim=0)
-    curve = [
-        Epoch(number, float(loss), float(score))
-        for number, (loss, score) in enumerate(zip(losses, scores, strict=True))
-    ]
-    return as_readouts(
-        join([each.predictor for each in polished]),
-        components,
-        curve=curve,
-        penalty=torch.cat([each.penalty for each in polished]),
-    )
-
-
-def _problem(data: FitData, settings: ALSSettings, components: Components) -> Problem:
-    n_trials, rows, columns, _ = data.x_train.shape
-    n_trials += data.x_validation.shape[0]
-    return Problem(
-        n_trials=n_trials,
-        n_rows=rows,
-        n_columns=columns,
-        n_components=components.n_components,
-        n_neurons=data.r_train.shape[1],
-        n_penalties=len(settings.penalties),
-        n_folds=settings.folds,
-        n_slope_trials=min(n_trials, 2 * SLOPE_TRIALS),
-    )
+        if source.device != "cpu" or settings.output != "elu":
+            return None
+        fit = DividedALS(source=source, settings=settings)
+        return fit if len(fit.shards) > 1 or len(fit.groups) > 1 else None

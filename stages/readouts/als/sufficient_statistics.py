@@ -23,68 +23,6 @@ def pairs(n: int, device: torch.device | None = None) -> tuple[torch.Tensor, tor
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sums:
-    """Sums over trials, which may be added and subtracted.
-
-    Parameters
-    ----------
-    count : int
-        Number of trials.
-    tokens : tensor of shape (n_rows, n_columns, n_components)
-        Summed tokens.
-    products : tensor of shape (row pairs, column pairs, component pairs)
-        Summed products of tokens, over both orders of each pair.
-    responses : tensor of shape (n_neurons,)
-        Summed responses.
-    squares : tensor of shape (n_neurons,)
-        Summed squared responses.
-    cross : tensor of shape (n_neurons, n_rows, n_columns, n_components)
-        Summed products of response and token.
-    """
-
-    count: int
-    tokens: torch.Tensor
-    products: torch.Tensor
-    responses: torch.Tensor
-    squares: torch.Tensor
-    cross: torch.Tensor
-
-    def __add__(self, other: Sums) -> Sums:
-        """The sums over the trials of both."""
-        return Sums(
-            count=self.count + other.count,
-            tokens=self.tokens + other.tokens,
-            products=self.products + other.products,
-            responses=self.responses + other.responses,
-            squares=self.squares + other.squares,
-            cross=self.cross + other.cross,
-        )
-
-    def __sub__(self, other: Sums) -> Sums:
-        """The sums over the trials that are not in `other`."""
-        return Sums(
-            count=self.count - other.count,
-            tokens=self.tokens - other.tokens,
-            products=self.products - other.products,
-            responses=self.responses - other.responses,
-            squares=self.squares - other.squares,
-            cross=self.cross - other.cross,
-        )
-
-    def statistics(self) -> Statistics:
-        """Means and covariances."""
-        mean = self.tokens / self.count
-        rate = self.responses / self.count
-        return Statistics(
-            mean_tokens=mean,
-            mean_responses=rate,
-            variances=(self.squares / self.count - rate.square()).clamp(min=0),
-            gram=self.products / self.count - pair_products(mean),
-            cross=self.cross / self.count - rate[:, None, None, None] * mean,
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
 class Statistics:
     """What a least-squares fit needs to know of the training trials.
 
@@ -146,35 +84,28 @@ def fold(block: torch.Tensor, *, same: bool) -> torch.Tensor:
     return folded
 
 
-def sum_products(
-    reduced: ReducedTokens,
-    *,
-    trials: torch.Tensor | None = None,
-    rows_at_once: int | None = None,
-) -> torch.Tensor:
-    """Summed products of the tokens as pairs; see `Sums.products`.
+def sum_products(reduced: ReducedTokens, *, rows_at_once: int | None = None) -> torch.Tensor:
+    """Products of the tokens summed over trials, as pairs; they depend on no response.
 
     Parameters
     ----------
-    trials : tensor of shape (n_trials,), optional
-        True for the trials that are summed; all are where absent.
     rows_at_once : int, optional
         Pairs of rows that are summed in one pass over the trials: fewer need less memory and more
         passes, and give the same numbers.
+
+    Returns
+    -------
+    tensor of shape (row pairs, column pairs, component pairs)
+        Over both orders of each pair.
     """
     return tree_sum(
-        shard_products(reduced, *shard, trials=trials, rows_at_once=rows_at_once)
+        shard_products(reduced, *shard, rows_at_once=rows_at_once)
         for shard in shards(reduced.tokens.shape)
     )
 
 
 def shard_products(
-    reduced: ReducedTokens,
-    first: int,
-    last: int,
-    *,
-    trials: torch.Tensor | None = None,
-    rows_at_once: int | None = None,
+    reduced: ReducedTokens, first: int, last: int, *, rows_at_once: int | None = None
 ) -> torch.Tensor:
     """`sum_products` over the trials first <= trial < last."""
     _, h, w, k = reduced.shape
@@ -185,9 +116,8 @@ def shard_products(
     for start in range(0, len(i), step):
         chosen = list(zip(i[start : start + step], j[start : start + step], strict=True))
         blocks = torch.zeros(len(chosen), w * k, w * k, device=device)
-        for begin, end, z in reduced.parts(first, last):
-            part = z if trials is None else z[trials[begin:end]]
-            rows = part.reshape(len(part), h, w * k)
+        for _, _, z in reduced.parts(first, last):
+            rows = z.reshape(len(z), h, w * k)
             for block, (p, q) in zip(blocks, chosen, strict=True):
                 block.addmm_(rows[:, p].T, rows[:, q])
         folded += [
@@ -197,58 +127,34 @@ def shard_products(
     return torch.stack(folded)
 
 
-def sum_cross(
-    reduced: ReducedTokens, responses: torch.Tensor, *, trials: torch.Tensor | None = None
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Summed tokens, and summed products of responses and tokens; see `Sums`.
+def sum_statistics(
+    reduced: ReducedTokens, responses: torch.Tensor, products: torch.Tensor
+) -> Statistics:
+    """Means and covariances over the trials.
 
     Parameters
     ----------
     responses : tensor of shape (n_trials, n_neurons)
-    trials : tensor of shape (n_trials,), optional
-        True for the trials that are summed; all are where absent.
+    products : tensor
+        From `sum_products` of the same tokens.
     """
     _, h, w, k = reduced.shape
     device = reduced.components.basis.device
     tokens = torch.zeros(h * w * k, device=device)
     cross = torch.zeros(responses.shape[1], h * w * k, device=device)
     for first, last, z in reduced:
-        flat, r = z.flatten(1), responses[first:last].to(device)
-        if trials is not None:
-            flat, r = flat[trials[first:last]], r[trials[first:last]]
+        flat = z.flatten(1)
         tokens += flat.sum(dim=0)
-        cross.addmm_(r.T, flat)
-    return tokens.view(h, w, k), cross.view(-1, h, w, k)
-
-
-def sum_statistics(
-    reduced: ReducedTokens,
-    responses: torch.Tensor,
-    *,
-    trials: torch.Tensor | None = None,
-    products: torch.Tensor | None = None,
-    rows_at_once: int | None = None,
-) -> Sums:
-    """All sums over the trials.
-
-    Parameters
-    ----------
-    responses : tensor of shape (n_trials, n_neurons)
-    trials : tensor of shape (n_trials,), optional
-        True for the trials that are summed; all are where absent.
-    products : tensor, optional
-        From `sum_products` of the same tokens, where they are known: they depend on no response.
-    """
-    tokens, cross = sum_cross(reduced, responses, trials=trials)
-    if products is None:
-        products = sum_products(reduced, trials=trials, rows_at_once=rows_at_once)
-    device = tokens.device
-    double = (responses if trials is None else responses[trials]).double()
-    return Sums(
-        count=len(double),
-        tokens=tokens,
-        products=products,
-        responses=double.sum(dim=0).float().to(device),
-        squares=double.square().sum(dim=0).float().to(device),
-        cross=cross,
+        cross.addmm_(responses[first:last].to(device).T, flat)
+    count = len(responses)
+    double = responses.double()
+    mean = tokens.view(h, w, k) / count
+    rate = double.sum(dim=0).float().to(device) / count
+    squares = double.square().sum(dim=0).float().to(device)
+    return Statistics(
+        mean_tokens=mean,
+        mean_responses=rate,
+        variances=(squares / count - rate.square()).clamp(min=0),
+        gram=products / count - pair_products(mean),
+        cross=cross.view(-1, h, w, k) / count - rate[:, None, None, None] * mean,
     )

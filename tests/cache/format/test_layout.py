@@ -1,4 +1,4 @@
-"""How tokens are cut into chunks, shards and files, and which chunks a read needs."""
+"""The cut of tokens into chunks, shards and files."""
 
 import json
 
@@ -12,7 +12,6 @@ from cache import SHARD_BYTES, CacheError, TokenShape, plan_layout
 from cache.format.arrays import StoredArray
 from cache.format.layout import CHUNK_BYTES
 from cache.format.metadata import array_bytes, group_bytes, planned_arrays
-from cache.plan import plan_reads
 
 SHAPES = st.builds(
     TokenShape,
@@ -56,31 +55,6 @@ def test_few_files_and_bounded_shards(channels, most_files):
     arrays = planned_arrays(shape, layout, n_images=50_000)
     n_groups = 1 + 1 + shape.n_blocks
     assert n_groups + len(arrays) + sum(array.n_files for array in arrays) < most_files
-
-
-@given(
-    rows=st.lists(st.integers(0, 99), max_size=60),
-    chunk=st.sampled_from([1, 2, 8, 16, 128]),
-)
-def test_reads_put_every_wanted_row_in_its_place(rows, chunk):
-    source = np.arange(100)
-    wanted = np.array(rows, dtype=np.intp)
-    reads = plan_reads(wanted, chunk=chunk)
-    out = np.full(len(wanted), -1)
-    for read in reads:
-        out[read.put] = source[read.chunk * chunk : (read.chunk + 1) * chunk][read.take]
-    np.testing.assert_array_equal(out, wanted)
-
-
-@given(rows=st.lists(st.integers(0, 99), max_size=60), chunk=st.sampled_from([1, 2, 8, 16]))
-def test_only_needed_chunks_are_read_and_each_once(rows, chunk):
-    chunks = [read.chunk for read in plan_reads(np.array(rows, dtype=np.intp), chunk=chunk)]
-    assert chunks == sorted({row // chunk for row in rows})
-
-
-def test_neighbouring_rows_are_copied_as_a_slice():
-    (read,) = plan_reads(np.arange(8, 16), chunk=16)
-    assert read.take == slice(8, 16) and read.put == slice(0, 8)
 
 
 def an_array(n_rows: int, chunk: int, shard: int, dtype: str = "float16") -> StoredArray:

@@ -134,7 +134,7 @@ def test_a_server_without_ranges_is_refused_before_it_sends_whole_files(web):
 
 
 def test_an_overloaded_server_is_asked_again(web, monkeypatch):
-    monkeypatch.setattr("cache.stores.http.PAUSES", (0, 0))
+    monkeypatch.setattr("cache.stores.base.PAUSES", (0, 0))
     web.requests()
     assert "answered 503" in refused(web.url("a.zarr", location="broken"))
     assert len(web.requests()) == 3

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from support.faults import IDS, content, make_store, token
 from support.servers import nginx, s3
 from zarr.abc.store import OffsetByteRequest, RangeByteRequest, SuffixByteRequest
-from zarr.core.buffer import default_buffer_prototype
-from zarr.core.sync import sync
+from zarr.buffer import default_buffer_prototype
 
 from cache import CacheError, open_cache, pack, plan_copy, verify
 from cache.stores.location import open_store
+from cache.stores.zarr_internals import sync
 
 
 @pytest.fixture(scope="module")

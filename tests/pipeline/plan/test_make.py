@@ -14,6 +14,7 @@ from pipeline.cli.app import main
 from pipeline.experiment import load_experiment
 from pipeline.plan.make import make_plan
 from pipeline.plan.table import plan_lines, summary
+from pipeline.variant.variant import open_variants
 
 TABLES = """
 [finetune]
@@ -32,7 +33,8 @@ FX10 = Path(__file__).parents[3] / "pipeline/experiments/fx10.toml"
 
 
 def plan_of(path, *overrides):
-    return make_plan(load_experiment(path, overrides))
+    file = load_experiment(path, overrides)
+    return make_plan(file, open_variants(file))
 
 
 def states(plan):
@@ -203,7 +205,7 @@ def test_without_data_counts_come_from_the_experiment_file(tmp_path):
     assert {s.name: s.work for s in plan.steps} == counted
     unknown = plan_of(path)
     assert unknown.total("images", "extract") is None
-    assert plan_lines(unknown)["work"][0] == "? images, ? B"
+    assert plan_lines(unknown)[0]["work"] == "? images, ? B"
 
 
 def test_the_ready_experiment_has_a_plan_without_data_or_gpu(capsys):

@@ -12,7 +12,8 @@ from support.tables import curves_of, neurons_table, summary_of
 
 from pipeline.report.answer import answer, differences, warnings
 from pipeline.report.figures.draw import FIGURES, Tables, draw_figures
-from pipeline.report.page import REPORT, _uncertainty, report_key, write_report
+from pipeline.report.key import REPORT, report_key
+from pipeline.report.page import _uncertainty, write_report
 from stages.readouts.readout import Readouts
 
 

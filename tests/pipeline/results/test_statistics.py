@@ -3,7 +3,6 @@
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import stats
 from support.tables import neurons_table
 
 from pipeline.results.names import describe
@@ -48,13 +47,21 @@ def test_no_valid_neuron_gives_no_row():
     assert best_blocks(neurons_table().assign(fev=0.1)).empty
 
 
-def test_the_interval_agrees_with_scipy_s():
+def test_the_interval_is_that_of_the_means_of_drawn_values():
+    """Against its definition, drawn here one resample at a time."""
     values = np.random.default_rng(0).gamma(2, size=80)
+    rng = np.random.default_rng(1)
+    means = [rng.choice(values, size=80).mean() for _ in range(5000)]
     ours = bootstrap_interval(values, resamples=5000)
-    theirs = stats.bootstrap(
-        (values,), np.mean, n_resamples=5000, method="percentile", rng=np.random.default_rng(1)
-    ).confidence_interval
-    np.testing.assert_allclose(ours, theirs, rtol=0.03)
+    np.testing.assert_allclose(ours, np.percentile(means, [2.5, 97.5]), rtol=0.03)
+    assert bootstrap_interval(values, resamples=5000) == ours
+
+
+def test_the_interval_needs_little_memory_and_parts_do_not_change_it(monkeypatch):
+    values = np.random.default_rng(0).gamma(2, size=80)
+    whole = bootstrap_interval(values, resamples=500)
+    monkeypatch.setattr("pipeline.results.statistics.IN_MEMORY", 800)
+    assert bootstrap_interval(values, resamples=500) == pytest.approx(whole)
 
 
 def test_paired_differences_cancel_what_neurons_share():

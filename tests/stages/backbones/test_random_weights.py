@@ -1,3 +1,5 @@
+"""Random weights: known numbers, and blocks that differ."""
+
 from itertools import pairwise
 
 import numpy as np

@@ -17,8 +17,8 @@ from stages.baseline.fullmodel import (
 from stages.baseline.images import grey_images
 from stages.baseline.settings import BaselineSettings
 from stages.readouts.readout import Readout, rate
+from stages.scores import mean_score
 from stages.stimuli.stimuli import stimuli_from_array
-from stages.training.descent import mean_score
 from stages.training.loop import LoopSettings
 
 SETTINGS = BaselineSettings(

@@ -1,4 +1,4 @@
-"""The truncated, partly unfrozen model: stages, modes, and the start from the cache."""
+"""The truncated, partly unfrozen model: layers, modes, and the start from the cache."""
 
 import numpy as np
 import pytest
@@ -58,7 +58,7 @@ def test_last_counts_back_from_the_readout_block(last, block, first, start):
     assert starting_block(first) == start
 
 
-def test_more_stages_than_there_are():
+def test_more_layers_than_there_are():
     with pytest.raises(
         UserError,
         match=r"last = 7 at block 4: only 6 stages exist \(embeddings and blocks 0\.\.4\)",
@@ -136,9 +136,9 @@ def test_which_parameters_are_trained(family, last):
     backbone = create_backbone(settings, input_size=(32, 64))
     trained = TunedViT(backbone, readout(), block=1, last=last).trained()
     names = {name.removeprefix("vit.") for name in trained if name.startswith("vit.")}
-    stages = {".".join(n.split(".")[:2]) for n in names if n.startswith("blocks.")}
+    layers = {".".join(n.split(".")[:2]) for n in names if n.startswith("blocks.")}
     tuned = 3 if last == "full" else last
-    assert stages == {f"blocks.{1 - i}" for i in range(min(tuned, 2))}
+    assert layers == {f"blocks.{1 - i}" for i in range(min(tuned, 2))}
     embeddings = {n for n in names if not n.startswith("blocks.")}
     assert embeddings == (EMBEDDINGS[family] if tuned == 3 else set())
     assert trained["readout.channel_weights"] == 3 * 48

@@ -1,4 +1,4 @@
-"""The default solver on a cache: joint blocks, streaming, reuse of statistics, workers."""
+"""The default solver on a cache: joint blocks, streaming, workers."""
 
 from dataclasses import replace
 
@@ -9,7 +9,7 @@ from support.tiny import write_experiment
 from cache import open_cache
 from pipeline.cli.app import main
 from pipeline.experiment import load_experiment
-from pipeline.variant.inputs import Sources
+from pipeline.variant.variant import open_variants
 from stages.conditions import Condition
 from stages.executors.executor import LocalExecutor
 from stages.fit.run import fit_condition
@@ -27,7 +27,7 @@ def tasks(tmp_path_factory):
     assert main(["extract", str(path), "--quiet"]) == 0
     file = load_experiment(path)
     cache = open_cache(file.cache_path(file.variants[0]))
-    (recording,) = Sources(file.variants[0]).recordings(cache)
+    (recording,) = open_variants(file)[0].recordings
 
     def task(blocks, tokens="patch"):
         return FitTask(
@@ -102,19 +102,6 @@ def test_joint_blocks_read_both(tasks):
     ids = tasks["0"].recording.test_image_ids
     tokens = np.concatenate([cache.block(b).read("patches", ids) for b in (0, 1)], axis=-1)
     np.testing.assert_allclose(both.readouts.predict(tokens), both.test_predictions, rtol=1e-5)
-
-
-def test_statistics_are_kept_for_other_neurons(tasks, tmp_path):
-    kept = replace(tasks["1"], statistics=tmp_path / "statistics")
-    same(fit_condition(kept), fit_condition(tasks["1"]))
-    (file,) = (tmp_path / "statistics").iterdir()
-    before = file.stat().st_mtime_ns
-    fewer = tasks["1"].recording.select_neurons(0, 3)
-    same(
-        fit_condition(replace(kept, recording=fewer)),
-        fit_condition(replace(tasks["1"], recording=fewer)),
-    )
-    assert list(file.parent.iterdir()) == [file] and file.stat().st_mtime_ns == before
 
 
 def test_order_of_trials_in_the_recording_does_not_matter(tasks):

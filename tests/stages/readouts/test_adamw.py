@@ -6,9 +6,9 @@ import torch
 from support.planted import plant
 
 from stages.readouts.adamw import fit_adamw
+from stages.readouts.data import fit_data
 from stages.readouts.readout import initial_readout, poisson_loss, rate
 from stages.readouts.settings import AdamWSettings
-from stages.readouts.solvers import fit_data
 from stages.scores import variance_explained
 
 

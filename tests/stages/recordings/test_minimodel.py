@@ -219,6 +219,8 @@ def test_a_file_that_is_no_npz_is_refused(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-30])
     with pytest.raises(UserError, match=r"FX10.*is not a readable \.zip or \.npz"):
         minimodel.read_recording(path, name="FX10")
+    with pytest.raises(UserError, match=r"not a readable \.zip or \.npz file \(it is a folder\)"):
+        minimodel.read_recording(path.parent, name="FX10")
 
 
 def test_a_pickle_is_not_loaded_even_with_consent_to_object_arrays(tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ from pipeline.experiment import load_experiment
 from pipeline.results.tables import read_summary
 from stages.backbones.backbone import create_backbone
 from stages.backbones.settings import BackboneSettings
+from stages.recordings import Perturbation
 from stages.recordings.perturbed_backbone import perturb
-from stages.recordings.synthetic import Perturbation
 
 pytestmark = pytest.mark.usefixtures("no_figures")
 

@@ -7,19 +7,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from cache import UserError
 from stages.recordings.recording import (
-    MINIMUM_STD,
     Recording,
     check_recording,
     normalise,
-    pad_repeats,
     response_std,
 )
+from stages.scores import MINIMUM_STD
 
 
 def make(**changes: Any) -> Recording:
@@ -219,14 +216,3 @@ def test_normalising_divides_trials_and_repeats_in_a_copy() -> None:
     np.testing.assert_array_equal(recording.responses, single)
     np.testing.assert_array_equal(recording.test_responses, test)
     np.testing.assert_allclose(response_std(scaled), 1, rtol=1e-5)
-
-
-@given(st.lists(st.integers(0, 4), max_size=5), st.integers(1, 3))
-def test_padded_repeats_give_back_every_response(counts: list[int], n_neurons: int) -> None:
-    parts = [np.full((n, n_neurons), i, dtype=np.float64) for i, n in enumerate(counts)]
-    padded = pad_repeats(parts, n_neurons)
-    assert padded.shape == (len(counts), max(counts, default=0), n_neurons)
-    assert padded.dtype == np.float32
-    for image, n in zip(padded, counts, strict=True):
-        assert np.isfinite(image[:n]).all() and np.isnan(image[n:]).all()
-    assert np.nansum(padded) == sum(part.sum() for part in parts)

@@ -1,3 +1,5 @@
+"""Synthetic recordings: images, planted readouts, responses, and their settings."""
+
 from dataclasses import replace
 
 import numpy as np

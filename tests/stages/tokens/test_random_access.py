@@ -90,7 +90,7 @@ def test_descent_gives_the_same_from_memory_and_from_a_file(task, monkeypatch):
     one = fit_condition(task)
     held = []
     monkeypatch.setattr(
-        "stages.tokens.any_order.hold",
+        "stages.tokens.random_access.hold",
         lambda source, *, in_memory: held.append(hold(source, in_memory=in_memory)) or held[-1],
     )
     other = fit_condition(dataclasses.replace(task, memory_limit=10**4))

@@ -3,13 +3,12 @@
 import itertools
 from functools import partial
 
-import numpy as np
 import pytest
 import torch
 from support.line import Line, descend, phase, settings, weights
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from stages.training.descent import Phase, mean_score
+from stages.training.descent import Phase
 
 
 def test_training_fits_and_every_trial_is_seen_once_per_epoch():
@@ -67,9 +66,3 @@ def test_the_start_may_be_the_best_only_where_it_counts(counts):
     before = weights(learner)
     descend(learner, [phase(learner, 1)], settings(start_counts=counts))
     assert torch.equal(weights(learner)[0], before[0]) == counts
-
-
-def test_the_score_leaves_out_neurons_that_do_not_vary():
-    r = np.array([[1.0, 2.0], [3.0, 2.0]])
-    assert mean_score(r, r) == 1
-    assert mean_score(r[:, 1:], r[:, 1:]) == -np.inf

@@ -1,210 +1,84 @@
-"""Every figure on edge cases, by its content: points, labels, limits, and words where empty."""
+"""The figure of FEVE per block, by its content: what is drawn, labelled and counted."""
 
 import numpy as np
 import pandas as pd
 import pytest
-from support.tables import curves_of, neurons_table, summary_of
 
-from pipeline.report.figures.best_block import best_block_bars, best_block_violins
-from pipeline.report.figures.maps import centres, centres_over_cortex, spatial_maps
-from pipeline.report.figures.neurons import LOWEST, feve_against_fev, learning_curves, scatter
-from pipeline.report.figures.per_block import feve_per_block, models_per_block, tuned_per_block
-from stages.readouts.readout import Readouts
-
-MODELS = ("vit_small_patch16_dinov3.lvd1689m", "vit_base_patch16_dinov3.lvd1689m")
+from pipeline.report.figures import feve_per_block, save_figure
 
 
-def readouts_of(n):
-    rng = np.random.default_rng(0)
-    return Readouts(
-        row_weights=rng.random((n, 4), np.float32), column_weights=rng.random((n, 8), np.float32),
-        channel_weights=np.zeros((n, 3), np.float32), bias=np.zeros(n, np.float32),
-        scale=np.ones(n, np.float32),
-    )  # fmt: skip
-
-
-def said(figure):
-    """Every text of a figure."""
-    texts = [t.get_text() for axes in figure.axes for t in axes.texts]
-    titles = [axes.get_title() for axes in figure.axes]
-    labels = [label for axes in figure.axes for label in axes.get_legend_handles_labels()[1]]
-    ticks = [t.get_text() for axes in figure.axes for t in axes.get_xticklabels()]
-    return " | ".join([*texts, *titles, *labels, *ticks])
-
-
-def points(figure):
-    """How many points the lines of the first axes hold."""
-    return sum(
-        len(line.get_xdata())
-        for line in figure.axes[0].lines
-        if line.get_linestyle() == "None" and len(line.get_xdata())
-    )
-
-
-ONE_CONDITION = neurons_table(blocks=(4,), tokens=("patch",))
-ONE_NEURON = neurons_table(n_neurons=1, seed=1).assign(fev=0.5)
-ALL_NAN = neurons_table().assign(feve=np.nan)
-SUMMARIES = {
-    "one condition": summary_of(ONE_CONDITION),
-    "one neuron": summary_of(ONE_NEURON),
-    "all NaN": summary_of(ALL_NAN),
-}
-
-
-@pytest.mark.parametrize("draw", [feve_per_block, tuned_per_block, models_per_block])
-@pytest.mark.parametrize("case", SUMMARIES)
-def test_per_block_figures_on_edge_cases(draw, case):
-    figure = draw(SUMMARIES[case])
-    (axes,) = figure.axes
-    assert "block" in axes.get_xlabel() and "FEVE" in axes.get_ylabel()
-    if draw is tuned_per_block:
-        assert "no condition reads a block" in said(figure)
-        return
-    n_blocks = 1 if case == "one condition" else 3
-    for container in axes.containers:
-        assert len(container.lines[0].get_xdata()) == n_blocks
-    counts = {"one condition": "n = ", "one neuron": "n = 1)", "all NaN": "n = 0)"}
-    assert counts[case] in said(figure)
-
-
-def test_frozen_against_last_n_draws_a_line_per_tuning():
-    neurons = neurons_table(tunings=("frozen", "last1", "last2"), tokens=("patch",))
-    figure = tuned_per_block(summary_of(neurons))
-    labels = figure.axes[0].get_legend_handles_labels()[1]
-    assert [label.partition(",")[0] for label in labels] == [
-        "frozen", "last 1 tuned", "last 2 tuned",
+def summary(
+    *, blocks=range(12), tokens=("patch", "cls"), recordings=("mouse",), valid=180, seeds=(0,)
+):
+    rows = [
+        {
+            "recording": recording, "model": "vit_small_patch16_224.dino", "input_size": "64x128",
+            "tuning": "frozen", "protocol": None, "tokens": kind, "block": block,
+            "blocks": str(block), "solver": "adamw", "seed": seed, "n_neurons": 200,
+            "n_valid": valid, "mean_feve": 0.5 - 0.01 * abs(block - 4), "sem_feve": 0.01,
+            "seconds": 1.0,
+        }
+        for recording in recordings for kind in tokens for seed in seeds for block in blocks
     ]  # fmt: skip
+    return pd.DataFrame(rows)
 
 
-def test_a_missing_condition_leaves_a_gap_and_not_a_value():
-    summary = summary_of(neurons_table(models=MODELS, tunings=("frozen", "last2")))
-    lacking = summary[~((summary["model"] == MODELS[1]) & (summary["block"] == 4))]
-    figure = models_per_block(lacking, tunings=None)
-    lines = [container.lines[0] for container in figure.axes[0].containers]
-    assert sorted(len(line.get_xdata()) for line in lines) == [2, 2, 3, 3]
-    whole = lacking[lacking["model"] == MODELS[0]]
-    assert "ViT-B" not in said(models_per_block(whole))
+def test_one_line_for_patch_and_one_for_cls_with_every_block():
+    (axes,) = feve_per_block(summary()).axes
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == [
+        "patch tokens (n = 180)",
+        "CLS token (n = 180)",
+    ]
+    line = axes.containers[0].lines[0]
+    np.testing.assert_array_equal(line.get_xdata(), np.arange(12))
+    assert np.argmax(line.get_ydata()) == 4
+    assert "block" in axes.get_xlabel() and "FEVE" in axes.get_ylabel()
+    assert "s.e.m." in axes.get_ylabel()
+    assert "mouse" in axes.get_title() and "ViT-S/16 DINO" in axes.get_title()
 
 
-def test_models_are_compared_frozen_and_with_tuned():
-    summary = summary_of(neurons_table(models=MODELS, tunings=("frozen", "last2")))
-    frozen = said(models_per_block(summary))
-    both = said(models_per_block(summary, tunings=None))
-    assert "ViT-S/16 DINOv3" in frozen and "ViT-B/16 DINOv3" in frozen
-    assert "last 2 tuned" in both and "last 2 tuned" not in frozen
+def test_error_bars_are_the_standard_errors():
+    (axes,) = feve_per_block(summary(tokens=("patch",))).axes
+    bars = axes.containers[0].lines[2][0].get_segments()
+    np.testing.assert_allclose([(s[1, 1] - s[0, 1]) / 2 for s in bars], 0.01)
 
 
-def test_published_values_are_drawn_for_fx10_alone():
-    ours = neurons_table(models=MODELS, tokens=("patch",), recordings=("FX10",))
-    drawn = feve_per_block(summary_of(ours))
-    assert "published values" in said(drawn)
-    faint = [line.get_ydata() for line in drawn.axes[0].lines if line.get_alpha() == 0.35]
-    assert sorted(y[0] for y in faint if len(y)) == [0.3234, 0.3787]
-    other = neurons_table(models=MODELS, tokens=("patch",), recordings=("FX8",))
-    assert "published" not in said(feve_per_block(summary_of(other)))
+def test_what_varies_is_in_the_legend_and_what_does_not_in_the_title():
+    (axes,) = feve_per_block(summary(recordings=("FX8", "FX9"), seeds=(0, 1))).axes
+    labels = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert len(labels) == 8
+    assert any("FX8" in label and "seed 1" in label and "CLS" in label for label in labels)
+    assert "FX8" not in axes.get_title()
+    assert len({line.lines[0].get_color() for line in axes.containers}) == 8
 
 
-@pytest.mark.parametrize("draw", [best_block_violins, best_block_bars])
-def test_best_block_figures_on_edge_cases(draw):
-    one = draw(ONE_CONDITION)
-    valid = ONE_CONDITION[ONE_CONDITION["fev"] > 0.15]
-    assert f"(n = {len(valid)})" in said(one) and "block 4" in said(one)
-    assert "(n = 1)" in said(draw(ONE_NEURON))
-    assert "no valid neuron has a FEVE" in said(draw(ALL_NAN))
-    lacking = neurons_table(tunings=("frozen", "last2"))
-    lacking.loc[lacking["tuning"] == "last2", "feve"] = np.nan
-    assert "last 2" not in said(draw(lacking)).partition(" | ")[2].replace("last 2 tuned", "", 0)
+@pytest.mark.parametrize(
+    "table",
+    [
+        summary(blocks=[4], tokens=("patch",)),
+        summary(blocks=[3, 7]),
+        summary().assign(mean_feve=np.nan, sem_feve=np.nan, n_valid=0),
+        summary().assign(n_valid=1, sem_feve=np.nan),
+        summary().iloc[:0],
+        summary().assign(block=None, tokens=None, model="cnn_fullmodel"),
+    ],
+    ids=[
+        "one condition",
+        "two blocks",
+        "no valid neuron",
+        "one valid neuron",
+        "empty",
+        "no blocks",
+    ],
+)
+def test_edge_cases_are_drawn(table, tmp_path):
+    save_figure(feve_per_block(table, note="random weights"), tmp_path / "f" / "figure")
+    assert (tmp_path / "f" / "figure.png").stat().st_size > 5_000
 
 
-def test_violins_carry_their_means():
-    neurons = neurons_table(tunings=("frozen", "last2"), tokens=("patch",))
-    figure = best_block_violins(neurons)
-    best = neurons[(neurons["block"] == 4) & (neurons["fev"] > 0.15)]
-    for _, rows in best.groupby("tuning"):
-        assert f"{rows['feve'].mean():.3f}" in said(figure)
-
-
-def test_a_hundred_thousand_neurons_are_drawn_as_pixels():
-    neurons = neurons_table(blocks=(4,), n_neurons=100_000)
-    patch, cls = (neurons[neurons["tokens"] == kind] for kind in ("patch", "cls"))
-    n_valid = int((patch["fev"] > 0.15).sum())
-    for figure, n in (
-        (scatter(patch, cls, names=("a", "b")), n_valid),
-        (feve_against_fev(patch), 100_000),
-    ):
-        assert points(figure) == n
-        assert all(line.get_rasterized() for line in figure.axes[0].lines if line.get_alpha())
-    assert f"(n = {n_valid})" in said(best_block_violins(patch))
-    cortex = centres_over_cortex(readouts_of(100_000), patch, input_size=(64, 128))
-    assert len(cortex.axes[0].collections[0].get_offsets()) == 100_000
-    assert cortex.axes[0].collections[0].get_rasterized()
-
-
-def test_scatter_marks_what_is_off_its_axes():
-    first = ONE_CONDITION.assign(fev=0.5, feve=np.linspace(0.1, 0.9, len(ONE_CONDITION)))
-    second = first.assign(feve=first["feve"].where(first.index > 2, -7.0))
-    figure = scatter(first, second, names=("patch", "cls"))
-    (axes,) = figure.axes
-    assert points(figure) == len(first) and "of these below -0.5: 3" in said(figure)
-    assert axes.get_xlim() == axes.get_ylim() and axes.get_ylim()[0] < LOWEST
-    assert axes.get_xlabel() == "FEVE, patch" and axes.get_ylabel() == "FEVE, cls"
-    assert scatter(first, first, names=("a", "b")).axes[0].get_ylim()[0] > -0.1
-    assert "no neuron is valid in both" in said(scatter(first, ALL_NAN, names=("a", "b")))
-
-
-def test_fev_against_feve_counts_both_kinds_of_neurons():
-    rows = ONE_CONDITION.assign(fev=np.where(np.arange(len(ONE_CONDITION)) < 5, 0.1, 0.5))
-    assert "(n = 5)" in said(feve_against_fev(rows)) and "(n = 35)" in said(feve_against_fev(rows))
-    assert points(feve_against_fev(rows.head(1))) == 1
-    assert "no neuron has a FEVE" in said(feve_against_fev(rows.assign(feve=np.nan)))
-
-
-def test_maps_show_the_grid_and_the_best_neurons():
-    rows = ONE_CONDITION
-    figure = spatial_maps(readouts_of(len(rows)), rows, input_size=(64, 128))
-    drawn = [axes for axes in figure.axes if axes.images]
-    assert len(drawn) == 12
-    best = rows.loc[rows["feve"].idxmax()]
-    assert f"neuron {best['neuron']}, FEVE {best['feve']:.2f}" == drawn[0].get_title()
-    assert drawn[0].images[0].get_array().shape == (4, 8)
-    assert drawn[0].get_xlim() == (0, 128) and drawn[0].get_ylim() == (64, 0)
-    one = spatial_maps(readouts_of(1), rows.head(1), input_size=(64, 128))
-    assert sum(bool(axes.images) for axes in one.axes) == 1
-    nothing = rows.assign(feve=np.nan)
-    assert len(spatial_maps(readouts_of(len(rows)), nothing, input_size=(64, 128)).axes) == 12
-
-
-def test_centres_are_weighted_means_of_positions():
-    one = Readouts(
-        row_weights=np.array([[0, 0, 1, 0], [0, 0, 0, 0]], np.float32),
-        column_weights=np.array([[1, 1, 0, 0, 0, 0, 0, 0], [1, 0, 0, 0, 0, 0, 0, 0]], np.float32),
-        channel_weights=np.zeros((2, 3), np.float32), bias=np.zeros(2, np.float32),
-        scale=np.ones(2, np.float32),
-    )  # fmt: skip
-    where = centres(one, input_size=(64, 128))
-    np.testing.assert_allclose(where[0], [40, 16])
-    assert np.isnan(where[1, 0])
-    unplaced = ONE_CONDITION.head(2).assign(x=np.nan, y=np.nan)
-    assert "no neuron has a position" in said(
-        centres_over_cortex(one, unplaced, input_size=(64, 128))
-    )
-
-
-def test_learning_curves_have_a_line_each_and_whole_epochs():
-    curves = curves_of(neurons_table(tunings=("frozen", "last2")))
-    figure = learning_curves(curves)
-    (axes,) = figure.axes
-    assert len(axes.lines) == 2 * 2 * 3
-    assert all(float(tick).is_integer() for tick in axes.get_xticks())
-    assert "mouse" in axes.get_title()
-    assert "no condition has a learning curve" in said(learning_curves(curves.iloc[:0]))
-    single = curves_of(ONE_CONDITION, epochs=1)
-    assert len(learning_curves(single).axes[0].lines) == 1
-
-
-def test_titles_break_between_what_they_say():
-    long = pd.concat([ONE_CONDITION], ignore_index=True).assign(model="a" * 50)
-    heading = feve_against_fev(long, note="random weights").axes[0].get_title()
-    assert (
-        "seed 0" in heading and "random weights" in heading and "\N{NO-BREAK SPACE}" not in heading
-    )
+def test_drawing_again_leaves_the_file_alone(tmp_path):
+    for _ in range(2):
+        save_figure(feve_per_block(summary()), tmp_path / "figure")
+        times = (tmp_path / "figure.png").stat().st_mtime_ns
+    save_figure(feve_per_block(summary()), tmp_path / "figure")
+    assert (tmp_path / "figure.png").stat().st_mtime_ns == times

@@ -11,9 +11,7 @@ from hypothesis import strategies as st
 from cache import UserError
 from stages.readouts.als.alternating import position_grams
 from stages.readouts.als.pca import ReducedTokens, channel_moments, principal_components
-from stages.readouts.als.statistics_folder import StatisticsFolder
 from stages.readouts.als.sufficient_statistics import pairs, sum_products, sum_statistics
-from stages.readouts.settings import ALSSettings
 from stages.tokens import tokens as data_module
 from stages.tokens.tokens import ArrayTokens, partitions
 
@@ -44,6 +42,10 @@ def dense(tokens, r):
     return z.T @ z / len(z), r.T @ z / len(z)
 
 
+def summed(tokens, r):
+    return sum_statistics(tokens, r, sum_products(tokens))
+
+
 def quadratic(gram, row, column, channel):
     """w'Gw from pair statistics."""
     products = [v[i] * v[j] for v in (row, column, channel) for i, j in [pairs(len(v))]]
@@ -57,7 +59,7 @@ def quadratic(gram, row, column, channel):
 def test_pairs_give_the_quadratic_form_of_separable_weights(grid):
     x, r = drawn(grid=grid)
     tokens = reduced(x)
-    statistics = sum_statistics(tokens, r).statistics()
+    statistics = summed(tokens, r)
     gram, cross = dense(tokens, r)
     draw = torch.Generator().manual_seed(0)
     factors = [torch.randn(n, generator=draw) for n in (*grid, 4)]
@@ -72,13 +74,15 @@ def test_any_parts_give_the_same_statistics(n_trials, size, seed):
     x, r = drawn(n_trials=n_trials, seed=seed)
     with pytest.MonkeyPatch.context() as patch:
         components = reduced(x).components
-        whole = sum_statistics(ReducedTokens(ArrayTokens(x), components, keep=True), r)
-        patch.setattr(data_module, "PARTITION_ELEMENTS", size)
-        in_parts = sum_statistics(ReducedTokens(ArrayTokens(x), components, keep=False), r)
-    for name in ("products", "cross", "tokens", "responses", "squares"):
-        expected = getattr(whole, name)
+        whole, in_parts = [], []
+        for keep, found in ((True, whole), (False, in_parts)):
+            tokens = ReducedTokens(ArrayTokens(x), components, keep=keep)
+            products = sum_products(tokens)
+            found += [products, *vars(sum_statistics(tokens, r, products)).values()]
+            patch.setattr(data_module, "PARTITION_ELEMENTS", size)
+    for expected, found in zip(whole, in_parts, strict=True):
         scale = float(expected.abs().max())
-        np.testing.assert_allclose(getattr(in_parts, name), expected, atol=2e-6 * scale)
+        np.testing.assert_allclose(found, expected, atol=2e-6 * scale)
 
 
 def test_parts_cover_all_trials_once():
@@ -95,28 +99,11 @@ def test_memory_saving_passes_give_identical_sums(rows_at_once, keep):
     assert torch.equal(sum_products(reduced(x, keep=keep), rows_at_once=rows_at_once), expected)
 
 
-def test_folds_add_up_and_can_be_taken_out():
-    x, r = drawn()
-    tokens = reduced(x)
-    fold = torch.arange(len(x)) % 3 == 1
-    whole, part = sum_statistics(tokens, r), sum_statistics(tokens, r, trials=fold)
-    rest = sum_statistics(tokens, r, trials=~fold)
-    assert (whole - part).count == rest.count == 40
-    for name in ("gram", "cross", "mean_tokens", "mean_responses", "variances"):
-        found, expected = (
-            getattr((whole - part).statistics(), name),
-            getattr(rest.statistics(), name),
-        )
-        np.testing.assert_allclose(found, expected, atol=2e-5 * float(expected.abs().max()))
-        added = getattr((rest + part).statistics(), name)
-        np.testing.assert_allclose(added, getattr(whole.statistics(), name), atol=1e-4)
-
-
 def test_float32_sums_are_as_good_as_float64_far_from_zero():
     """Tokens far from zero: their squares are 10^4 times their variance."""
     x, r = drawn(n_trials=5000, offset=100.0)
     tokens = reduced(x)
-    statistics = sum_statistics(tokens, r).statistics()
+    statistics = summed(tokens, r)
     gram, cross = dense(tokens, r)
     h, w, k = 2, 3, 4
     expected = gram.reshape(h * w, k, h * w, k)[np.arange(h * w), :, np.arange(h * w)]
@@ -172,25 +159,8 @@ def test_an_outstanding_channel_does_not_take_all_components():
 
 
 def test_tokens_that_are_not_finite_are_refused():
-    x, r = drawn()
+    x, _ = drawn()
     components = reduced(x).components
     x[7, 0, 1, 2] = torch.inf
     with pytest.raises(UserError, match="float32"):
-        sum_statistics(ReducedTokens(ArrayTokens(x), components, keep=True), r)
-
-
-def test_stored_statistics_come_back_and_damaged_ones_do_not(tmp_path):
-    x, _ = drawn()
-    tokens = reduced(x)
-    products = sum_products(tokens)
-    folder = StatisticsFolder(tmp_path / "statistics", "some tokens")
-    settings = ALSSettings()
-    assert folder.load(settings, CPU) is None
-    folder.save(settings, tokens.components, products)
-    components, found = folder.load(settings, CPU)
-    assert torch.equal(found, products) and torch.equal(components.basis, tokens.components.basis)
-    assert folder.load(ALSSettings(max_components=3), CPU) is None
-    assert StatisticsFolder(folder.folder, "other tokens").load(settings, CPU) is None
-    path = folder.path(settings)
-    path.write_bytes(path.read_bytes()[:100])
-    assert folder.load(settings, CPU) is None
+        sum_products(ReducedTokens(ArrayTokens(x), components, keep=True))

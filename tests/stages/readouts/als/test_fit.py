@@ -6,7 +6,6 @@ import torch
 from sklearn.linear_model import Ridge
 from support.planted import plant
 
-from cache import UserError
 from stages.readouts.als import memory
 from stages.readouts.als.alternating import (
     AlternatingLeastSquares,
@@ -14,10 +13,8 @@ from stages.readouts.als.alternating import (
     initial_factors,
     position_grams,
 )
-from stages.readouts.als.memory import Problem, plan_memory
 from stages.readouts.als.pca import ReducedTokens, principal_components
-from stages.readouts.als.statistics_folder import StatisticsFolder
-from stages.readouts.als.sufficient_statistics import sum_statistics
+from stages.readouts.als.sufficient_statistics import sum_products, sum_statistics
 from stages.readouts.settings import ALSSettings
 from stages.readouts.solvers import fit_readouts
 from stages.scores import variance_explained
@@ -35,7 +32,7 @@ def alternation(planted, *, tolerance=1e-6, max_rounds=50):
         device=torch.device("cpu"),
     )  # fmt: skip
     tokens = ReducedTokens(ArrayTokens(x), components, keep=True)
-    statistics = sum_statistics(tokens, r).statistics()
+    statistics = sum_statistics(tokens, r, sum_products(tokens))
     als = AlternatingLeastSquares(statistics, tolerance=tolerance, max_rounds=max_rounds)
     z = torch.cat([part for _, _, part in tokens])
     return als, statistics, z
@@ -201,55 +198,14 @@ def test_linear_output_is_the_clipped_least_squares_predictor(noisy):
     assert variance_explained(r, fit.predict(x)).mean() > 0
 
 
-def test_folds_use_the_training_trials_too(noisy):
-    x, r = noisy.split(200)[2:]
-    fit = fit_readouts(*noisy.split(200), settings=ALSSettings(folds=4))
-    assert variance_explained(r, fit.predict(x)).mean() > 0
-
-
 def test_results_do_not_depend_on_the_memory_limit(noisy, fitted, monkeypatch):
     plans = []
 
     def small(problem, limit):
-        plan = memory.Plan(keep=False, rows_at_once=1, neurons=512)
+        plan = memory.MemoryPlan(keep=False, rows_at_once=1, neurons=512)
         plans.append(limit)
         return plan
 
-    monkeypatch.setattr("stages.readouts.als.solver.plan_memory", small)
+    monkeypatch.setattr("stages.readouts.als.fit.plan_memory", small)
     same(fit_readouts(*noisy.split(200), memory_limit=123), fitted, exactly=True)
     assert plans == [123]
-
-
-def problem(**changes):
-    sizes = {
-        "n_trials": 50_000, "n_rows": 4, "n_columns": 8, "n_components": 96, "n_neurons": 5000,
-        "n_penalties": 7, "n_folds": 0, "n_slope_trials": 4096,
-    }  # fmt: skip
-    return Problem(**{**sizes, **changes})
-
-
-def test_a_plan_gives_up_speed_before_it_gives_up():
-    roomy = plan_memory(problem(), 20 * 10**9, used=10**9)
-    assert roomy.keep and roomy.rows_at_once == 10 and roomy.neurons == memory.NEURON_BATCH
-    assert roomy == plan_memory(problem(), None)
-    tight = plan_memory(problem(n_trials=500_000), 4 * 10**9, used=10**9)
-    assert not tight.keep and tight.neurons >= memory.SMALLEST_BATCH
-
-
-def test_a_limit_that_cannot_be_kept_says_what_is_needed():
-    with pytest.raises(UserError, match=r"run.memory_limit = 0\.60GB.* need \d+\.\d\dGB") as error:
-        plan_memory(problem(), 6 * 10**8, used=5 * 10**8)
-    needed = float(str(error.value).split(" need ")[1].split("GB")[0])
-    plan_memory(problem(), int((needed + 0.01) * 1e9), used=5 * 10**8)
-
-
-def test_stored_statistics_spare_the_sums_and_change_nothing(noisy, fitted, tmp_path, monkeypatch):
-    folder = StatisticsFolder(tmp_path, "tokens")
-    same(fit_readouts(*noisy.split(200), statistics=folder), fitted, exactly=True)
-
-    def refuse(*_, **__):
-        raise AssertionError("summed again")
-
-    monkeypatch.setattr("stages.readouts.als.groups.sum_products", refuse)
-    monkeypatch.setattr("stages.readouts.als.solver.principal_components", refuse)
-    same(fit_readouts(*noisy.split(200), statistics=folder), fitted, exactly=True)

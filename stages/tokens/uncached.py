@@ -1,18 +1,19 @@
-"""What stands for a cache that is not there, where images and weights tell what it would hold."""
+"""Identity of tokens that no complete cache holds, told from the images and the weights."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, kw_only=True)
 class Uncached:
-    """The identity of tokens that are computed as they are needed.
+    """Tokens that are computed as they are needed, or before anything is computed from them.
 
     Parameters
     ----------
@@ -23,7 +24,7 @@ class Uncached:
     settings, provenance : mapping
         What its root would say.
     begun : bool
-        It is there and will be finished before anything is computed from it.
+        It is there, and will be finished before anything is computed from it.
     """
 
     path: str

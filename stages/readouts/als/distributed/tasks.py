@@ -1,4 +1,4 @@
-"""What workers compute of a divided fit: parts that name stores, files and ranges.
+"""Parts of a divided fit, as workers compute them: each names its source, files and a range.
 
 Each leaves its result in a file of the fit's folder, whole or not at all: a part whose worker died
 is computed again, and gives the same.
@@ -7,8 +7,6 @@ is computed again, and gives the same.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,9 +15,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from stages.fit.inputs import FitTokens, cached_tokens, fit_tokens, problem_of, trials_of
-from stages.fit.task import FitTask
+from cache import replaced
 from stages.readouts.als.alternating import Factors
+from stages.readouts.als.fit import polished_readouts, reduced_tokens
 from stages.readouts.als.groups import (
     Candidates,
     Polished,
@@ -28,14 +26,13 @@ from stages.readouts.als.groups import (
     polish_group,
     solve_group,
 )
-from stages.readouts.als.memory import plan_memory
-from stages.readouts.als.pca import Components, Moments, ReducedTokens, shard_moments
+from stages.readouts.als.memory import plan_memory, problem_of
+from stages.readouts.als.pca import ChannelMoments, Components, ReducedTokens, shard_moments
 from stages.readouts.als.predictor import Predictor
-from stages.readouts.als.solver import polished_readouts, reduced_tokens
 from stages.readouts.als.sufficient_statistics import shard_products
-from stages.readouts.data import FitData
 from stages.readouts.readout import predict
-from stages.readouts.solvers import fit_data
+from stages.readouts.settings import ALSSettings
+from stages.readouts.solver_protocol import FitSource
 from stages.scores import variance_explained
 
 _CPU = torch.device("cpu")
@@ -48,8 +45,9 @@ class Part:
 
     Parameters
     ----------
-    task : FitTask
-        The condition.
+    source : FitSource
+        Trials of the condition.
+    settings : ALSSettings
     folder : path
         Where all parts of this condition leave their results.
     first, last : int
@@ -58,7 +56,8 @@ class Part:
         Position of each neuron's penalty.
     """
 
-    task: FitTask
+    source: FitSource
+    settings: ALSSettings
     folder: Path
     first: int
     last: int
@@ -78,7 +77,7 @@ class Addition:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rows:
+class FittedGroup:
     """One group of neurons at the end: rows of the result.
 
     Parameters
@@ -99,25 +98,26 @@ class Rows:
 
 
 @torch.inference_mode()
-def sum_moments(part: Part) -> Path:
+def moments_of_shard(part: Part) -> Path:
     """Moments of the channels over one shard of training trials."""
     moments = shard_moments(
-        _training(part.task),
+        part.source.training_tokens(),
         part.first,
         part.last,
-        max_images=part.task.settings.als.basis_images,
+        max_images=part.settings.basis_images,
         device=_CPU,
     )
     return _save(part.file("moments"), vars(moments))
 
 
 @torch.inference_mode()
-def sum_products(part: Part) -> Path:
+def products_of_shard(part: Part) -> Path:
     """Products of the reduced tokens over one shard of training trials."""
     components = load_components(part.folder)
-    plan = plan_memory(replace(problem_of(part.task), n_neurons=1), part.task.memory_limit)
+    size = replace(part.source.size, n_neurons=1)
+    plan = plan_memory(problem_of(size, part.settings), part.source.memory_limit)
     products = shard_products(
-        ReducedTokens(_training(part.task), components, keep=False),
+        ReducedTokens(part.source.training_tokens(), components, keep=False),
         part.first,
         part.last,
         rows_at_once=plan.rows_at_once,
@@ -132,9 +132,9 @@ def add_files(addition: Addition) -> Path:
     total: Any = None
     for file in addition.files:
         loaded = _load(file)
-        value: Any = Moments(**loaded) if "scatter" in loaded else loaded["products"]
+        value: Any = ChannelMoments(**loaded) if "scatter" in loaded else loaded["products"]
         total = value if total is None else total + value
-    _save(addition.total, vars(total) if isinstance(total, Moments) else {"products": total})
+    _save(addition.total, vars(total) if isinstance(total, ChannelMoments) else {"products": total})
     for file in addition.files:
         file.unlink(missing_ok=True)
     return addition.total
@@ -143,8 +143,8 @@ def add_files(addition: Addition) -> Path:
 @torch.inference_mode()
 def solve_neurons(part: Part) -> Scores:
     """Least-squares fits of one group of neurons."""
-    settings = part.task.settings.als
-    with _data(part) as (_, data, _):
+    settings = part.settings
+    with part.source.opened(slice(part.first, part.last)) as (data, _, _):
         components, known = _known(part.folder)
         tokens = reduced_tokens(data, settings, components, once=True)
         candidates, scores = solve_group(data, tokens, known, settings)
@@ -159,11 +159,11 @@ def solve_neurons(part: Part) -> Scores:
 
 
 @torch.inference_mode()
-def polish_neurons(part: Part) -> Rows:
+def polish_neurons(part: Part) -> FittedGroup:
     """Readouts of one group of neurons from the fits that were chosen."""
     assert part.chosen is not None
-    task, settings = part.task, part.task.settings.als
-    with _data(part) as (tokens, data, scale):
+    source, settings = part.source, part.settings
+    with source.opened(slice(part.first, part.last)) as (data, scale, test):
         components, known = _known(part.folder)
         polished = polish_group(
             data,
@@ -175,18 +175,18 @@ def polish_neurons(part: Part) -> Rows:
         )
         variances = data.r_validation.var(dim=0, correction=0)
         readouts = replace(polished_readouts([polished], components, variances), scale=scale)
-        validation = predict(readouts, tokens.validation, task.device)
-        return Rows(
+        validation = predict(readouts, data.x_validation, source.device)
+        return FittedGroup(
             polished=polished,
             scale=scale,
-            test_predictions=predict(readouts, tokens.test, task.device),
+            test_predictions=predict(readouts, test, source.device),
             explained=variance_explained(data.r_validation.numpy() * scale, validation),
         )
 
 
-def load_moments(file: Path) -> Moments:
+def load_moments(file: Path) -> ChannelMoments:
     """Moments from the file of a sum."""
-    return Moments(**_load(file))
+    return ChannelMoments(**_load(file))
 
 
 def save_components(folder: Path, components: Components) -> None:
@@ -202,33 +202,7 @@ def load_components(folder: Path) -> Components:
 def _known(folder: Path) -> tuple[Components, TokenSums]:
     components = load_components(folder)
     products = _load(folder / "products.pt")["products"]
-    return components, TokenSums(components=components, products=[products])
-
-
-def _training(task: FitTask) -> Any:
-    """Tokens of the training trials, streamed."""
-    tokens, (_, n_training, *_) = cached_tokens(task, trials_of(task))
-    return replace(tokens, image_ids=tokens.image_ids[:n_training])
-
-
-@contextmanager
-def _data(part: Part) -> Iterator[tuple[FitTokens, FitData, NDArray[np.float32]]]:
-    """Tokens of all trials, and the normalised responses of the part's neurons and their scale."""
-    task, neurons = part.task, slice(part.first, part.last)
-    recording, trials = task.recording, trials_of(task)
-    responses = recording.responses[:, neurons]
-    with fit_tokens(task, trials) as tokens:
-        data, scale = fit_data(
-            tokens.training,
-            responses[trials.training],
-            tokens.validation,
-            responses[trials.validation],
-            seed=task.condition.seed,
-            neurons=recording.neurons[neurons],
-            memory_limit=task.memory_limit,
-            overwrite=True,  # they are copies
-        )
-        yield tokens, data, scale
+    return components, TokenSums(components=components, products=products)
 
 
 def _candidates(part: Part) -> Candidates:
@@ -243,8 +217,8 @@ def _candidates(part: Part) -> Candidates:
 
 def _save(path: Path, values: dict[str, Any]) -> Path:
     temporary = path.with_name(f"{path.name}.{os.getpid()}.new")
-    torch.save(values, temporary)
-    temporary.replace(path)
+    with replaced(path, temporary=temporary) as file:
+        torch.save(values, file)
     return path
 
 

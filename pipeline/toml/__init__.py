@@ -1,0 +1,1 @@
+"""Tables of a TOML file against the schema of their settings."""

@@ -1,0 +1,164 @@
+"""The families of timm's Vision Transformers: a class for each, with all that depends on it.
+
+Names, costs and the layers of parameters are told without torch and timm: only the methods that
+are given a model need them.
+"""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    import torch
+
+    from cache import TokenShape
+
+#: Floating-point operations per second of one core in float32 through the blocks: measured on a
+#: shared server.
+VIT_RATE = 140e9
+
+#: A timm name: size, pixels of a patch, register tokens or input size, and the pretraining.
+_NAME = re.compile(r"vit_(small|base)_patch(\d+)_(?:reg4_|224\.)?([a-z0-9]+)\b")
+
+
+class Family(ABC):
+    """One class of timm's models. It keeps nothing of a model: each method is given it."""
+
+    #: Module and name of the class; the module converts checkpoints, too.
+    module: ClassVar[str]
+    kind: ClassVar[str]
+
+    #: Pretrainings as timm's names have them, and as people call them.
+    pretrainings: ClassVar[Mapping[str, str]] = {}
+
+    #: How the names of the parameters below block 0 begin.
+    embeddings: ClassVar[tuple[str, ...]] = (
+        "patch_embed.",
+        "cls_token",
+        "reg_token",
+        "pos_embed",
+        "norm_pre.",
+    )
+
+    def has(self, model: torch.nn.Module) -> bool:
+        """Whether a model is of this family."""
+        return isinstance(model, getattr(import_module(self.module), self.kind))
+
+    def convert(self, state: Mapping[str, Any], model: Any) -> dict[str, Any]:
+        """A checkpoint's state dict as the model has it: its names, and its sizes of embeddings."""
+        converted: dict[str, Any] = import_module(self.module).checkpoint_filter_fn(state, model)
+        return converted
+
+    @abstractmethod
+    def embed(self, model: Any, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Compute what enters block 0.
+
+        Parameters
+        ----------
+        images : tensor of shape (n_images, 3, row, column)
+            Preprocessed.
+
+        Returns
+        -------
+        tensor of shape (n_images, CLS + registers + patches, channel)
+        tensor or None
+            The rotary embedding, where the model has one.
+        """
+
+    def rotary(self, model: Any, grid: tuple[int, int]) -> torch.Tensor | None:
+        """A copy of the rotary embedding for a grid of patches; None where the model has none."""
+        return None
+
+    def block(
+        self, model: Any, index: int, tokens: torch.Tensor, rotary: torch.Tensor | None
+    ) -> torch.Tensor:
+        """Tokens after one block, of the shape of those before it."""
+        out: torch.Tensor = model.blocks[index](tokens)
+        return out
+
+    def layer(self, parameter: str) -> int:
+        """Layer of a parameter by its name: a block, -1 for the embeddings, -2 for what never runs.
+
+        What never runs is above the blocks.
+        """
+        if parameter.startswith("blocks."):
+            return int(parameter.split(".")[1])
+        return -1 if parameter.startswith(self.embeddings) else -2
+
+
+class PlainViT(Family):
+    """timm's VisionTransformer: position embeddings are added to the patches."""
+
+    module, kind = "timm.models.vision_transformer", "VisionTransformer"
+    pretrainings: ClassVar = {"dinov2": "DINOv2", "dino": "DINO"}
+
+    def embed(self, model: Any, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """See `Family.embed`."""
+        return model.norm_pre(model._pos_embed(model.patch_embed(images))), None
+
+
+class EvaViT(Family):
+    """timm's Eva: each block may turn queries and keys by a rotary embedding."""
+
+    module, kind = "timm.models.eva", "Eva"
+    pretrainings: ClassVar = {"dinov3": "DINOv3"}
+    embeddings = (*Family.embeddings, "rope.")
+
+    def embed(self, model: Any, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """See `Family.embed`."""
+        tokens, rotary = model._pos_embed(model.patch_embed(images))
+        return model.norm_pre(tokens), rotary
+
+    def rotary(self, model: Any, grid: tuple[int, int]) -> torch.Tensor | None:
+        """See `Family.rotary`."""
+        rope = model.rope
+        if rope is None:
+            return None
+        known = getattr(rope, "feat_shape", None) is not None
+        embedding: torch.Tensor = rope.get_embed() if known else rope.get_embed(shape=grid)
+        return embedding.clone()
+
+    def block(
+        self, model: Any, index: int, tokens: torch.Tensor, rotary: torch.Tensor | None
+    ) -> torch.Tensor:
+        """See `Family.block`."""
+        if rotary is not None and model.rope_mixed:
+            # One of its own for each block.
+            rotary = rotary[index]
+        out: torch.Tensor = model.blocks[index](tokens, rope=rotary)
+        return out
+
+
+#: All of them. Another family is one more class in this file, and its place here.
+FAMILIES: tuple[Family, ...] = (PlainViT(), EvaViT())
+
+
+def family_of(model: torch.nn.Module) -> Family | None:
+    """The family of a timm model; None where no family has it."""
+    return next((family for family in FAMILIES if family.has(model)), None)
+
+
+def model_name(name: str) -> str:
+    """What people call a timm model: "ViT-S/16 DINOv3"; any other name as it is."""
+    match = _NAME.match(name)
+    if match is None:
+        return name
+    size, patch, pretraining = match.groups()
+    for family in FAMILIES:
+        if pretraining in family.pretrainings:
+            return f"ViT-{size[0].upper()}/{patch} {family.pretrainings[pretraining]}"
+    return name
+
+
+def block_operations(tokens: TokenShape) -> float:
+    """Floating-point operations of one image through one block: attention, and four times as wide.
+
+    All families here have such blocks.
+    """
+    n_tokens = tokens.grid[0] * tokens.grid[1] + 1 + tokens.n_registers
+    width = tokens.n_channels
+    return n_tokens * (24.0 * width**2 + 4.0 * n_tokens * width)

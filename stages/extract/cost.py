@@ -1,0 +1,21 @@
+"""Cost of stage one, told from sizes."""
+
+from __future__ import annotations
+
+from cache import SHARD_BYTES, TokenShape
+from stages.backbones.families import VIT_RATE, block_operations
+from stages.costs import Cost, Phase
+from stages.executors.resources import PROCESS, TIMM
+
+
+def extraction_cost(tokens: TokenShape, *, n_images: int) -> Cost:
+    """The cost of extracting some images on CPUs; a GPU takes a small part of it."""
+    seconds = n_images * tokens.n_blocks * block_operations(tokens) / VIT_RATE
+    weights = 4 * tokens.n_blocks * (12 * tokens.n_channels**2 + 13 * tokens.n_channels)
+    # One shard is computed while another is written.
+    shards = 2 * min(SHARD_BYTES, n_images * tokens.image_bytes)
+    return Cost(
+        phases=(Phase(seconds, parts=max(1, n_images * tokens.image_bytes // SHARD_BYTES)),),
+        memory=PROCESS + TIMM + weights + shards,
+        shares={"backbone": seconds},
+    )

@@ -1,0 +1,127 @@
+"""Conditions of fine-tuning: what is tuned from which frozen readouts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Literal
+
+from stages.conditions import Condition
+from stages.finetune.settings import PROTOCOLS, FinetuneSettings, Last
+from stages.finetune.task import FinetuneTask, ImageSource, first_tuned_block, starting_block
+from stages.fit.conditions import fit_tasks, frozen_conditions
+from stages.readouts.saved import is_saved
+from stages.readouts.settings import ReadoutSettings
+from stages.stage import Planned, Work
+from stages.tokens.uncached import Uncached
+from stages.variant import Settings, Variant
+
+
+def settings_of(settings: Settings) -> FinetuneSettings | None:
+    """The experiment's own table, where it has one."""
+    table: FinetuneSettings | None = getattr(settings, "finetune", None)
+    return table
+
+
+def starting_readout(settings: Settings) -> ReadoutSettings | None:
+    """Settings of the frozen readouts that fine-tuning starts from; None where there is none."""
+    readout, finetune = settings.readout, settings_of(settings)
+    if finetune is None:
+        return None
+    return replace(
+        readout,
+        tokens=finetune.tokens or readout.tokens,
+        blocks=readout.blocks if finetune.blocks is None else finetune.blocks,
+        joint_blocks=(),
+        solver=PROTOCOLS[finetune.protocol].solver or readout.solver,
+    )
+
+
+def tunings(settings: FinetuneSettings, frozen: Condition) -> Iterator[tuple[Last, Condition]]:
+    """What is tuned from a frozen condition: how many layers, and the condition that results."""
+    for last in dict.fromkeys(settings.last):
+        tuning = last if last == "full" else f"last{last}"
+        yield last, replace(frozen, tuning=tuning, protocol=settings.protocol)
+
+
+def planned_tunings(variant: Variant) -> Iterator[Planned]:
+    """Every tuned condition of a variant, before anything is computed.
+
+    Raises
+    ------
+    UserError
+        A block or more layers than there are.
+    """
+    settings, readout = settings_of(variant.settings), starting_readout(variant.settings)
+    if settings is None or readout is None:
+        return
+    tokens = variant.token_shape
+    for sizes in variant.sizes:
+        for frozen in frozen_conditions(variant, readout, recording=sizes.recording):
+            assert frozen.block is not None
+            for last, condition in tunings(settings, frozen):
+                first = first_tuned_block(last, frozen.block)
+                start = starting_block(first)
+                cached = settings.start == "cache" and start is not None
+                of_images = {} if cached and variant.cache_complete else variant.absent
+                images = sizes.images
+                read = tokens.image_bytes // tokens.n_blocks if cached else 0
+                yield Planned(
+                    condition=condition,
+                    needs=(frozen.slug,),
+                    missing={**variant.absent_recordings, **of_images, **variant.absent_weights},
+                    work=Work(
+                        trials=sizes.trials,
+                        test_images=sizes.test_images,
+                        neurons=sizes.neurons,
+                        blocks=frozen.block - (start or 0) if cached else frozen.block + 1,
+                        tuned_blocks=frozen.block + 1 - max(0, first),
+                        epochs=settings.epochs,
+                        n_bytes=None if images is None else images * read,
+                        tokens=tokens,
+                    ),
+                )
+
+
+def tuning_tasks(variant: Variant) -> Iterator[FinetuneTask]:
+    """Every tuned condition of a variant as a task."""
+    settings, readout = settings_of(variant.settings), starting_readout(variant.settings)
+    tokens = variant.tokens
+    if settings is None or readout is None or tokens is None:
+        return
+    for fit in fit_tasks(variant, readout):
+        assert fit.condition.block is not None
+        for last, condition in tunings(settings, fit.condition):
+            start = starting_block(first_tuned_block(last, fit.condition.block))
+            cached = settings.start == "cache" and start is not None
+            task = FinetuneTask(
+                condition=condition,
+                last=last,
+                frozen=fit.condition,
+                frozen_key=fit.key,
+                run=variant.output,
+                recording=fit.recording,
+                recording_digest=fit.recording_digest,
+                backbone=variant.settings.backbone,
+                input_size=variant.settings.stimuli.size,
+                cache_path=tokens.path,
+                cache_key=tokens.key,
+                weights=tokens.settings["backbone"]["weights"],
+                weights_label=fit.weights,
+                start="cache" if cached else "images",
+                adamw=readout.adamw,
+                settings=settings,
+                device=variant.device,
+            )
+            # What was tuned from a cache that is gone by now is as good as ever.
+            absent = isinstance(tokens, Uncached) and not tokens.begun
+            if cached and absent and not is_saved(task.run, condition, task.key):
+                task = replace(task, start="images")
+            yield replace(task, images=_images(variant, task.start))
+
+
+def _images(variant: Variant, start: Literal["cache", "images"]) -> ImageSource | None:
+    """The images, where training starts from them and they are at hand."""
+    if start == "cache" or variant.stimuli is None or variant.crop is None:
+        return None
+    return ImageSource(stimuli=variant.stimuli, crop=variant.crop)

@@ -1,0 +1,129 @@
+"""Conditions of frozen readouts: which blocks and tokens, on which recordings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from cache import resolve_block
+from stages.conditions import Condition
+from stages.fit.task import FitTask
+from stages.readouts.settings import ReadoutSettings
+from stages.readouts.solvers import SOLVERS
+from stages.stage import Planned, Work
+from stages.tokens.kinds import KINDS
+from stages.variant import Variant
+
+
+def read_blocks(readout: ReadoutSettings, n_blocks: int) -> list[tuple[int, ...]]:
+    """The blocks of every readout, increasing: one each, then those that are read together.
+
+    Raises
+    ------
+    UserError
+        A block that a backbone of `n_blocks` does not have.
+    """
+    wanted = range(n_blocks) if readout.blocks == "all" else readout.blocks
+    groups = [*((block,) for block in wanted), *readout.joint_blocks]
+    found = {tuple(sorted({resolve_block(b, n_blocks) for b in blocks})) for blocks in groups}
+    return sorted(found, key=lambda blocks: (len(blocks), blocks))
+
+
+def frozen_conditions(
+    variant: Variant, readout: ReadoutSettings, *, recording: str
+) -> Iterator[Condition]:
+    """The conditions of some readout settings on one recording, in the order of the tables.
+
+    Raises
+    ------
+    UserError
+        A block that the backbone does not have.
+    """
+    rows, columns = variant.settings.stimuli.size
+    for tokens in readout.tokens:
+        for blocks in read_blocks(readout, variant.token_shape.n_blocks):
+            yield Condition(
+                recording=recording,
+                model=variant.settings.backbone.name,
+                input_size=f"{rows}x{columns}",
+                tokens=tokens,
+                block=blocks[-1],
+                blocks="+".join(map(str, blocks)),
+                solver=readout.solver,
+                seed=variant.seed,
+            )
+
+
+def planned_fits(variant: Variant) -> Iterator[Planned]:
+    """Frozen conditions of a variant, those that other stages start from included.
+
+    Raises
+    ------
+    UserError
+        A block that the backbone does not have.
+    """
+    found: dict[Condition, Planned] = {}
+    for readout in variant.readouts:
+        for planned in _planned(variant, readout):
+            found.setdefault(planned.condition, planned)
+    yield from found.values()
+
+
+def all_fit_tasks(variant: Variant) -> Iterator[FitTask]:
+    """The same as tasks."""
+    found: dict[Condition, FitTask] = {}
+    for readout in variant.readouts:
+        for task in fit_tasks(variant, readout):
+            found.setdefault(task.condition, task)
+    yield from found.values()
+
+
+def fit_tasks(variant: Variant, readout: ReadoutSettings) -> Iterator[FitTask]:
+    """Every condition of some readout settings as a task; none where the tokens are unknown yet.
+
+    Raises
+    ------
+    CacheError
+        A block, or images, that the cache does not hold.
+    """
+    tokens = variant.tokens
+    if tokens is None:
+        return
+    for blocks in read_blocks(readout, tokens.n_blocks):
+        for block in blocks:
+            tokens.block(block)
+    for recording in variant.recordings:
+        tokens.rows(recording.all_image_ids)
+        for condition in frozen_conditions(variant, readout, recording=recording.name):
+            yield FitTask(
+                condition=condition,
+                cache_path=tokens.path,
+                cache_key=tokens.key,
+                weights=str(tokens.provenance.get("weights", "unknown")),
+                recording=recording,
+                recording_digest=variant.recording_digest(recording),
+                settings=readout,
+                device=variant.device,
+            )
+
+
+def _planned(variant: Variant, readout: ReadoutSettings) -> Iterator[Planned]:
+    uncached = {} if variant.cache_complete else {**variant.absent, **variant.absent_weights}
+    tokens = variant.token_shape
+    for sizes in variant.sizes:
+        for condition in frozen_conditions(variant, readout, recording=sizes.recording):
+            assert condition.tokens is not None and condition.blocks is not None
+            blocks = condition.blocks.count("+") + 1
+            read = blocks * tokens.item_bytes(KINDS[condition.tokens])
+            yield Planned(
+                condition=condition,
+                needs=(variant.cache_name,),
+                missing={**variant.absent_recordings, **uncached},
+                work=Work(
+                    trials=sizes.trials,
+                    test_images=sizes.test_images,
+                    neurons=sizes.neurons,
+                    epochs=SOLVERS[readout.solver].epochs(readout.of_solver),
+                    n_bytes=None if sizes.images is None else sizes.images * read,
+                    tokens=tokens,
+                ),
+            )

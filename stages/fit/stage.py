@@ -1,0 +1,101 @@
+"""The fit stage: frozen readouts of every neuron from the cache."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stages.conditions import Condition
+from stages.fit.conditions import all_fit_tasks, planned_fits
+from stages.fit.cost import fit_cost, needed_memory, planned_memory, planned_size, readout_of
+from stages.fit.task import FitTask
+from stages.stage import Crew, Planned, Progress
+from stages.variant import Settings, Variant
+
+if TYPE_CHECKING:
+    from stages.costs import Cost, MemoryLimit, Workers
+    from stages.executors.executor import Executor
+    from stages.failures import FailedCondition
+    from stages.readouts.saved import FittedCondition
+
+
+class Fit:
+    """The `[readout]` conditions; see `stages.stage.Stage`."""
+
+    name = "fit"
+    doing = "fitting readouts"
+    verb, done = "fit", "fitted"
+    example = ""
+    recomputes_tokens = False
+
+    def table(self, condition: Condition) -> str:
+        """That of the solver."""
+        return f"readout.{condition.solver}"
+
+    def readout(self, settings: Settings) -> None:
+        """It starts from no readouts."""
+
+    def check(self, variant: Variant, limit: MemoryLimit | None) -> None:
+        """Refuse blocks that the backbone does not have, and memory that holds no fit."""
+        for planned in planned_fits(variant):
+            if limit is None or not planned.work.is_known:
+                continue
+            condition, neurons = planned.condition, planned.work.neurons
+            limit.require(
+                planned_memory(planned, variant.settings, divided=limit.divides),
+                f"the readouts of {neurons} neurons on {condition.tokens} tokens of block "
+                f"{condition.blocks}",
+                lower=f"lower the sizes in readout.{condition.solver}, or choose fewer "
+                "recording.neurons",
+            )
+
+    def conditions(self, variant: Variant) -> Iterator[Planned]:
+        """The frozen conditions of every recording, kind of token and block."""
+        return planned_fits(variant)
+
+    def tasks(self, variant: Variant) -> Iterator[FitTask]:
+        """The same as tasks."""
+        return all_fit_tasks(variant)
+
+    def crew(self, tasks: Sequence[FitTask], *, workers: int, devices: Sequence[str]) -> Crew:
+        """As many workers as there are conditions, or parts of those that can be divided."""
+        from stages.fit.schedule import most_at_a_time, one_of_each_size
+
+        return Crew(
+            workers=most_at_a_time(tasks, workers),
+            needed=lambda: max(map(needed_memory, one_of_each_size(tasks))),
+            devices=(devices[0],),
+        )
+
+    def parts(self, tasks: Sequence[FitTask], executor: Executor) -> tuple[int, str]:
+        """Conditions, or their parts where some are divided."""
+        from stages.fit.schedule import count_parts
+
+        total = count_parts(tasks, executor)
+        return total, "conditions" if total == len(tasks) else "parts"
+
+    def run(
+        self, tasks: Sequence[FitTask], executor: Executor, folder: Path, progress: Progress
+    ) -> Iterator[FittedCondition | FailedCondition]:
+        """Fit the conditions, each as it is done."""
+        from stages.fit.schedule import fit_all
+
+        return fit_all(tasks, executor, folder=folder, progress=progress)
+
+    def told(self, fitted: FittedCondition) -> None:
+        """Nothing but counts."""
+
+    def cost(
+        self, planned: Planned, settings: Settings, workers: Workers, *, n_planned: int
+    ) -> Cost | None:
+        """A fit, divided where the stage would divide it."""
+        if not planned.work.is_known or planned.work.tokens is None:
+            return None
+        return fit_cost(
+            planned_size(planned),
+            readout_of(planned, settings),
+            n_fits=n_planned,
+            workers=workers.number,
+            memory_limit=workers.task_memory,
+        )

@@ -1,0 +1,72 @@
+"""The joint protocol as a solver: its settings, needs and cost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from stages.costs import Cost, Phase
+from stages.readouts.rates import RATES
+from stages.readouts.settings import AdamWSettings
+from stages.readouts.solver_protocol import FitSize, Solver
+from stages.training.epoch import Epoch
+
+if TYPE_CHECKING:
+    from stages.readouts.data import FitData
+    from stages.readouts.readout import Readouts
+
+
+class AdamW(Solver):
+    """Gradient descent on all neurons' readouts together; see `stages.readouts.adamw`."""
+
+    settings = AdamWSettings
+    keeps_order = True
+
+    def fit(
+        self,
+        data: FitData,
+        settings: AdamWSettings,
+        *,
+        progress: Callable[[Epoch], None] | None = None,
+    ) -> Readouts:
+        """Fit by the published protocol; see `stages.readouts.adamw.fit_adamw`."""
+        from stages.readouts.adamw import fit_adamw
+
+        return fit_adamw(data, settings, progress=progress)
+
+    def epochs(self, settings: AdamWSettings) -> int:
+        """Passes over the training trials, at most."""
+        return settings.max_epochs
+
+    def least_memory(self, size: FitSize, settings: AdamWSettings, *, divided: bool = False) -> int:
+        """Bytes that a fit needs at least: responses, as recorded and normalised, and descent."""
+        from stages.readouts.adamw import descent_memory
+
+        grid = size.n_rows, size.n_columns, size.n_channels
+        return 2 * size.responses + descent_memory(grid, size.n_neurons, settings.batch_size)
+
+    def cost(
+        self,
+        size: FitSize,
+        settings: AdamWSettings,
+        *,
+        divided: bool = False,
+        memory_limit: int | None = None,
+    ) -> Cost:
+        """The cost of a fit that takes all its epochs."""
+        from stages.executors.resources import PROCESS
+
+        numbers = size.n_trials * size.places * size.n_channels
+        epochs = settings.max_epochs
+        shares = {
+            "neuron products": 6 * numbers * size.n_neurons * epochs / 1e9
+            * RATES["neuron products"],
+            # Forward and backward.
+            "responses": 2 * size.n_trials * size.n_neurons * epochs / 1e9 * RATES["responses"],
+        }  # fmt: skip
+        return Cost(
+            phases=(Phase(sum(shares.values())),),
+            n_bytes=float(size.stored),
+            memory=PROCESS + self.least_memory(size, settings),
+            shares=shares,
+        )

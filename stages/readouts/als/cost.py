@@ -1,0 +1,144 @@
+"""What a fit by least squares costs: from the sizes of a problem to time, memory and bytes read.
+
+Counts of operations follow from the algorithm; the rates are measured.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
+
+from stages.costs import Cost, Phase
+from stages.executors.resources import PROCESS
+from stages.readouts.als.memory import SLOPE_TRIALS, plan_memory, problem_of
+from stages.readouts.als.partition import largest_group, neuron_groups, shards
+from stages.readouts.rates import RATES
+from stages.readouts.settings import ALSSettings
+from stages.readouts.solver_protocol import FitSize
+from stages.tokens.random_access import IN_MEMORY
+
+#: Rounds of the alternation that a neuron takes per penalty, on average.
+ROUNDS = 4
+
+#: What slope and offset do with a response, in units of what a step of polishing does with it.
+SLOPE_LOOKS = 6
+
+
+def als_operations(
+    size: FitSize, settings: ALSSettings, *, divided: bool = False, kept: bool = True
+) -> tuple[Counter[str], Counter[str]]:
+    """Operations of fitting one condition, in billions; "start" is one.
+
+    Parameters
+    ----------
+    divided : bool
+        In parts: each group of neurons reads the tokens for itself.
+    kept : bool
+        Reduced tokens stay in memory; where they do not, a disk holds them from pass to pass.
+
+    Returns
+    -------
+    shards, groups : Counter
+        What is summed over shards of trials, then what is computed for groups of neurons.
+    """
+    p = problem_of(size, settings)
+    k, c = p.n_components, size.n_channels
+    steps = 1 + settings.polish_rounds
+    n_groups = len(neuron_groups(p.n_neurons))
+    # A group of a divided fit reads them to solve, and to polish.
+    reads = 2 * n_groups if divided else 1
+    # Cross products, start, and one for each step of polishing; divided, only the steps.
+    spilled = 0 if kept else n_groups * (steps + (0 if divided else 2))
+    rows = p.n_rows * (p.n_rows + 1) // 2
+    columns = p.n_columns * (p.n_columns + 1) // 2
+    moments = min(p.n_trials, settings.basis_images) * size.places * c**2
+    reduced = p.n_trials * size.places * c * k
+    products = p.n_trials * rows * (p.n_columns * k) ** 2
+    neurons = p.n_trials * p.n_neurons * size.places * k * (1 + 2 * steps)
+    looks = p.n_trials * steps + SLOPE_LOOKS * min(p.n_trials, SLOPE_TRIALS)
+    pairs = rows * columns * k * (k + 1) / 2
+    solves = p.n_neurons * (p.n_penalties + steps) * ROUNDS * (2 * pairs + k**3 / 3)
+    # In one process and kept in memory, all of it is one read, and reduced once.
+    of_shards = Counter(
+        {
+            "start": 1.0,
+            "bytes read": (2 if divided or not kept else 0) * size.stored,
+            "token products": 2 * (moments + products + divided * reduced),
+        }
+    )
+    of_groups = Counter(
+        {
+            "bytes read": reads * size.stored,
+            "bytes spilled": spilled * p.reduced,
+            "token products": 2 * reads * reduced,
+            "neuron products": 2 * neurons,
+            "responses": looks * p.n_neurons,
+            "solving": 2 * solves,
+        }
+    )
+    return _billions(of_shards), _billions(of_groups)
+
+
+def als_cost(
+    size: FitSize,
+    settings: ALSSettings,
+    *,
+    divided: bool = False,
+    memory_limit: int | None = None,
+    rates: Mapping[str, float] = RATES,
+) -> Cost:
+    """The cost of one condition; see `als_operations`.
+
+    Parameters
+    ----------
+    memory_limit : int, optional
+        Bytes that each worker may use.
+    """
+    memory, kept = _peak_memory(size, settings, divided=divided, limit=memory_limit)
+    of_shards, of_groups = als_operations(size, settings, divided=divided, kept=kept)
+    operations = of_shards + of_groups
+    shares = {name: rates[name] * number for name, number in operations.items()}
+    phases: tuple[Phase, ...] = (Phase(sum(shares.values())),)
+    if divided:
+        shape = size.n_trials, size.n_rows, size.n_columns, size.n_channels
+        parts = len(shards(shape)), len(neuron_groups(size.n_neurons))
+        phases = tuple(
+            Phase(sum(rates[name] * number for name, number in each.items()), n)
+            for each, n in zip((of_shards, of_groups), parts, strict=True)
+        )
+    return Cost(phases=phases, n_bytes=operations["bytes read"] * 1e9, memory=memory, shares=shares)
+
+
+def held_size(size: FitSize, *, divided: bool) -> FitSize:
+    """What one process fits: all neurons, or a group of them where the fit is divided."""
+    n_neurons = min(size.n_neurons, largest_group(size.n_neurons)) if divided else size.n_neurons
+    return replace(size, n_neurons=n_neurons)
+
+
+def held_responses(held: FitSize, *, divided: bool) -> int:
+    """Bytes of the responses in a process: recorded and normalised ones.
+
+    A part of a divided fit selects its group's from a file.
+    """
+    return held.responses if divided else 2 * held.responses
+
+
+def _peak_memory(
+    size: FitSize, settings: ALSSettings, *, divided: bool, limit: int | None
+) -> tuple[int, bool]:
+    """Bytes of a worker at its peak, and whether reduced tokens stay in its memory."""
+    held = held_size(size, divided=divided)
+    problem = problem_of(held, settings)
+    used = PROCESS + held_responses(held, divided=divided)
+    if limit is None or size.stored <= IN_MEMORY * limit:
+        used += size.stored
+    if limit is not None:
+        # What cannot be kept is refused when the fit begins, not by its price.
+        limit = max(limit, used + problem.least_memory)
+    plan = plan_memory(problem, limit, used=used)
+    return used + problem.planned(plan), plan.keep
+
+
+def _billions(counts: Counter[str]) -> Counter[str]:
+    return Counter({n: v if n == "start" else v / 1e9 for n, v in counts.items() if v})

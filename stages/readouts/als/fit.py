@@ -1,0 +1,156 @@
+"""A fit by the default solver, in one process: group after group.
+
+Neurons are fitted in groups that know nothing of each other but for the one choice between. So
+groups may be fitted one after the other, as here, or wherever there is room.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+
+from stages.readouts.als.groups import (
+    Candidates,
+    Polished,
+    ReducedTrials,
+    Scores,
+    TokenSums,
+    polish_group,
+    solve_group,
+)
+from stages.readouts.als.memory import plan_memory, problem_of
+from stages.readouts.als.partition import neuron_groups
+from stages.readouts.als.pca import Components, ReducedTokens, principal_components
+from stages.readouts.als.penalties import choose, concatenate
+from stages.readouts.als.predictor import Predictor, as_readouts, join, pick
+from stages.readouts.als.sufficient_statistics import sum_products
+from stages.readouts.data import FitData
+from stages.readouts.readout import Readouts
+from stages.readouts.settings import ALSSettings
+from stages.tokens.random_access import temporary_folder
+from stages.training.epoch import Epoch
+
+
+@torch.inference_mode()
+def fit_als(
+    data: FitData, settings: ALSSettings, *, progress: Callable[[Epoch], None] | None = None
+) -> Readouts:
+    """Fit every neuron by alternating least squares, and polish the result with the Poisson loss.
+
+    Parameters
+    ----------
+    progress : callable, optional
+        Called with every step of polishing.
+
+    Returns
+    -------
+    Readouts
+        With scale 1: rates in units of the normalised responses.
+
+    Raises
+    ------
+    UserError
+        Tokens that are not finite, or a memory limit that cannot be kept.
+    """
+    components = components_for(data, settings)
+    tokens = reduced_tokens(data, settings, components)
+    products = sum_products(tokens.training, rows_at_once=tokens.plan.rows_at_once)
+    known = TokenSums(components=components, products=products)
+    groups = neuron_groups(data.r_train.shape[1])
+    solved = [solve_group(data.of(group), tokens, known, settings) for group in groups]
+    candidates, scores = [each for each, _ in solved], [each for _, each in solved]
+    chosen = choose_penalties(scores, settings)
+    polished = [
+        polish_group(data.of(group), tokens, known, own, chosen[group], settings)
+        for group, own in zip(groups, candidates, strict=True)
+        if settings.output == "elu"
+    ]
+    if not polished:
+        return linear_readouts(candidates, chosen, components)
+    variances = torch.cat([each.variances for each in scores])
+    readouts = polished_readouts(polished, components, variances)
+    if progress is not None:
+        for epoch in readouts.curve:
+            progress(epoch)
+    return readouts
+
+
+def components_for(data: FitData, settings: ALSSettings) -> Components:
+    """Principal components of the training tokens."""
+    return principal_components(
+        data.x_train,
+        variance_kept=settings.variance_kept,
+        max_components=settings.max_components,
+        max_images=settings.basis_images,
+        scale_limit=settings.scale_limit,
+        device=data.device,
+    )
+
+
+def reduced_tokens(
+    data: FitData, settings: ALSSettings, components: Components, *, once: bool = False
+) -> ReducedTrials:
+    """The tokens as the steps read them, and how much of everything is held at once.
+
+    Parameters
+    ----------
+    once : bool
+        They are read a single time: what memory does not hold is not written to a disk either.
+
+    Raises
+    ------
+    UserError
+        A memory limit that cannot be kept.
+    """
+    problem = problem_of(data.size, settings, n_components=components.n_components)
+    plan = plan_memory(problem, data.memory_limit)
+    spill = None if plan.keep or once else temporary_folder(problem.reduced)
+    return ReducedTrials(
+        training=ReducedTokens(data.x_train, components, keep=plan.keep, spill=spill),
+        validation=ReducedTokens(data.x_validation, components, keep=plan.keep, spill=spill),
+        plan=plan,
+    )
+
+
+def choose_penalties(scores: Sequence[Scores], settings: ALSSettings) -> torch.Tensor:
+    """Position of every neuron's penalty, tensor of shape (n_neurons,): all neurons have a say."""
+    return choose(
+        concatenate([each.errors for each in scores]),
+        torch.cat([each.variances for each in scores]),
+        how=settings.selection,
+    )
+
+
+def linear_readouts(
+    candidates: Sequence[Candidates], chosen: torch.Tensor, components: Components
+) -> Readouts:
+    """The chosen least-squares fits as they are."""
+    joined = [join(paths) for paths in zip(*(each.path for each in candidates), strict=True)]
+    predictor: Predictor = pick(joined, chosen.to(components.mean.device))
+    return as_readouts(predictor, components, output="linear")
+
+
+def polished_readouts(
+    polished: Sequence[Polished], components: Components, variances: torch.Tensor
+) -> Readouts:
+    """All groups' readouts as one, with the learning curve of all neurons.
+
+    Parameters
+    ----------
+    variances : tensor of shape (n_neurons,)
+        Of the validation responses.
+    """
+    losses = torch.cat([each.losses for each in polished]).mean(dim=0)
+    errors = torch.cat([each.errors for each in polished])[variances > 0]
+    scores = (1 - errors / variances[variances > 0, None]).mean(dim=0)
+    curve = [
+        Epoch(number, float(loss), float(score))
+        for number, (loss, score) in enumerate(zip(losses, scores, strict=True))
+    ]
+    return as_readouts(
+        join([each.predictor for each in polished]),
+        components,
+        curve=curve,
+        penalty=torch.cat([each.penalty for each in polished]),
+    )

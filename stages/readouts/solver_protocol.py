@@ -1,0 +1,236 @@
+"""What every solver has: settings, a fit, its needs, and, where it can be divided, its parts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from numpy.typing import NDArray
+
+from stages.costs import Cost
+from stages.training.epoch import Epoch
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from stages.executors.executor import Executor
+    from stages.readouts.data import FitData
+    from stages.readouts.readout import Readouts
+    from stages.tokens.tokens import Tokens
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitSize:
+    """Sizes of one condition's fit, which its cost and its memory follow from.
+
+    Parameters
+    ----------
+    n_trials : int
+        Training and validation trials together.
+    n_rows, n_columns, n_channels : int
+        Of an image's tokens.
+    n_neurons : int
+    n_test : int
+        Test images.
+    item_bytes : int
+        Bytes of a stored number.
+    """
+
+    n_trials: int
+    n_rows: int
+    n_columns: int
+    n_channels: int
+    n_neurons: int
+    n_test: int = 0
+    item_bytes: int = 2
+
+    @property
+    def places(self) -> int:
+        """Tokens of an image."""
+        return self.n_rows * self.n_columns
+
+    @property
+    def stored(self) -> int:
+        """Bytes of all tokens that are read."""
+        images = self.n_trials + self.n_test
+        return images * self.places * self.n_channels * self.item_bytes
+
+    @property
+    def responses(self) -> int:
+        """Bytes of one copy of all responses, in float32."""
+        return 4 * self.n_trials * self.n_neurons
+
+
+class OpenTrials(NamedTuple):
+    """The trials of some neurons, ready to be fitted.
+
+    Parameters
+    ----------
+    data : FitData
+        Training and validation.
+    scale : array of shape (n_neurons,)
+        What the responses were divided by.
+    test : Tokens
+        Of the test images.
+    """
+
+    data: FitData
+    scale: NDArray[np.float32]
+    test: Tokens
+
+
+class FitSource(Protocol):
+    """The trials of one condition, for parts of a fit in any process: it can be pickled."""
+
+    @property
+    def size(self) -> FitSize:
+        """Sizes of the fit."""
+
+    @property
+    def n_training(self) -> int:
+        """Training trials."""
+
+    @property
+    def device(self) -> str:
+        """Where to compute."""
+
+    @property
+    def memory_limit(self) -> int | None:
+        """Bytes that each process may use."""
+
+    def training_tokens(self) -> Tokens:
+        """Tokens of the training trials, streamed."""
+
+    def opened(self, neurons: slice) -> AbstractContextManager[OpenTrials]:
+        """All trials, with the responses of some neurons."""
+
+
+class Outcome(NamedTuple):
+    """What a divided fit ends in.
+
+    Parameters
+    ----------
+    readouts : Readouts
+    test_predictions : array of shape (n_test, n_neurons)
+    explained : array of shape (n_neurons,)
+        Variance explained on the validation trials.
+    """
+
+    readouts: Readouts
+    test_predictions: NDArray[np.float32]
+    explained: NDArray[np.floating[Any]]
+
+
+class DividedFit(Protocol):
+    """A fit in parts that several workers compute; its numbers are those of one process."""
+
+    @property
+    def n_parts(self) -> int:
+        """Parts that `fit` reports."""
+
+    @property
+    def n_together(self) -> int:
+        """Parts that may be computed at a time when most is to be done."""
+
+    def fit(self, executor: Executor, *, folder: Path, progress: Callable[[int], None]) -> Outcome:
+        """Fit, and predict the test images.
+
+        Parameters
+        ----------
+        folder : path
+            Of this fit alone; this process and all workers can write there.
+        progress : callable
+            Called with the number of parts that were done since.
+
+        Raises
+        ------
+        CacheError, UserError
+            As a fit in one process.
+        WorkersDied
+            The same part lost its worker several times.
+        """
+
+
+class Solver(Protocol):
+    """Fits readouts. A subclass has at least `settings`, `fit`, `least_memory` and `cost`.
+
+    Everything but `fit` must work, and the module be imported, without torch: an experiment's plan
+    asks the solver of every condition.
+
+    Attributes
+    ----------
+    settings : type
+        Frozen dataclass whose defaults are those of `fit_readouts`.
+    keeps_order : bool
+        Whether trials are read in the order of the recording, because batches are drawn from it;
+        else they are in the order of the cache, which is read fastest.
+    """
+
+    settings: type[Any]
+    keeps_order: bool = False
+
+    def fit(
+        self,
+        data: FitData,
+        settings: Any,
+        *,
+        progress: Callable[[Epoch], None] | None = None,
+    ) -> Readouts:
+        """Fit one readout per neuron.
+
+        Parameters
+        ----------
+        progress : callable, optional
+            Called after every epoch or step.
+
+        Returns
+        -------
+        Readouts
+            With scale 1: rates in units of the normalised responses.
+        """
+
+    def least_memory(self, size: FitSize, settings: Any, *, divided: bool = False) -> int:
+        """Bytes that a fit needs at least, responses included, besides an idle process.
+
+        Parameters
+        ----------
+        divided : bool
+            Of one part of it.
+        """
+
+    def cost(
+        self,
+        size: FitSize,
+        settings: Any,
+        *,
+        divided: bool = False,
+        memory_limit: int | None = None,
+    ) -> Cost:
+        """Time, memory and bytes read of a fit, at most.
+
+        Parameters
+        ----------
+        divided : bool
+            In parts, where the solver has any.
+        memory_limit : int, optional
+            Bytes that each worker may use.
+        """
+
+    def identity(self, settings: Any) -> dict[str, Any]:
+        """What a result's key depends on, of the solver's settings."""
+        return asdict(settings)
+
+    def epochs(self, settings: Any) -> int:
+        """Passes over the training trials, at most; 0 where there are none to tell."""
+        return 0
+
+    def gives_rates(self, settings: Any) -> bool:
+        """Whether readouts end in ELU + 1, so that fine-tuning can start from them."""
+        return True
+
+    def divide(self, source: FitSource, settings: Any) -> DividedFit | None:
+        """The fit in parts; None where it has none that several workers could compute."""
+        return None

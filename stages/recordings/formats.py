@@ -1,0 +1,91 @@
+"""Registry of recording formats, and reading through it.
+
+To add a format: write a subclass of `RecordingFormat`, and enter an instance into `FORMATS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cache import UserError
+from stages.recordings.minimodel import MinimodelFormat
+from stages.recordings.recording import Recording
+from stages.recordings.recording_format import RecordingFormat
+from stages.recordings.sensorium import SensoriumFormat
+from stages.recordings.synthetic import SyntheticFormat
+from stages.stimuli.stimuli import Stimuli
+
+if TYPE_CHECKING:
+    from stages.recordings.settings import RecordingSettings
+
+#: Formats by the name that `recording.format` gives them.
+FORMATS: dict[str, RecordingFormat] = {
+    "minimodel": MinimodelFormat(),
+    "sensorium": SensoriumFormat(),
+    "synthetic": SyntheticFormat(),
+}
+
+#: It reads the images that no format claims, and says what is wrong with them.
+_FALLBACK = "sensorium"
+
+
+def read_recording(settings: RecordingSettings) -> Recording:
+    """All neurons of a recording that is a file.
+
+    Raises
+    ------
+    UserError
+        The file is not named, not there, or cannot be used.
+    """
+    return FORMATS[settings.format].read(settings)
+
+
+def read_images(path: Path, *, allow_pickle: bool) -> Stimuli:
+    """Images of a file or folder, opened by the first format that takes it.
+
+    Parameters
+    ----------
+    path : Path
+        The file or folder.
+    allow_pickle : bool
+        Unpickle object arrays, which runs whatever code the file holds.
+
+    Raises
+    ------
+    UserError
+        A file that cannot be used.
+    """
+    takers = (known for known in FORMATS.values() if known.reads_images(path))
+    return next(takers, FORMATS[_FALLBACK]).read_images(path, allow_pickle=allow_pickle)
+
+
+def chosen_neurons(settings: RecordingSettings, recording: Recording) -> Recording:
+    """The recording with the neurons that its settings choose.
+
+    Raises
+    ------
+    UserError
+        Neurons that the recording does not have.
+    """
+    if settings.neurons == "all":
+        return recording
+    return recording.select_neurons(*settings.neurons)
+
+
+def default_columns(recordings: Sequence[RecordingSettings]) -> tuple[int, int] | None:
+    """Raw columns [first, last) that the backbone sees by default; None means all.
+
+    Raises
+    ------
+    UserError
+        Recordings that look at different columns.
+    """
+    asked = {FORMATS[settings.format].columns(settings) for settings in recordings} - {None}
+    if len(asked) > 1:
+        raise UserError(
+            f"the recordings look at different columns of the images ({sorted(filter(None, asked))}"
+            "): give each crop an experiment of its own, or set stimuli.crop"
+        )
+    return next(iter(asked), None)

@@ -1,0 +1,196 @@
+"""Base class of recording formats: how a recording of one format, and its images, are read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cache import UserError
+from stages.recordings.recording import Recording
+from stages.stimuli.stimuli import Stimuli
+
+if TYPE_CHECKING:
+    from cache import FeatureCache
+    from stages.backbones.settings import BackboneSettings
+    from stages.recordings.settings import RecordingSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordingSizes:
+    """How much one recording holds; None where it cannot be told.
+
+    Parameters
+    ----------
+    recording : str
+        The recording's name.
+    neurons : int, optional
+        Neurons that the settings choose.
+    trials : int, optional
+        Training and validation trials together.
+    test_images : int, optional
+        Images of the test trials.
+    """
+
+    recording: str
+    neurons: int | None
+    trials: int | None
+    test_images: int | None
+
+    @property
+    def images(self) -> int | None:
+        """Images of all trials, repeated ones counted again; None where they cannot be told."""
+        known = self.trials is not None and self.test_images is not None
+        return (self.trials or 0) + (self.test_images or 0) if known else None
+
+    @classmethod
+    def of(
+        cls,
+        settings: RecordingSettings,
+        *,
+        neurons: int | None,
+        trials: int | None,
+        test_images: int | None,
+    ) -> RecordingSizes:
+        """Sizes of a recording that has so many neurons before the settings choose some."""
+        if settings.neurons != "all":
+            neurons = settings.neurons[1] - settings.neurons[0]
+        return cls(recording=settings.name, neurons=neurons, trials=trials, test_images=test_images)
+
+
+class RecordingFormat:
+    """One format of recordings.
+
+    A format that is a file overrides `read`. If it has a format of images, too, it overrides
+    `reads_images` and `read_images`. A format whose neurons are planted in the tokens of a
+    backbone sets `planted`, and overrides `images`, `block`, `sizes` and `plant`.
+    """
+
+    #: Neurons are planted in the tokens of the experiment's cache; there is no file.
+    planted: bool = False
+
+    def read(self, settings: RecordingSettings) -> Recording:
+        """The whole recording, all neurons of its file; only of formats that are not planted.
+
+        Returns
+        -------
+        Recording
+            Checked by `check_recording`. Responses have shape (n_trials, n_neurons), test
+            responses (n_test, n_repeats, n_neurons).
+
+        Raises
+        ------
+        UserError
+            No file, or one that cannot be used; the message says what to do.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not read recordings")
+
+    def images_path(self, settings: RecordingSettings) -> Path | None:
+        """Path of the images where `stimuli.path` names none; None if the recording has no images.
+
+        Raises
+        ------
+        UserError
+            The recording has images, but its path is not named or not there.
+        """
+        return None
+
+    def reads_images(self, path: Path) -> bool:
+        """Whether `read_images` takes such a file or folder; told from its name and kind."""
+        return False
+
+    def read_images(self, path: Path, *, allow_pickle: bool) -> Stimuli:
+        """Grey images by image id, each of shape (row, column); opened now, read when asked for.
+
+        Parameters
+        ----------
+        path : Path
+            A file or folder that `reads_images` accepts.
+        allow_pickle : bool
+            Unpickle object arrays, which runs whatever code the file holds.
+
+        Raises
+        ------
+        UserError
+            A file that cannot be used; the message says what to do.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not read images")
+
+    def columns(self, settings: RecordingSettings) -> tuple[int, int] | None:
+        """Raw columns [first, last) that the backbone sees by default; None means all."""
+        return None
+
+    def cnn_columns(self, settings: RecordingSettings) -> tuple[int, int] | None:
+        """Raw columns [first, last) that the published CNN sees by default; None means all."""
+        return None
+
+    def sizes(self, settings: RecordingSettings) -> RecordingSizes:
+        """Sizes as far as the settings tell them, without the file."""
+        expected = settings.expected
+        return RecordingSizes.of(
+            settings,
+            neurons=expected.neurons,
+            trials=expected.trials,
+            test_images=expected.test_images,
+        )
+
+    def images(self, settings: RecordingSettings) -> Stimuli | None:
+        """Images that the format makes itself, with no file; None if it makes none."""
+        return None
+
+    def block(self, settings: RecordingSettings) -> int | None:
+        """The block (0-based) in whose tokens the neurons are planted; None if they are not."""
+        return None
+
+    def plant(
+        self,
+        settings: RecordingSettings,
+        *,
+        cache: FeatureCache,
+        stimuli: Stimuli,
+        crop: tuple[int, int],
+        backbone: BackboneSettings,
+        input_size: tuple[int, int],
+    ) -> Recording:
+        """The whole recording of planted neurons; only of planted formats.
+
+        Parameters
+        ----------
+        settings : RecordingSettings
+            The recording.
+        cache : FeatureCache
+            Complete; its patch tokens have shape (n_images, row, column, channel).
+        stimuli : Stimuli
+            The images of the cache.
+        crop : pair of int
+            Raw columns [first, last) that the backbone sees.
+        backbone : BackboneSettings
+            The backbone that made the cache.
+        input_size : pair of int
+            Rows and columns that the backbone sees.
+
+        Raises
+        ------
+        UserError
+            Settings that do not suit the backbone.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not plant neurons")
+
+
+def recording_path(settings: RecordingSettings) -> Path:
+    """The recording's file or folder, which is there.
+
+    Raises
+    ------
+    UserError
+        It is not named, or not there.
+    """
+    if settings.path is None:
+        raise UserError(
+            f"recording {settings.name} has no path: name its file or folder in recording.path"
+        )
+    if not settings.path.exists():
+        raise UserError(
+            f"{settings.path}: no such file or folder; correct recording.path of {settings.name}"
+        )
+    return settings.path
