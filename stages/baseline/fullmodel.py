@@ -16,9 +16,9 @@ from stages.baseline.settings import BaselineSettings, pooled_size
 from stages.readouts.readout import initial_readout, poisson_loss, rate
 from stages.scores import mean_score
 from stages.training.checkpoints import Checkpoint
-from stages.training.descent import Losses, Network, Phase, descend
+from stages.training.descent import Descent, Losses, Network, Phase
 from stages.training.epoch import Epoch
-from stages.training.loop import LoopSettings, Trained, batches
+from stages.training.loop import LoopSettings, Trained, batches, train
 
 
 class Core(nn.Module):
@@ -208,4 +208,4 @@ def train_fullmodel(
         Phase(epochs=epochs, optimizer=partial(training.module.optimizer, settings, learning_rate))
         for epochs, learning_rate in zip(settings.epochs, settings.learning_rates, strict=True)
     ]
-    return descend(training, phases, loop, checkpoint=checkpoint, progress=progress)
+    return train(Descent(training, phases, loop), checkpoint=checkpoint, progress=progress)

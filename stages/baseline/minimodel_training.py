@@ -23,13 +23,7 @@ from stages.readouts.readout import poisson_loss, rate
 from stages.scores import variance_explained
 from stages.training.checkpoints import Checkpoint
 from stages.training.epoch import Epoch
-from stages.training.loop import (
-    LoopSettings,
-    batches,
-    check_finite,
-    train,
-    trial_order,
-)
+from stages.training.loop import LoopSettings, batches, check_finite, train, trial_order
 
 #: Values of one activation (neuron, image, place, channel) that are computed at a time on a CPU;
 #: more leave its caches and were slower.
@@ -124,23 +118,9 @@ class MinimodelTraining:
     ) -> TrainedMinimodels:
         """Train every neuron until its phases are over.
 
-        Parameters
-        ----------
-        checkpoint : Checkpoint, optional
-            Where the state is kept after every epoch, and taken up from if there is one.
-        progress : callable, optional
-            Called with every epoch, those of an interrupted run included.
-
-        Raises
-        ------
-        FloatingPointError
-            A loss that is not finite; the message names neuron, epoch and batch.
-        MemoryError
-            Memory ran out; the message names the batch size and what to lower.
-        UserError
-            A checkpoint of other settings, or one that cannot be read.
+        Parameters and errors are those of `stages.training.loop.train`.
         """
-        trained = train(self, self.loop, checkpoint=checkpoint, progress=progress)
+        trained = train(self, checkpoint=checkpoint, progress=progress)
         best = self.population
         return TrainedMinimodels(best.weights, best.running, best.score, *trained)
 
@@ -151,11 +131,22 @@ class MinimodelTraining:
 
     def begin(self, state: dict[str, Any] | None) -> None:
         """Put all neurons in training, or those that still were in a saved state."""
-        if state is None:
-            self.population = self._start()
-            self._next_phases()
-        else:
+        if state is not None:
             self.population = Population.from_plain(state, self.device)
+            return
+        neurons = self.data.neurons
+        weights = self.minimodels.initial(
+            neurons,
+            seed=self.loop.seed,
+            space_scale=self.settings.initial_scale,
+            channel_scale=self.settings.minimodel.initial_scale,
+        )
+        running = self.minimodels.initial_running(len(neurons))
+        self.population = Population.start(
+            weights.to(self.device),
+            {name: tensor.to(self.device) for name, tensor in running.items()},
+        )
+        self._next_phases()
 
     def epoch(self, number: int) -> tuple[float, float]:
         """Train the neurons in training for one epoch; means of loss and score over all."""
@@ -183,20 +174,6 @@ class MinimodelTraining:
                 z = self.minimodels.forward(weights[block], stored, pooled, training=False)
                 rates[part, block] = rate(z).cpu().numpy()
         return rates
-
-    def _start(self) -> Population:
-        neurons = self.data.neurons
-        weights = self.minimodels.initial(
-            neurons,
-            seed=self.loop.seed,
-            space_scale=self.settings.initial_scale,
-            channel_scale=self.settings.minimodel.initial_scale,
-        )
-        running = self.minimodels.initial_running(len(neurons))
-        return Population.start(
-            weights.to(self.device),
-            {name: tensor.to(self.device) for name, tensor in running.items()},
-        )
 
     def _next_phases(self) -> None:
         epochs = torch.tensor(self.settings.epochs, device=self.device)
@@ -233,10 +210,8 @@ class MinimodelTraining:
                 self._project(weights)
                 losses[block] = poisson.detach()
             sums.append(losses)
-        stacked = torch.stack(sums)
-        check_finite(
-            stacked, self.loop, number, neurons=self.data.neurons[active.who.cpu().numpy()]
-        )
+        stacked, who = torch.stack(sums), active.who.cpu().numpy()
+        check_finite(stacked, self.loop, number, neurons=self.data.neurons[who])
         return stacked.sum(dim=0) / n_trials
 
     def _scores(self, active: Active) -> torch.Tensor:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.optim import AdamW, Optimizer
+from torch.optim import AdamW
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from stages.finetune.compiled import Compiled
@@ -20,9 +21,9 @@ from stages.readouts.readout import Readout, Readouts, poisson_loss, predicted_a
 from stages.recordings.recording import Recording
 from stages.scores import mean_score
 from stages.training.checkpoints import Checkpoint
-from stages.training.descent import Losses, Network, Phase, descend
+from stages.training.descent import Descent, Losses, Network, Phase
 from stages.training.epoch import Epoch
-from stages.training.loop import LoopSettings, Trained, batches
+from stages.training.loop import LoopSettings, Trained, batches, train
 
 #: Images per pass of a ViT where nothing is trained, at most.
 IMAGES_PER_PASS = 128
@@ -142,25 +143,23 @@ def tune(
 ) -> Trained:
     """Train a model; it then holds the weights of the best epoch, or those it started with."""
     model = tuning.module
-
-    def optimizer() -> Optimizer:
-        groups = [
-            {
-                "params": model.backbone_parameters(),
-                "lr": settings.backbone_rate,
-                "weight_decay": settings.backbone_decay,
-            },
-            {
-                "params": model.readout_parameters(),
-                "lr": settings.readout_rate,
-                "weight_decay": readout_decay,
-            },
-        ]
-        return AdamW([group for group in groups if group["params"]])
-
-    def schedule(optimizer: Optimizer) -> CosineAnnealingLR:
-        return CosineAnnealingLR(optimizer, T_max=settings.epochs, eta_min=settings.final_rate)
-
+    groups = [
+        {
+            "params": model.backbone_parameters(),
+            "lr": settings.backbone_rate,
+            "weight_decay": settings.backbone_decay,
+        },
+        {
+            "params": model.readout_parameters(),
+            "lr": settings.readout_rate,
+            "weight_decay": readout_decay,
+        },
+    ]
+    phase = Phase(
+        epochs=settings.epochs,
+        optimizer=partial(AdamW, [group for group in groups if group["params"]]),
+        schedule=partial(CosineAnnealingLR, T_max=settings.epochs, eta_min=settings.final_rate),
+    )
     loop = LoopSettings(
         batch_size=settings.batch_size,
         patience=settings.patience,
@@ -171,8 +170,7 @@ def tune(
         remedy=f"lower finetune.micro_batch (now {settings.micro_batch or settings.batch_size}), "
         "which changes no result but rounding",
     )
-    phases = [Phase(epochs=settings.epochs, optimizer=optimizer, schedule=schedule)]
-    return descend(tuning, phases, loop, checkpoint=checkpoint, progress=progress)
+    return train(Descent(tuning, [phase], loop), checkpoint=checkpoint, progress=progress)
 
 
 def tuned_readouts(model: TunedViT, scale: NDArray[np.float32], curve: list[Epoch]) -> Readouts:

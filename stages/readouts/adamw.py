@@ -28,9 +28,9 @@ from stages.readouts.readout import (
 from stages.readouts.settings import AdamWSettings
 from stages.scores import mean_score
 from stages.tokens.random_access import in_any_order
-from stages.training.descent import Losses, Network, Phase, descend
+from stages.training.descent import Descent, Losses, Network, Phase
 from stages.training.epoch import Epoch
-from stages.training.loop import LoopSettings, batches
+from stages.training.loop import LoopSettings, batches, train
 
 #: Validation trials whose predictions are computed at a time, at most.
 VALIDATION_BATCH = 512
@@ -100,7 +100,7 @@ def fit_adamw(
         slower="lower readout.adamw.learning_rate",
     )
     network = _ReadoutsWithData(readout, data, settings.penalty)
-    trained = descend(network, [phase], loop, progress=progress)
+    trained = train(Descent(network, [phase], loop), progress=progress)
     row, column, channel, bias = (p.detach().cpu().numpy() for p in readout.parameters())
     return Readouts(
         row_weights=row,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,18 +13,13 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+from torch.optim.lr_scheduler import ConstantLR, LRScheduler, ReduceLROnPlateau
 
-from stages.training.checkpoints import Checkpoint, restore, trained_weights
-from stages.training.epoch import Epoch
-from stages.training.loop import (
-    LoopSettings,
-    Trained,
-    batches,
-    check_finite,
-    train,
-    trial_order,
-)
+from stages.training.checkpoints import restore, trained_weights
+from stages.training.loop import LoopSettings, batches, check_finite, trial_order
+
+#: The schedule that leaves a learning rate as it is.
+CONSTANT = partial(ConstantLR, factor=1.0)
 
 
 class Losses(NamedTuple):
@@ -82,55 +78,42 @@ class Phase:
         At most so many.
     optimizer : callable
         Makes the optimizer.
-    schedule : callable, optional
+    schedule : callable
         Makes its learning-rate schedule, stepped after every epoch: by the epoch's score where it
-        waits for a plateau.
+        waits for a plateau. By default the rate stays as it is.
     final_rate : float, optional
         The phase ends after an epoch that leaves a learning rate no higher than this.
     """
 
     epochs: int
     optimizer: Callable[[], Optimizer]
-    schedule: Callable[[Optimizer], LRScheduler] | None = None
+    schedule: Callable[[Optimizer], LRScheduler] = CONSTANT
     final_rate: float | None = None
 
 
-def descend(
-    network: Network,
-    phases: Sequence[Phase],
-    settings: LoopSettings,
-    *,
-    checkpoint: Checkpoint | None = None,
-    progress: Callable[[Epoch], None] | None = None,
-) -> Trained:
-    """Train until the phases are over; the module then holds the best epoch's weights.
+@dataclass
+class Descent:
+    """A network on its way through phases: a learner for the training loop.
 
-    Parameters and errors are those of `stages.training.loop.train`.
+    When the phases are over, the network holds the best epoch's weights.
     """
-    learner = _Descent(network, phases, settings)
-    return train(learner, settings, checkpoint=checkpoint, progress=progress)
 
-
-class _Descent:
-    """A network on its way through the phases: what the training loop asks for."""
-
-    def __init__(self, network: Network, phases: Sequence[Phase], settings: LoopSettings) -> None:
-        self.network = network
-        self.phases = phases
-        self.settings = settings
+    network: Network
+    phases: Sequence[Phase]
+    loop: LoopSettings
 
     @property
     def finished(self) -> bool:
+        """Whether the phases are over."""
         return self.phase == len(self.phases)
 
     def begin(self, state: dict[str, Any] | None) -> None:
+        """Start the first phase, or go on within the one that was saved."""
         module = self.network.module
         if state is None:
-            self.best_weights = trained_weights(module)
-            self.best_score = self.network.score() if self.settings.start_counts else -np.inf
-            self.stale = 0
-            self._start_phase(0)
-            return
+            score = self.network.score() if self.loop.start_counts else -np.inf
+            state = {"best_weights": trained_weights(module), "best_score": score, "phase": 0}
+            state |= {"stale": 0, "epochs": 0}
         self.best_weights, self.best_score = state["best_weights"], state["best_score"]
         self.stale = state["stale"]
         self._start_phase(state["phase"])
@@ -138,10 +121,10 @@ class _Descent:
             self.epochs = state["epochs"]
             restore(module, state["weights"])
             self.optimizer.load_state_dict(state["optimizer"])
-            if self.schedule is not None:
-                self.schedule.load_state_dict(state["schedule"])
+            self.schedule.load_state_dict(state["schedule"])
 
     def state(self) -> dict[str, Any]:
+        """Weights of the best and the last epoch, the optimizer's state, and where it stands."""
         module = self.network.module
         return {
             "best_weights": self.best_weights,
@@ -151,17 +134,18 @@ class _Descent:
             "epochs": self.epochs,
             "weights": trained_weights(module) if self.stale else self.best_weights,
             "optimizer": self.optimizer.state_dict(),
-            "schedule": None if self.schedule is None else self.schedule.state_dict(),
+            "schedule": self.schedule.state_dict(),
         }
 
     def epoch(self, number: int) -> tuple[float, float]:
+        """Train for one epoch: mean Poisson loss per trial and neuron, and validation score."""
         losses = torch.stack(list(self._steps(number))).cpu()
-        check_finite(losses, self.settings, number)
+        check_finite(losses, self.loop, number)
         loss = self.network.total(losses) / (self.network.n_trials * self.network.n_neurons)
         score = self.network.score()
         if isinstance(self.schedule, ReduceLROnPlateau):
             self.schedule.step(score)
-        elif self.schedule is not None:
+        else:
             self.schedule.step()
         self.epochs += 1
         self.stale += 1
@@ -174,17 +158,17 @@ class _Descent:
 
     def _steps(self, number: int) -> Iterator[torch.Tensor]:
         """One pass over the training trials; the Poisson loss of each batch."""
-        network, optimizer, settings = self.network, self.optimizer, self.settings
+        network, optimizer, loop = self.network, self.optimizer, self.loop
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        order = network.order(seed=settings.seed, epoch=number)
-        for rows in batches(order, settings.batch_size):
+        order = network.order(seed=loop.seed, epoch=number)
+        for rows in batches(order, loop.batch_size):
             optimizer.zero_grad(set_to_none=True)
             poisson: list[torch.Tensor] = []
             for part in network.losses(rows):
                 part.objective.backward()
                 poisson.append(part.poisson.detach())
-            if settings.clip_norm is not None:
-                nn.utils.clip_grad_norm_(parameters, settings.clip_norm)
+            if loop.clip_norm is not None:
+                nn.utils.clip_grad_norm_(parameters, loop.clip_norm)
             optimizer.step()
             network.project()
             yield torch.stack(poisson).sum()
@@ -198,13 +182,13 @@ class _Descent:
         if not self.finished:
             phase = self.phases[number]
             self.optimizer = phase.optimizer()
-            self.schedule = None if phase.schedule is None else phase.schedule(self.optimizer)
+            self.schedule = phase.schedule(self.optimizer)
 
     def _phase_is_over(self) -> bool:
         phase = self.phases[self.phase]
         rate = self.optimizer.param_groups[0]["lr"]
         return (
             self.epochs >= phase.epochs
-            or self.stale >= self.settings.patience
+            or self.stale >= self.loop.patience
             or (phase.final_rate is not None and rate <= phase.final_rate)
         )

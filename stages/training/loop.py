@@ -25,6 +25,10 @@ class Learner(Protocol):
     """What the loop trains."""
 
     @property
+    def loop(self) -> LoopSettings:
+        """How the loop runs."""
+
+    @property
     def finished(self) -> bool:
         """Whether no epoch is left to do."""
 
@@ -81,7 +85,6 @@ class Trained(NamedTuple):
 
 def train(
     learner: Learner,
-    settings: LoopSettings,
     *,
     checkpoint: Checkpoint | None = None,
     progress: Callable[[Epoch], None] | None = None,
@@ -104,7 +107,7 @@ def train(
     UserError
         A checkpoint of other settings, or one that cannot be read.
     """
-    with _memory_errors(settings):
+    with _memory_errors(learner.loop):
         saved = None if checkpoint is None else checkpoint.load()
         learner.begin(None if saved is None else saved["learner"])
         curve = [] if saved is None else [Epoch(*point) for point in saved["curve"]]
@@ -114,7 +117,7 @@ def train(
                 progress(epoch)
         while not learner.finished:
             started, number = time.perf_counter(), len(curve)
-            with _seeded(settings.seed, number):
+            with _seeded(learner.loop.seed, number):
                 epoch = Epoch(number, *learner.epoch(number))
             curve.append(epoch)
             seconds += time.perf_counter() - started
@@ -144,19 +147,15 @@ def check_finite(
     *,
     neurons: NDArray[np.int64] | None = None,
 ) -> None:
-    """Refuse an epoch whose losses are not finite.
+    """Raise FloatingPointError where losses of an epoch are not finite.
+
+    Called once per epoch: on an accelerator every look at a number waits for the work at hand.
 
     Parameters
     ----------
     losses : tensor of shape (n_batches,) or (n_batches, n_neurons)
-        Looked at once per epoch: on an accelerator every look waits for the work at hand.
     neurons : array of shape (n_neurons,), optional
         Who the columns are.
-
-    Raises
-    ------
-    FloatingPointError
-        The message names epoch and batch, and the neuron where each has losses of its own.
     """
     broken = (~losses.isfinite()).nonzero()
     if not len(broken):

@@ -31,13 +31,14 @@ from stages.recordings.recording import Recording
 from stages.stimuli.preprocessing import Preprocessing
 from stages.stimuli.stimuli import stimuli_from_array
 from stages.tokens.random_access import RowsInMemory
-from stages.training.loop import LoopSettings, _train_epoch
+from stages.training.descent import Descent, Phase
+from stages.training.loop import LoopSettings
 
 SIZE, GRID, BLOCK, LAST, BATCH = (64, 128), (4, 8), 4, 2, 32
 
 
 class AllBlocks(nn.Module):
-    """The same tuned stages and readouts behind a pass through the whole backbone."""
+    """The same tuned layers and readouts behind a pass through the whole backbone."""
 
     def __init__(self, backbone: Backbone, readout: Readout) -> None:
         super().__init__()
@@ -135,11 +136,14 @@ def _epoch(model: nn.Module, inputs: Inputs, given: argparse.Namespace) -> Calla
         scale=np.ones(given.neurons, dtype=np.float32),
         penalty=Penalty(factor=torch.full((given.neurons,), 1e-3), of="product"),
     )
-    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-5)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    phase = Phase(epochs=1, optimizer=lambda: torch.optim.AdamW(trained, lr=1e-5))
     loop = LoopSettings(
         batch_size=BATCH, patience=1, start_counts=False, clip_norm=1.0, what="bench", remedy=""
     )
-    return lambda: _train_epoch(tuning, optimizer, loop, 0)
+    descent = Descent(tuning, [phase], loop)
+    descent.begin(None)
+    return lambda: list(descent._steps(0))
 
 
 def _readout(n_neurons: int) -> Readout:

@@ -88,7 +88,8 @@ def _grouped(given: argparse.Namespace) -> tuple[MinimodelTraining, Population]:
         batch_size=BATCH, patience=5, start_counts=False, what="benchmark", remedy="use fewer"
     )
     training = MinimodelTraining(minimodels, data, settings, loop, device=given.device)
-    return training, training._start()
+    training.begin(None)
+    return training, training.population
 
 
 def _plain(training: MinimodelTraining, population: Population, n_timed: int) -> Callable[[], None]:

@@ -7,8 +7,13 @@ from torch import nn
 from torch.nn import functional
 
 from cache import UserError
-from stages.baseline.fullmodel import Core, FullModel, pooled_size
-from stages.baseline.fullmodel_training import FullModelTraining, train_fullmodel
+from stages.baseline.fullmodel import (
+    Core,
+    FullModel,
+    FullModelTraining,
+    pooled_size,
+    train_fullmodel,
+)
 from stages.baseline.images import grey_images
 from stages.baseline.settings import BaselineSettings
 from stages.readouts.readout import Readout, rate
@@ -172,7 +177,7 @@ def plain_training(data):
     network = model()
     readout = network.readout
     best, best_score, stale, number, scores = None, -np.inf, 0, 0, []
-    for stage, epochs in enumerate(SETTINGS.epochs):
+    for phase, epochs in enumerate(SETTINGS.epochs):
         if best is not None:
             network.load_state_dict(best)
         optimizer = torch.optim.AdamW(
@@ -182,7 +187,7 @@ def plain_training(data):
                 {"params": [readout.channel_weights], "weight_decay": 0.1},
                 {"params": [readout.bias], "weight_decay": 0.0},
             ],
-            lr=0.01 / 3**stage,
+            lr=0.01 / 3**phase,
         )
         for epoch in range(epochs):
             if epoch and stale >= 2:

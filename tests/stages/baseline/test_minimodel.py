@@ -11,7 +11,7 @@ from stages.baseline.images import grey_images
 from stages.baseline.minimodel import Minimodels, first_layer
 from stages.baseline.minimodel_population import Population
 from stages.baseline.minimodel_training import MinimodelData, MinimodelTraining
-from stages.baseline.per_neuron_adamw import Moments, adamw_step
+from stages.baseline.per_neuron_adamw import AdamWMoments, adamw_step
 from stages.baseline.settings import BaselineSettings
 from stages.scores import variance_explained
 from stages.stimuli.stimuli import stimuli_from_array
@@ -100,7 +100,7 @@ def test_adamw_is_torchs_for_every_neurons_own_rate_and_decay():
     generator = torch.Generator().manual_seed(0)
     start = torch.randn(3, 4, generator=generator)
     rates, decays = torch.tensor([0.1, 0.01, 0.0]), torch.tensor([0.0, 0.5, 1.0, 0.1])
-    weights, moments = start.clone(), Moments.fresh(start)
+    weights, moments = start.clone(), AdamWMoments.fresh(start)
     parameters = [[torch.nn.Parameter(start[n, i].clone()) for i in range(4)] for n in range(3)]
     optimizers = [
         torch.optim.AdamW(
@@ -194,31 +194,29 @@ def test_training_follows_the_protocol(data):
 
 
 def test_neurons_stop_by_themselves():
-    """Scores given by hand: who improves goes on, who does not goes through its stages."""
+    """Scores given by hand: who improves goes on, who does not goes through its phases."""
     weights = torch.zeros(2, 3)
     population = Population.start(weights, {"mean1": torch.zeros(2, 1)})
     epochs, patience = torch.tensor([4, 3]), 2
-    population.next_stages(epochs, patience)
-    stages = []
-    for number, scores in enumerate([[0.1, 0.1], [0.2, 0.0], [0.3, 0.0], [0.4, 0.0]]):
+    population.next_phases(epochs, patience)
+    phases = []
+    for scores in [[0.1, 0.1], [0.2, 0.0], [0.3, 0.0], [0.4, 0.0]]:
         active = population.active
         active.weights += 1
         given = torch.tensor(scores)[active.who]
         population.record(torch.ones(len(given)), given)
-        population.next_stages(epochs, patience)
-        population.note_epoch()
-        stages.append(dict(zip(*(t.tolist() for t in (active.who, active.stage)), strict=True)))
-        assert number == len(population.curve) - 1
-    # Neuron 1: two epochs without a better score end stage 0, one more ends stage 1.
-    assert [s.get(1) for s in stages] == [0, 0, 1, 2]
-    # Neuron 0 improves until stage 0 has had its four epochs.
-    assert [s[0] for s in stages] == [0, 0, 0, 1]
+        population.next_phases(epochs, patience)
+        phases.append(dict(zip(*(t.tolist() for t in (active.who, active.phase)), strict=True)))
+    # Neuron 1: two epochs without a better score end phase 0, one more ends phase 1.
+    assert [p.get(1) for p in phases] == [0, 0, 1, 2]
+    # Neuron 0 improves until phase 0 has had its four epochs.
+    assert [p[0] for p in phases] == [0, 0, 0, 1]
     assert population.active.who.tolist() == [0]
-    # A stage starts from the best so far.
+    # A phase starts from the best so far.
     assert population.weights.tolist() == [[4, 4, 4], [1, 1, 1]]
     assert population.active.weights.tolist() == [[4, 4, 4]]
     # Whoever is done counts with its best score in the curve.
-    assert population.curve[-1][1] == pytest.approx((0.4 + 0.1) / 2)
+    assert population.means()[1] == pytest.approx((0.4 + 0.1) / 2)
 
 
 def test_an_interrupted_training_goes_on_exactly(data, tmp_path):
@@ -255,7 +253,7 @@ def test_a_loss_that_is_not_finite_names_neuron_epoch_and_batch(data):
 
 def test_trained_minimodels_fit_and_predict(data):
     population = trained(data)
-    losses = [epoch.training_loss for epoch in population.epochs()]
+    losses = [epoch.training_loss for epoch in population.curve]
     assert min(losses) < losses[0] - 0.05
     training = MinimodelTraining(SMALL, data, SETTINGS, LOOP)
     rates = training.predict(population.weights, population.running, data.validation)
