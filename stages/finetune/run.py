@@ -18,13 +18,14 @@ from stages.finetune.model import TunedViT
 from stages.finetune.settings import PROTOCOLS
 from stages.finetune.task import FinetuneTask, first_tuned_block, starting_block
 from stages.readouts.readout import Readouts, predict
-from stages.training.epoch import Epoch
 from stages.readouts.saved import FittedCondition, load_readouts, saved_penalty
 from stages.scores import score, variance_explained
 from stages.settings import readable
 from stages.stimuli.preprocessing import Preprocessing
-from stages.tokens.random_access import IN_MEMORY, hold
+from stages.tokens.random_access import hold
+from stages.tokens.tokens import IN_MEMORY
 from stages.training.checkpoints import keep_weights
+from stages.training.epoch import Epoch
 
 
 def finetune_condition(

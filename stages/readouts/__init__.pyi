@@ -15,7 +15,7 @@ from .saved import saved_penalty as saved_penalty
 from .settings import AdamWSettings as AdamWSettings
 from .settings import ALSSettings as ALSSettings
 from .settings import ReadoutSettings as ReadoutSettings
-from .solver_protocol import FitSize as FitSize
+from .sizes import FitSize as FitSize
 from .solver_protocol import Solver as Solver
 from .solvers import SOLVERS as SOLVERS
 from .solvers import fit_readouts as fit_readouts

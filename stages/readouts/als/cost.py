@@ -15,8 +15,8 @@ from stages.readouts.als.memory import SLOPE_TRIALS, plan_memory, problem_of
 from stages.readouts.als.partition import largest_group, neuron_groups, shards
 from stages.readouts.rates import RATES
 from stages.readouts.settings import ALSSettings
-from stages.readouts.solver_protocol import FitSize
-from stages.tokens.random_access import IN_MEMORY
+from stages.readouts.sizes import FitSize
+from stages.tokens.tokens import IN_MEMORY
 
 #: Rounds of the alternation that a neuron takes per penalty, on average.
 ROUNDS = 4

@@ -8,7 +8,7 @@ from cache import UserError
 from stages.executors.resources import resident_memory
 from stages.readouts.als.partition import largest_group
 from stages.readouts.settings import ALSSettings
-from stages.readouts.solver_protocol import FitSize
+from stages.readouts.sizes import FitSize
 from stages.settings import readable
 from stages.tokens.tokens import PARTITION_ELEMENTS
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from stages.costs import Cost
 from stages.readouts.settings import ALSSettings
-from stages.readouts.solver_protocol import DividedFit, FitSize, FitSource, Solver
+from stages.readouts.sizes import FitSize
+from stages.readouts.solver_protocol import DividedFit, FitSource, Solver
 from stages.training.epoch import Epoch
 
 if TYPE_CHECKING:
