@@ -85,7 +85,12 @@ def fit_tokens(task: FitTask, trials: Trials) -> Iterator[FitTokens]:
 
 @dataclass(frozen=True)
 class TaskSource:
-    """A task's trials as a solver's parts read them: a `FitSource`."""
+    """A task's trials as a solver's parts read them: a `FitSource`.
+
+    Parameters
+    ----------
+    task : FitTask
+    """
 
     task: FitTask
 

@@ -125,7 +125,7 @@ class ReadoutSettings:
     Parameters
     ----------
     tokens : sequence of str
-        "patch" and "cls" tokens, each in readouts of their own.
+        Kinds of tokens: "patch", "cls", or both, each in readouts of their own.
     blocks : str or sequence of int
         One readout per block.
     joint_blocks : sequence of sequence of int

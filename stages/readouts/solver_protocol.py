@@ -1,4 +1,4 @@
-"""What every solver has: settings, a fit, its needs, and, where it can be divided, its parts."""
+"""Protocol of solvers: settings, a fit, its needs and cost, and parts for several workers."""
 
 from __future__ import annotations
 

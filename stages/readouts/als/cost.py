@@ -1,4 +1,4 @@
-"""What a fit by least squares costs: from the sizes of a problem to time, memory and bytes read.
+"""Cost of a fit by least squares: time, memory and bytes read, from the sizes of a problem.
 
 Counts of operations follow from the algorithm; the rates are measured.
 """

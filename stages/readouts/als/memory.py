@@ -1,4 +1,4 @@
-"""The memory of a fit: what it holds at once under a limit, and what it computes again."""
+"""Memory of a fit: what it holds at once under a limit, and what it computes again."""
 
 from __future__ import annotations
 

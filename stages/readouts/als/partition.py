@@ -1,4 +1,4 @@
-"""How a fit is divided, and in which order its parts are summed.
+"""Partition of a fit into shards and groups, and the order in which parts are summed.
 
 Both follow from the data's shape alone: however many workers there are, and wherever they are, the
 same numbers are added in the same order.
