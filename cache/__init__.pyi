@@ -18,8 +18,8 @@ from .format.layout import TokenShape as TokenShape
 from .format.layout import plan_layout as plan_layout
 from .format.layout import resolve_block as resolve_block
 from .info import cache_info as cache_info
+from .integrity.checkup import Checkup as Checkup
 from .integrity.repair import prepare_repair as prepare_repair
-from .integrity.verify import Checkup as Checkup
 from .integrity.verify import check_chunks as check_chunks
 from .integrity.verify import check_metadata as check_metadata
 from .integrity.verify import verify as verify

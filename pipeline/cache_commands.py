@@ -63,7 +63,7 @@ def recompute_cache(
     """
     from pipeline.run.extract import prepare
     from pipeline.variant.variant import one_per_cache, open_variants
-    from stages.extract import recompute
+    from stages.extract import recompute_tokens
 
     cache = open_cache(path)
     variants = list(one_per_cache(open_variants(file, replaces=True)))
@@ -76,7 +76,7 @@ def recompute_cache(
             "name the experiment that made it"
         )
     with terminal.bar("recomputing", total=n_images, unit="images") as done:
-        return recompute(
+        return recompute_tokens(
             cache,
             made.stimuli,
             made.backbone,

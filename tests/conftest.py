@@ -24,7 +24,7 @@ def _offline(monkeypatch):
 @pytest.fixture
 def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Commands without figures and report, which take longer than all else in small runs."""
-    monkeypatch.setattr("pipeline.commands.show_report", lambda file, terminal: None)
+    monkeypatch.setattr("pipeline.commands.report_run", lambda run, terminal: [run / "report.html"])
 
 
 @pytest.fixture(scope="session")
@@ -36,7 +36,7 @@ def tuned_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     path = write_tuning_experiment(tmp_path_factory.mktemp("mouse"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pipeline.commands.show_report", lambda file, terminal: None)
+        patch.setattr("pipeline.commands.report_run", lambda run, terminal: [run / "report.html"])
         assert main(["run", str(path), "--quiet"]) == 0
     return path
 

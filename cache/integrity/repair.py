@@ -39,8 +39,9 @@ from cache.format.metadata import (
     root_bytes,
     unfinished_attributes,
 )
-from cache.integrity.verify import Checkup, check_chunks, check_metadata
-from cache.write.atomic import beside, make_durable, replace_file
+from cache.integrity.checkup import Checkup
+from cache.integrity.verify import check_chunks, check_metadata
+from cache.write.atomic import beside, replace_files
 from cache.write.lock import writer_lock
 from cache.write.writer import has_size, stored_crcs
 
@@ -227,18 +228,14 @@ class _Patient:
         stored = attributes["provenance"]
         repairs = [*stored.get("repairs", []), {**provenance, "shards": list(damaged)}]
         attributes = {**attributes, "provenance": {**stored, "repairs": repairs}}
-        self._put(progress.file_path(0), progress.encode(0, done))
-        make_durable([self.path / progress.file_path(0)], below=self.path)
-        self._put(ROOT, root_bytes(unfinished_attributes(attributes)))
-        make_durable([self.path / ROOT], below=self.path)
-        files = {
+        self._put({progress.file_path(0): progress.encode(0, done)})
+        self._put({ROOT: root_bytes(unfinished_attributes(attributes))})
+        files: dict[str, bytes | bytearray] = {
             f"{group}/zarr.json": group_bytes() for group in group_paths(attributes["contents"])
         }
         files |= {array.metadata_path: array_bytes(array) for array in self.arrays.values()}
-        files[image.file_path(0)] = bytes(image.encode(0, self.ids))
-        for name, content in files.items():
-            self._put(name, content)
-        make_durable([self.path / name for name in files], below=self.path)
+        files[image.file_path(0)] = image.encode(0, self.ids)
+        self._put(files)
         for array in self.tokens:
             if len(damaged) == len(done):
                 _clear(self.path / array.path / "c")
@@ -247,12 +244,12 @@ class _Patient:
         touched = {fault.path for fault in self.checkup.faults}
         return sorted(touched & {ROOT, progress.file_path(0), *files})
 
-    def _put(self, name: str, content: bytes | bytearray) -> None:
-        path = self.path / name
-        if path.is_symlink() or path.is_dir():
-            _clear(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(path, content, temporary=beside(self.path, ".part"))
+    def _put(self, files: Mapping[str, bytes | bytearray]) -> None:
+        """Write files durably, each in the place of whatever is there."""
+        for path in (self.path / name for name in files):
+            if path.is_symlink() or path.is_dir():
+                _clear(path)
+        replace_files(self.path, files.items(), temporary=beside(self.path, ".part"))
 
 
 def _clear(path: Path) -> None:

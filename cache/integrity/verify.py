@@ -5,18 +5,17 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from zarr.abc.store import Store
 from zarr.storage import MemoryStore
 
 from cache.errors import CacheError
 from cache.format.arrays import StoredArray
 from cache.format.faults import Fault, array_problem, fault_in, file_faults, size_problem
 from cache.format.metadata import ROOT, array_paths, chunk_crcs, document_paths, parse, read_root
+from cache.integrity.checkup import Checkup
 from cache.integrity.unexpected import unexpected
 from cache.stores.base import file_bytes
 from cache.stores.location import PACKED, open_store, public_name
@@ -30,55 +29,21 @@ CONCURRENT_FILES = 3
 _METADATA = "/zarr.json"
 
 
-@dataclass(kw_only=True)
-class Checkup:
-    """What was found: begun by `check_metadata`, completed by `check_chunks`.
-
-    Attributes
-    ----------
-    where : str
-        Path or URL.
-    attributes : mapping, optional
-        The root's, where it is intact.
-    ids : array of shape (n_images,), optional
-        Image id of every row, where they are intact.
-    faults : list of Fault
-        Everything that is wrong.
-    unchecked : list of str
-        What could not be looked at.
-    arrays : dict
-        Every array whose zarr.json is intact, by path.
-    crcs : dict
-        Their chunks' checksums, arrays of shape (n_chunks,), by path; empty while unfinished.
-    files : list of (StoredArray, int)
-        Files of tokens that are there in full, for `check_chunks`.
-    sound : set of (str, int)
-        Path of the array and number of every file that `check_chunks` found intact.
-    """
-
-    where: str
-    store: Store
-    attributes: Mapping[str, Any] | None = None
-    ids: NDArray[np.int64] | None = None
-    faults: list[Fault] = field(default_factory=list)
-    unchecked: list[str] = field(default_factory=list)
-    arrays: dict[str, StoredArray] = field(default_factory=dict)
-    crcs: dict[str, NDArray[np.uint32]] = field(default_factory=dict)
-    files: list[tuple[StoredArray, int]] = field(default_factory=list)
-    sound: set[tuple[str, int]] = field(default_factory=set)
-
-    def note(self, path: str, problem: str) -> None:
-        """Add a fault of the file at `path`."""
-        self.faults.append(Fault(path=path, problem=_without(self.where, problem)))
-
-
-def verify(path_or_url: str, *, quick: bool = False) -> Checkup:
+def verify(
+    path_or_url: str,
+    *,
+    quick: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> Checkup:
     """Check a cache in a directory, a packed file or at a URL.
 
     Parameters
     ----------
     quick : bool
         Metadata, completeness and the sizes of all files only.
+    progress : callable, optional
+        Called with the number of files of tokens that are checked, first 0, and that of all such
+        files; not where the checkup is quick.
 
     Raises
     ------
@@ -86,8 +51,18 @@ def verify(path_or_url: str, *, quick: bool = False) -> Checkup:
         There is no cache at all.
     """
     checkup = check_metadata(path_or_url)
-    if not quick:
-        check_chunks(checkup)
+    if quick:
+        return checkup
+    done, total = 0, len(checkup.files)
+
+    def count(number: int) -> None:
+        nonlocal done
+        done += number
+        if progress is not None:
+            progress(done, total)
+
+    count(0)
+    check_chunks(checkup, progress=count)
     return checkup
 
 
@@ -298,8 +273,3 @@ async def _check_files(checkup: Checkup, progress: Callable[[int], None] | None)
 
     found = await asyncio.gather(*(check(array, file) for array, file in checkup.files))
     checkup.faults += [fault for faults in found for fault in faults]
-
-
-def _without(where: str, message: str) -> str:
-    """A message whose lines all begin with the store's path need not repeat it."""
-    return message.removeprefix(where).lstrip(": ")

@@ -6,17 +6,18 @@ import os
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 from zarr.storage import LocalStore
 
 from cache.errors import CacheError
-from cache.integrity.verify import check_chunks, check_metadata
+from cache.integrity.verify import verify
 from cache.share.copy_plan import Copy, require_space
 from cache.stores.location import PACKED
 from cache.stores.zarr_internals import sync
 from cache.stores.zip import PackedStore
 from cache.stores.zip_seal import PLACEHOLDER, seal
-from cache.write.atomic import beside, sync_directory
+from cache.write.atomic import beside, replaced
 from cache.write.lock import writer_lock
 
 #: Earliest time that a zip can hold: the same cache always gives the same file.
@@ -50,39 +51,31 @@ def pack(copy: Copy, destination: Path, *, progress: Callable[[int], None] | Non
         require_space(copy.n_bytes, destination)
         # The name still ends in .zip, so that it is opened like the file that it becomes.
         partial = beside(destination, f".partial{PACKED}")
-        try:
-            _write(copy, partial, progress)
+        with replaced(destination, temporary=partial, durable=True) as file:
+            _write(copy, file, progress)
+            file.flush()
+            packed = LocalStore(partial.parent, read_only=True)
+            comment = sync(seal(PackedStore(packed, partial.name, name=str(partial))))
+            file.seek(-len(PLACEHOLDER), os.SEEK_END)
+            file.write(comment)
+            file.flush()
             _verify(partial)
-            partial.replace(destination)
-        except BaseException:
-            partial.unlink(missing_ok=True)
-            raise
-        sync_directory(destination.absolute().parent)
 
 
-def _write(copy: Copy, path: Path, progress: Callable[[int], None] | None) -> None:
-    with path.open("wb") as file:
-        with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-            archive.comment = PLACEHOLDER
-            for name, content in copy.documents.items():
-                archive.writestr(_entry(name), content)
-            for trusted, number in copy.files:
-                name = trusted.array.file_path(number)
-                # Read through the cache, which checks every chunk.
-                value = sync(copy.source.store.get(name))
-                assert value is not None
-                archive.writestr(_entry(name), value.as_numpy_array().data)
-                if progress is not None:
-                    progress(len(value))
-        file.flush()
-        file.seek(-len(PLACEHOLDER), os.SEEK_END)
-        file.write(sync(seal(_packed(path))))
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _packed(path: Path) -> PackedStore:
-    return PackedStore(LocalStore(path.parent, read_only=True), path.name, name=str(path))
+def _write(copy: Copy, file: BinaryIO, progress: Callable[[int], None] | None) -> None:
+    """Write the zip, with a place for the seal at its end."""
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        archive.comment = PLACEHOLDER
+        for name, content in copy.documents.items():
+            archive.writestr(_entry(name), content)
+        for trusted, number in copy.files:
+            name = trusted.array.file_path(number)
+            # Read through the cache, which checks every chunk.
+            value = sync(copy.source.store.get(name))
+            assert value is not None
+            archive.writestr(_entry(name), value.as_numpy_array().data)
+            if progress is not None:
+                progress(len(value))
 
 
 def _entry(name: str) -> zipfile.ZipInfo:
@@ -93,10 +86,8 @@ def _entry(name: str) -> zipfile.ZipInfo:
 
 
 def _verify(path: Path) -> None:
-    checkup = check_metadata(str(path))
-    check_chunks(checkup)
-    if checkup.faults:
+    faults = verify(str(path)).faults
+    if faults:
         raise CacheError(
-            f"{path} was not written as it should be ({checkup.faults[0]}): check the disk, then "
-            "pack again"
+            f"{path} was not written as it should be ({faults[0]}): check the disk, then pack again"
         )

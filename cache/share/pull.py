@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +17,11 @@ from cache.errors import CacheError
 from cache.feature_cache import open_cache
 from cache.format.faults import fault_in, file_faults
 from cache.format.metadata import array_paths
-from cache.integrity.verify import check_metadata
+from cache.integrity.verify import verify
 from cache.share.copy_plan import Copy, require_space
 from cache.stores.verifying import Trusted
 from cache.stores.zarr_internals import sync
-from cache.write.atomic import beside, make_tree_durable, sync_directory
+from cache.write.atomic import beside, place_folder, replaced
 from cache.write.lock import writer_lock
 
 #: Files in flight.
@@ -73,14 +73,12 @@ def pull(
             path = partial / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
-        faults = check_metadata(str(partial)).faults
+        faults = verify(str(partial), quick=True).faults
         if faults:
             raise CacheError(
                 f"{partial} did not become a whole cache ({faults[0]}): delete it, then pull again"
             )
-        make_tree_durable(partial)
-        partial.rename(destination)
-        sync_directory(destination.absolute().parent)
+        place_folder(partial, destination)
         return fetched
 
 
@@ -99,6 +97,10 @@ def _require_same(copy: Copy, destination: Path) -> None:
         else:
             problem = f"holds blocks {there.blocks} ({', '.join(there.kinds)}), not all you ask for"
     raise CacheError(f"{destination} {problem}: name another directory, or delete this one first")
+
+
+class _Stopped(Exception):
+    """Another thread failed, or a person pressed Ctrl-C."""
 
 
 class _Pull:
@@ -167,13 +169,12 @@ class _Pull:
         array = each.array
         path = self._partial / array.file_path(number)
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = beside(path, ".part")
         chunks = array.file_chunks(number)
         step = max(1, PIECE // array.stored_chunk_bytes)
-        with temporary.open("wb") as file:
+        with suppress(_Stopped), replaced(path, temporary=beside(path, ".part")) as file:
             for first in range(chunks.start, chunks.stop, step):
                 if self._stopped.is_set():
-                    return
+                    raise _Stopped
                 piece = chunks[first - chunks.start : first - chunks.start + step]
                 content = self._read(each, number, piece)
                 file.write(content.data)
@@ -181,7 +182,6 @@ class _Pull:
             index = array.index(number)
             file.write(index)
             self._progress(len(index))
-        temporary.replace(path)
 
     def _read(self, each: Trusted, number: int, chunks: range) -> NDArray[np.uint8]:
         """Neighbouring chunks in one request, array of shape (n_bytes,)."""

@@ -1,4 +1,8 @@
-"""Files that are there after a power cut: written beside, synced, and renamed into place."""
+"""Files that are whole after a power cut: written beside their place, then renamed into it.
+
+Another process sees a file as it was or as it will be. Whoever is interrupted leaves at most the
+temporary, which the next one replaces.
+"""
 
 from __future__ import annotations
 
@@ -11,47 +15,68 @@ from pathlib import Path
 from typing import BinaryIO
 
 
+def atomic_write(path: Path, content: bytes) -> None:
+    """Give a file its content in one step, and wait until it is on the disk; make its folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replaced(path, durable=True) as file:
+        file.write(content)
+
+
 @contextlib.contextmanager
-def replaced(path: Path, *, temporary: Path) -> Iterator[BinaryIO]:
-    """A file to write what `path` will be, in one step, at the end; not yet durable.
+def replaced(
+    path: Path, *, temporary: Path | None = None, durable: bool = False
+) -> Iterator[BinaryIO]:
+    """A file to write what `path` will be, in one step, at the end.
 
     Parameters
     ----------
-    temporary : path
-        Where the content is written first, on the same disk; gone afterwards, also on failure.
+    temporary : path, optional
+        Where the content is written first, on the same disk; gone afterwards, also on failure. By
+        default beside `path`, under a name of this process.
+    durable : bool
+        Wait until content and name are on the disk; else see `make_durable`.
     """
+    temporary = temporary or path.with_name(f".{path.name}.{os.getpid()}.new")
     try:
         with temporary.open("wb") as file:
             yield file
+        if durable:
+            _sync(temporary)
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+    if durable:
+        _sync(path.parent)
 
 
-def replace_file(path: Path, content: bytes | bytearray, *, temporary: Path) -> None:
-    """Give `path` its content in one step; see `replaced`."""
-    with replaced(path, temporary=temporary) as file:
-        file.write(content)
+def replace_files(
+    root: Path, files: Iterable[tuple[str, bytes | bytearray]], *, temporary: Path
+) -> None:
+    """Give files below a folder their content, each in one step; then make all of them durable.
 
-
-def atomic_write(path: Path, content: bytes) -> None:
-    """Give a file its content in one step, and wait until it is on the disk; make its folder.
-
-    Another process sees the file as it was or as it will be. Whoever is interrupted leaves nothing.
+    Parameters
+    ----------
+    files : iterable of (str, bytes)
+        Path below `root` and content; each is asked for when the one before is written.
+    temporary : path
+        See `replaced`.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
-    with replaced(path, temporary=temporary) as file:
-        file.write(content)
-        file.flush()
-        _flush(file.fileno())
-    sync_directory(path.parent)
+    paths = []
+    for name, content in files:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replaced(path, temporary=temporary) as file:
+            file.write(content)
+        paths.append(path)
+    make_durable(paths, below=root)
 
 
-def beside(path: Path, suffix: str) -> Path:
-    """Where something that must not lie inside a store is kept, on the same disk."""
-    return path.with_name(path.name + suffix)
+def place_folder(temporary: Path, path: Path) -> None:
+    """Give a folder its name in one step, once all that is in it is on the disk."""
+    make_durable((each for each in temporary.rglob("*") if each.is_file()), below=temporary)
+    temporary.rename(path)
+    _sync(path.parent)
 
 
 def make_durable(files: Iterable[Path], *, below: Path) -> None:
@@ -64,36 +89,28 @@ def make_durable(files: Iterable[Path], *, below: Path) -> None:
         _sync(path)
         directories.update(p for p in path.parents if p == below or below in p.parents)
     for directory in sorted(directories, reverse=True):
-        sync_directory(directory)
+        _sync(directory)
 
 
-def make_tree_durable(root: Path) -> None:
-    """Wait until everything below `root` is on the disk."""
-    make_durable((path for path in root.rglob("*") if path.is_file()), below=root)
-
-
-def sync_directory(path: Path) -> None:
-    """Wait until the names in a directory are on the disk."""
-    _sync(path)
+def beside(path: Path, suffix: str) -> Path:
+    """Where something that must not lie inside a store is kept, on the same disk."""
+    return path.with_name(path.name + suffix)
 
 
 def _sync(path: Path) -> None:
+    """Wait until a file's content, or the names in a directory, are on the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
-        _flush(handle)
+        # On macOS fsync leaves the data in the drive's own cache.
+        full = getattr(fcntl, "F_FULLFSYNC", None)
+        if full is not None:
+            with contextlib.suppress(OSError):
+                fcntl.fcntl(handle, full)
+                return
+        os.fsync(handle)
     except OSError as error:
         # Some network file systems know no such thing, for directories above all.
         if error.errno not in (errno.EINVAL, errno.ENOTSUP):
             raise
     finally:
         os.close(handle)
-
-
-def _flush(handle: int) -> None:
-    # On macOS fsync leaves the data in the drive's own cache.
-    full = getattr(fcntl, "F_FULLFSYNC", None)
-    if full is not None:
-        with contextlib.suppress(OSError):
-            fcntl.fcntl(handle, full)
-            return
-    os.fsync(handle)

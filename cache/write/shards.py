@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from cache.feature_cache import FeatureCache, open_cache
 from cache.format.arrays import StoredArray
 from cache.format.layout import TokenKind
 from cache.format.metadata import array_paths, parse
-from cache.write.atomic import make_durable, replace_file
+from cache.write.atomic import replace_files
 
 #: Tokens of one shard: per block, an array per kind with images first.
 ShardTokens = list[dict[TokenKind, NDArray[Any]]]
@@ -78,12 +78,11 @@ class ShardWriter:
         given = {f"blocks/{b:02d}/{kind}" for b, arrays in enumerate(tokens) for kind in arrays}
         if given != {name for name in self._arrays if name.startswith("blocks/")}:
             raise ValueError(f"shard {shard} needs every array of every block, given {given}")
-        written = []
-        for block, arrays in enumerate(tokens):
-            for kind in list(arrays):
-                array = self._arrays[f"blocks/{block:02d}/{kind}"]
-                written.append(self._put(array, shard, arrays.pop(kind)))
-        make_durable(written, below=self.path)
+        self._write(
+            (self._arrays[f"blocks/{block:02d}/{kind}"], shard, arrays.pop(kind))
+            for block, arrays in enumerate(tokens)
+            for kind in list(arrays)
+        )
 
     def _described(self, name: str) -> StoredArray:
         where = f"{self.path / name}/zarr.json"
@@ -93,12 +92,17 @@ class ShardWriter:
             raise CacheError(f"{where} is absent: vitv1 cache repair") from None
         return StoredArray.from_document(name, document, where=str(self.path))
 
-    def _put(self, array: StoredArray, file: int, values: NDArray[Any]) -> Path:
-        path = self.path / array.file_path(file)
+    def _write(self, files: Iterable[tuple[StoredArray, int, NDArray[Any]]]) -> None:
+        """Write files of arrays, each given as array, number and values."""
+        replace_files(
+            self.path,
+            ((array.file_path(file), self._encoded(array, file, v)) for array, file, v in files),
+            temporary=self._temporary,
+        )
+
+    def _encoded(self, array: StoredArray, file: int, values: NDArray[Any]) -> bytearray:
         if not (self.path / array.metadata_path).is_file():
             raise FileNotFoundError(
                 f"{self.path} vanished while it was written; is its disk still mounted?"
             )
-        path.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(path, array.encode(file, values), temporary=self._temporary)
-        return path
+        return array.encode(file, values)

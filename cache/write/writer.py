@@ -30,13 +30,7 @@ from cache.format.metadata import (
     root_bytes,
     unfinished_attributes,
 )
-from cache.write.atomic import (
-    beside,
-    make_durable,
-    make_tree_durable,
-    replace_file,
-    sync_directory,
-)
+from cache.write.atomic import beside, place_folder, replace_files
 from cache.write.lock import writer_lock
 from cache.write.shards import ShardTokens, ShardWriter
 
@@ -92,16 +86,12 @@ class CacheWriter(ShardWriter):
         documents = {f"{path}/zarr.json": group_bytes() for path in group_paths(self._contents)}
         for array in self._arrays.values():
             documents[array.metadata_path] = array_bytes(array, stored_crcs(self.path, array))
-        for name, content in documents.items():
-            replace_file(self.path / name, content, temporary=self._temporary)
-        make_durable((self.path / name for name in documents), below=self.path)
-        attributes = finished_attributes(self.cache.store.attributes, documents)
-        replace_file(self.path / ROOT, root_bytes(attributes), temporary=self._temporary)
-        make_durable([self.path / ROOT], below=self.path)
+        root = root_bytes(finished_attributes(self.cache.store.attributes, documents))
+        for files in (documents, {ROOT: root}):
+            replace_files(self.path, files.items(), temporary=self._temporary)
 
     def _record_progress(self) -> None:
-        path = self._put(self._arrays["progress"], 0, self._progress.astype(np.uint8))
-        make_durable([path], below=self.path)
+        self._write([(self._arrays["progress"], 0, self._progress.astype(np.uint8))])
 
     def _is_whole(self, shard: int) -> bool:
         return all(
@@ -234,12 +224,10 @@ def _create(
         for name, content in files.items():
             (temporary / name).parent.mkdir(parents=True, exist_ok=True)
             (temporary / name).write_bytes(content)
-        make_tree_durable(temporary)
-        temporary.rename(path)
+        place_folder(temporary, path)
     except BaseException:
         _remove(temporary)
         raise
-    sync_directory(path.parent)
 
 
 def _remove(path: Path) -> None:

@@ -44,7 +44,7 @@ class Backbone:
     precision : str
         "float32" or "bfloat16" (autocast).
     weights : WeightsIdentity
-        Where the weights come from.
+        Source and identity of the weights.
     """
 
     model: Any

@@ -22,7 +22,7 @@ class WeightsIdentity:
     source : str
         "hub", "file" or "random".
     identity : mapping
-        What goes into the cache key: the file's sha256 wherever it came from, or the random recipe.
+        Goes into the cache key: the file's sha256 wherever it came from, or the random recipe.
     """
 
     source: str
@@ -30,7 +30,7 @@ class WeightsIdentity:
 
     @property
     def label(self) -> str:
-        """What the results' column `weights` says: "hub", "random", or the file's sha256."""
+        """The results' column `weights`: "hub", "random", or the file's sha256."""
         return str(self.identity["sha256"]) if self.source == "file" else self.source
 
 

@@ -21,12 +21,12 @@ from stages.baseline.task import MINIMODEL, BaselineTask
 from stages.costs import MemoryLimit
 from stages.executors.resources import cpu_threads, resident_memory
 from stages.readouts.readout import Readouts
-from stages.training.epoch import Epoch
 from stages.readouts.saved import FittedCondition
 from stages.recordings.recording import normalise, response_std
 from stages.scores import score, variance_explained
 from stages.settings import readable
 from stages.training.checkpoints import keep_weights, trained_weights
+from stages.training.epoch import Epoch
 
 #: Name of the fullmodel's first convolution among its kept weights.
 FIRST_LAYER = "core.conv.weight"

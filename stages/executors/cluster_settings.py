@@ -1,4 +1,4 @@
-"""What a person says of the batch system that workers are asked from."""
+"""Settings of the batch system that workers are asked from."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pydantic.dataclasses import dataclass
 
 from stages.settings import ByteSize
 
-#: What a worker that has GPUs says that it has.
+#: Name that dask knows a worker's GPU by.
 GPU = "GPU"
 
 #: Part of a worker's memory that tasks may plan with: dask pauses a worker at 80 %.
@@ -31,16 +31,16 @@ def _walltime(value: str) -> str:
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
 class ClusterSettings:
-    """One job of workers, and how many such jobs there may be.
+    """One job of workers, and the number of such jobs.
 
     Parameters
     ----------
     queue : str, optional
         Queue or partition; the batch system's default where absent.
     account : str, optional
-        What the jobs are charged to (LSF: the project).
+        The account that jobs are charged to (LSF: the project).
     cores : int
-        Cores of one job, and so tasks that it computes at a time.
+        Cores of one job; each computes one task at a time.
     memory : int or str
         Of one job, such as "32GB".
     walltime : str

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -10,8 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from cache import UserError
 from stages.executors.cluster_settings import GPU, USABLE, ClusterSettings
-from stages.executors.executor import DEATHS, WorkersDied, compute, shared_limit
+from stages.executors.executor import DEATHS, WorkersDied, compute
 from stages.executors.local_dask import local_workers
+from stages.executors.resources import shared_limit
 from stages.executors.serialize import Shipment
 
 if TYPE_CHECKING:
@@ -25,22 +25,22 @@ System = Literal["slurm", "lsf"]
 #: Seconds to wait for a scheduler that was named.
 PATIENCE = 20
 
-#: How jobs come and go: as many at once as there are tasks for, whatever those take; a job without
-#: work waits two minutes for the next step before it is given back, since another may queue.
+#: Arguments of dask's `adapt`. As many jobs are asked for at once as there are tasks. A job without
+#: work is kept for two minutes, since the next step may have some and a new job may queue.
 ADAPT: Mapping[str, Any] = {"target_duration": "100ms", "interval": "2s", "wait_count": 60}
 
 
 class DaskExecutor:
-    """Tasks go to the workers of one dask scheduler.
+    """The workers of one dask scheduler; see `stages.executors.executor.Executor`.
 
     Parameters
     ----------
     client : Client
-        Connected.
+        Connected to the scheduler.
     folder : path
-        Where this process and all workers can write.
+        A folder in which this process and all workers can write.
     most_workers : int
-        Tasks that may be computed at a time once all workers are there.
+        Tasks at a time once all workers are there.
     task_memory : int, optional
         Bytes that each task may use.
     """
@@ -57,10 +57,6 @@ class DaskExecutor:
         self.task_memory = task_memory
         self._at_work: set[Any] = set()
         self._stopped = False
-
-    def pids(self) -> list[int]:
-        """Processes of the workers that are there, on their machines."""
-        return list(self._client.run(os.getpid).values())
 
     def map(
         self, function: Callable[[T], R], tasks: Sequence[T], *, device: str = "cpu"
@@ -110,16 +106,16 @@ def dask_executor(
     memory_limit: int | None,
     logs: Path | None = None,
 ) -> Iterator[DaskExecutor]:
-    """Connect to workers, or start them, and end what was started.
+    """An executor on workers that run already, or that are started here and ended at the end.
 
     Parameters
     ----------
     folder : path
-        Where this process and all workers can write.
+        A folder in which this process and all workers can write.
     scheduler : str, optional
-        Address of a running one, or "local" for processes of this machine.
+        Address of a running scheduler, or "local" for processes of this machine.
     batch : str and ClusterSettings, optional
-        Which batch system workers are asked from, and what for.
+        The batch system that workers are asked from, and their jobs.
     workers, memory_limit : int
         Of "local": processes, and bytes for all of them and this process.
     logs : path, optional
@@ -137,6 +133,7 @@ def dask_executor(
             'run.executor = "dask" needs distributed, which is not installed: '
             "pip install 'vitv1[cluster]'"
         ) from None
+    share: int | None
     with ExitStack() as stack:
         if batch is not None:
             system, settings = batch
@@ -144,25 +141,14 @@ def dask_executor(
             fewest, most = settings.jobs
             cluster.adapt(minimum_jobs=fewest, maximum_jobs=most, **ADAPT)
             client = stack.enter_context(Client(cluster))
-            yield DaskExecutor(
-                client,
-                folder=folder,
-                most_workers=most * settings.tasks,
-                task_memory=settings.task_memory,
-            )
-            return
-        if scheduler in (None, "local"):
+            workers, share = most * settings.tasks, settings.task_memory
+        elif scheduler in (None, "local"):
             client = stack.enter_context(local_workers(workers))
-            yield DaskExecutor(
-                client,
-                folder=folder,
-                most_workers=workers,
-                task_memory=shared_limit(memory_limit, workers),
-            )
-            return
-        client = stack.enter_context(_connected(str(scheduler)))
-        offered, share = _offered(client)
-        yield DaskExecutor(client, folder=folder, most_workers=offered, task_memory=share)
+            share = shared_limit(memory_limit, workers)
+        else:
+            client = stack.enter_context(_connected(str(scheduler)))
+            workers, share = _offered(client)
+        yield DaskExecutor(client, folder=folder, most_workers=workers, task_memory=share)
 
 
 def batch_cluster(system: System, settings: ClusterSettings, *, logs: Path | None = None) -> Any:
@@ -196,7 +182,7 @@ def batch_cluster(system: System, settings: ClusterSettings, *, logs: Path | Non
 
 
 def jobqueue_options(system: System, settings: ClusterSettings) -> dict[str, Any]:
-    """What dask-jobqueue is given; each batch system writes time and memory its own way."""
+    """Arguments of dask-jobqueue's cluster; batch systems write time and memory in their own ways."""
     hours, minutes, seconds = settings.time()
     options: dict[str, Any] = {
         "queue": settings.queue,
@@ -231,6 +217,7 @@ def jobqueue_options(system: System, settings: ClusterSettings) -> dict[str, Any
 
 @contextmanager
 def _connected(address: str) -> Iterator[Client]:
+    """A client of a scheduler that runs already, and has workers."""
     from distributed import Client
 
     try:
@@ -251,7 +238,7 @@ def _connected(address: str) -> Iterator[Client]:
 
 
 def _offered(client: Client) -> tuple[int, int | None]:
-    """Tasks at a time, and bytes for each, that the workers offer."""
+    """Tasks that the workers compute at a time, and the least bytes that one has for each."""
     workers = client.scheduler_info(n_workers=-1)["workers"].values()
     shares = [w["memory_limit"] / w["nthreads"] for w in workers if w["memory_limit"]]
     return sum(w["nthreads"] for w in workers), int(USABLE * min(shares)) if shares else None

@@ -1,21 +1,24 @@
-"""Where tasks are computed: in this process, in others on this machine, or on a cluster.
+"""Executors of tasks, and the one of this machine: this process, or several others.
 
 A task is a frozen dataclass that names stores, conditions and ranges. It gives the same result
-wherever it is computed, and however often: a worker that dies costs time and nothing else.
+wherever and however often it is computed: a worker that dies costs time and nothing else.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 import joblib
+from joblib.externals.loky import ProcessPoolExecutor
 from joblib.externals.loky.process_executor import BrokenProcessPool
 from threadpoolctl import threadpool_limits
 
-from stages.executors.resources import return_memory
+from stages.executors.resources import return_memory, shared_limit
 from stages.executors.serialize import Shipment, unpack
 
 T = TypeVar("T")
@@ -26,7 +29,7 @@ DEATHS = 3
 
 
 class WorkersDied(Exception):
-    """Workers ended again and again while they computed the same tasks."""
+    """Workers died again and again over the same tasks."""
 
 
 class Executor(Protocol):
@@ -38,7 +41,7 @@ class Executor(Protocol):
 
     @property
     def task_memory(self) -> int | None:
-        """Bytes that one task may use; None where nobody knows."""
+        """Bytes that one task may use; None where that is not known."""
 
     @property
     def remote(self) -> bool:
@@ -54,7 +57,7 @@ class Executor(Protocol):
     def map(
         self, function: Callable[[T], R], tasks: Sequence[T], *, device: str = "cpu"
     ) -> Iterator[tuple[int, R]]:
-        """Compute all tasks; position and result of each as it is done, in any order.
+        """Compute all tasks.
 
         Parameters
         ----------
@@ -62,6 +65,11 @@ class Executor(Protocol):
             Of a module, so that other processes find it.
         device : str
             Anything but "cpu": each task waits until it has a GPU to itself.
+
+        Yields
+        ------
+        int, R
+            Position and result of each task as it is done, in any order.
 
         Raises
         ------
@@ -78,17 +86,28 @@ class LocalExecutor:
     workers : int
         Processes, each with one thread.
     folder : path
-        For what tasks share while they are computed.
+        A folder for arrays that tasks share.
     memory_limit : int, optional
         Bytes for all together, this process included.
+    devices : sequence of str
+        For tasks that need a GPU: with several, as many of them are computed at a time as there are
+        devices (and workers), each on a device of its own. One that is named twice takes two.
     """
 
     concurrent = False
 
-    def __init__(self, workers: int, *, folder: Path, memory_limit: int | None = None) -> None:
+    def __init__(
+        self,
+        workers: int,
+        *,
+        folder: Path,
+        memory_limit: int | None = None,
+        devices: Sequence[str] = ("cpu",),
+    ) -> None:
         self.workers = workers
         self._shipment = Shipment(folder)
         self._memory_limit = memory_limit
+        self._devices = tuple(devices)
 
     @property
     def remote(self) -> bool:
@@ -106,19 +125,24 @@ class LocalExecutor:
     def map(
         self, function: Callable[[T], R], tasks: Sequence[T], *, device: str = "cpu"
     ) -> Iterator[tuple[int, R]]:
-        """See `Executor.map`; on a GPU, one after the other in this process."""
-        workers = min(self.workers, len(tasks))
-        if workers <= 1 or device != "cpu":
-            for position, task in enumerate(tasks):
+        """See `Executor.map`.
+
+        With a `device` other than "cpu" tasks are dataclasses with a field `device`. On the only
+        device they are computed one after the other in this process, as they are. Of several
+        devices each gets the first that is free, in its field, whatever it had there.
+        """
+        waiting = dict(enumerate(tasks))
+        places = min(self.workers, len(tasks))
+        if device != "cpu":
+            places = min(places, len(self._devices))
+        if places <= 1:
+            for position, task in waiting.items():
                 yield position, function(task)
             return
-        waiting = {position: self._shipment.pack(task) for position, task in enumerate(tasks)}
+        compute_all = self._on_cores if device == "cpu" else self._on_devices
         for attempt in range(DEATHS + 1):
-            parallel = joblib.Parallel(n_jobs=workers, return_as="generator_unordered")
-            home = str(Path.cwd())
-            calls = [joblib.delayed(compute)(function, *each, home) for each in waiting.items()]
             try:
-                for position, result in parallel(calls):
+                for position, result in compute_all(function, waiting, places):
                     del waiting[position]
                     yield position, result
                 return
@@ -129,23 +153,51 @@ class LocalExecutor:
                         "are left; memory may be short: lower run.workers or run.memory_limit"
                     ) from None
 
+    def _on_cores(
+        self, function: Callable[[T], R], tasks: Mapping[int, T], places: int
+    ) -> Iterator[tuple[int, R]]:
+        """So many at a time, each on one core."""
+        parallel = joblib.Parallel(n_jobs=places, return_as="generator_unordered")
+        home = str(Path.cwd())
+        calls = [
+            joblib.delayed(compute)(function, position, self._shipment.pack(task), home)
+            for position, task in tasks.items()
+        ]
+        yield from parallel(calls)
 
-def shared_limit(memory_limit: int | None, workers: int) -> int | None:
-    """What of a limit each worker may use, this process's own memory set aside."""
-    from stages.executors.resources import resident_memory
+    def _on_devices(
+        self, function: Callable[[T], R], tasks: Mapping[int, T], places: int
+    ) -> Iterator[tuple[int, R]]:
+        """One at a time on each device, in a process of the device's own, which ends with them.
 
-    if memory_limit is None or workers <= 1:
-        return memory_limit
-    return (memory_limit - resident_memory()) // workers
+        A process that went from device to device would keep memory on all of them.
+        """
+        home = str(Path.cwd())
+        processes = [(ProcessPoolExecutor(1), device) for device in self._devices[:places]]
+        free, left = list(processes), list(tasks.items())
+        running: dict[Future[tuple[int, R]], tuple[ProcessPoolExecutor, str]] = {}
+        try:
+            while left or running:
+                while left and free:
+                    (position, task), (process, device) = left.pop(0), free.pop(0)
+                    placed = self._shipment.pack(replace(cast(Any, task), device=device))
+                    future = process.submit(compute, function, position, placed, home)
+                    running[future] = process, device
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    free.append(running.pop(future))
+                    yield future.result()
+        finally:
+            for process, _ in processes:
+                process.shutdown(kill_workers=True)
 
 
 def compute(function: Callable[[Any], R], position: int, packed: bytes, home: str) -> tuple[int, R]:
-    """What a worker does with one task: on one thread, whatever libraries would take.
+    """Compute one task in a worker: on one thread, whatever libraries would take.
 
     Parameters
     ----------
     home : path
-        Where the command was given: relative paths in tasks mean what they meant there.
+        The folder in which the command was given: relative paths in tasks start there.
     """
     import torch
 
@@ -156,5 +208,5 @@ def compute(function: Callable[[Any], R], position: int, packed: bytes, home: st
         with threadpool_limits(1):
             return position, function(unpack(packed))
     finally:
-        # A worker that seems to keep what its task used is ended by loky, and started anew.
+        # loky ends a worker that seems to keep the memory of its task, and starts another.
         return_memory()

@@ -1,4 +1,4 @@
-"""A dask cluster of this machine's processes, which lasts whatever happens to them."""
+"""A dask cluster of this machine's processes; one that dies is replaced."""
 
 from __future__ import annotations
 
@@ -53,17 +53,17 @@ def local_workers(number: int) -> Iterator[Client]:
 
 @contextmanager
 def _revived(cluster: Any) -> Iterator[None]:
-    """Workers without a process are replaced.
+    """Have workers without a process replaced.
 
-    A nanny starts a worker that died anew, but gives up where it dies again while it starts: with
-    no worker left, the run would wait for ever.
+    A nanny starts a worker again that died, and gives up if it dies again while it starts. With no
+    worker left, a run would wait for ever.
     """
     over = threading.Event()
     dead: set[int] = set()
 
     async def look() -> None:
         found = {id(n): name for name, n in cluster.workers.items() if not n.is_alive()}
-        # Twice in a row: a moment without a process is a nanny's work.
+        # Only without a process twice in a row: else its nanny is at work.
         for number in dead & found.keys():
             await cluster.workers.pop(found[number]).close()
         dead.clear()
@@ -75,7 +75,7 @@ def _revived(cluster: Any) -> Iterator[None]:
             try:
                 cluster.sync(look)
             except Exception as error:
-                # Such as a process that could not be started: there is a next time.
+                # A process could not be started, for example: it is tried again.
                 logging.getLogger(__name__).info("workers could not be revived: %s", error)
 
     thread = threading.Thread(target=watch, name="workers", daemon=True)

@@ -1,21 +1,23 @@
-"""What this machine has to give: memory and cores, containers and jobs taken into account."""
+"""Memory, cores and devices of this machine; limits of containers and cluster jobs are heeded."""
 
 from __future__ import annotations
 
 import ctypes
-import os
-import resource
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
-import torch
 
 from cache import UserError
 
-#: Where control groups, in which containers and cluster jobs run, say their limit and use.
+#: Bytes of a process that has loaded torch, with its CUDA libraries, and computed nothing yet.
+PROCESS = 600 * 10**6
+
+#: Bytes that timm adds to a process.
+TIMM = 200 * 10**6
+
+#: Files in which control groups, of containers and cluster jobs, say their limit and their use.
 _CGROUPS = (
     ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
     (
@@ -24,19 +26,15 @@ _CGROUPS = (
     ),
 )
 
-#: Bytes of a process that has loaded torch, with its CUDA libraries, and computed nothing yet.
-PROCESS = 600 * 10**6
-
 
 def free_memory() -> int:
     """Bytes that could be taken now without swapping."""
-    free = int(psutil.virtual_memory().available)
+    free = [int(psutil.virtual_memory().available)]
     for limit, used in _CGROUPS:
-        try:
-            free = min(free, int(Path(limit).read_text()) - int(Path(used).read_text()))
-        except (OSError, ValueError):
-            continue
-    return max(0, free)
+        # There is no such file, or it says "max".
+        with suppress(OSError, ValueError):
+            free.append(int(Path(limit).read_text()) - int(Path(used).read_text()))
+    return max(0, min(free))
 
 
 def default_memory_limit() -> int:
@@ -44,17 +42,22 @@ def default_memory_limit() -> int:
     return free_memory() // 2
 
 
+def resident_memory() -> int:
+    """Bytes of memory that this process uses."""
+    return int(psutil.Process().memory_info().rss)
+
+
+def shared_limit(memory_limit: int | None, workers: int) -> int | None:
+    """Bytes of a limit that each worker may use, this process's own memory set aside."""
+    if memory_limit is None or workers <= 1:
+        return memory_limit
+    return (memory_limit - resident_memory()) // workers
+
+
 def return_memory() -> None:
     """Give memory that was freed back to the system, where the C library keeps it (glibc)."""
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
-
-
-def n_cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def is_in_memory(folder: Path) -> bool:
@@ -64,17 +67,24 @@ def is_in_memory(folder: Path) -> bool:
     return next((systems[each] for each in above if each in systems), "") in ("tmpfs", "ramfs")
 
 
-#: What timm adds to a process.
-TIMM = 200 * 10**6
+def n_cores() -> int:
+    """Cores that this process may use."""
+    import joblib
+
+    return int(joblib.cpu_count())
 
 
-def resident_memory() -> int:
-    """Bytes of memory that this process uses; where the system does not tell, its highest use."""
-    statm = Path("/proc/self/statm")
-    if statm.exists():
-        return int(statm.read_text().split()[1]) * resource.getpagesize()
-    highest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return highest if sys.platform == "darwin" else highest * 1024
+@contextmanager
+def cpu_threads(number: int) -> Iterator[None]:
+    """Have torch compute on so many CPU threads inside."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def resolve_device(name: str) -> str:
@@ -87,6 +97,8 @@ def resolve_device(name: str) -> str:
     UserError
         A device that this machine does not have, or no device at all.
     """
+    import torch
+
     name = name.split(",")[0].strip()
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
@@ -109,14 +121,3 @@ def resolve_devices(names: str) -> list[str]:
         As `resolve_device`.
     """
     return [resolve_device(name.strip()) for name in names.split(",")]
-
-
-@contextmanager
-def cpu_threads(number: int) -> Iterator[None]:
-    """Compute on so many CPU threads inside."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(number)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -1,4 +1,4 @@
-"""Tasks for other processes: their arrays lie in files, and only the files' paths travel.
+"""Tasks on their way to other processes: large arrays stay in files, only their paths travel.
 
 Every process that loads such a task maps the same files, so that many workers on a machine share
 one copy in memory, and a scheduler in between never holds an array.
@@ -21,12 +21,12 @@ SMALL = 2**16
 
 
 class Shipment:
-    """Files of the arrays of all tasks that one executor sends out: each array is written once.
+    """The files of one executor's tasks: each large array is written once, whoever has it.
 
     Parameters
     ----------
     folder : path
-        Where the workers can read it; made when the first array is written.
+        A folder that the workers can read; made when the first array is written.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -59,6 +59,8 @@ def unpack(content: bytes) -> Any:
 
 
 class _Pickler(pickle.Pickler):
+    """Writes the path of a large array in its place."""
+
     def __init__(self, buffer: io.BytesIO, path_of: Callable[[NDArray[Any]], Path]) -> None:
         super().__init__(buffer, protocol=pickle.HIGHEST_PROTOCOL)
         self._path_of = path_of

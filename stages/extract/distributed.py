@@ -1,7 +1,7 @@
-"""Stage one on many workers: each computes and writes shards of its own.
+"""Extraction on many workers: each computes and writes shards of its own.
 
-One process holds the store's lock and alone records which shards are done; a shard whose worker
-died is computed again.
+One process holds the store's lock and records the shards that are done. A shard whose worker died
+is computed again.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from stages.extract.run import Progress, extract_shards
 from stages.stimuli.preprocessing import Preprocessing
 from stages.stimuli.stimuli import Stimuli
 
-#: Shards of a task at most, so that the backbone is not made anew for each.
+#: Most shards of a task: several, since each task makes the backbone.
 SHARDS_AT_ONCE = 4
 
 
@@ -33,15 +33,16 @@ class ShardsTask:
     ----------
     path : path
         The store, on a disk that all workers share.
-    shards : sequence of int
-        Which.
+    shards : tuple of int
+        Their numbers.
     stimuli : Stimuli
         All images of the store.
     backbone : BackboneSettings
-        Made afresh by each task.
+        The backbone, which each task makes.
     weights : mapping
         Identity that its weights must have.
     preprocessing : Preprocessing
+        From raw images to the backbone's.
     device : str
         "cpu" or a CUDA device.
     """
@@ -57,11 +58,12 @@ class ShardsTask:
 
 @dataclass(frozen=True, kw_only=True)
 class Extractors:
-    """Has the workers of an executor extract; to be given to `stages.extract.run.extract`.
+    """Extraction by the workers of an executor: the `parts` of `stages.extract.run.extract`.
 
     Parameters
     ----------
     executor : Executor
+        Its workers compute and write.
     device : str
         Anything but "cpu": each worker takes a GPU.
     stimuli, backbone, weights, preprocessing
@@ -78,14 +80,19 @@ class Extractors:
     def __call__(
         self, writer: CacheWriter, missing: Sequence[int], progress: Progress
     ) -> Iterator[int]:
-        """Each shard as soon as its files are durable.
+        """Have the missing shards computed and written.
+
+        Yields
+        ------
+        int
+            Each shard as soon as its files are durable.
 
         Raises
         ------
         CacheError
             A worker whose weights differ, or a token that the dtype cannot hold.
         WorkersDied
-            The same shards lost their worker several times.
+            A task lost its worker several times.
         """
         size = max(1, min(SHARDS_AT_ONCE, len(missing) // (4 * self.executor.workers)))
         tasks = [

@@ -1,4 +1,4 @@
-"""Whether a cache's tokens are what its backbone gives: some images once more, and compared."""
+"""Comparison of a cache with its backbone: tokens of some images are computed again."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from stages.backbones.backbone import BATCH, Backbone
 from stages.stimuli.preprocessing import Preprocessing
 from stages.stimuli.stimuli import Stimuli
 
-#: Largest difference that is put down to rounding, relative to the size of an image's tokens
-#: (root mean square): float16 storage makes 2e-4, another machine or batch 1e-5 in float32 and
+#: Largest difference that rounding explains, by precision. It is relative to the size of an image's
+#: tokens (root mean square): float16 storage makes 2e-4, another machine or batch 1e-5 in float32 and
 #: 1e-2 in bfloat16. Another checkpoint, crop or image makes about 1.
 TOLERANCE = {"float32": 1e-3, "bfloat16": 0.05}
 
 
-def recompute(
+def recompute_tokens(
     cache: FeatureCache,
     stimuli: Stimuli,
     backbone: Backbone,
@@ -34,11 +34,11 @@ def recompute(
     Parameters
     ----------
     n_images : int
-        How many; all that are in the cache where it holds fewer.
+        Number of images; all that are in the cache where it holds fewer.
     seed : int
-        Decides which.
+        Of their choice.
     progress : callable, optional
-        Called with the number of images of each batch.
+        Called with the number of images of each batch, once it is compared.
 
     Returns
     -------

@@ -1,8 +1,8 @@
-"""Stage one: every block's tokens of a frozen backbone, once, into the cache.
+"""Extraction: every block's tokens of a frozen backbone, once, into the cache.
 
 One thread reads and prepares the next batch and one writes the last shard while the backbone
 computes. Batches are cut at shard borders and their size is fixed: tokens shift a little with the
-batch they were computed in, and so must not depend on a setting of speed.
+batch that they are computed in, and no setting of speed may change them.
 """
 
 from __future__ import annotations
@@ -65,8 +65,9 @@ def extract(
     memory_limit : int, optional
         Bytes that the process may use: a new store gets smaller shards where it must.
     parts : callable, optional
-        Takes the writer, the missing shards and the progress function, has other processes compute
-        and write the shards, and yields each that is durably written. By default this process does.
+        Has other processes compute and write shards: takes the writer, the missing shards and the
+        progress function, and yields each shard that is durably written. By default this process
+        computes.
     progress : callable, optional
         Called with a number of images whenever so many more are in the cache or computed.
 
@@ -112,9 +113,9 @@ def extract(
 
 
 def shard_bytes(memory_limit: int | None) -> int:
-    """Bytes of a shard at most: two are held, one being computed and one being written.
+    """Most bytes of a shard: two are held, one being computed and one being written.
 
-    No shard is smaller than a batch, so that no token depends on it.
+    No shard is made smaller than a batch, so that no token depends on the limit.
     """
     return SHARD_BYTES if memory_limit is None else min(SHARD_BYTES, memory_limit // 4)
 
@@ -199,7 +200,7 @@ def _compute(
 def _unfit(
     stored: torch.Tensor, values: torch.Tensor, kind: str, block: int, ids: NDArray[np.int64]
 ) -> CacheError:
-    """Which image has a token that the stored dtype cannot hold, and what to do."""
+    """The error that names the image whose token the stored dtype cannot hold, and the remedy."""
     row = int((~torch.isfinite(stored)).flatten(1).any(dim=1).nonzero()[0].item())
     largest = values[row].float().abs().max().item()
     remedy = (

@@ -8,15 +8,14 @@ import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import safetensors.torch
-import torch
-from torch import nn
+from typing import TYPE_CHECKING, Any
 
 from cache import UserError, atomic_write, replaced
 
-Weights = dict[str, torch.Tensor]
+if TYPE_CHECKING:
+    import torch
+
+Weights = dict[str, "torch.Tensor"]
 
 #: Raised whenever a state that is saved means something else than before.
 CHECKPOINT_FORMAT = 2
@@ -48,6 +47,8 @@ class Checkpoint:
         state : mapping
             Tensors, numbers, texts, and containers of them.
         """
+        import torch
+
         self.path.parent.mkdir(parents=True, exist_ok=True)
         # One file per process: where a worker is thought dead and is not, two may train the same.
         own = f"{self.path.name}.{socket.gethostname()}-{os.getpid()}.new"
@@ -64,6 +65,9 @@ class Checkpoint:
         """
         if not self.path.exists():
             return None
+        # torch takes seconds to import, and tasks of a plan have a checkpoint, too.
+        import torch
+
         try:
             content = torch.load(self.path, map_location="cpu", weights_only=True)
             key, state = content["key"], dict(content["state"])
@@ -90,7 +94,7 @@ class Checkpoint:
             path.unlink(missing_ok=True)
 
 
-def trained_weights(module: nn.Module) -> Weights:
+def trained_weights(module: torch.nn.Module) -> Weights:
     """Copies, on the CPU, of what training changes: unfrozen parameters and all buffers."""
     frozen = {name for name, p in module.named_parameters() if not p.requires_grad}
     return {
@@ -100,7 +104,7 @@ def trained_weights(module: nn.Module) -> Weights:
     }
 
 
-def restore(module: nn.Module, weights: Weights) -> None:
+def restore(module: torch.nn.Module, weights: Weights) -> None:
     """Put back what `trained_weights` gave."""
     unknown = module.load_state_dict(weights, strict=False).unexpected_keys
     if unknown:
@@ -120,6 +124,8 @@ def keep_weights(weights: Weights, path: Path) -> None:
     path : path
         From `kept_path`.
     """
+    import safetensors.torch
+
     kept = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
     atomic_write(path, safetensors.torch.save(kept))
     for other in path.parent.glob(f"{path.stem[:-KEY_LETTERS]}{'?' * KEY_LETTERS}{path.suffix}"):

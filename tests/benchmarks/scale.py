@@ -23,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 import psutil
+from support.clusters import worker_pids
 
 from benchmarks.made_up_tokens import MadeUpTask, fit_made_up
 from benchmarks.noise_cache import noise_fit
@@ -67,7 +68,7 @@ def divided(task: FitTask, executor: Executor, folder: Path, *, kill: int | None
     def progress(number: int) -> None:
         done.append(number)
         if kill == len(done) and isinstance(executor, DaskExecutor):
-            os.kill(random.Random(kill).choice(executor.pids()), signal.SIGKILL)
+            os.kill(random.Random(kill).choice(worker_pids()), signal.SIGKILL)
 
     with tempfile.TemporaryDirectory(dir=folder) as parts:
         return fit_divided(task, executor, folder=Path(parts), progress=progress)

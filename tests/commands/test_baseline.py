@@ -7,13 +7,15 @@ import pandas as pd
 import pytest
 from safetensors.torch import load_file
 from support.recording_files import write_minimodel
+from support.runs import only_variant, plan_of, recording_of
 from support.tiny import write_experiment
 
-from pipeline.baselines import baseline_conditions, baseline_experiment
 from pipeline.cli.app import main
 from pipeline.experiment import load_experiment
 from pipeline.results.tables import read_summary
+from pipeline.run.conditions import run_stage
 from pipeline.terminal import Terminal
+from stages.baseline.stage import Baseline
 from stages.feve import fev_and_feve
 from stages.readouts import load_readouts
 from stages.readouts.saved import saved_attributes
@@ -42,8 +44,10 @@ def trained(path, *settings):
     """Train what is not up to date, without tables; what the user is told."""
     told = []
     terminal = SimpleNamespace(note=told.append, bar=Terminal(quiet=True).bar)
-    baseline_experiment(load_experiment(path, settings), terminal)
-    return told[0]
+    stage, file = Baseline(), load_experiment(path, settings)
+    steps = list(plan_of(path, *settings).of(stage.name))
+    failed = run_stage(file, stage, steps, terminal)
+    return told[-1] if not failed else failed
 
 
 def baseline(path, *settings):
@@ -80,11 +84,10 @@ def test_baselines_are_rows_of_the_same_tables(finished):
 def test_feve_is_that_of_the_saved_predictions(finished):
     import zarr
 
-    from pipeline.variant.inputs import Sources
-
-    file = load_experiment(finished)
-    (recording,) = Sources(file.variants[0]).recordings(None)
-    for condition in baseline_conditions(file):
+    file, recording = load_experiment(finished), recording_of(finished)
+    steps = list(plan_of(finished).of("baseline"))
+    assert len(steps) == 2
+    for condition in [step.condition for step in steps]:
         group = zarr.open_group(str(file.output / "results/predictions.zarr" / condition.slug))
         _, feve = fev_and_feve(recording.test_responses, group["test"][:])
         table = neurons(finished)
@@ -107,14 +110,13 @@ def test_the_saved_readout_on_the_kept_core_gives_the_saved_predictions(finished
     import torch
     import zarr
 
-    from pipeline.variant.inputs import Sources
     from stages.baseline.fullmodel import FullModel
     from stages.baseline.images import grey_images
 
     file = load_experiment(finished)
-    sources = Sources(file.variants[0])
-    (recording,) = sources.recordings(None)
-    images = grey_images(sources.stimuli.select(recording.all_image_ids), crop=(0, 24))
+    variant = only_variant(finished)
+    (recording,) = variant.recordings
+    images = grey_images(variant.stimuli.select(recording.all_image_ids), crop=(0, 24))
     model = FullModel(
         file.variants[0].baseline, input_size=(16, 24), neurons=recording.neurons, seed=9
     )
@@ -137,11 +139,11 @@ def test_a_second_run_changes_no_file(finished):
 
 def test_a_changed_setting_trains_what_depends_on_it(tmp_path):
     path = experiment(tmp_path)
-    assert "2 baselines trained, 0 up to date" in trained(path)
-    assert "1 baselines trained, 1 up to date" in trained(path, "baseline.minimodel.sparsity=0.1")
-    assert "2 baselines trained, 0 up to date" in trained(path, "baseline.patience=3")
+    assert "2 conditions trained, 0 up to date" in trained(path)
+    assert "1 conditions trained, 1 up to date" in trained(path, "baseline.minimodel.sparsity=0.1")
+    assert "2 conditions trained, 0 up to date" in trained(path, "baseline.patience=3")
     assert len(list((tmp_path / "runs/tuned").iterdir())) == 2
-    assert "0 baselines trained, 1 up to date" in trained(path, "baseline.patience=3", FULL)
+    assert "0 conditions trained, 1 up to date" in trained(path, "baseline.patience=3", FULL)
 
 
 def test_minimodels_share_the_fullmodels_first_layer(tmp_path):
@@ -151,7 +153,7 @@ def test_minimodels_share_the_fullmodels_first_layer(tmp_path):
     (kept,) = (tmp_path / "runs/tuned").iterdir()
     before = load_file(kept)
     kept.unlink()
-    assert "2 baselines trained" in trained(path)
+    assert "2 conditions trained" in trained(path)
     after = load_file(kept)
     assert all((before[name] == after[name]).all() for name in before)
 
@@ -171,7 +173,7 @@ def test_variants_of_other_backbones_share_the_baselines(tmp_path):
     path = experiment(tmp_path)
     names = "backbone.name=['vit_small_patch16_dinov3', 'vit_small_patch16_224.dino']"
     assert baseline_conditions(load_experiment(path, [names])) == []
-    assert "1 baselines trained, 0 up to date" in trained(path, names, FULL)
+    assert "1 conditions trained, 0 up to date" in trained(path, names, FULL)
     assert len(baseline_conditions(load_experiment(path, [names, FULL]))) == 1
 
 
@@ -183,10 +185,10 @@ def test_the_published_columns_of_the_minimodel_release(tmp_path, name, crop):
         f'[recording]\nformat = "minimodel"\npath = "{files.recording.name}"\nname = "{name}"\n'
         f'[stimuli]\npath = "{files.images.name}"\n[run]\noutput = "{tmp_path / "runs"}"\n{TABLE}'
     )
-    assert "1 baselines trained" in trained(path, FULL)
+    assert "1 conditions trained" in trained(path, FULL)
     assert [c.input_size for c in baseline_conditions(load_experiment(path, [FULL]))] == ["66x130"]
     # The same columns, named: nothing to train.
-    assert "0 baselines trained, 1 up to date" in trained(path, FULL, f"baseline.crop={crop}")
+    assert "0 conditions trained, 1 up to date" in trained(path, FULL, f"baseline.crop={crop}")
 
 
 def test_the_networks_input_may_have_another_size(tmp_path):
@@ -198,10 +200,11 @@ def test_the_networks_input_may_have_another_size(tmp_path):
 
 def test_a_memory_limit_that_a_network_exceeds_is_refused(tmp_path, capsys):
     path = experiment(tmp_path)
-    assert baseline(path, "run.memory_limit=100MB") == 1
+    assert baseline(path, "run.memory_limit=100MB") == 2
     told = " ".join(capsys.readouterr().err.split())
-    assert "run.memory_limit leaves 100 MB to cnn_fullmodel of mouse" in told
-    assert "lower baseline.batch_size" in told and "its fullmodel failed" in told
+    assert "run.memory_limit leaves 100.0 MB to cnn_fullmodel of mouse" in told
+    assert "lower baseline.batch_size" in told
+    assert not (load_experiment(path).output / "results").exists()
 
 
 @pytest.mark.parametrize("executor", ["local", "dask"])

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.runs import only_variant
 from support.tiny import write_experiment
 from support.trials import small_disk
 
@@ -102,12 +103,9 @@ def test_recomputed_images_agree(store, experiment, capsys):
 def test_recomputing_finds_tokens_that_were_never_the_backbones(store, experiment, capsys):
     """A cache that is whole, and whose every checksum is right, of other tokens."""
     from cache import plan_layout, write_cache
-    from pipeline.experiment import load_experiment
-    from pipeline.run.extract import prepare_extraction
-    from pipeline.terminal import Terminal
+    from pipeline.run.extract import prepare
 
-    file = load_experiment(Path(experiment))
-    made = prepare_extraction(file, file.variants[0], Terminal(quiet=True))
+    made = prepare(only_variant(Path(experiment)))
     shape, other = made.backbone.token_shape("float16"), store.with_name("other.zarr")
     true = open_cache(store)
     with write_cache(

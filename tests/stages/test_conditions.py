@@ -7,7 +7,6 @@ import pytest
 from pipeline.results.tables import write_if_changed
 from stages.conditions import Condition
 from stages.readouts.readout import Readouts
-from stages.training.epoch import Epoch
 from stages.readouts.saved import (
     FittedCondition,
     load_readouts,
@@ -16,6 +15,7 @@ from stages.readouts.saved import (
     saved_columns,
     saved_curve,
 )
+from stages.training.epoch import Epoch
 
 
 def fitted(*, block=3, seed=0, value=1.0, key="k"):

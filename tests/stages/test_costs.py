@@ -9,13 +9,15 @@ from hypothesis import strategies as st
 from cache import TokenShape
 from pipeline.experiment import RunSettings
 from pipeline.plan.price import price
-from pipeline.plan.steps import Plan, Step, Work
-from pipeline.workers import capacity_of
+from pipeline.plan.steps import Plan, Step
+from pipeline.workers import workers_of
+from stages.baseline.cost import cnn_cost
 from stages.baseline.settings import BaselineSettings
 from stages.costs import Cost, Phase, side_by_side
 from stages.executors.cluster_settings import ClusterSettings
-from stages.finetune.cost import TuningSize
-from stages.network_costs import cnn_cost, extraction_cost, tuning_cost
+from stages.extract.cost import extraction_cost
+from stages.finetune.cost import TuningSize, tuning_cost
+from stages.stage import Work
 
 SHAPE = TokenShape(n_blocks=12, grid=(4, 8), n_channels=384, n_registers=4, dtype="float16")
 LARGE = 10**10
@@ -64,10 +66,10 @@ def test_networks_cost_more_with_more_of_everything():
 
 def test_a_price_is_that_of_the_workers_there_will_be():
     work = Work(images=10**6, blocks=12, tokens=SHAPE)
-    plan = Plan(steps=[Step(stage="extract", name="cache", state="run", work=work)])
+    plan = Plan(steps=[Step(kind="extract", name="cache", state="run", work=work)])
     slurm = ClusterSettings(cores=4, memory=40 * 10**9, jobs=(0, 5))
     here, there, unknown = (
-        price(plan, capacity_of(run))
+        price(plan, workers_of(run))
         for run in (
             RunSettings(workers=1),
             RunSettings(executor="dask", slurm=slurm),
@@ -75,7 +77,7 @@ def test_a_price_is_that_of_the_workers_there_will_be():
         )
     )
     assert here.seconds == pytest.approx(here.cost.core_seconds)
-    assert there.capacity.workers == 20 and there.capacity.task_memory == 7 * 10**9
+    assert there.workers.number == 20 and there.workers.task_memory == 7 * 10**9
     assert there.seconds < here.seconds / 15
     assert unknown.seconds is None and "worker," not in unknown.told()
     assert "20 workers" in there.told() and there.document()["workers"] == 20

@@ -35,9 +35,14 @@ class HandStarted:
                 client.wait_for_workers(workers, timeout=60)
 
     def pids(self) -> list[int]:
-        """Of the processes that compute."""
+        """Numbers of the processes that compute."""
         with Client(self.address, set_as_default=False) as client:
             return list(client.run(os.getpid).values())
+
+
+def worker_pids() -> list[int]:
+    """Processes of the workers that this process is connected to."""
+    return list(Client.current().run(os.getpid).values())
 
 
 @contextlib.contextmanager

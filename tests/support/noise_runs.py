@@ -4,13 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from cache import TokenShape, open_cache, pack, plan_copy, plan_layout, write_cache
+from pipeline import commands
 from pipeline.experiment import load_experiment
-from pipeline.results.tables import write_tables
-from pipeline.run.conditions import fit_experiment
 from pipeline.terminal import Terminal
-from pipeline.variant.inputs import Sources
+from pipeline.variant.inputs import Inputs
 from stages.backbones.weights import random_identity
 from stages.stimuli.preprocessing import Preprocessing
 from stages.tokens.identity import token_settings
@@ -24,9 +24,9 @@ def write_noise_experiment(folder: Path) -> Path:
     path = write_experiment(folder, n_train=80, n_validation=10)
     file = load_experiment(path)
     (variant,) = file.variants
-    sources = Sources(variant)
+    sources = Inputs(variant)
     assert sources.digest is not None and sources.crop is not None
-    ids = sources.required_stimuli().ids
+    ids = sources.required_stimuli.ids
     settings = token_settings(
         variant.backbone,
         n_blocks=SHAPE.n_blocks,
@@ -78,5 +78,7 @@ def options(output: Path, cache: str, *, blocks: str = "[4]") -> list[str]:
 def fit(experiment: Path, output: Path, cache: str) -> pd.DataFrame:
     """Results of every neuron; what `vitv1 fit` does but for figures."""
     file = load_experiment(experiment, options(output, cache))
-    write_tables(output, fit_experiment(file, Terminal(quiet=True)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pipeline.commands.report_run", lambda run, terminal: [run / "report.html"])
+        commands.run(file, Terminal(quiet=True), only="fit")
     return pd.read_parquet(output / "results/neurons.parquet")

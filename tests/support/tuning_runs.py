@@ -3,9 +3,9 @@
 import shutil
 from pathlib import Path
 
-import pipeline.finetuning
 from pipeline.cli.app import main
-from pipeline.experiment import load_experiment
+from stages.finetune.conditions import tuning_tasks
+from support.runs import only_variant
 from support.tiny import write_experiment
 
 FINETUNE = """
@@ -27,11 +27,7 @@ def write_tuning_experiment(folder, last='[0, 1, "full"]', **recording):
 
 def tasks(path, *overrides):
     """The tuning tasks of an experiment, by tuning, ready to run."""
-    file = load_experiment(path, overrides)
-    (variant,) = file.variants
-    (cache,) = pipeline.finetuning.checked_caches(file)
-    planned = list(pipeline.finetuning.tuning_tasks(file, variant, cache))
-    return {t.condition.tuning: t for t in pipeline.finetuning._with_images(variant, planned)}
+    return {t.condition.tuning: t for t in tuning_tasks(only_variant(path, *overrides))}
 
 
 def flags(*settings):

@@ -20,6 +20,7 @@ from support.faults import (
 
 from cache import CacheError, open_cache, prepare_repair, verify
 from cache.format.metadata import parse, root_bytes
+from cache.write import atomic
 
 
 @pytest.fixture(autouse=True)
@@ -209,9 +210,7 @@ def test_where_there_is_nothing_to_repair(tmp_path):
 
 def test_a_repair_that_is_cut_short_claims_nothing_false(store, intact, monkeypatch):
     """Stopped after each of its writes, a second repair still ends in the store there was."""
-    import cache.integrity.repair as module
-
-    place = module.replace_file
+    place = atomic.replaced
     for allowed in (0, 1, 2, 3, 8, 13):
         shutil.rmtree(store)
         shutil.copytree(intact, store)
@@ -224,10 +223,10 @@ def test_a_repair_that_is_cut_short_claims_nothing_false(store, intact, monkeypa
             if left == 0:
                 raise KeyboardInterrupt
             left -= 1
-            place(*arguments, **options)
+            return place(*arguments, **options)
 
         with monkeypatch.context() as patch, contextlib.suppress(KeyboardInterrupt):
-            patch.setattr(module, "replace_file", stop)
+            patch.setattr("cache.write.atomic.replaced", stop)
             prepare(store)
         prepare(store)
         extract_again(store)

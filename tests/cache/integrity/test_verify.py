@@ -7,7 +7,7 @@ import pytest
 from support.faults import IDS, content, make_store, open_writer, settings, shard_tokens
 from support.trials import fault_trials
 
-from cache import CacheError, check_chunks, check_metadata, verify
+from cache import CacheError, verify
 
 
 @pytest.fixture(autouse=True)
@@ -167,11 +167,12 @@ def test_image_ids_are_checked(tmp_path, ids, count, message):
     assert told(store) == [f"image/c/0: {message}"]
 
 
-def test_progress_is_called_for_every_file(store):
-    checkup, seen = check_metadata(store), []
-    assert len(checkup.files) == 18
-    check_chunks(checkup, progress=seen.append)
-    assert seen == [1] * 18
+def test_progress_is_told_with_the_number_of_all_files(store):
+    seen = []
+    verify(store, progress=lambda done, total: seen.append((done, total)))
+    assert seen == [(done, 18) for done in range(19)]
+    verify(store, quick=True, progress=lambda done, total: seen.append((done, total)))
+    assert len(seen) == 19
 
 
 def test_verifying_changes_nothing(store):

@@ -1,7 +1,9 @@
 """Writing a cache: what is durable when, resuming, refusing, one writer at a time."""
 
 import errno
+import os
 import shutil
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -203,18 +205,20 @@ def test_a_full_disk_is_an_error_and_the_store_resumes(tmp_path, monkeypatch):
     """The disk fills up in the middle of a shard's files."""
     store = tmp_path / "c.zarr"
     free = 9
-    write = atomic.replace_file
+    replaced = atomic.replaced
 
-    def limited(path, data, *, temporary):
+    @contextmanager
+    def limited(path, *, temporary):
         nonlocal free
         free -= 1
-        if free < 0:
-            temporary.write_bytes(bytes(data)[:5])
-            raise OSError(errno.ENOSPC, "No space left on device")
-        write(path, data, temporary=temporary)
+        with replaced(path, temporary=temporary) as file:
+            if free < 0:
+                file.write(b"begun")
+                raise OSError(errno.ENOSPC, "No space left on device")
+            yield file
 
     with monkeypatch.context() as patch:
-        patch.setattr("cache.write.shards.replace_file", limited)
+        patch.setattr("cache.write.atomic.replaced", limited)
         with pytest.raises(OSError, match="No space left"), open_writer(store) as writer:
             write_all(writer)
     assert open_cache(store).shards_done.tolist() == [True, False, False]
@@ -229,9 +233,23 @@ def test_a_failed_write_leaves_no_temporary(tmp_path, monkeypatch):
         raise OSError(errno.EIO, "Input/output error")
 
     monkeypatch.setattr(Path, "replace", refuse)
+    for own in (None, tmp_path / "a.part"):
+        with (
+            pytest.raises(OSError, match="Input/output"),
+            atomic.replaced(tmp_path / "a", temporary=own) as file,
+        ):
+            file.write(b"content")
     with pytest.raises(OSError, match="Input/output"):
-        atomic.replace_file(tmp_path / "a", b"content", temporary=tmp_path / "a.part")
+        atomic.atomic_write(tmp_path / "a", b"content")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_file_is_on_the_disk_before_it_gets_its_name_and_its_name_after(tmp_path, monkeypatch):
+    trace = Trace(monkeypatch, tmp_path)
+    atomic.atomic_write(tmp_path / "new/a", b"content")
+    own = f"new/.a.{os.getpid()}.new"
+    assert trace.events == [("sync", own), ("place", "new/a"), ("sync", "new")]
+    assert content(tmp_path) == {"new/a": b"content"}
 
 
 def test_a_disk_that_went_away_is_not_written_to(tmp_path):

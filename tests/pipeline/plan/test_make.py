@@ -14,6 +14,7 @@ from pipeline.cli.app import main
 from pipeline.experiment import load_experiment
 from pipeline.plan.make import make_plan
 from pipeline.plan.table import plan_lines, summary
+from pipeline.variant.variant import open_variants
 
 TABLES = """
 [finetune]
@@ -32,7 +33,8 @@ FX10 = Path(__file__).parents[3] / "pipeline/experiments/fx10.toml"
 
 
 def plan_of(path, *overrides):
-    return make_plan(load_experiment(path, overrides))
+    file = load_experiment(path, overrides)
+    return make_plan(file, open_variants(file))
 
 
 def states(plan):

@@ -5,13 +5,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from support.noise_runs import fit, local, write_noise_experiment
+from support.runs import run_stage
 from support.servers import nginx
 
 from cache import UserError, open_cache, plan_copy, verify
 from pipeline.experiment import load_experiment
-from pipeline.results.tables import write_tables
-from pipeline.run.conditions import fit_experiment
-from pipeline.terminal import Terminal
 
 URL = "features.zarr"
 
@@ -39,7 +37,7 @@ def run(file: Path, output: Path, cache: str, copies: Path, blocks: str) -> pd.D
         "readout.tokens": '["patch"]',
     }
     loaded = load_experiment(file, [f"{name}={value}" for name, value in options.items()])
-    write_tables(output, fit_experiment(loaded, Terminal(quiet=True)))
+    run_stage(loaded, "fit")
     return pd.read_parquet(output / "results/neurons.parquet")
 
 

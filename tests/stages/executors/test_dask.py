@@ -9,20 +9,18 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 
 import numpy as np
 import psutil
 import pytest
-from support.clusters import hand_started, noise_task
+from support.clusters import hand_started, noise_task, worker_pids
 from support.tiny import write_experiment
 
 from cache import UserError, open_cache
 from cache.format.metadata import ROOT
 from pipeline.cli.app import main
-from stages.executors.dask import dask_executor
-from stages.executors.executor import LocalExecutor, WorkersDied
+from stages.executors import LocalExecutor, WorkersDied, dask_executor
 from stages.fit.cost import needed_memory
 from stages.fit.distributed import fit_divided, is_divisible
 from stages.fit.run import fit_condition
@@ -70,7 +68,7 @@ def connected(cluster, folder):
     with dask_executor(
         folder=folder, scheduler=cluster.address, batch=None, workers=1, memory_limit=None
     ) as executor:
-        assert executor.workers == len(executor.pids()) == WORKERS
+        assert executor.workers == len(worker_pids()) == WORKERS
         yield executor
 
 
@@ -101,7 +99,7 @@ def test_four_workers_give_what_one_process_does(task, whole, cluster, tmp_path)
 
 def test_one_worker_gives_the_same(task, whole, tmp_path):
     with local(tmp_path, 1) as executor:
-        assert len(executor.pids()) == 1
+        assert len(worker_pids()) == 1
         same(fit_divided(task, executor, folder=tmp_path, progress=lambda number: None), whole)
 
 
@@ -193,9 +191,9 @@ def test_two_workers_may_die_at_once_and_again_while_they_come_back(task, whole,
             kill_all(4)  # two that compute, and two that are about to
 
     with local(tmp_path, 2) as executor:
-        assert len(executor.pids()) == 2
+        assert len(worker_pids()) == 2
         same(fitted_in_parts(task, executor, tmp_path, kill), whole)
-        assert len(victims) >= 4 and not victims & set(executor.pids())
+        assert len(victims) >= 4 and not victims & set(worker_pids())
         victims.clear()
         same(fitted_in_parts(task, executor, tmp_path), whole)
 
@@ -208,35 +206,6 @@ def spawned() -> set[int]:
             if "spawn_main" in " ".join(process.cmdline()):
                 found.add(process.pid)
     return found
-
-
-@dataclass(frozen=True)
-class Meeting:
-    """Kills its worker once, if the file is not there yet."""
-
-    file: Path
-    number: int
-
-
-def meet(meeting: Meeting) -> int:
-    if meeting.number == 1 and not meeting.file.exists():
-        meeting.file.touch()
-        os.kill(os.getpid(), signal.SIGKILL)
-    return 10 * meeting.number
-
-
-def die(meeting: Meeting) -> int:
-    os.kill(os.getpid(), signal.SIGKILL)
-    return meeting.number
-
-
-def test_a_task_that_lost_its_process_is_computed_again(tmp_path, monkeypatch):
-    monkeypatch.setattr("stages.executors.executor.DEATHS", 1)
-    tasks = [Meeting(tmp_path / "met", number) for number in range(4)]
-    executor = LocalExecutor(2, folder=tmp_path)
-    assert dict(executor.map(meet, tasks)) == {0: 0, 1: 10, 2: 20, 3: 30}
-    with pytest.raises(WorkersDied, match=r"lower run\.workers"):
-        dict(executor.map(die, tasks))
 
 
 def worker_name(number: int) -> str:

@@ -11,7 +11,7 @@ from support.tuning_runs import flags, outdate, tasks
 from cache import TokenShape, UserError
 from pipeline.cli.app import main
 from stages.finetune import run as finetune
-from stages.finetune.cost import TuningSize, check_memory, least_memory, most_needed
+from stages.finetune.cost import TuningSize, most_memory, task_size, tuning_memory
 from stages.finetune.run import finetune_condition
 from stages.tokens.random_access import RowsOnDisk, hold
 
@@ -36,8 +36,12 @@ SIZE = TuningSize(
     ],
 )
 def test_more_of_anything_takes_more_memory(more):
-    assert least_memory(dataclasses.replace(SIZE, **more)) > least_memory(SIZE)
-    assert least_memory(dataclasses.replace(SIZE, cls=True)) < least_memory(SIZE)
+    assert tuning_memory(dataclasses.replace(SIZE, **more)) > tuning_memory(SIZE)
+    assert tuning_memory(dataclasses.replace(SIZE, cls=True)) < tuning_memory(SIZE)
+
+
+def needed(task):
+    return tuning_memory(task_size(task))
 
 
 def test_tuning_within_a_limit_gives_the_same_numbers(tuned_run, run_copy, monkeypatch):
@@ -50,22 +54,22 @@ def test_tuning_within_a_limit_gives_the_same_numbers(tuned_run, run_copy, monke
         "hold",
         lambda source, *, in_memory: held.append(hold(source, in_memory=in_memory)) or held[-1],
     )
-    limited = finetune_condition(dataclasses.replace(task, memory_limit=check_memory(task)))
+    limited = finetune_condition(dataclasses.replace(task, memory_limit=needed(task)))
     assert [type(rows) for rows in held] == [RowsOnDisk] and limited.key == free.key
     np.testing.assert_array_equal(limited.test_predictions, free.test_predictions)
 
 
 def test_a_limit_that_cannot_be_kept_is_refused_before_training(tuned_run, run_copy, capsys):
     task = tasks(tuned_run, run_copy)["last1"]
-    assert most_needed([task, tasks(tuned_run, run_copy)["last0"]]) == check_memory(task)
+    assert most_memory([task, tasks(tuned_run, run_copy)["last0"]]) == needed(task)
     with pytest.raises(UserError, match=r"finetune\.micro_batch"):
-        finetune_condition(dataclasses.replace(task, memory_limit=check_memory(task) - 1))
+        finetune_condition(dataclasses.replace(task, memory_limit=needed(task) - 1))
     outdate(run_copy)
     capsys.readouterr()
     small = flags(run_copy, "finetune.last=[1]", "run.memory_limit=100MB")
-    assert main(["finetune", str(tuned_run), *small]) == 1
+    assert main(["finetune", str(tuned_run), *small]) == 2
     told = capsys.readouterr().err
-    assert "run.memory_limit leaves 100 MB to last1 at block 1" in told
+    assert "run.memory_limit leaves 100.0 MB to last1 at block 1" in told
 
 
 def test_fewer_conditions_are_tuned_at_a_time(tuned_run, run_copy, capsys):

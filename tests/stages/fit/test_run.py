@@ -16,7 +16,8 @@ from cache import open_cache
 from pipeline.cli.app import main
 from pipeline.experiment import load_experiment
 from pipeline.results.tables import read_summary
-from pipeline.variant.inputs import Sources
+from pipeline.variant.inputs import Inputs
+from pipeline.variant.variant import open_variants
 from stages.conditions import IDENTITY, Condition
 from stages.feve import fev_and_feve
 from stages.fit.run import fit_condition
@@ -37,7 +38,7 @@ def finished(tmp_path_factory):
 def opened(path):
     file = load_experiment(path)
     cache = open_cache(file.cache_path(file.variants[0]))
-    (recording,) = Sources(file.variants[0]).recordings(cache)
+    (recording,) = open_variants(file)[0].recordings
     return file, cache, recording
 
 
@@ -112,7 +113,7 @@ def test_cached_predictions_are_those_of_direct_tokens(finished):
     file, cache, recording = opened(finished)
     experiment = file.variants[0]
     backbone = create_backbone(experiment.backbone, input_size=(32, 64))
-    stimuli = Sources(experiment).required_stimuli()
+    stimuli = Inputs(experiment).required_stimuli
     prepare = Preprocessing(crop=(0, 64), input_size=(32, 64), mean=backbone.mean, std=backbone.std)
     tokens = backbone.tokens(prepare(stimuli.read(recording.test_image_ids)))[2]["patches"]
     readouts = load_readouts(file.output, tokens="patch", block=2)

@@ -9,7 +9,7 @@ from support.tiny import write_experiment
 from cache import open_cache
 from pipeline.cli.app import main
 from pipeline.experiment import load_experiment
-from pipeline.variant.inputs import Sources
+from pipeline.variant.variant import open_variants
 from stages.conditions import Condition
 from stages.executors.executor import LocalExecutor
 from stages.fit.run import fit_condition
@@ -27,7 +27,7 @@ def tasks(tmp_path_factory):
     assert main(["extract", str(path), "--quiet"]) == 0
     file = load_experiment(path)
     cache = open_cache(file.cache_path(file.variants[0]))
-    (recording,) = Sources(file.variants[0]).recordings(cache)
+    (recording,) = open_variants(file)[0].recordings
 
     def task(blocks, tokens="patch"):
         return FitTask(
