@@ -15,7 +15,6 @@ import torch
 from numpy.typing import NDArray
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from stages.readouts.adamw_solver import VALIDATION_BATCH
 from stages.readouts.data import FitData
 from stages.readouts.readout import (
     Readout,
@@ -25,7 +24,8 @@ from stages.readouts.readout import (
     predicted_at_once,
     rate,
 )
-from stages.readouts.settings import AdamWSettings
+from stages.readouts.sizes import VALIDATION_BATCH
+from stages.readouts.solver_settings import AdamWSettings
 from stages.scores import mean_score
 from stages.tokens.random_access import in_any_order
 from stages.training.descent import Losses, Network, Phase, descend

@@ -7,18 +7,14 @@ from typing import TYPE_CHECKING
 
 from stages.costs import Cost, Phase
 from stages.readouts.rates import RATES
-from stages.readouts.settings import AdamWSettings
-from stages.readouts.sizes import PREDICT_ELEMENTS, FitSize
+from stages.readouts.sizes import PREDICT_ELEMENTS, VALIDATION_BATCH, FitSize
 from stages.readouts.solver_protocol import Solver
+from stages.readouts.solver_settings import AdamWSettings
 from stages.training.epoch import Epoch
 
 if TYPE_CHECKING:
     from stages.readouts.data import FitData
     from stages.readouts.readout import Readouts
-
-
-#: Validation trials whose predictions are computed at a time, at most.
-VALIDATION_BATCH = 512
 
 
 class AdamW(Solver):

@@ -1,4 +1,4 @@
-"""Sizes of a fit, and of the largest intermediate while predicting; known without torch."""
+"""Sizes of a fit, and of what is predicted at a time; known without torch."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 #: Elements of the largest intermediate (image, row, column, neuron) while predicting.
 PREDICT_ELEMENTS = 2**25
+
+#: Validation trials whose predictions gradient descent computes at a time, at most.
+VALIDATION_BATCH = 512
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,8 +14,8 @@ from stages.executors.resources import PROCESS
 from stages.readouts.als.memory import SLOPE_TRIALS, plan_memory, problem_of
 from stages.readouts.als.partition import largest_group, neuron_groups, shards
 from stages.readouts.rates import RATES
-from stages.readouts.settings import ALSSettings
 from stages.readouts.sizes import FitSize
+from stages.readouts.solver_settings import ALSSettings
 from stages.tokens.tokens import IN_MEMORY
 
 #: Rounds of the alternation that a neuron takes per penalty, on average.

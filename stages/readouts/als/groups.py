@@ -25,7 +25,7 @@ from stages.readouts.als.sufficient_statistics import (
 )
 from stages.readouts.data import FitData
 from stages.readouts.readout import rate
-from stages.readouts.settings import ALSSettings
+from stages.readouts.solver_settings import ALSSettings
 
 Link = Callable[[torch.Tensor], torch.Tensor]
 

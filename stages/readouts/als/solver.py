@@ -7,9 +7,9 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from stages.costs import Cost
-from stages.readouts.settings import ALSSettings
 from stages.readouts.sizes import FitSize
 from stages.readouts.solver_protocol import DividedFit, FitSource, Solver
+from stages.readouts.solver_settings import ALSSettings
 from stages.training.epoch import Epoch
 
 if TYPE_CHECKING:

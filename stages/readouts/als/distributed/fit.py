@@ -32,11 +32,11 @@ from stages.readouts.als.fit import choose_penalties, polished_readouts
 from stages.readouts.als.groups import Scores
 from stages.readouts.als.partition import neuron_groups, reduction, shards
 from stages.readouts.als.pca import components_of
-from stages.readouts.settings import ALSSettings
 from stages.readouts.solver_protocol import FitSource, Outcome
+from stages.readouts.solver_settings import ALSSettings
 
-T = TypeVar("T")
-R = TypeVar("R")
+_T = TypeVar("_T")
+_R = TypeVar("_R")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,8 +82,8 @@ class DividedALS:
         of_shards = self._parts(folder, self.shards)
         of_groups = self._parts(folder, self.groups)
 
-        def compute(function: Callable[[T], R], parts: Sequence[T]) -> list[R]:
-            done: dict[int, R] = {}
+        def compute(function: Callable[[_T], _R], parts: Sequence[_T]) -> list[_R]:
+            done: dict[int, _R] = {}
             for position, result in executor.map(function, parts):
                 done[position] = result
                 progress(1)
