@@ -48,27 +48,33 @@ class DividedALS:
     source : FitSource
         Its trials.
     settings : ALSSettings
+    shards : sequence of pair of int
+        First and last training trial of every shard.
+    groups : sequence of pair of int
+        First and last neuron of every group.
     """
 
     source: FitSource
     settings: ALSSettings
+    shards: Sequence[tuple[int, int]]
+    groups: Sequence[tuple[int, int]]
 
-    @property
-    def shards(self) -> list[tuple[int, int]]:
-        """First and last training trial of every shard."""
-        size = self.source.size
-        return shards((self.source.n_training, size.n_rows, size.n_columns, size.n_channels))
-
-    @property
-    def groups(self) -> list[tuple[int, int]]:
-        """First and last neuron of every group."""
-        found = neuron_groups(self.source.size.n_neurons)
-        return [(group.start, group.stop) for group in found]
+    @classmethod
+    def of(cls, source: FitSource, settings: ALSSettings) -> DividedALS:
+        """The fit of some trials, divided by their sizes."""
+        size = source.size
+        shape = source.n_training, size.n_rows, size.n_columns, size.n_channels
+        return cls(
+            source=source,
+            settings=settings,
+            shards=shards(shape),
+            groups=[(group.start, group.stop) for group in neuron_groups(size.n_neurons)],
+        )
 
     @property
     def n_parts(self) -> int:
         """Parts that `fit` reports."""
-        return 2 * len(self.shards) + 2 * self.n_together
+        return 2 * len(self.shards) + 2 * len(self.groups)
 
     @property
     def n_together(self) -> int:
