@@ -24,6 +24,7 @@ from pipeline.run.run import check_plan, run_plan
 from pipeline.variant.variant import one_per_cache, open_variants
 from pipeline.workers import check_run, workers_of
 from stages.conditions import IDENTITY
+from stages.extract import check_path
 from stages.failures import StepsFailed
 from stages.feve import VALID_FEV
 from stages.registry import STAGES
@@ -80,9 +81,10 @@ def run(file: ExperimentFile, terminal: Terminal, *, only: str | None = None) ->
         _show_results(file, terminal)
         return
     outcome = run_plan(file, variants, plan, kinds, terminal)
-    if outcome.changed or not same_settings(file.output, file.settings):
+    if outcome.changed or not (outcome.failed or same_settings(file.output, file.settings)):
         _write_provenance(file, outcome.plan)
-    if outcome.conditions:
+    # A stage of which all failed leaves the tables as they were.
+    if outcome.conditions and (outcome.changed or only is None or not outcome.failed):
         write_tables(file.output, outcome.conditions)
         _show_results(file, terminal)
     if outcome.failed:
@@ -125,8 +127,10 @@ def extract(file: ExperimentFile, terminal: Terminal, *, replace: bool) -> None:
         Bad input or settings, a cache of other settings, or another writer at work.
     """
     variants = open_variants(file, replaces=replace)
+    for variant in one_per_cache(variants):
+        check_path(variant.cache_path)
     for variant in variants:
-        variant.check(None)
+        variant.check()
     for variant in one_per_cache(variants):
         extract_variant(variant, terminal, replace=replace)
 

@@ -168,11 +168,15 @@ class Stage(Protocol):
     def readout(self, settings: Settings) -> ReadoutSettings | None:
         """Frozen readouts that its conditions start from, where they start from any."""
 
-    def check(self, variant: Variant, limit: MemoryLimit | None) -> None:
+    def check(
+        self, variant: Variant, to_do: Sequence[Planned] = (), limit: MemoryLimit | None = None
+    ) -> None:
         """Refuse what could not be finished, before anything is done.
 
         Parameters
         ----------
+        to_do : sequence of Planned
+            Conditions that are to be computed.
         limit : MemoryLimit, optional
             Of one task; None where only workers know it.
 

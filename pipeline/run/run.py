@@ -72,9 +72,12 @@ def check_plan(
         more = f" ({others} more missing: vitv1 run --dry-run lists them)" if others else ""
         raise UserError(f"{path}: no such file or folder; correct {name}{more}")
     for variant in variants:
-        steps = [step for step in plan.conditions if step.variant is variant]
-        to_do = any(_is_to_do(step, kinds) for step in steps)
-        variant.check(limit_of(variant.settings.run) if to_do else None)
+        variant.check()
+        limit = limit_of(variant.settings.run)
+        for stage in STAGES:
+            steps = (step for step in plan.of(stage.name) if step.variant is variant)
+            to_do = [s.planned for s in steps if s.planned is not None and _is_to_do(s, kinds)]
+            stage.check(variant, to_do, limit)
     for step in plan.conditions:
         if _is_to_do(step, kinds):
             _check_needs(file, plan, step, kinds)
@@ -96,11 +99,21 @@ def run_plan(
     """
     errors = _extract(plan, terminal) if EXTRACT in kinds else {}
     read = {name for step in plan.conditions if step.kind in kinds for name in step.needs}
-    copied = [v.copied(terminal) for v in one_per_cache(variants) if v.cache_name in read]
+    readers = [v for v in one_per_cache(variants) if v.cache_name in read]
+    copied = [variant.copied(terminal) for variant in readers]
     if any(step.state != "up to date" for step in plan.of(EXTRACT)) or any(copied):
         # What was open before is decided now, from what the caches hold.
-        whole = [v for v in variants if v.cache_name not in errors or not v.planted]
-        plan = make_plan(file, [variant.reopened() for variant in whole])
+        whole = [
+            variant.reopened()
+            for variant in variants
+            if variant.cache_name not in errors or not variant.planted
+        ]
+        plan = make_plan(file, whole)
+        readers = [v for v in one_per_cache(whole) if v.cache_name in read]
+    for variant in readers:
+        if variant.unchecked:
+            unchecked = ", ".join(variant.unchecked)
+            terminal.note(f"{variant.cache_name}: {unchecked} not at hand, not re-checked")
     failed: list[FailedCondition] = []
     changed: set[Condition] = set()
     possible = _possible(plan, errors)
@@ -112,12 +125,11 @@ def run_plan(
         failed.extend(failures)
         changed |= {s.condition for s in steps if s.condition and s.state != "up to date"}
     lost = {failure.condition for failure in failed}
+    changed -= lost
     conditions = [
         step.condition
         for step in plan.conditions
-        if step.condition is not None
-        and step.condition not in lost
-        and (step.state == "up to date" or step.condition in changed)
+        if step.condition is not None and (step.state == "up to date" or step.condition in changed)
     ]
     if errors and not conditions:
         raise next(iter(errors.values()))

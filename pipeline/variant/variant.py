@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     from pipeline.experiment import Experiment, ExperimentFile
     from pipeline.terminal import Terminal
-    from stages.costs import MemoryLimit
     from stages.extract import Extraction
     from stages.readouts import ReadoutSettings
     from stages.recordings import RecordingSettings
@@ -55,27 +54,23 @@ class Variant:
     recomputes: bool = False
     replaces: bool = False
 
-    def check(self, limit: MemoryLimit | None) -> None:
+    def check(self) -> None:
         """Refuse what could not be finished, before anything is done.
-
-        Parameters
-        ----------
-        limit : MemoryLimit, optional
-            Of one task; None where it is not known, or nothing is to be computed.
 
         Raises
         ------
         UserError
-            Settings that contradict each other or the data, or too little memory.
+            Settings that contradict each other or the data.
         """
         check_run(self.settings.run)
         for settings in self.settings.recording:
             block = FORMATS[settings.format].block(settings)
             if block is not None:
                 resolve_block(block, self.token_shape.n_blocks)
-        _ = self.sizes, self.crop
+        if not self.absent:
+            _ = self.sizes, self.crop
         for stage in STAGES:
-            stage.check(self, limit)
+            stage.check(self)
 
     @property
     def seed(self) -> int:

@@ -56,7 +56,7 @@ def planned_baselines(variant: Variant) -> Iterator[Planned]:
 def baseline_tasks(variant: Variant) -> Iterator[BaselineTask]:
     """The same as tasks; none where the images are not at hand, or neurons not planted yet."""
     settings = settings_of(variant.settings)
-    if settings is None or variant.stimuli is None or variant.absent:
+    if settings is None or variant.absent or variant.stimuli is None:
         return
     if variant.planted and not variant.cache_complete:
         return

@@ -35,10 +35,14 @@ class Baseline:
     def readout(self, settings: Settings) -> None:
         """A CNN starts from no readouts."""
 
-    def check(self, variant: Variant, limit: MemoryLimit | None) -> None:
+    def check(
+        self, variant: Variant, to_do: Sequence[Planned] = (), limit: MemoryLimit | None = None
+    ) -> None:
         """Refuse columns that the images do not have, and memory that holds no network."""
         settings = settings_of(variant.settings)
-        for planned in planned_baselines(variant):
+        for _ in planned_baselines(variant):
+            pass
+        for planned in to_do:
             assert settings is not None
             needed = planned_memory(planned, settings, variant.stimuli)
             if limit is not None and needed is not None and variant.device == "cpu":

@@ -82,11 +82,7 @@ def prepare_extraction(
     from stages.backbones.backbone import create_backbone
     from stages.tokens.identity import token_settings
 
-    if is_url(path) or path.endswith(PACKED):
-        raise UserError(
-            f"cache.path = {public_name(path)}: extraction writes a directory on this "
-            "machine's disks; name a path"
-        )
+    check_path(path)
     made = create_backbone(backbone, input_size=input_size, device=device)
     preprocessing = Preprocessing(crop=crop, input_size=input_size, mean=made.mean, std=made.std)
     return Extraction(
@@ -106,6 +102,21 @@ def prepare_extraction(
         provenance={"weights": made.weights.label, **provenance},
         dtype=dtype,
     )
+
+
+def check_path(path: str) -> None:
+    """Refuse what is no directory on this machine's disks.
+
+    Raises
+    ------
+    UserError
+        A URL or a packed file.
+    """
+    if is_url(path) or path.endswith(PACKED):
+        raise UserError(
+            f"cache.path = {public_name(path)}: extraction writes a directory on this "
+            "machine's disks; name a path"
+        )
 
 
 def extract_task(

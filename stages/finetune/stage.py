@@ -44,7 +44,9 @@ class Finetune:
         """The frozen readouts that the protocol starts from."""
         return starting_readout(settings)
 
-    def check(self, variant: Variant, limit: MemoryLimit | None) -> None:
+    def check(
+        self, variant: Variant, to_do: Sequence[Planned] = (), limit: MemoryLimit | None = None
+    ) -> None:
         """Refuse blocks and layers that do not exist, readouts without rates, too little memory."""
         settings, readout = settings_of(variant.settings), starting_readout(variant.settings)
         if settings is None or readout is None:
@@ -54,7 +56,9 @@ class Finetune:
                 f'readout.{readout.solver}.output = "linear" has no rates to train on: '
                 'fine-tuning starts from "elu"'
             )
-        for planned in planned_tunings(variant):
+        for _ in planned_tunings(variant):
+            pass
+        for planned in to_do:
             if limit is None or not planned.work.is_known or variant.device != "cpu":
                 continue
             condition, size = (

@@ -36,9 +36,13 @@ class Fit:
     def readout(self, settings: Settings) -> None:
         """It starts from no readouts."""
 
-    def check(self, variant: Variant, limit: MemoryLimit | None) -> None:
+    def check(
+        self, variant: Variant, to_do: Sequence[Planned] = (), limit: MemoryLimit | None = None
+    ) -> None:
         """Refuse blocks that the backbone does not have, and memory that holds no fit."""
-        for planned in planned_fits(variant):
+        for _ in planned_fits(variant):
+            pass
+        for planned in to_do:
             if limit is None or not planned.work.is_known:
                 continue
             condition, neurons = planned.condition, planned.work.neurons

@@ -19,6 +19,7 @@ from stages.baseline.stage import Baseline
 from stages.feve import fev_and_feve
 from stages.readouts import load_readouts
 from stages.readouts.saved import saved_attributes
+from stages.training.checkpoints import Checkpoint
 
 TABLE = """
 [baseline]
@@ -47,7 +48,13 @@ def trained(path, *settings):
     stage, file = Baseline(), load_experiment(path, settings)
     steps = list(plan_of(path, *settings).of(stage.name))
     failed = run_stage(file, stage, steps, terminal)
-    return told[-1] if not failed else failed
+    return failed if failed else told[-1]
+
+
+def up_to_date(path, *settings):
+    """Conditions that need no training."""
+    steps = plan_of(path, *settings).of("baseline")
+    return [step.condition for step in steps if step.state == "up to date"]
 
 
 def baseline(path, *settings):
@@ -85,9 +92,9 @@ def test_feve_is_that_of_the_saved_predictions(finished):
     import zarr
 
     file, recording = load_experiment(finished), recording_of(finished)
-    steps = list(plan_of(finished).of("baseline"))
-    assert len(steps) == 2
-    for condition in [step.condition for step in steps]:
+    conditions = up_to_date(finished)
+    assert len(conditions) == 2
+    for condition in conditions:
         group = zarr.open_group(str(file.output / "results/predictions.zarr" / condition.slug))
         _, feve = fev_and_feve(recording.test_responses, group["test"][:])
         table = neurons(finished)
@@ -172,9 +179,9 @@ def test_everything_in_one_run(tmp_path):
 def test_variants_of_other_backbones_share_the_baselines(tmp_path):
     path = experiment(tmp_path)
     names = "backbone.name=['vit_small_patch16_dinov3', 'vit_small_patch16_224.dino']"
-    assert baseline_conditions(load_experiment(path, [names])) == []
+    assert up_to_date(path, names) == []
     assert "1 conditions trained, 0 up to date" in trained(path, names, FULL)
-    assert len(baseline_conditions(load_experiment(path, [names, FULL]))) == 1
+    assert len(up_to_date(path, names, FULL)) == 1
 
 
 @pytest.mark.parametrize(("name", "crop"), [("FX10", [0, 130]), ("FX20", [46, 176])])
@@ -186,7 +193,7 @@ def test_the_published_columns_of_the_minimodel_release(tmp_path, name, crop):
         f'[stimuli]\npath = "{files.images.name}"\n[run]\noutput = "{tmp_path / "runs"}"\n{TABLE}'
     )
     assert "1 conditions trained" in trained(path, FULL)
-    assert [c.input_size for c in baseline_conditions(load_experiment(path, [FULL]))] == ["66x130"]
+    assert [c.input_size for c in up_to_date(path, FULL)] == ["66x130"]
     # The same columns, named: nothing to train.
     assert "0 conditions trained, 1 up to date" in trained(path, FULL, f"baseline.crop={crop}")
 
@@ -227,7 +234,8 @@ def test_an_interrupted_run_goes_on_exactly(tmp_path, monkeypatch, capsys):
     whole, parts = experiment(tmp_path / "a"), experiment(tmp_path / "b")
     trained(whole, FULL)
     with monkeypatch.context() as patch:
-        patch.setattr("stages.training.loop.Checkpoint.save", _save_and_stop)
+        save = Checkpoint.save
+        patch.setattr(Checkpoint, "save", lambda *state: _stop_after(save(*state)))
         assert baseline(parts, FULL) == 130
     assert "goes on from here" in capsys.readouterr().err
     (checkpoint,) = (tmp_path / "b/runs/checkpoints").iterdir()
@@ -238,8 +246,7 @@ def test_an_interrupted_run_goes_on_exactly(tmp_path, monkeypatch, capsys):
     assert one.name == other.name and one.read_bytes() == other.read_bytes()
 
 
-def _save_and_stop(checkpoint, state):
-    checkpoint.write(vars(state))
+def _stop_after(saved):
     raise KeyboardInterrupt
 
 
@@ -284,8 +291,7 @@ def test_a_diverging_training_exits_1_and_names_the_epoch(tmp_path, capsys):
 
 def test_the_condition_says_what_it_depends_on(finished):
     file = load_experiment(finished)
-    first, second = baseline_conditions(file)
+    first, second = up_to_date(finished)
     keys = {saved_attributes(file.output, c)["key"] for c in (first, second)}
     assert len(keys) == 2
-    changed = load_experiment(finished, ["baseline.momentum=0.5"])
-    assert baseline_conditions(changed) == []
+    assert up_to_date(finished, "baseline.momentum=0.5") == []

@@ -30,7 +30,7 @@ def test_bad_input(tuned_run, capsys):
     def message(*pairs):
         return refused(capsys, "finetune", str(tuned_run), "--quiet", *flags(*pairs))
 
-    assert "last = 7 at block 1: only 3 stages exist" in message("finetune.last=[0, 7]")
+    assert "last = 7 at block 1: only 3 layers exist" in message("finetune.last=[0, 7]")
     assert "no frozen readouts of block 1" in message("run.seed=3")
     assert f"run vitv1 fit {tuned_run}" in message("run.seed=3")
     assert "only outdated" in message("readout.adamw.penalty=0.3")

@@ -42,17 +42,17 @@ def states(plan):
     found = {}
     for step in plan.steps:
         c = step.condition
-        name = step.stage
-        if step.stage == "fit":
+        name = step.kind
+        if step.kind == "fit":
             name += f" {c.solver} {c.tokens} {c.blocks}"
         elif c is not None:
-            name += f" {c.tuning if step.stage == 'finetune' else c.model}"
+            name += f" {c.tuning if step.kind == 'finetune' else c.model}"
         found[name] = step.state
     return found
 
 
 def reasons(plan):
-    return {step.reason for step in plan.steps if step.state == "run" and step.stage != "report"}
+    return {step.reason for step in plan.steps if step.state == "run" and step.kind != "report"}
 
 
 @pytest.fixture(scope="module")
@@ -166,7 +166,7 @@ def test_an_interrupted_cache_is_counted(copy, monkeypatch):
         patch.setattr("stages.backbones.backbone.Backbone.tokens", fail)
         assert main(["extract", str(copy), "--quiet"]) == 1
     plan = plan_of(copy)
-    (step,) = (s for s in plan.steps if s.stage == "extract")
+    (step,) = (s for s in plan.steps if s.kind == "extract")
     assert step.state == "run" and step.work.images == 19 and "shards are missing" in step.reason
     # Its key is known, so what was fitted from it is known to be right.
     assert states(plan)["fit adamw patch 1"] == "up to date"
@@ -191,17 +191,17 @@ def test_without_data_counts_come_from_the_experiment_file(tmp_path):
     )
     there = plan_of(path)
     counted = {s.name: s.work for s in there.steps}
-    (fit, *_) = (s.work for s in there.steps if s.stage == "fit")
+    (fit, *_) = (s.work for s in there.steps if s.kind == "fit")
     expected = (
         f"recording.expected={{neurons={fit.neurons}, trials={fit.trials}, "
         f"test_images={fit.test_images}}}"
     )
-    assert not there.missing and there.total("neurons", "baseline") == fit.neurons
+    assert not there.missing() and there.total("neurons", "baseline") == fit.neurons
     files.recording.unlink()
     files.images.unlink()
     plan = plan_of(path, expected, "stimuli.expected.size=[66, 264]")
-    assert sorted(plan.missing) == ["recording.path of FX10", "stimuli.path"]
-    assert {s.state for s in plan.steps if s.stage != "report"} == {"missing"}
+    assert sorted(plan.missing()) == ["recording.path of FX10", "stimuli.path"]
+    assert {s.state for s in plan.steps if s.kind != "report"} == {"missing"}
     assert {s.name: s.work for s in plan.steps} == counted
     unknown = plan_of(path)
     assert unknown.total("images", "extract") is None
@@ -238,7 +238,7 @@ def test_sweeps_multiply(finished, tmp_path):
     plan = plan_of(
         finished, "run.seed=[0, 1]", "stimuli.upsample=[1, 2]", f"cache.path={tmp_path / 'c'}"
     )
-    counts = {s: sum(step.stage == s for step in plan.steps) for s in ("extract", "fit")}
+    counts = {s: sum(step.kind == s for step in plan.steps) for s in ("extract", "fit")}
     # Seeds share a cache, sizes do not.
     assert counts == {"extract": 2, "fit": 2 * 2 * 6}
 

@@ -61,7 +61,7 @@ def test_last_counts_back_from_the_readout_block(last, block, first, start):
 def test_more_layers_than_there_are():
     with pytest.raises(
         UserError,
-        match=r"last = 7 at block 4: only 6 stages exist \(embeddings and blocks 0\.\.4\)",
+        match=r"last = 7 at block 4: only 6 layers exist \(embeddings and blocks 0\.\.4\)",
     ):
         first_tuned_block(7, 4)
 
