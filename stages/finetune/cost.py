@@ -12,16 +12,13 @@ from stages.costs import Cost, Phase, readout_seconds
 from stages.executors.resources import PROCESS, TIMM
 from stages.finetune.settings import FinetuneSettings
 from stages.finetune.task import FinetuneTask, first_tuned_block
+from stages.readouts.sizes import PREDICT_ELEMENTS
 from stages.stage import Work
 
 FLOAT = 4
 
 #: Passes that a trained block takes: forward, and backward at twice the cost.
 PASSES = 3
-
-#: Numbers that prediction holds at a time, at most; as in `stages.readouts.readout`.
-PREDICT_ELEMENTS = 2**25
-
 
 #: Numbers that a tuned block keeps of each token for the way back, per channel, and those that come
 #: and go in any block.

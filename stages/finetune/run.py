@@ -22,7 +22,8 @@ from stages.readouts.saved import FittedCondition, load_readouts, saved_penalty
 from stages.scores import score, variance_explained
 from stages.settings import readable
 from stages.stimuli.preprocessing import Preprocessing
-from stages.tokens.random_access import IN_MEMORY, hold
+from stages.tokens.random_access import hold
+from stages.tokens.tokens import IN_MEMORY
 from stages.training.checkpoints import keep_weights
 from stages.training.epoch import Epoch
 

@@ -11,7 +11,7 @@ from cache import UserError, content_key
 from stages.backbones.settings import BackboneSettings
 from stages.conditions import Condition
 from stages.finetune.settings import PROTOCOLS, FinetuneSettings, Last
-from stages.readouts.settings import AdamWSettings
+from stages.readouts.solver_settings import AdamWSettings
 from stages.recordings.recording import Recording
 from stages.stimuli.stimuli import Stimuli
 from stages.training.checkpoints import Checkpoint, kept_path

@@ -8,7 +8,7 @@ from stages.costs import Cost
 from stages.executors.resources import PROCESS
 from stages.fit.task import FitTask
 from stages.readouts.settings import ReadoutSettings
-from stages.readouts.solver_protocol import FitSize
+from stages.readouts.sizes import FitSize
 from stages.readouts.solvers import SOLVERS
 from stages.stage import Planned
 from stages.variant import Settings

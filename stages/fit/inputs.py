@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from cache import open_cache
 from stages.fit.task import FitTask
 from stages.readouts.data import fit_data
-from stages.readouts.solver_protocol import FitSize, OpenTrials
+from stages.readouts.sizes import FitSize
+from stages.readouts.solver_protocol import OpenTrials
 from stages.readouts.solvers import SOLVERS
 from stages.tokens.cached import CachedTokens
 from stages.tokens.kinds import KINDS
 from stages.tokens.prefetch import Arrival
-from stages.tokens.random_access import IN_MEMORY
-from stages.tokens.tokens import Tokens
+from stages.tokens.tokens import IN_MEMORY, Tokens
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,12 @@ def fit_tokens(task: FitTask, trials: Trials) -> Iterator[FitTokens]:
 
 @dataclass(frozen=True)
 class TaskSource:
-    """A task's trials as a solver's parts read them: a `FitSource`."""
+    """A task's trials as a solver's parts read them: a `FitSource`.
+
+    Parameters
+    ----------
+    task : FitTask
+    """
 
     task: FitTask
 

@@ -12,10 +12,10 @@ from .saved import saved_attributes as saved_attributes
 from .saved import saved_columns as saved_columns
 from .saved import saved_curve as saved_curve
 from .saved import saved_penalty as saved_penalty
-from .settings import AdamWSettings as AdamWSettings
-from .settings import ALSSettings as ALSSettings
 from .settings import ReadoutSettings as ReadoutSettings
-from .solver_protocol import FitSize as FitSize
+from .sizes import FitSize as FitSize
 from .solver_protocol import Solver as Solver
+from .solver_settings import AdamWSettings as AdamWSettings
+from .solver_settings import ALSSettings as ALSSettings
 from .solvers import SOLVERS as SOLVERS
 from .solvers import fit_readouts as fit_readouts

@@ -17,7 +17,6 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from stages.readouts.data import FitData
 from stages.readouts.readout import (
-    PREDICT_ELEMENTS,
     Readout,
     Readouts,
     initial_readout,
@@ -25,15 +24,13 @@ from stages.readouts.readout import (
     predicted_at_once,
     rate,
 )
-from stages.readouts.settings import AdamWSettings
+from stages.readouts.sizes import VALIDATION_BATCH
+from stages.readouts.solver_settings import AdamWSettings
 from stages.scores import mean_score
 from stages.tokens.random_access import in_any_order
 from stages.training.descent import Descent, Losses, Network, Phase
 from stages.training.epoch import Epoch
 from stages.training.loop import LoopSettings, batches, train
-
-#: Validation trials whose predictions are computed at a time, at most.
-VALIDATION_BATCH = 512
 
 
 def fit_adamw(
@@ -110,22 +107,6 @@ def fit_adamw(
         scale=np.ones_like(bias),
         curve=trained.curve,
     )
-
-
-def descent_memory(grid: tuple[int, int, int], n_neurons: int, batch_size: int) -> int:
-    """Bytes that a fit takes at least, beside tokens, responses and what the process held before.
-
-    Parameters
-    ----------
-    grid : tuple of int
-        Rows, columns and channels.
-    """
-    rows, columns, channels = grid
-    trained = batch_size * rows * columns * n_neurons
-    predicted = min(PREDICT_ELEMENTS, VALIDATION_BATCH * rows * columns * n_neurons)
-    # Weights, their gradients, two moments, and the best copy.
-    weights = 5 * n_neurons * (rows + columns + channels + 1)
-    return 4 * (4 * max(trained, predicted) + weights)
 
 
 class _ReadoutsWithData(Network):

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from stages.costs import Cost, Phase
 from stages.readouts.rates import RATES
-from stages.readouts.settings import AdamWSettings
-from stages.readouts.solver_protocol import FitSize, Solver
+from stages.readouts.sizes import PREDICT_ELEMENTS, VALIDATION_BATCH, FitSize
+from stages.readouts.solver_protocol import Solver
+from stages.readouts.solver_settings import AdamWSettings
 from stages.training.epoch import Epoch
 
 if TYPE_CHECKING:
@@ -40,10 +41,12 @@ class AdamW(Solver):
 
     def least_memory(self, size: FitSize, settings: AdamWSettings, *, divided: bool = False) -> int:
         """Bytes that a fit needs at least: responses, as recorded and normalised, and descent."""
-        from stages.readouts.adamw import descent_memory
-
-        grid = size.n_rows, size.n_columns, size.n_channels
-        return 2 * size.responses + descent_memory(grid, size.n_neurons, settings.batch_size)
+        maps = size.places * size.n_neurons
+        batch = max(settings.batch_size * maps, min(PREDICT_ELEMENTS, VALIDATION_BATCH * maps))
+        # Weights, their gradients, two moments, and the best copy.
+        axes = size.n_rows + size.n_columns + size.n_channels
+        weights = 5 * size.n_neurons * (axes + 1)
+        return 2 * size.responses + 4 * (4 * batch + weights)
 
     def cost(
         self,

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cache import UserError
 from stages.readouts.readout import as_grid
-from stages.readouts.solver_protocol import FitSize
+from stages.readouts.sizes import FitSize
 from stages.scores import response_scale
 from stages.tokens.tokens import ArrayTokens, Tokens, all_finite
 

@@ -20,11 +20,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from cache import UserError
+from stages.readouts.sizes import PREDICT_ELEMENTS
 from stages.tokens.tokens import Tokens, partitions, read_ahead
 from stages.training.epoch import Epoch
-
-#: Elements of the largest intermediate (image, row, column, neuron) while predicting.
-PREDICT_ELEMENTS = 2**25
 
 
 def predicted_at_once(n_rows: int, n_columns: int, n_neurons: int) -> int:

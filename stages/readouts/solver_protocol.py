@@ -1,16 +1,17 @@
-"""What every solver has: settings, a fit, its needs, and, where it can be divided, its parts."""
+"""Protocol of solvers: settings, a fit, its needs and cost, and parts for several workers."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from numpy.typing import NDArray
 
 from stages.costs import Cost
+from stages.readouts.sizes import FitSize
 from stages.training.epoch import Epoch
 
 if TYPE_CHECKING:
@@ -20,48 +21,6 @@ if TYPE_CHECKING:
     from stages.readouts.data import FitData
     from stages.readouts.readout import Readouts
     from stages.tokens.tokens import Tokens
-
-
-@dataclass(frozen=True, kw_only=True)
-class FitSize:
-    """Sizes of one condition's fit, which its cost and its memory follow from.
-
-    Parameters
-    ----------
-    n_trials : int
-        Training and validation trials together.
-    n_rows, n_columns, n_channels : int
-        Of an image's tokens.
-    n_neurons : int
-    n_test : int
-        Test images.
-    item_bytes : int
-        Bytes of a stored number.
-    """
-
-    n_trials: int
-    n_rows: int
-    n_columns: int
-    n_channels: int
-    n_neurons: int
-    n_test: int = 0
-    item_bytes: int = 2
-
-    @property
-    def places(self) -> int:
-        """Tokens of an image."""
-        return self.n_rows * self.n_columns
-
-    @property
-    def stored(self) -> int:
-        """Bytes of all tokens that are read."""
-        images = self.n_trials + self.n_test
-        return images * self.places * self.n_channels * self.item_bytes
-
-    @property
-    def responses(self) -> int:
-        """Bytes of one copy of all responses, in float32."""
-        return 4 * self.n_trials * self.n_neurons
 
 
 class OpenTrials(NamedTuple):

@@ -23,7 +23,7 @@ class CachedTokens:
     blocks : sequence of Block
         Of one cache.
     kind : str
-        "patches" or "cls".
+        The array of `stages.tokens.KINDS` that holds them: "patches" or "cls".
     image_ids : array of shape (n_trials,)
         The image of every trial. Trials in the order of the cache's images are read fastest.
     """

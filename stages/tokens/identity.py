@@ -1,18 +1,22 @@
-"""The settings that decide every token: written into a cache, compared with it ever after."""
+"""Settings that decide every token: written into a cache, compared with it ever after."""
 
 from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from cache import CacheError, FeatureCache, differences
-from stages.backbones.settings import BackboneSettings
-from stages.backbones.weights import WeightsIdentity, declared_identity
-from stages.stimuli.preprocessing import Preprocessing
-from stages.stimuli.settings import StimuliSettings
-from stages.stimuli.stimuli import StimulusDigest
+from cache import CacheError, differences
+from stages.backbones.weights import declared_identity
+
+if TYPE_CHECKING:
+    from cache import FeatureCache
+    from stages.backbones.settings import BackboneSettings
+    from stages.backbones.weights import WeightsIdentity
+    from stages.stimuli.preprocessing import Preprocessing
+    from stages.stimuli.settings import StimuliSettings
+    from stages.stimuli.stimuli import StimulusDigest
 
 
 def token_settings(

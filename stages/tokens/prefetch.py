@@ -1,4 +1,4 @@
-"""Tokens that are read into memory while what has arrived is computed on already."""
+"""Prefetched tokens: what has arrived in memory is computed on while the rest is read."""
 
 from __future__ import annotations
 

@@ -21,9 +21,6 @@ from stages.executors.resources import is_in_memory
 from stages.tokens.cached import CachedTokens
 from stages.tokens.tokens import Tokens
 
-#: Share of the memory limit up to which tokens are read once, rather than for every pass.
-IN_MEMORY = 0.25
-
 #: Share of a disk's free space that one file may take: others write there, too.
 SHARE = 0.5
 

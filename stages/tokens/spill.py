@@ -1,4 +1,4 @@
-"""Reduced tokens on this machine's disk, where memory does not hold them.
+"""Spilled tokens: reduced ones on this machine's disk, where memory does not hold them.
 
 They are fewer bytes than what they were reduced from, and need no reduction when read again.
 """

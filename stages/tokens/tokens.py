@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-import torch
+
+if TYPE_CHECKING:
+    import torch
 
 #: Token values of one partition: small enough to compute on beside everything else.
 PARTITION_ELEMENTS = 2**23
+
+#: Share of the memory limit up to which tokens are read once, rather than for every pass.
+IN_MEMORY = 0.25
 
 
 class Tokens(Protocol):
@@ -44,6 +49,9 @@ class ArrayTokens:
 
 def all_finite(values: torch.Tensor) -> bool:
     """Whether no value is infinite or NaN; looks for the extremes, which NaN would be one of."""
+    # Those who only divide trials into parts need no torch.
+    import torch
+
     if not values.numel():
         return True
     low, high = torch.aminmax(values)

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from stages.readouts.settings import ALSSettings
-from stages.readouts.solvers import fit_readouts
+from stages.readouts import ALSSettings, fit_readouts
 
 
 @dataclass(frozen=True)

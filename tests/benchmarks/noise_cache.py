@@ -9,7 +9,7 @@ import numpy as np
 from cache import TokenShape, open_cache, plan_layout, write_cache
 from stages.conditions import Condition
 from stages.fit.task import FitTask
-from stages.readouts.settings import ReadoutSettings
+from stages.readouts import ReadoutSettings
 from stages.recordings.recording import Recording
 
 N_TEST = 60

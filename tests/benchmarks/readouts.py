@@ -1,4 +1,4 @@
-"""Stage two: the default solver against the published protocol, and against its own arithmetic.
+"""Readouts: the default solver against the published protocol, and against its own arithmetic.
 
     python -m benchmarks.readouts [--quick] [--only solvers,sweep,...] [--neurons 600]
         [--recording PATH]
@@ -29,9 +29,8 @@ from benchmarks.readout_problems import Features, planted, recorded
 from stages.backbones.backbone import create_backbone
 from stages.backbones.settings import BackboneSettings
 from stages.feve import VALID_FEV, fev_and_feve
+from stages.readouts import AdamWSettings, ALSSettings, Readouts, fit_readouts
 from stages.readouts.als.alternating import AlternatingLeastSquares
-from stages.readouts.settings import AdamWSettings, ALSSettings
-from stages.readouts.solvers import Readouts, fit_readouts
 
 #: Neurons that the protocol's number of epochs is counted on.
 STOP_NEURONS = 100
@@ -207,7 +206,7 @@ def measure_memory(sizes: Sizes) -> None:
     """Peak of a process of its own that holds float16 tokens and fits under a limit."""
     code = (
         "import resource, torch, numpy as np\n"
-        "from stages.readouts.solvers import fit_readouts\n"
+        "from stages.readouts import fit_readouts\n"
         "draw = np.random.default_rng(0)\n"
         f"n, shape = {sizes.memory_images}, (4, 8, {sizes.n_channels})\n"
         "x = np.empty((n, *shape), dtype=np.float16)\n"

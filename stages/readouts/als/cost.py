@@ -1,4 +1,4 @@
-"""What a fit by least squares costs: from the sizes of a problem to time, memory and bytes read.
+"""Cost of a fit by least squares: time, memory and bytes read, from the sizes of a problem.
 
 Counts of operations follow from the algorithm; the rates are measured.
 """
@@ -14,9 +14,9 @@ from stages.executors.resources import PROCESS
 from stages.readouts.als.memory import SLOPE_TRIALS, plan_memory, problem_of
 from stages.readouts.als.partition import largest_group, neuron_groups, shards
 from stages.readouts.rates import RATES
-from stages.readouts.settings import ALSSettings
-from stages.readouts.solver_protocol import FitSize
-from stages.tokens.random_access import IN_MEMORY
+from stages.readouts.sizes import FitSize
+from stages.readouts.solver_settings import ALSSettings
+from stages.tokens.tokens import IN_MEMORY
 
 #: Rounds of the alternation that a neuron takes per penalty, on average.
 ROUNDS = 4

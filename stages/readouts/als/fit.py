@@ -27,7 +27,7 @@ from stages.readouts.als.predictor import Predictor, as_readouts, join, pick
 from stages.readouts.als.sufficient_statistics import sum_products
 from stages.readouts.data import FitData
 from stages.readouts.readout import Readouts
-from stages.readouts.settings import ALSSettings
+from stages.readouts.solver_settings import ALSSettings
 from stages.tokens.random_access import temporary_folder
 from stages.training.epoch import Epoch
 

@@ -17,7 +17,7 @@ from stages.readouts.als.memory import MemoryPlan
 from stages.readouts.als.pca import Components, ReducedTokens
 from stages.readouts.als.penalties import HeldOutErrors
 from stages.readouts.als.polish import polish, start
-from stages.readouts.als.predictor import Predictor, batches, join, pick
+from stages.readouts.als.predictor import Predictor, join, neuron_batches, pick
 from stages.readouts.als.sufficient_statistics import (
     Statistics,
     pair_products,
@@ -25,7 +25,7 @@ from stages.readouts.als.sufficient_statistics import (
 )
 from stages.readouts.data import FitData
 from stages.readouts.readout import rate
-from stages.readouts.settings import ALSSettings
+from stages.readouts.solver_settings import ALSSettings
 
 Link = Callable[[torch.Tensor], torch.Tensor]
 
@@ -191,7 +191,7 @@ def _solve_path(
     middle = len(penalties) // 2
     order = [*range(middle, -1, -1), *range(middle + 1, len(penalties))]
     solved: list[list[Predictor]] = [[] for _ in penalties]
-    for part in batches(len(statistics.cross), plan.neurons):
+    for part in neuron_batches(len(statistics.cross), plan.neurons):
         own = statistics.of(part)
         factors = initial_factors(own, grams, penalties[middle])
         first = factors
@@ -238,7 +238,7 @@ def _add_errors(
     """Take in the squared errors of several predictors on all trials."""
     for first, last, reduced in tokens:
         numbers = torch.arange(first, last)
-        for part in batches(responses.shape[1], batch):
+        for part in neuron_batches(responses.shape[1], batch):
             own = responses[first:last, part].to(reduced.device)
             errors = [(own - link(p.of(part)(reduced))).square() for p in predictors]
             sums.add(part, torch.stack(errors, dim=2), numbers)

@@ -1,4 +1,4 @@
-"""The memory of a fit: what it holds at once under a limit, and what it computes again."""
+"""Memory of a fit: what it holds at once under a limit, and what it computes again."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from cache import UserError
 from stages.executors.resources import resident_memory
 from stages.readouts.als.partition import largest_group
-from stages.readouts.settings import ALSSettings
-from stages.readouts.solver_protocol import FitSize
+from stages.readouts.sizes import FitSize
+from stages.readouts.solver_settings import ALSSettings
 from stages.settings import readable
 from stages.tokens.tokens import PARTITION_ELEMENTS
 
-FLOAT = 4
+_FLOAT = 4
 
 #: Neurons that are solved together where memory allows, and at least.
 NEURON_BATCH = 512
@@ -22,7 +22,7 @@ SMALLEST_BATCH = 32
 SLOPE_TRIALS = 4096
 
 #: What tensors that come and go leave behind in the allocator, as a fraction of their size.
-SLACK = 0.15
+_SLACK = 0.15
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,18 +72,18 @@ class Problem:
     @property
     def reduced(self) -> int:
         """Bytes of all reduced tokens."""
-        return FLOAT * self.n_trials * self._features
+        return _FLOAT * self.n_trials * self._features
 
     @property
     def block(self) -> int:
         """Bytes of the summed products of one pair of patch rows."""
-        return FLOAT * (self.n_columns * self.n_components) ** 2
+        return _FLOAT * (self.n_columns * self.n_components) ** 2
 
     @property
     def neuron(self) -> int:
         """Bytes that a neuron needs while it is solved or its slope is fitted."""
         solving = 8 * self.n_components**2 + 2 * self._features
-        return FLOAT * max(solving, 10 * self.n_slope_trials)
+        return _FLOAT * max(solving, 10 * self.n_slope_trials)
 
     @property
     def always(self) -> int:
@@ -91,13 +91,13 @@ class Problem:
         pairs = self.n_columns * (self.n_columns + 1) // 2
         pairs *= self.n_components * (self.n_components + 1) // 2
         # Beside the sums and the statistics, sums of shards that wait for their neighbours.
-        gram = 4 * FLOAT * self.row_pairs * pairs
+        gram = 4 * _FLOAT * self.row_pairs * pairs
         group = min(self.n_neurons, largest_group(self.n_neurons))
-        cross = 4 * FLOAT * group * self._features
+        cross = 4 * _FLOAT * group * self._features
         factors = self.n_rows + self.n_columns + self.n_components
-        paths = FLOAT * self.n_neurons * self.n_penalties * (factors + 3 * self.n_penalties)
-        slopes = 2 * FLOAT * self.n_slope_trials * group
-        return gram + cross + paths + slopes + 4 * FLOAT * PARTITION_ELEMENTS
+        paths = _FLOAT * self.n_neurons * self.n_penalties * (factors + 3 * self.n_penalties)
+        slopes = 2 * _FLOAT * self.n_slope_trials * group
+        return gram + cross + paths + slopes + 4 * _FLOAT * PARTITION_ELEMENTS
 
     @property
     def least_memory(self) -> int:
@@ -110,7 +110,7 @@ class Problem:
         summing = (3 + plan.rows_at_once) * self.block
         solving = plan.neurons * self.neuron
         held = self.always + plan.keep * self.reduced
-        return int((1 + SLACK) * (held + max(summing, solving)))
+        return int((1 + _SLACK) * (held + max(summing, solving)))
 
 
 def problem_of(size: FitSize, settings: ALSSettings, *, n_components: int | None = None) -> Problem:
@@ -159,7 +159,7 @@ def plan_memory(problem: Problem, limit: int | None, *, used: int | None = None)
             f"need {readable(needed)}; raise it, fit fewer neurons at a time, or lower "
             "readout.als.max_components"
         )
-    spare = int(spare / (1 + SLACK))
+    spare = int(spare / (1 + _SLACK))
     keep = problem.reduced <= spare
     spare -= problem.reduced if keep else 0
     return MemoryPlan(

@@ -1,4 +1,4 @@
-"""Many small non-negative least-squares problems at once."""
+"""Non-negative least squares for many small problems at once."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 
 #: Rounds in which all infeasible variables may change sides without fewer becoming infeasible;
 #: after those only the last one does, which cannot cycle.
-PATIENCE = 3
+FULL_EXCHANGES = 3
 
 
 def nonnegative_least_squares(
@@ -35,11 +35,11 @@ def nonnegative_least_squares(
     tolerance = 1e-10 * target.abs().amax(dim=1, keepdim=True)
     solution = torch.zeros_like(target)
     fewest = torch.full(target.shape[:1], n + 1, device=target.device)
-    patience = torch.full_like(fewest, PATIENCE)
+    patience = torch.full_like(fewest, FULL_EXCHANGES)
     left = torch.arange(len(target), device=target.device)
     order = torch.arange(n, device=target.device)
     # Single exchanges from the last index visit no set of free variables twice.
-    for _ in range(2**n + PATIENCE * n):
+    for _ in range(2**n + FULL_EXCHANGES * n):
         x, gradient = _stationary(gram[left], target[left], free[left])
         wrong = torch.where(free[left], x < 0, gradient < -tolerance[left])
         count = wrong.sum(dim=1)
@@ -50,7 +50,7 @@ def nonnegative_least_squares(
         left, wrong, count = left[keep], wrong[keep], count[keep]
         better = count < fewest[left]
         fewest[left] = torch.minimum(fewest[left], count)
-        patience[left] = torch.where(better, PATIENCE, patience[left] - 1)
+        patience[left] = torch.where(better, FULL_EXCHANGES, patience[left] - 1)
         last = order == (wrong * (order + 1)).argmax(dim=1, keepdim=True)
         single = (patience[left] < 0)[:, None]
         free[left] ^= torch.where(single, wrong & last, wrong)

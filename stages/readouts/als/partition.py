@@ -1,4 +1,4 @@
-"""How a fit is divided, and in which order its parts are summed.
+"""Partition of a fit into shards and groups, and the order in which parts are summed.
 
 Both follow from the data's shape alone: however many workers there are, and wherever they are, the
 same numbers are added in the same order.
@@ -32,8 +32,8 @@ class Summable(Protocol):
         """Their sum."""
 
 
-S = TypeVar("S", bound=Summable)
-T = TypeVar("T")
+_S = TypeVar("_S", bound=Summable)
+_T = TypeVar("_T")
 
 
 def shards(shape: tuple[int, ...]) -> list[tuple[int, int]]:
@@ -59,12 +59,12 @@ def neuron_groups(n_neurons: int) -> list[slice]:
     return [slice(*pair) for pair in pairwise(borders)]
 
 
-def reduction(parts: Sequence[T]) -> list[Sequence[T]]:
+def reduction(parts: Sequence[_T]) -> list[Sequence[_T]]:
     """What is added next: sums of neighbours, again and again until one is left."""
     return [parts[first : first + FAN_IN] for first in range(0, len(parts), FAN_IN)]
 
 
-def tree_sum(parts: Iterable[S]) -> S:
+def tree_sum(parts: Iterable[_S]) -> _S:
     """The sum of all parts in the order of `reduction`, holding few of them at a time.
 
     Raises
@@ -72,7 +72,7 @@ def tree_sum(parts: Iterable[S]) -> S:
     ValueError
         There are none.
     """
-    sums: list[S | None] = []
+    sums: list[_S | None] = []
     counts: list[int] = []
     for part in parts:
         carried, level = part, 0

@@ -1,4 +1,4 @@
-"""Channels rotated to their principal components, and fewer of them."""
+"""Principal components of the channels: tokens are rotated to them, and few are kept."""
 
 from __future__ import annotations
 

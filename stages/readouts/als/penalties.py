@@ -1,4 +1,4 @@
-"""Which of several fits each neuron gets: its own held-out errors, shrunk to the population's."""
+"""Choice of a penalty for each neuron: its held-out errors, shrunk to the population's."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ import torch
 from stages.readouts.als.alternating import AlternatingLeastSquares, Factors
 from stages.readouts.als.memory import SLOPE_TRIALS
 from stages.readouts.als.pca import ReducedTokens
-from stages.readouts.als.predictor import Predictor, batches, join, pick
+from stages.readouts.als.predictor import Predictor, join, neuron_batches, pick
 from stages.readouts.readout import poisson_loss, rate
 
 #: What the parabola's curvature is to the mean of the loss's: more is slower and safer.
@@ -45,7 +45,7 @@ def start(
             torch.cat(
                 [
                     factors.of(part).predict(tokens[(-first) % every :: every])
-                    for part in batches(len(factors.row), batch)
+                    for part in neuron_batches(len(factors.row), batch)
                 ],
                 dim=1,
             )
@@ -54,7 +54,7 @@ def start(
     )
     r = responses[::every].to(device)
     slopes, offsets, curvatures = [], [], []
-    for part in batches(len(factors.row), batch):
+    for part in neuron_batches(len(factors.row), batch):
         slope, offset = fit_slope_and_offset(z[:, part], r[:, part])
         _, curvature = derivatives(slope * z[:, part] + offset, r[:, part])
         slopes.append(slope)
@@ -112,7 +112,7 @@ def polish(
         best = pick([candidate, best], rose.long())
         lowest = torch.minimum(lowest, objective)
         moved = []
-        for part in batches(len(penalty), batch):
+        for part in neuron_batches(len(penalty), batch):
             factors, _ = als.solve(cross[part], f.of(part), penalty[part] / caution[part])
             moved.append(Predictor(factors, centre[part] - factors.predict(mean_tokens[None])[0]))
         # A step that went too far is taken back, and taken again with more caution.
@@ -139,7 +139,7 @@ def _parabola(
     cross = torch.zeros_like(weights)
     for first, last, tokens in training:
         flat = tokens.flatten(1)
-        for part in batches(n_neurons, batch):
+        for part in neuron_batches(n_neurons, batch):
             z = torch.addmm(predictor.bias[part], flat, weights[part].T)
             r = responses[first:last, part].to(device)
             loss[part] += poisson_loss(z, r).sum(dim=0)

@@ -14,7 +14,7 @@ from stages.readouts.readout import Readouts
 from stages.training.epoch import Epoch
 
 
-def batches(n_neurons: int, size: int) -> Iterator[slice]:
+def neuron_batches(n_neurons: int, size: int) -> Iterator[slice]:
     """Slices of at most `size` neurons."""
     for first in range(0, n_neurons, size):
         yield slice(first, min(n_neurons, first + size))

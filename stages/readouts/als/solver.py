@@ -7,8 +7,9 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from stages.costs import Cost
-from stages.readouts.settings import ALSSettings
-from stages.readouts.solver_protocol import DividedFit, FitSize, FitSource, Solver
+from stages.readouts.sizes import FitSize
+from stages.readouts.solver_protocol import DividedFit, FitSource, Solver
+from stages.readouts.solver_settings import ALSSettings
 from stages.training.epoch import Epoch
 
 if TYPE_CHECKING:
@@ -70,5 +71,5 @@ class ALS(Solver):
 
         if source.device != "cpu" or settings.output != "elu":
             return None
-        fit = DividedALS(source=source, settings=settings)
+        fit = DividedALS.of(source, settings)
         return fit if len(fit.shards) > 1 or len(fit.groups) > 1 else None

@@ -1,12 +1,22 @@
-"""`fit_readouts` with each solver: shapes, units, refusals."""
+"""`fit_readouts` with each solver: shapes, units, refusals; and a solver of the test's own."""
+
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 import torch
+from support.clusters import noise_task
 from support.planted import plant
 
 from cache import UserError
-from stages.readouts.settings import AdamWSettings, ALSSettings
+from pipeline.experiment import load_experiment
+from stages.costs import Cost, Phase
+from stages.fit.cost import fit_cost, needed_memory
+from stages.fit.distributed import is_divisible
+from stages.fit.inputs import TaskSource
+from stages.fit.run import fit_condition
+from stages.readouts import Readouts, Solver
+from stages.readouts.settings import AdamWSettings, ALSSettings, ReadoutSettings
 from stages.readouts.solvers import SOLVERS, fit_readouts
 from stages.scores import variance_explained
 
@@ -108,3 +118,83 @@ def test_responses_are_overwritten_only_where_they_may_be(fitted, data):
         )
         np.testing.assert_array_equal(other.channel_weights, fit.channel_weights)
     np.testing.assert_array_equal(train, r_train.astype(np.float32) / fit.scale)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConstantSettings:
+    """Settings of `Constant`."""
+
+    factor: float = 1.0
+
+
+class Constant(Solver):
+    """Every neuron's mean rate, times a factor, whatever the image."""
+
+    settings = ConstantSettings
+
+    def fit(self, data, settings, *, progress=None):
+        _, rows, columns, channels = data.x_train.shape
+        mean = settings.factor * data.r_train.mean(dim=0).numpy()
+
+        def zeros(size):
+            return np.zeros((len(mean), size), dtype=np.float32)
+
+        return Readouts(
+            row_weights=zeros(rows), column_weights=zeros(columns),
+            channel_weights=zeros(channels), bias=np.where(mean > 1, mean - 1, np.log(mean)),
+            scale=np.ones_like(mean),
+        )  # fmt: skip
+
+    def least_memory(self, size, settings, *, divided=False):
+        return size.responses
+
+    def cost(self, size, settings, *, divided=False, memory_limit=None):
+        return Cost(phases=(Phase(1e-9 * size.responses),))
+
+
+@pytest.fixture
+def toy(monkeypatch):
+    monkeypatch.setitem(SOLVERS, "constant", Constant())
+
+
+def test_a_solver_from_outside_fits_by_its_name(toy, data):
+    rates = fit_readouts(*data, solver="constant").predict(data[2])
+    np.testing.assert_allclose(rates, np.tile(data[1].mean(axis=0), (100, 1)), rtol=1e-5)
+    double = ConstantSettings(factor=2.0)
+    twice = fit_readouts(*data, solver="constant", settings=double).predict(data[2])
+    np.testing.assert_allclose(twice, 2 * rates, rtol=1e-5)
+
+
+def test_a_solver_from_outside_serves_an_experiment(toy, tmp_path):
+    """From the experiment file to a fitted condition, its key, its needs and its price."""
+    path = tmp_path / "toy.toml"
+    path.write_text('[readout]\nsolver = "constant"\n')
+    (experiment,) = load_experiment(path).variants
+    readout = experiment.readout
+    assert readout.of_solver == ConstantSettings()
+    default = noise_task(tmp_path, n_images=600, n_neurons=3)
+    condition = replace(default.condition, solver="constant")
+    task = replace(default, condition=condition, settings=readout)
+    fitted = fit_condition(task)
+    training = task.recording.responses[~task.recording.validation]
+    np.testing.assert_allclose(fitted.test_predictions[0], training.mean(axis=0), rtol=1e-5)
+    assert fitted.inputs["solver"] == {"factor": 1.0} and fitted.key != default.key
+    assert not is_divisible(task)
+    size = TaskSource(task).size
+    assert needed_memory(task) > size.responses
+    assert fit_cost(size, readout, n_fits=1, workers=4).core_seconds > 0
+
+
+def test_an_experiment_with_an_unknown_solver_names_the_known_ones(toy, tmp_path):
+    path = tmp_path / "toy.toml"
+    path.write_text('[readout]\nsolver = "sgd"\n')
+    with pytest.raises(UserError, match=r"readout\.solver = 'sgd': choose one of als, adamw, con"):
+        load_experiment(path)
+
+
+def test_the_key_of_a_default_fit_holds_what_earlier_versions_hashed():
+    als, adamw = (
+        SOLVERS[name].identity(ReadoutSettings(solver=name).of_solver) for name in ("als", "adamw")
+    )
+    assert als["folds"] == 0 and "folds" not in adamw
+    assert adamw == vars(AdamWSettings())

@@ -32,11 +32,11 @@ from stages.readouts.als.fit import choose_penalties, polished_readouts
 from stages.readouts.als.groups import Scores
 from stages.readouts.als.partition import neuron_groups, reduction, shards
 from stages.readouts.als.pca import components_of
-from stages.readouts.settings import ALSSettings
 from stages.readouts.solver_protocol import FitSource, Outcome
+from stages.readouts.solver_settings import ALSSettings
 
-T = TypeVar("T")
-R = TypeVar("R")
+_T = TypeVar("_T")
+_R = TypeVar("_R")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,27 +48,33 @@ class DividedALS:
     source : FitSource
         Its trials.
     settings : ALSSettings
+    shards : sequence of pair of int
+        First and last training trial of every shard.
+    groups : sequence of pair of int
+        First and last neuron of every group.
     """
 
     source: FitSource
     settings: ALSSettings
+    shards: Sequence[tuple[int, int]]
+    groups: Sequence[tuple[int, int]]
 
-    @property
-    def shards(self) -> list[tuple[int, int]]:
-        """First and last training trial of every shard."""
-        size = self.source.size
-        return shards((self.source.n_training, size.n_rows, size.n_columns, size.n_channels))
-
-    @property
-    def groups(self) -> list[tuple[int, int]]:
-        """First and last neuron of every group."""
-        found = neuron_groups(self.source.size.n_neurons)
-        return [(group.start, group.stop) for group in found]
+    @classmethod
+    def of(cls, source: FitSource, settings: ALSSettings) -> DividedALS:
+        """The fit of some trials, divided by their sizes."""
+        size = source.size
+        shape = source.n_training, size.n_rows, size.n_columns, size.n_channels
+        return cls(
+            source=source,
+            settings=settings,
+            shards=shards(shape),
+            groups=[(group.start, group.stop) for group in neuron_groups(size.n_neurons)],
+        )
 
     @property
     def n_parts(self) -> int:
         """Parts that `fit` reports."""
-        return 2 * len(self.shards) + 2 * self.n_together
+        return 2 * len(self.shards) + 2 * len(self.groups)
 
     @property
     def n_together(self) -> int:
@@ -82,8 +88,8 @@ class DividedALS:
         of_shards = self._parts(folder, self.shards)
         of_groups = self._parts(folder, self.groups)
 
-        def compute(function: Callable[[T], R], parts: Sequence[T]) -> list[R]:
-            done: dict[int, R] = {}
+        def compute(function: Callable[[_T], _R], parts: Sequence[_T]) -> list[_R]:
+            done: dict[int, _R] = {}
             for position, result in executor.map(function, parts):
                 done[position] = result
                 progress(1)

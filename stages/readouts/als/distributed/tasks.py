@@ -31,8 +31,8 @@ from stages.readouts.als.pca import ChannelMoments, Components, ReducedTokens, s
 from stages.readouts.als.predictor import Predictor
 from stages.readouts.als.sufficient_statistics import shard_products
 from stages.readouts.readout import predict
-from stages.readouts.settings import ALSSettings
 from stages.readouts.solver_protocol import FitSource
+from stages.readouts.solver_settings import ALSSettings
 from stages.scores import variance_explained
 
 _CPU = torch.device("cpu")

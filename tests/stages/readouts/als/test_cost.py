@@ -10,7 +10,7 @@ from stages.readouts.als.cost import als_operations
 from stages.readouts.als.memory import problem_of
 from stages.readouts.als.solver import ALS
 from stages.readouts.settings import AdamWSettings, ALSSettings
-from stages.readouts.solver_protocol import FitSize
+from stages.readouts.sizes import FitSize
 
 SETTINGS = ALSSettings(max_components=8)
 SIZE = FitSize(n_trials=540, n_rows=2, n_columns=4, n_channels=16, n_neurons=3, n_test=60)

@@ -49,7 +49,7 @@ def test_nothing_positive_helps():
 
 
 def test_single_exchanges_end_where_block_exchanges_would(monkeypatch):
-    monkeypatch.setattr("stages.readouts.als.nnls.PATIENCE", 0)
+    monkeypatch.setattr("stages.readouts.als.nnls.FULL_EXCHANGES", 0)
     a, b = problems(2, 10, n_problems=50)
     expected = np.array([nnls(*problem)[0] for problem in zip(a, b, strict=True)])
     np.testing.assert_allclose(solve(a, b), expected, atol=1e-8)
