@@ -1,6 +1,6 @@
-"""A backbone moved away from its weights, and the tokens in which neurons are planted there.
+"""A backbone moved away from its weights, and its tokens, in which neurons are planted.
 
-Neurons that are planted in its tokens are out of reach of a frozen backbone's.
+Readouts of the frozen backbone cannot reach neurons that are planted in these tokens.
 """
 
 from __future__ import annotations

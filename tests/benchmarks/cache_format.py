@@ -27,7 +27,7 @@ from stages.backbones.settings import BackboneSettings
 from stages.extract.run import extract
 from stages.feve import VALID_FEV, fev_and_feve
 from stages.readouts.solvers import fit_readouts
-from stages.recordings.synthetic import SyntheticSettings, synthetic_recording, synthetic_stimuli
+from stages.recordings import SyntheticSettings, synthetic_recording, synthetic_stimuli
 from stages.stimuli.preprocessing import Preprocessing
 from stages.stimuli.stimuli import Stimuli
 

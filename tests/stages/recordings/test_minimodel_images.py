@@ -1,4 +1,4 @@
-"""The minimodel release's images: what is read from them, and what is refused."""
+"""Images of the minimodel release: reading and refusals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Neurons planted in a moved backbone, and that tuning recovers what freezing cannot."""
+"""Moved backbones, the neurons planted in them, and the tuning that recovers these."""
 
 from pathlib import Path
 

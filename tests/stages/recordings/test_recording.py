@@ -1,4 +1,4 @@
-"""The in-memory types: what a recording and a set of images promise, and what they refuse."""
+"""Recordings in memory: choice of neurons, refusals, and normalisation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Sensorium layout, in a folder or a zip: what is read from it, and what is refused."""
+"""Recordings and images in the Sensorium layout, read from a folder or a zip."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is refused of a recording in the Sensorium layout, and in which words."""
+"""Refusals of recordings in the Sensorium layout, and their words."""
 
 from __future__ import annotations
 

@@ -8,12 +8,8 @@ from pydantic import ValidationError
 
 from cache import UserError
 from stages.feve import fev_and_feve
-from stages.recordings.synthetic import (
-    SyntheticSettings,
-    synthetic_images,
-    synthetic_recording,
-    synthetic_stimuli,
-)
+from stages.recordings.synthetic import synthetic_images, synthetic_recording, synthetic_stimuli
+from stages.recordings.synthetic_settings import SyntheticSettings
 
 SMALL = SyntheticSettings(
     n_training=60, n_validation=20, n_test=20, n_neurons=6, image_shape=(16, 32)
