@@ -182,7 +182,7 @@ def batch_cluster(system: System, settings: ClusterSettings, *, logs: Path | Non
 
 
 def jobqueue_options(system: System, settings: ClusterSettings) -> dict[str, Any]:
-    """Arguments of dask-jobqueue's cluster; each system writes time and memory its own way."""
+    """Arguments of dask-jobqueue's cluster; each system writes time its own way."""
     hours, minutes, seconds = settings.time()
     options: dict[str, Any] = {
         "queue": settings.queue,

@@ -13,13 +13,13 @@ from stages.backbones.backbone import BATCH, Backbone
 from stages.stimuli.preprocessing import Preprocessing
 from stages.stimuli.stimuli import Stimuli
 
-#: Largest difference that rounding explains, by precision. It is relative to the size of an
-#: image's tokens (root mean square): float16 storage makes 2e-4, another machine or batch 1e-5 in
-#: float32 and 1e-2 in bfloat16. Another checkpoint, crop or image makes about 1.
+#: Largest difference that rounding explains, by precision: a part of the size of an image's tokens
+#: (root mean square). Storage in float16 makes 2e-4; another machine or batch makes 1e-5 in float32
+#: and 1e-2 in bfloat16. Another checkpoint, crop or image makes about 1.
 TOLERANCE = {"float32": 1e-3, "bfloat16": 0.05}
 
 
-def recompute_tokens(
+def recompute(
     cache: FeatureCache,
     stimuli: Stimuli,
     backbone: Backbone,
