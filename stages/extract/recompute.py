@@ -19,7 +19,7 @@ from stages.stimuli.stimuli import Stimuli
 TOLERANCE = {"float32": 1e-3, "bfloat16": 0.05}
 
 
-def recompute(
+def recompute_tokens(
     cache: FeatureCache,
     stimuli: Stimuli,
     backbone: Backbone,
