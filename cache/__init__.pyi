@@ -15,7 +15,6 @@ from .write.shards import ShardTokens as ShardTokens
 
 # Checking, mending and sharing.
 from .integrity.verify import verify as verify
-from .integrity.verify import check_chunks as check_chunks
 from .integrity.checkup import Checkup as Checkup
 from .integrity.repair import prepare_repair as prepare_repair
 from .format.faults import Fault as Fault

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from cache import (
     pack,
     plan_copy,
     prepare_repair,
+    public_name,
     pull,
     verify,
 )
@@ -39,15 +40,7 @@ def verify_cache(path: str, terminal: Terminal, *, quick: bool) -> Checkup:
     CacheError
         There is none.
     """
-    with ExitStack() as stack:
-        bars: list[Any] = []
-
-        def show(done: int, total: int) -> None:
-            if not bars:
-                bar = terminal.bar(f"checking {path}", total=total, unit="files")
-                bars.append(stack.enter_context(bar))
-            bars[0](done)
-
+    with _bar(path, terminal) as show:
         return verify(path, quick=quick, progress=show)
 
 
@@ -107,14 +100,15 @@ def _repair(variant: Variant, terminal: Terminal) -> bool:
     path = variant.cache_path
     verify(path, quick=True)
     made = prepare(variant)
-    done = prepare_repair(
-        made.path,
-        settings=made.settings,
-        provenance=made.provenance,
-        image_ids=made.stimuli.ids,
-        shape=made.backbone.token_shape(made.dtype),
-        checking=lambda checkup: _check_chunks(checkup, terminal),
-    )
+    with _bar(path, terminal) as show:
+        done = prepare_repair(
+            made.path,
+            settings=made.settings,
+            provenance=made.provenance,
+            image_ids=made.stimuli.ids,
+            shape=made.backbone.token_shape(made.dtype),
+            progress=show,
+        )
     for name in done.rewritten:
         terminal.result(f"{name}: written anew")
     fill(variant, made, terminal)
@@ -238,12 +232,20 @@ def _is_alike(variant: Variant, cache: FeatureCache) -> bool:
     return wanted == (backbone["name"], preprocessing["input_size"])
 
 
-def _check_chunks(checkup: Checkup, terminal: Terminal) -> None:
-    from cache import check_chunks
+@contextmanager
+def _bar(path: str, terminal: Terminal) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar that begins once the number of files is known."""
+    with ExitStack() as stack:
+        bars: list[Any] = []
 
-    label = f"checking {checkup.where}"
-    with terminal.bar(label, total=len(checkup.files), unit="files") as done:
-        check_chunks(checkup, progress=done)
+        def show(done: int, total: int) -> None:
+            if not bars:
+                label = f"checking {public_name(path)}"
+                bar = terminal.bar(label, total=total, unit="files")
+                bars.append(stack.enter_context(bar))
+            bars[0](done)
+
+        yield show
 
 
 def _count(number: int, noun: str) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,7 @@ from cache.format.metadata import (
     unfinished_attributes,
 )
 from cache.integrity.checkup import Checkup
-from cache.integrity.verify import check_chunks, check_metadata
+from cache.integrity.verify import Progress, check_chunks, check_metadata
 from cache.write.atomic import beside, replace_files
 from cache.write.lock import writer_lock
 from cache.write.writer import has_size, stored_crcs
@@ -71,7 +71,7 @@ def prepare_repair(
     provenance: Mapping[str, Any],
     image_ids: NDArray[np.int64],
     shape: TokenShape,
-    checking: Callable[[Checkup], None] = check_chunks,
+    progress: Progress | None = None,
 ) -> Repair:
     """Mend what can be mended and mark the damaged shards as missing.
 
@@ -81,8 +81,8 @@ def prepare_repair(
     ----------
     settings, provenance, image_ids, shape
         As for `cache.write.writer.write_cache`.
-    checking : callable
-        Runs `cache.integrity.verify.check_chunks`; a caller may add a progress bar.
+    progress : callable, optional
+        As for `cache.integrity.verify.verify`.
 
     Raises
     ------
@@ -93,7 +93,7 @@ def prepare_repair(
         checkup = check_metadata(str(path))
         _require_same(checkup, settings, shape)
         patient = _Patient(path=path, checkup=checkup, ids=image_ids, shape=shape)
-        checking(checkup)
+        check_chunks(checkup, progress=progress)
         left = tuple(fault for fault in checkup.faults if fault.remedy == "delete")
         if all(fault.remedy != "repair" for fault in checkup.faults):
             return Repair(left=left)

@@ -28,12 +28,15 @@ CONCURRENT_FILES = 3
 
 _METADATA = "/zarr.json"
 
+#: Takes a number of files of tokens that were checked, first 0, and the number of all.
+Progress = Callable[[int, int], None]
+
 
 def verify(
     path_or_url: str,
     *,
     quick: bool = False,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Checkup:
     """Check a cache in a directory, a packed file or at a URL.
 
@@ -42,8 +45,7 @@ def verify(
     quick : bool
         Metadata, completeness and the sizes of all files only.
     progress : callable, optional
-        Called with a number of files of tokens that were checked, first 0, and the number of all;
-        not where the check is quick.
+        See `check_chunks`; not called where the check is quick.
 
     Raises
     ------
@@ -53,10 +55,7 @@ def verify(
     checkup = check_metadata(path_or_url)
     if quick:
         return checkup
-    tell = progress or (lambda done, total: None)
-    total = len(checkup.files)
-    tell(0, total)
-    check_chunks(checkup, progress=lambda done: tell(done, total))
+    check_chunks(checkup, progress=progress)
     return checkup
 
 
@@ -81,15 +80,15 @@ def check_metadata(path_or_url: str) -> Checkup:
     return sync(_check_metadata(Checkup(where=where, store=store)))
 
 
-def check_chunks(checkup: Checkup, *, progress: Callable[[int], None] | None = None) -> None:
+def check_chunks(checkup: Checkup, *, progress: Progress | None = None) -> None:
     """The thorough part: every byte of every token, and whether it is finite.
 
     Parameters
     ----------
     progress : callable, optional
-        Called with a number of files; there are `len(checkup.files)`.
+        Called with a number of files of tokens that were checked, first 0, and the number of all.
     """
-    sync(_check_files(checkup, progress))
+    sync(_check_files(checkup, progress or (lambda done, total: None)))
 
 
 async def _check_metadata(checkup: Checkup) -> Checkup:
@@ -245,7 +244,7 @@ async def _check_sizes(checkup: Checkup, done: NDArray[np.bool_] | None) -> None
     checkup.files = [file for file, fault in zip(files, found, strict=True) if fault is None]
 
 
-async def _check_files(checkup: Checkup, progress: Callable[[int], None] | None) -> None:
+async def _check_files(checkup: Checkup, progress: Progress) -> None:
     """Read and check files of tokens, a few at a time."""
     free = asyncio.Semaphore(CONCURRENT_FILES)
 
@@ -261,9 +260,10 @@ async def _check_files(checkup: Checkup, progress: Callable[[int], None] | None)
             )
         if not found:
             checkup.sound.add((array.path, file))
-        if progress is not None:
-            progress(1)
+        progress(1, total)
         return found
 
+    total = len(checkup.files)
+    progress(0, total)
     found = await asyncio.gather(*(check(array, file) for array, file in checkup.files))
     checkup.faults += [fault for faults in found for fault in faults]
