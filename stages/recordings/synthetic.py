@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,6 +79,16 @@ class SyntheticFormat(RecordingFormat):
                 input_size=input_size,
             )
         return synthetic_recording(planted, tokens.astype(np.float32), name=settings.name)[0]
+
+    def remark(self, table: Mapping[str, Any]) -> str:
+        """Where the neurons come from."""
+        planted = table.get("synthetic") or {}
+        block = planted.get("block", SyntheticSettings().block)
+        moved = ", after the backbone's weights were moved" if planted.get("perturb") else ""
+        return (
+            f"The neurons of {table['name']} are synthetic: planted as readouts of the patch "
+            f"tokens of block {block}{moved or ', which must come out best'}."
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
