@@ -3,12 +3,11 @@
     python -m benchmarks.readouts [--quick] [--only solvers,sweep,...] [--neurons 600]
         [--recording PATH]
 
-Sections: `solvers` (wall time and test FEVE of both solvers on the same features), `selection`
-(penalties per neuron, shrunk towards the population's, against one for all), `products` (time
-of the alternation against the matrix products it cannot avoid), `growth` (in neurons and in
-images), `memory` (peak under a limit of 4 GB), `sweep` (12 blocks, extraction included, against a
-loop that runs the backbone in every batch). A recording in the Sensorium layout adds a row to
-the first two, on rectified Gabor responses.
+Sections: `solvers` (wall time and test FEVE of both), `selection` (penalties per neuron, shrunk
+towards the population's, against one for all), `products` (the alternation against its matrix
+products), `growth` (in neurons and images), `memory` (peak under a limit of 4 GB), `sweep` (12
+blocks and extraction against the backbone in every batch). A recording in the Sensorium layout
+adds a row to the first two, on rectified Gabor responses.
 """
 
 from __future__ import annotations
