@@ -72,7 +72,7 @@ def run(file: ExperimentFile, terminal: Terminal, *, only: str | None = None) ->
     kinds = EVERYTHING if only is None else (only,)
     recomputes = any(stage.recomputes_tokens for stage in STAGES if stage.name == only)
     with terminal.busy("planning"):
-        variants = open_variants(file, recomputes=recomputes)
+        variants = open_variants(file, keeps=True, recomputes=recomputes)
         plan = make_plan(file, variants)
         check_plan(file, variants, plan, kinds)
     if only is None:

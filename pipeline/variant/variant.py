@@ -41,6 +41,8 @@ class Variant:
         The variant's settings.
     inputs : Inputs
         Images and recordings, which all variants share.
+    keeps : bool
+        Whether planted responses may be kept beside the cache: not where nothing is to be written.
     recomputes : bool
         Whether the identity of the tokens is told from images and weights where there is no cache.
     replaces : bool
@@ -50,6 +52,7 @@ class Variant:
     file: ExperimentFile
     settings: Experiment
     inputs: Inputs
+    keeps: bool = False
     recomputes: bool = False
     replaces: bool = False
 
@@ -255,6 +258,7 @@ class Variant:
                 crop=self.crop,
                 backbone=self.settings.backbone,
                 input_size=self.settings.stimuli.size,
+                keep=self.keeps,
             )
         return chosen_neurons(settings, self.inputs.planted_in[cache.key])
 
@@ -270,13 +274,21 @@ class Variant:
 
 
 def open_variants(
-    file: ExperimentFile, *, recomputes: bool = False, replaces: bool = False
+    file: ExperimentFile, *, keeps: bool = False, recomputes: bool = False, replaces: bool = False
 ) -> list[Variant]:
-    """Every variant of an experiment; what they share is opened once."""
+    """Every variant of an experiment; what they share is opened once.
+
+    Parameters are those of `Variant`.
+    """
     inputs = Inputs(file.variants[0])
     return [
         Variant(
-            file=file, settings=settings, inputs=inputs, recomputes=recomputes, replaces=replaces
+            file=file,
+            settings=settings,
+            inputs=inputs,
+            keeps=keeps,
+            recomputes=recomputes,
+            replaces=replaces,
         )
         for settings in file.variants
     ]

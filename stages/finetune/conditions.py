@@ -112,7 +112,6 @@ def tuning_tasks(variant: Variant) -> Iterator[FinetuneTask]:
                 start="cache" if cached else "images",
                 penalty=SOLVERS[readout.solver].trial_penalty(readout.of_solver),
                 settings=settings,
-                device=variant.device,
             )
             # What was tuned from a cache that is gone by now is as good as ever.
             absent = isinstance(tokens, Uncached) and not tokens.begun

@@ -152,6 +152,7 @@ class RecordingFormat:
         crop: tuple[int, int],
         backbone: BackboneSettings,
         input_size: tuple[int, int],
+        keep: bool = False,
     ) -> Recording:
         """The whole recording of planted neurons; only of planted formats.
 
@@ -169,6 +170,8 @@ class RecordingFormat:
             The backbone that made the cache.
         input_size : pair of int
             Rows and columns that the backbone sees.
+        keep : bool
+            Whether files may be written beside the cache, for the next time.
 
         Raises
         ------

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cache import UserError
+from stages.recordings.kept import keep_arrays, kept_arrays, kept_path
 from stages.recordings.recording import Recording, check_recording
 from stages.recordings.recording_format import RecordingFormat, RecordingSizes
 from stages.recordings.synthetic_settings import FEV_SPREAD, SyntheticSettings
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 DRIVE_STD = 0.85
 #: Smallest and largest standard deviation of a neuron's Gaussian rows and columns, in patches.
 WIDTHS = (0.6, 1.2)
+
+#: Raised whenever the same settings and tokens give other responses than before.
+RESPONSES_VERSION = 1
 
 # Streams of random numbers that share the settings' seed.
 _IMAGES, _NEURONS = 0, 1
@@ -62,9 +66,15 @@ class SyntheticFormat(RecordingFormat):
         crop: tuple[int, int],
         backbone: BackboneSettings,
         input_size: tuple[int, int],
+        keep: bool = False,
     ) -> Recording:
         """Plant all neurons in the cache's tokens, or in those of the moved backbone."""
         planted = settings.synthetic
+        content = {"tokens": cache.key, "synthetic": asdict(planted), "version": RESPONSES_VERSION}
+        path = kept_path(cache, "responses", content)
+        kept = kept_arrays(path)
+        if kept is not None:
+            return _recording(planted, kept["single"], kept["test"], name=settings.name)
         if planted.perturb is None:
             tokens = cache.block(planted.block).read("patches", cache.image_ids)
         else:
@@ -77,8 +87,12 @@ class SyntheticFormat(RecordingFormat):
                 crop=crop,
                 backbone=backbone,
                 input_size=input_size,
+                keep=keep,
             )
-        return synthetic_recording(planted, tokens.astype(np.float32), name=settings.name)[0]
+        recording, _ = synthetic_recording(planted, tokens.astype(np.float32), name=settings.name)
+        if keep:
+            keep_arrays(path, single=recording.responses, test=recording.test_responses)
+        return recording
 
     def remark(self, table: Mapping[str, Any]) -> str:
         """Where the neurons come from."""
@@ -199,17 +213,30 @@ def synthetic_recording(
         channel_weights=np.array([directions @ neuron.mixture for neuron in neurons]),
         bias=np.array([neuron.bias for neuron in neurons]),
     )
+    single = np.stack([neuron.single for neuron in neurons], axis=-1).astype(np.float32)
+    test = np.stack([neuron.repeats for neuron in neurons], axis=-1).astype(np.float32)
+    return _recording(settings, single, test, name=name), readouts
+
+
+def _recording(
+    settings: SyntheticSettings,
+    single: NDArray[np.float32],
+    test: NDArray[np.float32],
+    *,
+    name: str,
+) -> Recording:
+    """A recording of responses to the images in the order of their ids."""
     n_single = settings.n_single
     recording = Recording(
         name=name,
         neurons=np.arange(settings.n_neurons),
         image_ids=np.arange(n_single),
-        responses=np.stack([neuron.single for neuron in neurons], axis=-1).astype(np.float32),
+        responses=single,
         validation=np.arange(n_single) >= settings.n_training,
         test_image_ids=np.arange(n_single, settings.n_images),
-        test_responses=np.stack([neuron.repeats for neuron in neurons], axis=-1).astype(np.float32),
+        test_responses=test,
     )
-    return check_recording(recording), readouts
+    return check_recording(recording)
 
 
 @dataclass(frozen=True, kw_only=True)
