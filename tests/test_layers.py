@@ -187,8 +187,8 @@ def test_settings_stand_where_they_are_read():
         for node in tree_of(path).body:
             if not isinstance(node, ast.ClassDef) or not node.name.endswith("Settings"):
                 continue
-            # Their values are handed to extraction one by one.
-            if node.name == "CacheSettings":
+            # The stages read these tables; the settings stand with what they are about.
+            if node.name in ("CacheSettings", "ReadoutSettings"):
                 continue
             readers = sum(
                 isinstance(name, ast.Name) and name.id == node.name

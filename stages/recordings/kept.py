@@ -12,15 +12,18 @@ import zlib
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cache import FeatureCache, atomic_write, content_key, is_url
+from cache import atomic_write, content_key, is_url
+
+if TYPE_CHECKING:
+    from cache import FeatureCache
 
 
-def kept_path(cache: FeatureCache, name: str, content: Mapping[str, Any]) -> Path | None:
+def path_beside(cache: FeatureCache, name: str, content: Mapping[str, Any]) -> Path | None:
     """Where arrays are kept; None where the cache is behind a URL.
 
     Parameters
@@ -46,11 +49,11 @@ def kept_arrays(path: Path | None) -> dict[str, NDArray[Any]] | None:
         return None
 
 
-def keep_arrays(path: Path | None, **arrays: NDArray[Any]) -> None:
+def keep_arrays(path: Path | None, arrays: Mapping[str, NDArray[Any]]) -> None:
     """Keep arrays, where the folder may be written to: a cache may lie in somebody else's."""
     if path is None:
         return
     content = io.BytesIO()
-    np.savez(content, **arrays)
+    np.savez(content, allow_pickle=False, **arrays)
     with suppress(PermissionError):
         atomic_write(path, content.getvalue())

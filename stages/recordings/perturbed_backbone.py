@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.recordings.kept import keep_arrays, kept_arrays, kept_path
+from stages.recordings.kept import keep_arrays, kept_arrays, path_beside
 
 if TYPE_CHECKING:
     import torch
@@ -77,13 +77,13 @@ def moved_tokens(
         "seed": settings.seed,
         "version": PLANTING_VERSION,
     }
-    path = kept_path(cache, "planted", content)
+    path = path_beside(cache, "planted", content)
     kept = kept_arrays(path)
     if kept is not None:
         return kept["patches"]
     tokens = _compute(settings, settings.perturb, stimuli, crop, backbone, input_size)
     if keep:
-        keep_arrays(path, patches=tokens)
+        keep_arrays(path, {"patches": tokens})
     return tokens
 
 

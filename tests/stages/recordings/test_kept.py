@@ -1,11 +1,11 @@
-"""Arrays that are kept beside a cache: the same bits, named by all they depend on, damage ignored."""
+"""Arrays kept beside a cache: the same bits, named by what they depend on, damage ignored."""
 
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from stages.recordings.kept import keep_arrays, kept_arrays, kept_path
+from stages.recordings.kept import keep_arrays, kept_arrays, path_beside
 
 
 def cache(folder):
@@ -22,9 +22,9 @@ def arrays():
 
 
 def test_what_was_kept_comes_back_bit_for_bit(tmp_path, arrays):
-    path = kept_path(cache(tmp_path), "responses", {"seed": 0})
+    path = path_beside(cache(tmp_path), "responses", {"seed": 0})
     assert kept_arrays(path) is None
-    keep_arrays(path, **arrays)
+    keep_arrays(path, arrays)
     kept = kept_arrays(path)
     assert kept.keys() == arrays.keys()
     for name, values in arrays.items():
@@ -34,15 +34,15 @@ def test_what_was_kept_comes_back_bit_for_bit(tmp_path, arrays):
 
 
 def test_the_name_follows_what_the_arrays_depend_on(tmp_path):
-    one = kept_path(cache(tmp_path), "responses", {"seed": 0})
+    one = path_beside(cache(tmp_path), "responses", {"seed": 0})
     assert one.parent == tmp_path and one.name.startswith("responses-")
-    assert kept_path(cache(tmp_path), "responses", {"seed": 1}) != one
+    assert path_beside(cache(tmp_path), "responses", {"seed": 1}) != one
 
 
 @pytest.mark.parametrize("position", [0, 40, 200, -30])
 def test_a_damaged_file_is_as_good_as_none(tmp_path, arrays, position):
-    path = kept_path(cache(tmp_path), "responses", {})
-    keep_arrays(path, **arrays)
+    path = path_beside(cache(tmp_path), "responses", {})
+    keep_arrays(path, arrays)
     content = bytearray(path.read_bytes())
     content[position] ^= 0xFF
     path.write_bytes(bytes(content))
@@ -54,5 +54,5 @@ def test_a_damaged_file_is_as_good_as_none(tmp_path, arrays, position):
 
 def test_nothing_is_kept_beside_a_url(arrays):
     remote = SimpleNamespace(path="https://host.invalid/features.zarr")
-    assert kept_path(remote, "responses", {}) is None and kept_arrays(None) is None
-    keep_arrays(None, **arrays)
+    assert path_beside(remote, "responses", {}) is None and kept_arrays(None) is None
+    keep_arrays(None, arrays)
