@@ -42,7 +42,7 @@ test: install
 	$(BIN)/python -m pytest -n auto $(ARGS)
 
 # Both sides of every comparison in one run, as ratios; takes an hour or so. BENCH=cache_trust runs one.
-BENCH ?= cache_trust cache_format readouts finetune minimodels scale costs
+BENCH ?= house cache_trust cache_format readouts finetune minimodels scale costs
 bench: install
 	for name in $(BENCH); do PYTHONPATH=$(CURDIR):$(CURDIR)/tests $(BIN)/python -m benchmarks.$$name $(ARGS) || exit 1; done
 

@@ -1,1 +1,1 @@
-"""What a person runs: experiment file, commands, results and figures."""
+"""The pipeline: experiment file, plan, commands, results and figures."""

@@ -97,7 +97,7 @@ def repair_caches(file: ExperimentFile, terminal: Terminal) -> bool:
 def _repair(variant: Variant, terminal: Terminal) -> bool:
     from pipeline.run.extract import fill, prepare
 
-    path = variant.cache_path
+    path = variant.cache.path
     verify(path, quick=True)
     made = prepare(variant)
     with _bar(path, terminal) as show:
@@ -113,13 +113,13 @@ def _repair(variant: Variant, terminal: Terminal) -> bool:
         terminal.result(f"{name}: written anew")
     fill(variant, made, terminal)
     left = verify_cache(path, terminal, quick=False).faults
-    report(left, terminal)
+    show_faults(left, terminal)
     if not left:
         terminal.result(f"{path}: {_count(len(done.shards), 'shard')} extracted again; fine now")
     return not left
 
 
-def report(faults: Sequence[Fault], terminal: Terminal) -> None:
+def show_faults(faults: Sequence[Fault], terminal: Terminal) -> None:
     """Print every fault, one per line, and what helps."""
     for fault in faults:
         terminal.result(str(fault))
@@ -130,7 +130,7 @@ def report(faults: Sequence[Fault], terminal: Terminal) -> None:
         terminal.note("vitv1 cache repair EXPERIMENT.toml, or a new copy, mends what is damaged")
 
 
-def summary(checkup: Checkup, *, quick: bool) -> str:
+def verdict(checkup: Checkup, *, quick: bool) -> str:
     """One line on a cache without faults."""
     contents = (checkup.attributes or {})["contents"]
     n_images = 0 if checkup.ids is None else len(checkup.ids)

@@ -72,7 +72,7 @@ def run(file: ExperimentFile, terminal: Terminal, *, only: str | None = None) ->
     kinds = EVERYTHING if only is None else (only,)
     recomputes = any(stage.recomputes_tokens for stage in STAGES if stage.name == only)
     with terminal.busy("planning"):
-        variants = open_variants(file, recomputes=recomputes)
+        variants = open_variants(file, keeps=True, recomputes=recomputes)
         plan = make_plan(file, variants)
         check_plan(file, variants, plan, kinds)
     if only is None:
@@ -95,9 +95,9 @@ def _write_provenance(file: ExperimentFile, plan: Plan) -> None:
     """What the results were made with, as far as conditions of the plan know it."""
     variants = {step.variant.cache_name: step.variant for step in plan.steps if step.variant}
     caches = {
-        name: {"key": variant.cache.key, "not re-checked": list(variant.unchecked)}
+        name: {"key": variant.cache.opened.key, "not re-checked": list(variant.cache.unchecked)}
         for name, variant in variants.items()
-        if variant.cache is not None
+        if variant.cache.opened is not None
     }
     tasks = [step.task for step in plan.conditions if step.task is not None]
     write_provenance(
@@ -128,7 +128,7 @@ def extract(file: ExperimentFile, terminal: Terminal, *, replace: bool) -> None:
     """
     variants = open_variants(file, replaces=replace)
     for variant in one_per_cache(variants):
-        check_path(variant.cache_path)
+        check_path(variant.cache.path)
     for variant in variants:
         variant.check()
     for variant in one_per_cache(variants):

@@ -17,15 +17,15 @@ from cache import UserError, join
 from pipeline.toml.faults import first_fault
 from pipeline.toml.overrides import override
 from pipeline.toml.paths import resolve_paths
-from stages.backbones.settings import BackboneSettings
-from stages.baseline.settings import BaselineSettings
-from stages.executors.cluster_settings import ClusterSettings
-from stages.extract.settings import CacheSettings
-from stages.finetune.settings import FinetuneSettings
-from stages.readouts.settings import ReadoutSettings
-from stages.recordings.settings import RecordingSettings
+from stages.backbones import BackboneSettings
+from stages.baseline import BaselineSettings
+from stages.executors import ClusterSettings
+from stages.extract import CacheSettings
+from stages.finetune import FinetuneSettings
+from stages.readouts import ReadoutSettings
+from stages.recordings import RecordingSettings
 from stages.settings import ByteSize
-from stages.stimuli.settings import StimuliSettings
+from stages.stimuli import StimuliSettings
 
 STRICT = ConfigDict(extra="forbid")
 

@@ -14,7 +14,6 @@ from cache import UserError
 from stages.costs import MemoryLimit, Workers
 from stages.executors import (
     ClusterSettings,
-    Executor,
     default_memory_limit,
     n_cores,
     resident_memory,
@@ -28,6 +27,7 @@ from stages.stage import Crew
 if TYPE_CHECKING:
     from pipeline.experiment import RunSettings
     from pipeline.terminal import Terminal
+    from stages.executors import Executor
 
 #: Folder, in the run's, of what a batch system's jobs print.
 JOB_LOGS = "jobs"
@@ -56,7 +56,9 @@ def check_run(run: RunSettings) -> None:
         raise UserError(f'run.{places[0]} is for run.executor = "dask": set that, or drop it')
     if len(places) > 1:
         raise UserError(f"run.{places[0]} and run.{places[1]} exclude each other: keep one")
-    device_of(run)
+    # Which device "auto" is, only torch knows, and it takes seconds to import.
+    if run.device != "auto":
+        device_of(run)
 
 
 def workers_of(run: RunSettings) -> Workers:

@@ -10,8 +10,8 @@ from stages.settings import readable
 
 
 @dataclass(frozen=True)
-class Phase:
-    """Work of which some parts may be done at a time, and all before the next phase.
+class Portion:
+    """Work of which some parts may be done at a time, and all before the next portion.
 
     Parameters
     ----------
@@ -99,7 +99,7 @@ class Cost:
 
     Parameters
     ----------
-    phases : sequence of Phase
+    phases : sequence of Portion
         One after the other.
     n_bytes : float
         Bytes of tokens read.
@@ -109,7 +109,7 @@ class Cost:
         Core seconds by kind of operation.
     """
 
-    phases: tuple[Phase, ...] = ()
+    phases: tuple[Portion, ...] = ()
     n_bytes: float = 0.0
     memory: float = 0.0
     shares: Mapping[str, float] = field(default_factory=dict)
@@ -143,6 +143,16 @@ def side_by_side(costs: Sequence[Cost], workers: int) -> float:
     return max(ends)
 
 
+#: Bytes of a float32 number.
+FLOAT = 4
+
+#: Passes that training takes: forward, and backward at twice the cost.
+PASSES = 3
+
+#: What training holds of each trained number: gradient, two moments, best and latest copy, and one
+#: that comes and goes.
+COPIES = 6
+
 #: Floating-point operations per second of one core in float32, through readouts that are trained.
 READOUT_RATE = 130e9
 
@@ -155,4 +165,4 @@ def readout_seconds(places: int, channels: int, n_neurons: int) -> float:
     places, channels : int
         Of what the readouts read.
     """
-    return 3 * 2.0 * places * channels * n_neurons / READOUT_RATE
+    return PASSES * 2.0 * places * channels * n_neurons / READOUT_RATE

@@ -5,24 +5,17 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from cache import UserError
 from stages.conditions import Condition
 
 if TYPE_CHECKING:
     from stages.readouts.saved import FittedCondition
+    from stages.stage import Task
 
 
-class Task(Protocol):
-    """What is to be computed for one condition."""
-
-    @property
-    def condition(self) -> Condition:
-        """Its identity."""
-
-
-TaskType = TypeVar("TaskType", bound=Task)
+TaskType = TypeVar("TaskType", bound="Task")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,23 +57,6 @@ class StepsFailed(Exception):
     def __init__(self, failed: Sequence[FailedCache | FailedCondition]) -> None:
         super().__init__(f"{len(failed)} {'step' if len(failed) == 1 else 'steps'} failed")
         self.failed = list(failed)
-
-
-class ConditionsFailed(Exception):
-    """Some conditions failed while the others went on.
-
-    Parameters
-    ----------
-    failed : sequence of FailedCondition
-        Those.
-    conditions : sequence of Condition
-        The others, which are saved.
-    """
-
-    def __init__(self, failed: Sequence[FailedCondition], conditions: Sequence[Condition]) -> None:
-        super().__init__(f"{len(failed)} of {len(failed) + len(conditions)} conditions failed")
-        self.failed = list(failed)
-        self.conditions = list(conditions)
 
 
 def attempt(

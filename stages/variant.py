@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from stages.stimuli.stimuli import Stimuli
 
 
-class Tokens(Protocol):
+class TokenIdentity(Protocol):
     """What keys of results need to know of a variant's tokens: an open cache has all of it."""
 
     @property
@@ -131,7 +131,7 @@ class Variant(Protocol):
         """Whether the cache is there and complete."""
 
     @property
-    def tokens(self) -> Tokens | None:
+    def tokens(self) -> TokenIdentity | None:
         """Identity of the tokens; None until they are extracted."""
 
     @property

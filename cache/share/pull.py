@@ -29,11 +29,11 @@ THREADS = 8
 #: Bytes asked for at a time: large against a network's latency, small against memory.
 PIECE = 16 * 2**20
 
-Progress = Callable[[int], None]
+ByteProgress = Callable[[int], None]
 
 
 def pull(
-    copy: Copy, destination: Path, *, threads: int = THREADS, progress: Progress | None = None
+    copy: Copy, destination: Path, *, threads: int = THREADS, progress: ByteProgress | None = None
 ) -> int:
     """Copy a cache; an interrupted copy waits in `<destination>.partial` and goes on from there.
 
@@ -106,7 +106,7 @@ class _Stopped(Exception):
 class _Pull:
     """One copy in progress."""
 
-    def __init__(self, copy: Copy, partial: Path, progress: Progress) -> None:
+    def __init__(self, copy: Copy, partial: Path, progress: ByteProgress) -> None:
         self._copy = copy
         self._partial = partial
         self._progress = progress

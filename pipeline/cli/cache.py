@@ -35,7 +35,7 @@ def verify(
     debug: Debug = False,
 ) -> None:
     """Check every byte of a cache; exit code 1 and a line per fault where one is wrong."""
-    from pipeline.cache_commands import recompute_cache, report, summary, verify_cache
+    from pipeline.cache_commands import recompute_cache, show_faults, verdict, verify_cache
     from pipeline.terminal import Terminal
 
     terminal = Terminal(quiet=quiet)
@@ -48,11 +48,11 @@ def verify(
 
         file = load_experiment(experiment, overrides or [])
         faults += recompute_cache(path, file, terminal, n_images=recompute)
-    report(faults, terminal)
+    show_faults(faults, terminal)
     if faults:
         raise typer.Exit(1)
     again = f"; {recompute} images recomputed" if recompute else ""
-    terminal.result(f"{summary(checkup, quick=quick)}{again}")
+    terminal.result(f"{verdict(checkup, quick=quick)}{again}")
 
 
 @cache_app.command()

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from cache import UserError, public_name
+from cache import UserError
 from pipeline.plan.reasons import changes
 from pipeline.plan.steps import EXTRACT, REPORT, Plan, State, Step
 from pipeline.report import REPORT as REPORT_FILE
 from pipeline.report import report_key, run_key
 from pipeline.results import same_settings, tabulated
-from pipeline.variant.variant import Variant, is_writable, one_per_cache
+from pipeline.variant.variant import Variant, one_per_cache
 from stages.readouts import saved_attributes
 from stages.registry import STAGES
 from stages.stage import Planned, Stage, Task, Work
@@ -39,7 +39,7 @@ def make_plan(file: ExperimentFile, variants: Sequence[Variant]) -> Plan:
 
 
 def _extraction(variant: Variant) -> Step:
-    path, cache = variant.cache_path, variant.cache
+    cache = variant.cache.opened
     images, why = variant.n_images, "not extracted yet"
     missing: dict[str, Path] = {}
     if cache is not None:
@@ -57,7 +57,7 @@ def _extraction(variant: Variant) -> Step:
         name=variant.cache_name,
         state=state,
         reason="" if state == "up to date" else why,
-        missing=missing if is_writable(path) else {},
+        missing=missing if variant.cache.is_writable else {},
         work=Work(
             images=images,
             blocks=tokens.n_blocks,
@@ -126,7 +126,7 @@ def _decided(
     if planned.missing:
         return "missing", f"needs {', '.join(planned.missing)}"
     if saved is not None and task is None:
-        return "open", f"decided when {public_name(variant.cache_path)} is complete"
+        return "open", f"decided when {variant.cache_name} is complete"
     return "run", why
 
 

@@ -43,7 +43,6 @@ def changes(table: str, now: Mapping[str, Any], saved: object) -> str:
         if owner in _INPUTS:
             said.append(_INPUTS[owner])
         else:
-            label = f"{table}.{rest}" if owner in ("settings", "solver") else name
-            label = f"{table}.{name}" if owner in ("crop", "minimodel") else label
+            label = f"{table}.{rest}" if owner in ("settings", "solver") else f"{table}.{name}"
             said.append(f"{label}: {there} -> {here}")
     return "; ".join(sorted(set(said)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from pipeline.results.names import describe, varying
 from pipeline.results.statistics import SERIES, best_blocks, paired_difference, rows_of, valid
 from stages.conditions import is_null
 from stages.feve import VALID_FEV
-from stages.recordings import SyntheticSettings
+from stages.recordings import FORMATS
 
 #: Fewer valid neurons than this make a mean not to be leant on.
 FEW_NEURONS = 30
@@ -81,14 +81,7 @@ def warnings(neurons: pd.DataFrame, provenance: Mapping[str, Any]) -> list[str]:
         found.append(
             "The backbone's weights are random: these numbers say nothing of a trained ViT."
         )
-    for recording in _synthetic(provenance):
-        planted = recording.get("synthetic") or {}
-        block = planted.get("block", SyntheticSettings().block)
-        moved = ", after the backbone's weights were moved" if planted.get("perturb") else ""
-        found.append(
-            f"The neurons of {recording['name']} are synthetic: planted as readouts of the patch "
-            f"tokens of block {block}{moved or ', which must come out best'}."
-        )
+    found.extend(_remarks(provenance))
     for row in best_blocks(neurons).to_dict("records"):
         named = f"{row['recording']}, {describe(row, _TOLD[:5])}"
         n_valid = len(valid(rows_of(neurons, row)).dropna(subset=["feve"]))
@@ -109,11 +102,14 @@ def warnings(neurons: pd.DataFrame, provenance: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def _synthetic(provenance: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The experiment's tables of synthetic recordings."""
+def _remarks(provenance: Mapping[str, Any]) -> Iterator[str]:
+    """What the formats of the experiment's recordings say of their neurons."""
     named = provenance.get("settings", {}).get("recording", [])
-    recordings = [named] if isinstance(named, Mapping) else named
-    return [recording for recording in recordings if recording.get("format") == "synthetic"]
+    for table in [named] if isinstance(named, Mapping) else named:
+        format = FORMATS.get(table.get("format", ""))
+        remark = None if format is None else format.remark(table)
+        if remark is not None:
+            yield remark
 
 
 def _winner(neurons: pd.DataFrame, top: Mapping[Any, Any]) -> str:

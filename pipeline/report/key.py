@@ -23,7 +23,7 @@ _KEY = re.compile(rb'<meta name="vitv1-key" content="([0-9a-f]+)">')
 
 def run_key(run: Path) -> str:
     """The key that a report of a run's present results has."""
-    from stages.readouts.saved import READOUTS
+    from stages.readouts import READOUTS
 
     content = hashlib.sha256(f"{REPORT_VERSION} {version('vitv1')}".encode())
     for name in (NEURONS, SUMMARY, CURVES, PROVENANCE):

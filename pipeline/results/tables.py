@@ -110,7 +110,7 @@ def _read_rows(run: Path) -> list[dict[str, str]]:
 def _neurons(run: Path, condition: Condition) -> pd.DataFrame:
     import pandas as pd
 
-    from stages.readouts.saved import NEURON_COLUMNS, saved_attributes, saved_columns
+    from stages.readouts import NEURON_COLUMNS, saved_attributes, saved_columns
 
     attributes = saved_attributes(run, condition)
     assert attributes is not None
@@ -127,7 +127,7 @@ def _neurons(run: Path, condition: Condition) -> pd.DataFrame:
 
 def _summary(run: Path, condition: Condition, neurons: pd.DataFrame) -> dict[str, object]:
     from stages.feve import VALID_FEV
-    from stages.readouts.saved import saved_attributes
+    from stages.readouts import saved_attributes
 
     attributes = saved_attributes(run, condition)
     assert attributes is not None
@@ -146,7 +146,7 @@ def _summary(run: Path, condition: Condition, neurons: pd.DataFrame) -> dict[str
 def _curve(run: Path, condition: Condition) -> pd.DataFrame:
     import pandas as pd
 
-    from stages.readouts.saved import saved_curve
+    from stages.readouts import saved_curve
 
     curve = pd.DataFrame(
         saved_curve(run, condition), columns=["epoch", "training_loss", "validation_score"]

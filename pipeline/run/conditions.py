@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, cast
 
 from pipeline.workers import devices_of, workplace
 from stages.executors import n_cores
@@ -74,13 +75,17 @@ def _compute(
     lost : mapping
         Failed conditions; the caller adds what fails here while it goes on.
     """
+    if not tasks:
+        return
+    run = file.variants[0].run
+    devices = devices_of(run)
+    tasks = [replace(cast(Any, task), device=devices[0]) for task in tasks]
     waiting = list(tasks)
     ready, dropped = _next_wave(waiting, lost)
     yield from dropped
     if not ready:
         return
-    run = file.variants[0].run
-    crew = stage.crew(ready, workers=run.workers or n_cores(), devices=devices_of(run))
+    crew = stage.crew(ready, workers=run.workers or n_cores(), devices=devices)
     with workplace(run, file.output, crew, terminal) as place:
         total, unit = stage.parts(tasks, place.executor)
         with terminal.bar(stage.doing, total=total, unit=unit) as progress:

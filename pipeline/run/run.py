@@ -101,7 +101,7 @@ def run_plan(
     errors = _extract(plan, terminal) if EXTRACT in kinds else {}
     read = {name for step in plan.conditions if step.kind in kinds for name in step.needs}
     readers = [v for v in one_per_cache(variants) if v.cache_name in read]
-    copied = [variant.copied(terminal) for variant in readers]
+    copied = [variant.cache.copied(terminal) for variant in readers]
     if any(step.state != "up to date" for step in plan.of(EXTRACT)) or any(copied):
         # What was open before is decided now, from what the caches hold.
         whole = [
@@ -112,8 +112,8 @@ def run_plan(
         plan = make_plan(file, whole)
         readers = [v for v in one_per_cache(whole) if v.cache_name in read]
     for variant in readers:
-        if variant.unchecked:
-            unchecked = ", ".join(variant.unchecked)
+        if variant.cache.unchecked:
+            unchecked = ", ".join(variant.cache.unchecked)
             terminal.note(f"{variant.cache_name}: {unchecked} not at hand, not re-checked")
     failed: list[FailedCondition] = []
     changed: set[Condition] = set()
@@ -171,7 +171,7 @@ def _check_needs(file: ExperimentFile, plan: Plan, step: Step, kinds: Sequence[s
         if other.kind in kinds:
             continue
         if other.kind == EXTRACT or step.task is None:
-            variant.required_cache()
+            variant.cache.required()
             continue
         what = next(w for need, w in step.task.needs.items() if need == other.condition)
         state = "no" if other.reason == "not done yet" else "only outdated"

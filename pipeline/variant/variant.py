@@ -8,20 +8,19 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cache import CacheError, FeatureCache, TokenShape, is_url, key_of, public_name, resolve_block
-from pipeline.variant.cache import copy_what_is_read, open_nearest
+from cache import FeatureCache, TokenShape, key_of, resolve_block
+from pipeline.variant.cache import VariantCache
 from pipeline.variant.inputs import Inputs
 from pipeline.workers import check_run, device_of
 from stages.recordings import FORMATS, Recording, RecordingSizes, chosen_neurons
 from stages.registry import STAGES
-from stages.tokens import Agreement, Uncached, check_cache
+from stages.tokens import Uncached
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     from pipeline.experiment import Experiment, ExperimentFile
-    from pipeline.terminal import Terminal
     from stages.extract import Extraction
     from stages.readouts import ReadoutSettings
     from stages.recordings import RecordingSettings
@@ -42,6 +41,8 @@ class Variant:
         The variant's settings.
     inputs : Inputs
         Images and recordings, which all variants share.
+    keeps : bool
+        Whether planted responses may be kept beside the cache: not where nothing is to be written.
     recomputes : bool
         Whether the identity of the tokens is told from images and weights where there is no cache.
     replaces : bool
@@ -51,6 +52,7 @@ class Variant:
     file: ExperimentFile
     settings: Experiment
     inputs: Inputs
+    keeps: bool = False
     recomputes: bool = False
     replaces: bool = False
 
@@ -136,100 +138,47 @@ class Variant:
         return {"backbone.weights": Path(weights)} if named else {}
 
     @cached_property
-    def cache_path(self) -> str:
-        """Where the cache is or will be: a path or a URL."""
-        return self.file.cache_path(self.settings)
+    def cache(self) -> VariantCache:
+        """The cache as far as it is made."""
+        return VariantCache(
+            path=self.file.cache_path(self.settings),
+            settings=self.settings,
+            inputs=self.inputs,
+            made_by=self.file.path,
+            # A stage that starts from readouts of its own may read any token of any block.
+            everything=len(self.readouts) > 1,
+            replaces=self.replaces,
+        )
 
     @property
     def cache_name(self) -> str:
-        """The same as it may be shown."""
-        return public_name(self.cache_path)
-
-    @property
-    def cache(self) -> FeatureCache | None:
-        """The cache, complete or not; None where there is none.
-
-        Raises
-        ------
-        CacheError
-            Its settings or images are not this variant's, or a URL cannot be read.
-        """
-        return self._opened[0]
-
-    @property
-    def unchecked(self) -> tuple[str, ...]:
-        """What could not be compared of the cache with this variant, such as "images"."""
-        agreement = self._opened[1]
-        return () if agreement is None else agreement.unchecked
+        """What plans and messages call the cache."""
+        return self.cache.name
 
     @property
     def cache_complete(self) -> bool:
         """Whether the cache is there and complete."""
-        return self.cache is not None and self.cache.complete
+        return self.cache.complete
 
-    def required_cache(self) -> FeatureCache:
-        """The cache, complete.
-
-        Raises
-        ------
-        CacheError
-            No cache, or an incomplete one; the message names the remedy.
-        """
-        if self.cache is None:
-            raise CacheError(
-                f"{self.cache_name}: no feature cache there; make it with "
-                f"vitv1 extract {self.file.path}"
-            )
-        if not self.cache.complete:
-            missing = int((~self.cache.shards_done).sum())
-            raise CacheError(
-                f"{self.cache.name} is incomplete, {missing} of {len(self.cache.shards_done)} "
-                f"shards are missing: finish it with vitv1 extract {self.file.path}"
-            )
-        return self.cache
+    @property
+    def token_shape(self) -> TokenShape:
+        """Shape of one image's tokens."""
+        return self.cache.token_shape
 
     @cached_property
     def tokens(self) -> FeatureCache | Uncached | None:
         """Identity of the tokens; None until they are extracted."""
-        cache = self.cache
         if self.absent_recordings or (self.planted and not self.cache_complete):
             return None
-        if cache is None:
-            return self._uncached() if self.recomputes else None
-        if cache.complete:
-            return cache
-        return Uncached(
-            path=cache.path,
-            key=cache.key,
-            settings=cache.settings,
-            provenance=cache.provenance,
-            begun=True,
-        )
-
-    @cached_property
-    def token_shape(self) -> TokenShape:
-        """Shape of one image's tokens: the cache's, or what timm says of the model.
-
-        Raises
-        ------
-        UserError
-            A model that timm does not have or that cannot see such images.
-        """
-        settings = self.settings
-        if self.cache is None:
-            # timm takes seconds to import, and stage two must do without it.
-            from stages.backbones import plan_token_shape
-
-            return plan_token_shape(
-                settings.backbone, input_size=settings.stimuli.size, dtype=settings.cache.dtype
-            )
-        return _held_shape(self.cache, settings.cache.dtype)
+        if self.cache.opened is None and self.recomputes:
+            return self._uncached()
+        return self.cache.identity()
 
     @cached_property
     def n_images(self) -> int | None:
         """Images that the cache holds when it is complete; None where that cannot be told."""
-        if self.cache is not None and self.cache.complete:
-            return len(self.cache.image_ids)
+        if self.cache_complete:
+            return len(self.cache.required().image_ids)
         if not self.absent:
             return len(self.inputs.required_stimuli)
         every = self.settings.stimuli.expected.images
@@ -278,7 +227,7 @@ class Variant:
         stimuli, crop, digest = self.inputs.required_stimuli, self.crop, self.inputs.digest
         assert crop is not None and digest is not None
         return prepare_extraction(
-            self.cache_path,
+            self.cache.path,
             stimuli=stimuli,
             digest=digest,
             crop=crop,
@@ -289,44 +238,17 @@ class Variant:
             provenance={**provenance, "stimuli": Path(stimuli.source).name},
         )
 
-    def copied(self, terminal: Terminal) -> bool:
-        """Make the local copy that the settings ask for; whether anything was copied."""
-        return copy_what_is_read(
-            self.settings, self.cache_path, terminal, everything=self._reads_everything
-        )
-
     def reopened(self) -> Variant:
         """The same with its cache opened again, for when it has changed on the disk."""
         return replace(self)
-
-    @property
-    def _reads_everything(self) -> bool:
-        """Whether a stage may start from any token of any block."""
-        return len(self.readouts) > 1
 
     @cached_property
     def _recording_digests(self) -> Mapping[str, str]:
         return {recording.name: self.inputs.content_of(recording) for recording in self.recordings}
 
-    @cached_property
-    def _opened(self) -> tuple[FeatureCache | None, Agreement | None]:
-        cache = None
-        if not self.replaces:
-            cache = open_nearest(self.settings, self.cache_path, everything=self._reads_everything)
-        if cache is None or self.absent_recordings:
-            return cache, None
-        return cache, check_cache(
-            cache,
-            backbone=self.settings.backbone,
-            stimuli=self.settings.stimuli,
-            crop=self.crop,
-            dtype=self.settings.cache.dtype,
-            images=self.inputs.digest,
-        )
-
     def _plant(self, settings: RecordingSettings) -> Recording:
         """A recording planted in the cache's tokens: once for all variants that share the cache."""
-        cache = self.required_cache()
+        cache = self.cache.required()
         assert self.stimuli is not None and self.crop is not None
         if cache.key not in self.inputs.planted_in:
             self.inputs.planted_in[cache.key] = FORMATS[settings.format].plant(
@@ -336,6 +258,7 @@ class Variant:
                 crop=self.crop,
                 backbone=self.settings.backbone,
                 input_size=self.settings.stimuli.size,
+                keep=self.keeps,
             )
         return chosen_neurons(settings, self.inputs.planted_in[cache.key])
 
@@ -343,37 +266,29 @@ class Variant:
         """The identity that images and weights give."""
         extraction = self.extraction(device="cpu", provenance={})
         return Uncached(
-            path=self.cache_path,
+            path=self.cache.path,
             key=key_of(extraction.settings),
             settings=extraction.settings,
             provenance=extraction.provenance,
         )
 
 
-def _held_shape(cache: FeatureCache, dtype: str) -> TokenShape:
-    """Shape of one image's tokens as a cache holds them."""
-    block, kinds = cache.block(cache.blocks[0]), cache.kinds
-    shapes = {kind: block.array(kind).shape for kind in kinds}
-    rows, columns, channels = (
-        shapes["patches"][1:] if "patches" in shapes else (1, 1, shapes[kinds[0]][-1])
-    )
-    return TokenShape(
-        n_blocks=cache.n_blocks,
-        grid=(rows, columns),
-        n_channels=channels,
-        n_registers=shapes["registers"][1] if "registers" in shapes else 0,
-        dtype=dtype,
-    )
-
-
 def open_variants(
-    file: ExperimentFile, *, recomputes: bool = False, replaces: bool = False
+    file: ExperimentFile, *, keeps: bool = False, recomputes: bool = False, replaces: bool = False
 ) -> list[Variant]:
-    """Every variant of an experiment; what they share is opened once."""
+    """Every variant of an experiment; what they share is opened once.
+
+    Parameters are those of `Variant`.
+    """
     inputs = Inputs(file.variants[0])
     return [
         Variant(
-            file=file, settings=settings, inputs=inputs, recomputes=recomputes, replaces=replaces
+            file=file,
+            settings=settings,
+            inputs=inputs,
+            keeps=keeps,
+            recomputes=recomputes,
+            replaces=replaces,
         )
         for settings in file.variants
     ]
@@ -381,11 +296,4 @@ def open_variants(
 
 def one_per_cache(variants: Sequence[Variant]) -> Iterator[Variant]:
     """Variants that differ in their cache; seeds alone share one."""
-    yield from {variant.cache_path: variant for variant in variants}.values()
-
-
-def is_writable(path: str) -> bool:
-    """Whether extraction can write a cache there: a directory on this machine's disks."""
-    from cache import PACKED
-
-    return not is_url(path) and not path.endswith(PACKED)
+    yield from {variant.cache.path: variant for variant in variants}.values()

@@ -1,1 +1,5 @@
-"""CNNs trained from scratch on the responses."""
+"""Baselines: CNNs trained from scratch on the responses."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

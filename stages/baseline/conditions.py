@@ -75,7 +75,6 @@ def baseline_tasks(variant: Variant) -> Iterator[BaselineTask]:
                 size=size,
                 settings=settings,
                 run=variant.output,
-                device=variant.device,
             )
 
 

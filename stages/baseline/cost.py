@@ -5,20 +5,15 @@ from __future__ import annotations
 from stages.baseline.settings import BaselineSettings, pooled_size
 from stages.baseline.task import MINIMODEL, BaselineTask
 from stages.conditions import Condition
-from stages.costs import Cost, Phase, readout_seconds
+from stages.costs import COPIES, FLOAT, PASSES, Cost, Portion, readout_seconds
 from stages.executors.resources import PROCESS
 from stages.stage import Planned
 from stages.stimuli.stimuli import Stimuli
-
-FLOAT = 4
 
 #: Floating-point operations per second of one core in float32, through convolutions, and through
 #: those of minimodels side by side.
 CNN_RATE = 36e9
 MINIMODEL_RATE = 24e9
-
-#: Passes that training takes: forward, and backward at twice the cost.
-PASSES = 3
 
 #: Images per pass where nothing is trained, with their intermediates halved.
 PREDICTED = 50
@@ -29,9 +24,6 @@ CONVOLUTIONS = 250 * 10**6
 #: Activations of the first and the second layer's size, and intermediates of the readouts' size
 #: (image, channel, neuron), that live at a time; gradients included.
 FIRST, SECOND, READOUTS = 2, 6, 3
-
-#: What training holds of each minimodel: weights, gradient, two moments, and copies of the best.
-COPIES = 6
 
 
 def network_memory(
@@ -162,4 +154,4 @@ def cnn_cost(
         minimodels=minimodels,
     )
     seconds *= n_trials * sum(settings.epochs)
-    return Cost(phases=(Phase(seconds),), memory=memory, shares={"CNN": seconds})
+    return Cost(phases=(Portion(seconds),), memory=memory, shares={"CNN": seconds})

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cache import UserError
 from stages.stimuli.preprocessing import as_batch, resize
-from stages.stimuli.stimuli import BATCH, Stimuli
+from stages.stimuli.stimuli import READ_BATCH, Stimuli
 
 #: Images per pass of a CNN where nothing is trained.
 PREDICT_BATCH = 100
@@ -70,8 +70,8 @@ def grey_images(
     pixels = np.concatenate([images[:, :, first:last] for _, images in stimuli.batches()])
     to = (pixels.shape[1], pixels.shape[2]) if size is None else size
     mean, square = 0.0, 0.0
-    for start in range(0, len(pixels), BATCH):
-        part = _resized(pixels[start : start + BATCH], to, "cpu").double()
+    for start in range(0, len(pixels), READ_BATCH):
+        part = _resized(pixels[start : start + READ_BATCH], to, "cpu").double()
         share = len(part) / len(pixels)
         mean += share * part.mean().item()
         square += share * part.square().mean().item()

@@ -31,10 +31,10 @@ from stages.training.epoch import Epoch
 #: Name of the fullmodel's first convolution among its kept weights.
 FIRST_LAYER = "core.conv.weight"
 
-Progress = Callable[[Epoch], None]
+_Progress = Callable[[Epoch], None]
 
 
-def train_baseline(task: BaselineTask, *, progress: Progress | None = None) -> FittedCondition:
+def train_baseline(task: BaselineTask, *, progress: _Progress | None = None) -> FittedCondition:
     """Train one baseline, keep its networks, and score it.
 
     Parameters
@@ -65,7 +65,7 @@ def train_baseline(task: BaselineTask, *, progress: Progress | None = None) -> F
 
 
 def _fullmodel(
-    task: BaselineTask, images: GreyImages, progress: Progress | None
+    task: BaselineTask, images: GreyImages, progress: _Progress | None
 ) -> FittedCondition:
     recording, validation = normalise(task.recording), task.recording.validation
     model = FullModel(
@@ -96,7 +96,7 @@ def _fullmodel(
 
 
 def _minimodels(
-    task: BaselineTask, images: GreyImages, progress: Progress | None
+    task: BaselineTask, images: GreyImages, progress: _Progress | None
 ) -> FittedCondition:
     recording, validation = normalise(task.recording), task.recording.validation
     settings, rows = task.settings, images.rows(recording.image_ids)

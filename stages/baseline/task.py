@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cache import content_key
 from stages.baseline.settings import BaselineSettings
@@ -12,7 +12,9 @@ from stages.conditions import Condition
 from stages.recordings.recording import Recording
 from stages.stimuli.stimuli import Stimuli
 from stages.training.checkpoints import Checkpoint, kept_path
-from stages.training.loop import LoopSettings
+
+if TYPE_CHECKING:
+    from stages.training.loop import LoopSettings
 
 #: Raised whenever the same settings give other numbers than before: old results are redone.
 RESULT_VERSION = 1
@@ -122,6 +124,9 @@ class BaselineTask:
     @property
     def loop(self) -> LoopSettings:
         """How the training runs."""
+        # torch takes seconds to import, and plans must do without it.
+        from stages.training.loop import LoopSettings
+
         return LoopSettings(
             batch_size=self.settings.batch_size,
             patience=self.settings.patience,

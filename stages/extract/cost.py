@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cache import SHARD_BYTES, TokenShape
 from stages.backbones.families import VIT_RATE, block_operations
-from stages.costs import Cost, Phase
+from stages.costs import Cost, Portion
 from stages.executors.resources import PROCESS, TIMM
 
 
@@ -15,7 +15,7 @@ def extraction_cost(tokens: TokenShape, *, n_images: int) -> Cost:
     # One shard is computed while another is written.
     shards = 2 * min(SHARD_BYTES, n_images * tokens.image_bytes)
     return Cost(
-        phases=(Phase(seconds, parts=max(1, n_images * tokens.image_bytes // SHARD_BYTES)),),
+        phases=(Portion(seconds, parts=max(1, n_images * tokens.image_bytes // SHARD_BYTES)),),
         memory=PROCESS + TIMM + weights + shards,
         shares={"backbone": seconds},
     )

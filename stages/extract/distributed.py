@@ -17,7 +17,7 @@ from cache import CacheError, CacheWriter, ShardWriter, beside, differences
 from stages.backbones.backbone import create_backbone
 from stages.backbones.settings import BackboneSettings
 from stages.executors.executor import Executor
-from stages.extract.run import Progress, extract_shards
+from stages.extract.run import ImageProgress, extract_shards
 from stages.stimuli.preprocessing import Preprocessing
 from stages.stimuli.stimuli import Stimuli
 
@@ -78,7 +78,7 @@ class Extractors:
     preprocessing: Preprocessing
 
     def __call__(
-        self, writer: CacheWriter, missing: Sequence[int], progress: Progress
+        self, writer: CacheWriter, missing: Sequence[int], progress: ImageProgress
     ) -> Iterator[int]:
         """Have the missing shards computed and written.
 

@@ -31,8 +31,8 @@ from stages.backbones.backbone import BATCH, Backbone
 from stages.stimuli.preprocessing import Preprocessing
 from stages.stimuli.stimuli import Stimuli
 
-Progress = Callable[[int], None]
-Parts = Callable[[CacheWriter, Sequence[int], Progress], Iterator[int]]
+ImageProgress = Callable[[int], None]
+Parts = Callable[[CacheWriter, Sequence[int], ImageProgress], Iterator[int]]
 
 
 def extract(
@@ -48,7 +48,7 @@ def extract(
     layout: Layout | None = None,
     memory_limit: int | None = None,
     parts: Parts | None = None,
-    progress: Progress | None = None,
+    progress: ImageProgress | None = None,
 ) -> int:
     """Fill a cache with the tokens of all images, going on where an earlier run ended.
 
@@ -127,7 +127,7 @@ def extract_shards(
     writer: ShardWriter,
     shards: Sequence[int],
     write: Callable[[int, ShardTokens], None],
-    progress: Progress,
+    progress: ImageProgress,
 ) -> None:
     """Compute some shards, and write each while the next is computed."""
     device = next(backbone.model.parameters()).device

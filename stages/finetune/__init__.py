@@ -1,1 +1,5 @@
-"""The backbone's last layers trained with the readouts."""
+"""Fine-tuning: the backbone's last layers trained with the readouts."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

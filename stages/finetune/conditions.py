@@ -12,6 +12,7 @@ from stages.finetune.task import FinetuneTask, ImageSource, first_tuned_block, s
 from stages.fit.conditions import fit_tasks, frozen_conditions
 from stages.readouts.saved import is_saved
 from stages.readouts.settings import ReadoutSettings
+from stages.readouts.solvers import SOLVERS
 from stages.stage import Planned, Work
 from stages.tokens.uncached import Uncached
 from stages.variant import Settings, Variant
@@ -109,9 +110,8 @@ def tuning_tasks(variant: Variant) -> Iterator[FinetuneTask]:
                 weights=tokens.settings["backbone"]["weights"],
                 weights_label=fit.weights,
                 start="cache" if cached else "images",
-                adamw=readout.adamw,
+                penalty=SOLVERS[readout.solver].trial_penalty(readout.of_solver),
                 settings=settings,
-                device=variant.device,
             )
             # What was tuned from a cache that is gone by now is as good as ever.
             absent = isinstance(tokens, Uncached) and not tokens.begun

@@ -8,25 +8,16 @@ from dataclasses import dataclass
 from cache import TokenShape
 from stages.backbones.families import VIT_RATE, block_operations
 from stages.conditions import Condition
-from stages.costs import Cost, Phase, readout_seconds
+from stages.costs import COPIES, FLOAT, PASSES, Cost, Portion, readout_seconds
 from stages.executors.resources import PROCESS, TIMM
 from stages.finetune.settings import FinetuneSettings
 from stages.finetune.task import FinetuneTask, first_tuned_block
 from stages.readouts.sizes import PREDICT_ELEMENTS
 from stages.stage import Work
 
-FLOAT = 4
-
-#: Passes that a trained block takes: forward, and backward at twice the cost.
-PASSES = 3
-
 #: Numbers that a tuned block keeps of each token for the way back, per channel, and those that come
 #: and go in any block.
 KEPT, PASSING = 21, 20
-
-#: What training holds of each trained number: gradient, two moments, best and latest copy, and one
-#: that comes and goes.
-COPIES = 6
 
 #: Intermediates of the size (image, row, column, neuron) at a time, in training and prediction.
 TRAINED, PREDICTED = 4, 3
@@ -164,7 +155,7 @@ def tuning_cost(
         "readouts": images * readout_seconds(places, size.tokens.n_channels, size.n_neurons),
     }
     return Cost(
-        phases=(Phase(sum(shares.values())),),
+        phases=(Portion(sum(shares.values())),),
         n_bytes=n_bytes,
         memory=least + held,
         shares=shares,

@@ -1,4 +1,4 @@
-"""What goes into a model that is trained: tokens from the cache, or images."""
+"""Inputs of a model that is trained: tokens from the cache, or images."""
 
 from __future__ import annotations
 

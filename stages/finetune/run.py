@@ -162,7 +162,8 @@ def _penalty(task: FinetuneTask) -> Penalty:
     own = saved_penalty(task.run, task.frozen)
     if own is not None:
         return Penalty(factor=torch.from_numpy(own), of="product")
-    return _shared_penalty(task.adamw.penalty / task.adamw.batch_size, n_neurons)
+    assert task.penalty is not None
+    return _shared_penalty(task.penalty, n_neurons)
 
 
 def _shared_penalty(factor: float, n_neurons: int) -> Penalty:

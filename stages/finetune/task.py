@@ -11,7 +11,6 @@ from cache import UserError, content_key
 from stages.backbones.settings import BackboneSettings
 from stages.conditions import Condition
 from stages.finetune.settings import PROTOCOLS, FinetuneSettings, Last
-from stages.readouts.solver_settings import AdamWSettings
 from stages.recordings.recording import Recording
 from stages.stimuli.stimuli import Stimuli
 from stages.training.checkpoints import Checkpoint, kept_path
@@ -93,8 +92,8 @@ class FinetuneTask:
         Identity of the weights that gave them, and what results say of it.
     start : str
         What the model is fed with: "cache" or "images".
-    adamw : AdamWSettings
-        Of the frozen fit, if that was its solver.
+    penalty : float, optional
+        What squared weights cost per trial in the frozen fit, where all neurons share it.
     settings : FinetuneSettings
         How to train.
     device : str
@@ -119,7 +118,7 @@ class FinetuneTask:
     weights: Mapping[str, Any]
     weights_label: str
     start: Literal["cache", "images"]
-    adamw: AdamWSettings
+    penalty: float | None
     settings: FinetuneSettings
     device: str = "cpu"
     images: ImageSource | None = None

@@ -102,7 +102,6 @@ def fit_tasks(variant: Variant, readout: ReadoutSettings) -> Iterator[FitTask]:
                 recording=recording,
                 recording_digest=variant.recording_digest(recording),
                 settings=readout,
-                device=variant.device,
             )
 
 

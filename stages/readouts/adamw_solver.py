@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from stages.costs import Cost, Phase
+from stages.costs import Cost, Portion
 from stages.readouts.rates import RATES
 from stages.readouts.sizes import PREDICT_ELEMENTS, VALIDATION_BATCH, FitSize
 from stages.readouts.solver_protocol import Solver
@@ -39,6 +39,10 @@ class AdamW(Solver):
         """Passes over the training trials, at most."""
         return settings.max_epochs
 
+    def trial_penalty(self, settings: AdamWSettings) -> float:
+        """The loss of a batch has the penalty once."""
+        return settings.penalty / settings.batch_size
+
     def least_memory(self, size: FitSize, settings: AdamWSettings, *, divided: bool = False) -> int:
         """Bytes that a fit needs at least: responses, as recorded and normalised, and descent."""
         maps = size.places * size.n_neurons
@@ -68,7 +72,7 @@ class AdamW(Solver):
             "responses": 2 * size.n_trials * size.n_neurons * epochs / 1e9 * RATES["responses"],
         }  # fmt: skip
         return Cost(
-            phases=(Phase(sum(shares.values())),),
+            phases=(Portion(sum(shares.values())),),
             n_bytes=float(size.stored),
             memory=PROCESS + self.least_memory(size, settings),
             shares=shares,

@@ -190,6 +190,13 @@ class Solver(Protocol):
         """Whether readouts end in ELU + 1, so that fine-tuning can start from them."""
         return True
 
+    def trial_penalty(self, settings: Any) -> float | None:
+        """What a neuron's squared weights cost per trial, in units of the Poisson loss.
+
+        None where each readout is saved with a penalty of its own.
+        """
+        return None
+
     def divide(self, source: FitSource, settings: Any) -> DividedFit | None:
         """The fit in parts; None where it has none that several workers could compute."""
         return None

@@ -5,6 +5,7 @@ from .formats import chosen_neurons as chosen_neurons
 from .formats import default_columns as default_columns
 from .formats import read_images as read_images
 from .formats import read_recording as read_recording
+from .planted import synthetic_recording as synthetic_recording
 from .recording import Recording as Recording
 from .recording import check_recording as check_recording
 from .recording import digest_recording as digest_recording
@@ -15,7 +16,6 @@ from .recording_format import RecordingSizes as RecordingSizes
 from .recording_format import recording_path as recording_path
 from .settings import ExpectedTrials as ExpectedTrials
 from .settings import RecordingSettings as RecordingSettings
-from .synthetic import synthetic_recording as synthetic_recording
 from .synthetic import synthetic_stimuli as synthetic_stimuli
 from .synthetic_settings import Perturbation as Perturbation
 from .synthetic_settings import SyntheticSettings as SyntheticSettings

@@ -39,17 +39,17 @@ class MinimodelFormat(RecordingFormat):
     """Recordings of the minimodel release; the mouse decides which columns are looked at."""
 
     def read(self, settings: RecordingSettings) -> Recording:
-        """See `read_recording`."""
+        """See `read_minimodel`."""
         path = recording_path(settings)
-        return read_recording(path, name=settings.name, allow_pickle=settings.allow_pickle)
+        return read_minimodel(path, name=settings.name, allow_pickle=settings.allow_pickle)
 
     def reads_images(self, path: Path) -> bool:
         """Whether it is a MATLAB file."""
         return path.suffix == ".mat"
 
     def read_images(self, path: Path, *, allow_pickle: bool) -> Stimuli:
-        """See `read_stimuli`; there is nothing to unpickle."""
-        return read_stimuli(path)
+        """See `read_minimodel_images`; there is nothing to unpickle."""
+        return read_minimodel_images(path)
 
     def columns(self, settings: RecordingSettings) -> tuple[int, int]:
         """See `default_crop`."""
@@ -84,7 +84,7 @@ def default_crop(name: str, path: Path | None = None) -> tuple[int, int]:
     return (46, 176) if is_mouse("FX20", name, path) else (0, 132)
 
 
-def read_stimuli(path: Path) -> Stimuli:
+def read_minimodel_images(path: Path) -> Stimuli:
     """Images of a MATLAB v5 file, key `img` of shape (row, column, n_images); ids count from 0.
 
     The stack is held once, in its stored dtype; a pickled copy reads the file again.
@@ -155,7 +155,7 @@ def _load_mat(path: Path) -> NDArray[Any]:
     return numbers(np.asanyarray(content[IMAGE_KEY]), what, axes=("row", "column", "image"))
 
 
-def read_recording(path: Path, *, name: str, allow_pickle: bool = False) -> Recording:
+def read_minimodel(path: Path, *, name: str, allow_pickle: bool = False) -> Recording:
     """One recording's `.npz` file.
 
     It holds `sp` (n_neurons, n_trials); the image shown in each trial, `istim_sp` (n_trials,), and

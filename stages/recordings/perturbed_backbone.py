@@ -5,17 +5,15 @@ Readouts of the frozen backbone cannot reach neurons that are planted in these t
 
 from __future__ import annotations
 
-import io
 import re
 import zlib
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cache import atomic_write, content_key, is_url
+from stages.recordings.kept import keep_arrays, kept_arrays, path_beside
 
 if TYPE_CHECKING:
     import torch
@@ -45,10 +43,9 @@ def moved_tokens(
     crop: tuple[int, int],
     backbone: BackboneSettings,
     input_size: tuple[int, int],
+    keep: bool = True,
 ) -> NDArray[np.float16]:
     """Patch tokens of the planted block after `settings.perturb`.
-
-    They are computed once, and kept in a file beside the cache unless that is at a URL.
 
     Parameters
     ----------
@@ -64,6 +61,8 @@ def moved_tokens(
         The backbone before it is moved.
     input_size : pair of int
         Rows and columns that the backbone sees.
+    keep : bool
+        Whether they may be kept in a file beside the cache.
 
     Returns
     -------
@@ -78,15 +77,13 @@ def moved_tokens(
         "seed": settings.seed,
         "version": PLANTING_VERSION,
     }
-    path = Path(cache.path).parent / f"planted-{content_key(content)[:16]}.npz"
-    if not is_url(cache.path) and path.exists():
-        with np.load(path) as kept:
-            return np.asarray(kept["patches"])
+    path = path_beside(cache, "planted", content)
+    kept = kept_arrays(path)
+    if kept is not None:
+        return kept["patches"]
     tokens = _compute(settings, settings.perturb, stimuli, crop, backbone, input_size)
-    if not is_url(cache.path):
-        file = io.BytesIO()
-        np.savez(file, patches=tokens)
-        atomic_write(path, file.getvalue())
+    if keep:
+        keep_arrays(path, {"patches": tokens})
     return tokens
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cache import UserError
 from stages.recordings.recording import Recording
@@ -151,6 +152,7 @@ class RecordingFormat:
         crop: tuple[int, int],
         backbone: BackboneSettings,
         input_size: tuple[int, int],
+        keep: bool = False,
     ) -> Recording:
         """The whole recording of planted neurons; only of planted formats.
 
@@ -168,6 +170,8 @@ class RecordingFormat:
             The backbone that made the cache.
         input_size : pair of int
             Rows and columns that the backbone sees.
+        keep : bool
+            Whether files may be written beside the cache, for the next time.
 
         Raises
         ------
@@ -175,6 +179,16 @@ class RecordingFormat:
             Settings that do not suit the backbone.
         """
         raise NotImplementedError(f"{type(self).__name__} does not plant neurons")
+
+    def remark(self, table: Mapping[str, Any]) -> str | None:
+        """A sentence that reports say of the neurons, where there is one.
+
+        Parameters
+        ----------
+        table : mapping
+            The recording's table of an experiment file, as it was written.
+        """
+        return None
 
 
 def recording_path(settings: RecordingSettings) -> Path:

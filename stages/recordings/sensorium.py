@@ -32,9 +32,9 @@ class SensoriumFormat(RecordingFormat):
     """Recordings in the Sensorium layout, which hold their images, too."""
 
     def read(self, settings: RecordingSettings) -> Recording:
-        """See `read_recording`."""
+        """See `read_sensorium`."""
         path = recording_path(settings)
-        return read_recording(path, name=settings.name, allow_pickle=settings.allow_pickle)
+        return read_sensorium(path, name=settings.name, allow_pickle=settings.allow_pickle)
 
     def images_path(self, settings: RecordingSettings) -> Path:
         """The recording's own path."""
@@ -45,8 +45,8 @@ class SensoriumFormat(RecordingFormat):
         return path.is_dir() or path.suffix == ".zip"
 
     def read_images(self, path: Path, *, allow_pickle: bool) -> Stimuli:
-        """See `read_stimuli`."""
-        return read_stimuli(path, allow_pickle=allow_pickle)
+        """See `read_sensorium_images`."""
+        return read_sensorium_images(path, allow_pickle=allow_pickle)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +58,7 @@ class _Trials:
     image_id: NDArray[np.int64]
 
 
-def read_stimuli(path: Path, *, allow_pickle: bool = False) -> Stimuli:
+def read_sensorium_images(path: Path, *, allow_pickle: bool = False) -> Stimuli:
     """Images of the train, validation and test trials, by their `frame_image_id`.
 
     An image is that of the first trial that showed it. Files are opened when a batch asks for them.
@@ -115,7 +115,7 @@ class _TrialImages:
         return images
 
 
-def read_recording(path: Path, *, name: str, allow_pickle: bool = False) -> Recording:
+def read_sensorium(path: Path, *, name: str, allow_pickle: bool = False) -> Recording:
     """Responses of the train, validation and test trials.
 
     Trials of tier test that share an image id are its repeats; images are in order of id. Trials of

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from cache import UserError
 
 #: Images read at a time wherever a whole set is walked through.
-BATCH = 256
+READ_BATCH = 256
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +70,9 @@ class Stimuli:
             source=self.source,
         )
 
-    def batches(self, size: int = BATCH) -> Iterator[tuple[NDArray[np.int64], NDArray[np.generic]]]:
+    def batches(
+        self, size: int = READ_BATCH
+    ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.generic]]]:
         """Ids and images of consecutive batches."""
         for first in range(0, len(self), size):
             ids = self.ids[first : first + size]

@@ -91,8 +91,8 @@ def planted(
 
 def recorded(path: Path) -> Features:
     """Gabor features of a recording in the Sensorium layout."""
-    recording = sensorium.read_recording(path, name="recording")
-    stimuli = sensorium.read_stimuli(path)
+    recording = sensorium.read_sensorium(path, name="recording")
+    stimuli = sensorium.read_sensorium_images(path)
     ids = recording.all_image_ids
     tokens = gabor_features(stimuli.read(ids))
     rows = np.searchsorted(ids, recording.image_ids)

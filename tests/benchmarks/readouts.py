@@ -3,12 +3,11 @@
     python -m benchmarks.readouts [--quick] [--only solvers,sweep,...] [--neurons 600]
         [--recording PATH]
 
-Sections: `solvers` (wall time and test FEVE of both solvers on the same features), `selection`
-(penalties per neuron, shrunk towards the population's, against one for all), `products` (time
-of the alternation against the matrix products it cannot avoid), `growth` (in neurons and in
-images), `memory` (peak under a limit of 4 GB), `sweep` (12 blocks, extraction included, against a
-loop that runs the backbone in every batch). A recording in the Sensorium layout adds a row to
-the first two, on rectified Gabor responses.
+Sections: `solvers` (wall time and test FEVE of both), `selection` (penalties per neuron, shrunk
+towards the population's, against one for all), `products` (the alternation against its matrix
+products), `growth` (in neurons and images), `memory` (peak under a limit of 4 GB), `sweep` (12
+blocks and extraction against the backbone in every batch). A recording in the Sensorium layout
+adds a row to the first two, on Gabor responses.
 """
 
 from __future__ import annotations
@@ -189,10 +188,7 @@ def compare_growth(sizes: Sizes) -> None:
     few, many = sizes.growth_neurons
     features = sizes.planted(many)
     each = [1e3 * clocked(features.of(n))[0].wall / n for n in (few, many)]
-    row(
-        f"ms per neuron, {few} -> {many} neurons",
-        f"{each[0]:.1f} -> {each[1]:.1f}", "falls",
-    )  # fmt: skip
+    row(f"ms per neuron, {few} -> {many} neurons", f"{each[0]:.1f} -> {each[1]:.1f}", "falls")
     few, many = sizes.growth_images
     seconds = [clocked(sizes.planted(200, n_train=n))[0].wall for n in (few, many)]
     row(

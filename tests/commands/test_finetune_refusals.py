@@ -1,4 +1,4 @@
-"""What `vitv1 finetune` refuses or fails at: one line, and nothing half-written."""
+"""Refusals and failures of `vitv1 finetune`: one line, and nothing half-written."""
 
 import dataclasses
 import shutil

@@ -289,13 +289,7 @@ def test_directory_that_is_a_file(figshare: Figshare, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("quiet", [False, True])
 @pytest.mark.parametrize("terminal", [False, True])
-def test_progress_only_where_it_can_be_seen(
-    figshare: Figshare,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    quiet: bool,
-    terminal: bool,
-) -> None:
+def test_progress_only_where_it_can_be_seen(figshare, tmp_path, monkeypatch, quiet, terminal):
     stderr = io.StringIO()
     monkeypatch.setattr(stderr, "isatty", lambda: terminal)
     monkeypatch.setattr("sys.stderr", stderr)

@@ -13,7 +13,7 @@ from pipeline.plan.steps import Plan, Step
 from pipeline.workers import workers_of
 from stages.baseline.cost import cnn_cost
 from stages.baseline.settings import BaselineSettings
-from stages.costs import Cost, Phase, side_by_side
+from stages.costs import Cost, Portion, side_by_side
 from stages.executors.cluster_settings import ClusterSettings
 from stages.extract.cost import extraction_cost
 from stages.finetune.cost import TuningSize, tuning_cost
@@ -24,7 +24,7 @@ LARGE = 10**10
 
 
 def test_costs_add_and_memory_does_not():
-    one = Cost(phases=(Phase(3.0),), n_bytes=5.0, memory=7.0, shares={"solving": 3.0})
+    one = Cost(phases=(Portion(3.0),), n_bytes=5.0, memory=7.0, shares={"solving": 3.0})
     both = one + one + Cost()
     assert both.core_seconds == pytest.approx(2 * one.core_seconds)
     assert both.n_bytes == 2 * one.n_bytes and both.memory == one.memory
@@ -33,13 +33,13 @@ def test_costs_add_and_memory_does_not():
 @given(st.lists(st.floats(0.1, 100), min_size=1, max_size=20), st.integers(1, 8))
 def test_work_side_by_side_keeps_its_bounds(seconds, workers):
     """No schedule beats the mean or the longest; longest first stays within 4/3 of the best."""
-    wall = side_by_side([Cost(phases=(Phase(each),)) for each in seconds], workers)
+    wall = side_by_side([Cost(phases=(Portion(each),)) for each in seconds], workers)
     bound = max(sum(seconds) / workers, *seconds, 0)
     assert bound - 1e-6 <= wall <= sum(seconds) / workers + max(seconds) + 1e-6
 
 
 def test_a_phase_lasts_as_long_as_its_rounds():
-    phase = Phase(60, parts=3)
+    phase = Portion(60, parts=3)
     assert [phase.seconds(workers) for workers in (1, 2, 3, 9)] == [60, 40, 20, 20]
 
 

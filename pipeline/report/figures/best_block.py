@@ -12,12 +12,9 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from pipeline.report.figures.published import published_for
-from pipeline.report.figures.style import colour, new_figure, say_empty, title
+from pipeline.report.figures.style import LOWEST_FEVE, colour, new_figure, say_empty, title
 from pipeline.results.names import describe, varying
 from pipeline.results.statistics import SERIES, best_blocks, bootstrap_interval, rows_of, valid
-
-#: FEVE below this is off the violins' axis; a badly predicted neuron may have any negative value.
-LOWEST = -0.5
 
 
 def best_block_violins(neurons: pd.DataFrame, *, note: str = "") -> Figure:
@@ -34,7 +31,7 @@ def best_block_violins(neurons: pd.DataFrame, *, note: str = "") -> Figure:
     labels, hidden = [], 0
     for position, (label, feve, _) in enumerate(_at_best(neurons)):
         labels.append(f"{label}\n(n = {len(feve)})")
-        shown = feve[feve >= LOWEST]
+        shown = feve[feve >= LOWEST_FEVE]
         hidden += len(feve) - len(shown)
         if len(np.unique(shown)) > 1:
             bodies = axes.violinplot(shown, [position], widths=0.8, showextrema=False)["bodies"]
@@ -54,7 +51,7 @@ def best_block_violins(neurons: pd.DataFrame, *, note: str = "") -> Figure:
     _finish(axes, neurons, labels, "FEVE at the best block: neurons (◆ mean)", note)
     axes.set_ylabel("FEVE per valid neuron")
     if hidden:
-        axes.set_xlabel(f"{hidden} values below {LOWEST} are not drawn (but in the means)")
+        axes.set_xlabel(f"{hidden} values below {LOWEST_FEVE} are not drawn (but in the means)")
     return figure
 
 

@@ -19,7 +19,7 @@ from pipeline.results.names import describe, varying
 from pipeline.results.statistics import SERIES, best_blocks, rows_of
 from pipeline.results.tables import read_curves, read_neurons, read_summary
 from stages.conditions import IDENTITY, Condition
-from stages.readouts.saved import load_readouts
+from stages.readouts import load_readouts
 
 #: Every figure's file name and what it shows.
 FIGURES = {

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from pipeline.report.figures.style import say_empty
-from stages.readouts.readout import Readouts
+from stages.readouts import Readouts
 
 #: Neurons whose maps are drawn.
 SHOWN = 12

@@ -8,14 +8,19 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from pipeline.report.figures.style import MANY_POINTS, colour, legend, new_figure, say_empty, title
+from pipeline.report.figures.style import (
+    LOWEST_FEVE,
+    MANY_POINTS,
+    colour,
+    legend,
+    new_figure,
+    say_empty,
+    title,
+)
 from pipeline.results.names import describe, varying
 from pipeline.results.statistics import paired, paired_difference
 from stages.conditions import IDENTITY
 from stages.feve import VALID_FEV
-
-#: FEVE is drawn down to here; lower values lie on the edge, marked as triangles.
-LOWEST = -0.5
 
 
 def scatter(
@@ -36,15 +41,15 @@ def scatter(
     pairs = paired(first, second)
     x = pairs["feve_first"].to_numpy(dtype=np.float64)
     y = pairs["feve_second"].to_numpy(dtype=np.float64)
-    outside = (x < LOWEST) | (y < LOWEST)
+    outside = (x < LOWEST_FEVE) | (y < LOWEST_FEVE)
     for these, shape, label in (
         (~outside, "o", f"neurons (n = {len(pairs)})"),
-        (outside, "v", f"of these below {LOWEST}: {int(outside.sum())}"),
+        (outside, "v", f"of these below {LOWEST_FEVE}: {int(outside.sum())}"),
     ):
         if these.any():
             axes.plot(
-                np.maximum(x[these], LOWEST),
-                np.maximum(y[these], LOWEST),
+                np.maximum(x[these], LOWEST_FEVE),
+                np.maximum(y[these], LOWEST_FEVE),
                 shape,
                 markersize=3,
                 alpha=0.5,
@@ -74,7 +79,7 @@ def scatter(
 
 def _limits(feve: NDArray[np.float64]) -> tuple[float, float]:
     """From 0, or from the lowest value that is drawn, to 1 and a little more."""
-    drawn = np.clip(feve[np.isfinite(feve)], LOWEST, None)
+    drawn = np.clip(feve[np.isfinite(feve)], LOWEST_FEVE, None)
     return drawn.min(initial=0.0) - 0.05, drawn.max(initial=1.0) + 0.05
 
 
@@ -90,7 +95,7 @@ def feve_against_fev(neurons: pd.DataFrame, *, note: str = "") -> Figure:
     ):
         axes.plot(
             fev[these],
-            np.maximum(feve[these], LOWEST),
+            np.maximum(feve[these], LOWEST_FEVE),
             "o",
             markersize=3,
             alpha=0.5,
@@ -99,11 +104,11 @@ def feve_against_fev(neurons: pd.DataFrame, *, note: str = "") -> Figure:
             label=f"{label} (n = {int(these.sum())})",
             rasterized=len(neurons) > MANY_POINTS,
         )
-    low = (feve[there] < LOWEST).any()
+    low = (feve[there] < LOWEST_FEVE).any()
     axes.axvline(VALID_FEV, color="0.6", linewidth=0.8, linestyle="--", zorder=0)
     axes.set(
         xlabel="FEV, fraction of variance that is explainable",
-        ylabel="FEVE" + (f" (values below {LOWEST} at the edge)" if low else ""),
+        ylabel="FEVE" + (f" (values below {LOWEST_FEVE} at the edge)" if low else ""),
         ylim=_limits(feve[there]),
     )
     told = [name for name in IDENTITY if name != "blocks"]

@@ -19,6 +19,9 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 #: Above this many neurons points are drawn as pixels inside vector figures.
 MANY_POINTS = 2000
 
+#: FEVE is drawn down to here; a badly predicted neuron may have any negative value.
+LOWEST_FEVE = -0.5
+
 #: Dots per inch of the PNG files.
 DPI = 200
 

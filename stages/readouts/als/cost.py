@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 
-from stages.costs import Cost, Phase
+from stages.costs import Cost, Portion
 from stages.executors.resources import PROCESS
 from stages.readouts.als.memory import SLOPE_TRIALS, plan_memory, problem_of
 from stages.readouts.als.partition import largest_group, neuron_groups, shards
@@ -99,12 +99,12 @@ def als_cost(
     of_shards, of_groups = als_operations(size, settings, divided=divided, kept=kept)
     operations = of_shards + of_groups
     shares = {name: rates[name] * number for name, number in operations.items()}
-    phases: tuple[Phase, ...] = (Phase(sum(shares.values())),)
+    phases: tuple[Portion, ...] = (Portion(sum(shares.values())),)
     if divided:
         shape = size.n_trials, size.n_rows, size.n_columns, size.n_channels
         parts = len(shards(shape)), len(neuron_groups(size.n_neurons))
         phases = tuple(
-            Phase(sum(rates[name] * number for name, number in each.items()), n)
+            Portion(sum(rates[name] * number for name, number in each.items()), n)
             for each, n in zip((of_shards, of_groups), parts, strict=True)
         )
     return Cost(phases=phases, n_bytes=operations["bytes read"] * 1e9, memory=memory, shares=shares)

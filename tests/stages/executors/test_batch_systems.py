@@ -66,8 +66,10 @@ def lsf(tmp_path, monkeypatch):
         (home / name).chmod(0o700)
     monkeypatch.setenv("PATH", f"{home}{os.pathsep}{os.environ['PATH']}")
     yield home
-    for file in home.glob("*.pid"):
-        assert not psutil.pid_exists(int(file.read_text())), "a job outlived its run"
+    jobs = [int(file.read_text()) for file in home.glob("*.pid")]
+    left = [psutil.Process(job) for job in jobs if psutil.pid_exists(job)]
+    # They were told to end, as by the real bkill; a process takes a moment to do so.
+    assert not psutil.wait_procs(left, timeout=10)[1], "a job outlived its run"
 
 
 def arguments(system, output, **options):

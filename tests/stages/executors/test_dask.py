@@ -233,7 +233,7 @@ def test_a_scheduler_that_does_not_answer_is_named(tmp_path, monkeypatch):
 def test_the_store_of_many_workers_is_that_of_one(cluster, tmp_path, monkeypatch):
     path = write_experiment(tmp_path, n_train=80, n_validation=10)
     small = ["--quiet", "--set=run.memory_limit=1MB"]
-    monkeypatch.setattr("pipeline.run.extract.PROCESS", 1)
+    monkeypatch.setattr("stages.extract.task.PROCESS", 1)
     stores = []
     for name, options in {
         "one": [],

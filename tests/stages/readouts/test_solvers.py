@@ -10,7 +10,7 @@ from support.planted import plant
 
 from cache import UserError
 from pipeline.experiment import load_experiment
-from stages.costs import Cost, Phase
+from stages.costs import Cost, Portion
 from stages.fit.cost import fit_cost, needed_memory
 from stages.fit.distributed import is_divisible
 from stages.fit.inputs import TaskSource
@@ -149,7 +149,7 @@ class Constant(Solver):
         return size.responses
 
     def cost(self, size, settings, *, divided=False, memory_limit=None):
-        return Cost(phases=(Phase(1e-9 * size.responses),))
+        return Cost(phases=(Portion(1e-9 * size.responses),))
 
 
 @pytest.fixture

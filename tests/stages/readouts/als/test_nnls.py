@@ -1,4 +1,4 @@
-"""Many small non-negative least-squares problems at once, against one at a time."""
+"""Non-negative least squares for many small problems at once, against one at a time."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Which fit each neuron gets: the population's choice, corrected as far as trials support it."""
+"""Choice of penalties: the population's, corrected as far as a neuron's trials support it."""
 
 import pytest
 import torch

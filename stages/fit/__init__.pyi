@@ -1,0 +1,3 @@
+"""Names that others import from `stages.fit`."""
+
+from .stage import Fit as Fit
