@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from cache import UserError
@@ -103,9 +103,9 @@ def run_plan(
     readers = [v for v in one_per_cache(variants) if v.cache_name in read]
     copied = [variant.cache.copied(terminal) for variant in readers]
     if any(step.state != "up to date" for step in plan.of(EXTRACT)) or any(copied):
-        # What was open before is decided now, from what the caches hold.
+        # What was open before is decided now, from what the caches, opened again, hold.
         whole = [
-            variant.reopened()
+            replace(variant)
             for variant in variants
             if variant.cache_name not in errors or not variant.planted
         ]

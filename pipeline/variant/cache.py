@@ -4,45 +4,27 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cache import PACKED, CacheError, FeatureCache, TokenShape, is_url, public_name
-from pipeline.variant.inputs import Inputs
 from pipeline.variant.local_copy import copy_what_is_read, open_nearest
 from stages.tokens import Agreement, Uncached, check_cache
 
 if TYPE_CHECKING:
-    from pipeline.experiment import Experiment
     from pipeline.terminal import Terminal
+    from pipeline.variant.variant import Variant
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class VariantCache:
-    """A variant's cache as far as it is made; it is opened once, and compared with the variant.
+    """A variant's cache as far as it is made; it is opened once, and compared with the variant."""
 
-    Parameters
-    ----------
-    path : str
-        Where it is or will be: a path or a URL.
-    settings : Experiment
-        The variant's settings.
-    inputs : Inputs
-        Its images and recordings.
-    made_by : path
-        The experiment file, for messages.
-    everything : bool
-        Whether any token may be read, rather than those of the readouts.
-    replaces : bool
-        Whether a cache that is there will be deleted, and so is not looked at.
-    """
+    variant: Variant
 
-    path: str
-    settings: Experiment
-    inputs: Inputs
-    made_by: Path
-    everything: bool
-    replaces: bool = False
+    @cached_property
+    def path(self) -> str:
+        """Where it is or will be: a path or a URL."""
+        return self.variant.file.cache_path(self.variant.settings)
 
     @property
     def name(self) -> str:
@@ -84,16 +66,14 @@ class VariantCache:
         CacheError
             No cache, or an incomplete one; the message names the remedy.
         """
-        cache = self.opened
+        cache, remedy = self.opened, f"vitv1 extract {self.variant.file.path}"
         if cache is None:
-            raise CacheError(
-                f"{self.name}: no feature cache there; make it with vitv1 extract {self.made_by}"
-            )
+            raise CacheError(f"{self.name}: no feature cache there; make it with {remedy}")
         if not cache.complete:
             missing = int((~cache.shards_done).sum())
             raise CacheError(
                 f"{cache.name} is incomplete, {missing} of {len(cache.shards_done)} shards are "
-                f"missing: finish it with vitv1 extract {self.made_by}"
+                f"missing: finish it with {remedy}"
             )
         return cache
 
@@ -119,7 +99,7 @@ class VariantCache:
         UserError
             A model that timm does not have or that cannot see such images.
         """
-        settings, cache = self.settings, self.opened
+        settings, cache = self.variant.settings, self.opened
         if cache is None:
             # timm takes seconds to import, and stage two must do without it.
             from stages.backbones import plan_token_shape
@@ -142,20 +122,26 @@ class VariantCache:
 
     def copied(self, terminal: Terminal) -> bool:
         """Make the local copy that the settings ask for; whether anything was copied."""
-        return copy_what_is_read(self.settings, self.path, terminal, everything=self.everything)
+        settings = self.variant.settings
+        return copy_what_is_read(settings, self.path, terminal, everything=self._everything)
+
+    @property
+    def _everything(self) -> bool:
+        """Whether any token of any block may be read: by a stage with readouts of its own."""
+        return len(self.variant.readouts) > 1
 
     @cached_property
     def _checked(self) -> tuple[FeatureCache | None, Agreement | None]:
-        cache = None
-        if not self.replaces:
-            cache = open_nearest(self.settings, self.path, everything=self.everything)
-        if cache is None or self.inputs.absent_recordings:
+        settings, inputs, cache = self.variant.settings, self.variant.inputs, None
+        if not self.variant.replaces:
+            cache = open_nearest(settings, self.path, everything=self._everything)
+        if cache is None or inputs.absent_recordings:
             return cache, None
         return cache, check_cache(
             cache,
-            backbone=self.settings.backbone,
-            stimuli=self.settings.stimuli,
-            crop=self.inputs.crop,
-            dtype=self.settings.cache.dtype,
-            images=self.inputs.digest,
+            backbone=settings.backbone,
+            stimuli=settings.stimuli,
+            crop=inputs.crop,
+            dtype=settings.cache.dtype,
+            images=inputs.digest,
         )

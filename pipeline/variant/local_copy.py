@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -66,7 +67,7 @@ def copy_what_is_read(
     """
     if experiment.cache.local_copy is None or _copy(experiment, path, everything) is not None:
         return False
-    source, destination = open_cache(path), copy_path(experiment, path, everything=everything)
+    source, destination = open_cache(path), _copy_path(experiment, path, everything)
     blocks, kinds = _wanted(experiment, source, everything)
     if destination.exists():
         held = open_cache(str(destination))
@@ -80,10 +81,8 @@ def copy_what_is_read(
     return True
 
 
-def copy_path(experiment: Experiment, url: str, *, everything: bool) -> Path:
-    """Where the copy of a URL's cache is: one place per address, whoever signs in."""
-    import hashlib
-
+def _copy_path(experiment: Experiment, url: str, everything: bool) -> Path:
+    """One place per address, whoever signs in."""
     folder = experiment.cache.local_copy
     assert folder is not None
     name = public_name(url)
@@ -102,7 +101,7 @@ def _copy(experiment: Experiment, path: str, everything: bool) -> FeatureCache |
             f"cache.local_copy = {experiment.cache.local_copy}: cache.path = {path} is on this "
             "machine already; drop it"
         )
-    destination = copy_path(experiment, path, everything=everything)
+    destination = _copy_path(experiment, path, everything)
     if not destination.exists():
         return None
     copy = open_cache(str(destination))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -140,15 +140,7 @@ class Variant:
     @cached_property
     def cache(self) -> VariantCache:
         """The cache as far as it is made."""
-        return VariantCache(
-            path=self.file.cache_path(self.settings),
-            settings=self.settings,
-            inputs=self.inputs,
-            made_by=self.file.path,
-            # A stage that starts from readouts of its own may read any token of any block.
-            everything=len(self.readouts) > 1,
-            replaces=self.replaces,
-        )
+        return VariantCache(self)
 
     @property
     def cache_name(self) -> str:
@@ -170,9 +162,15 @@ class Variant:
         """Identity of the tokens; None until they are extracted."""
         if self.absent_recordings or (self.planted and not self.cache_complete):
             return None
-        if self.cache.opened is None and self.recomputes:
-            return self._uncached()
-        return self.cache.identity()
+        if self.cache.opened is not None or not self.recomputes:
+            return self.cache.identity()
+        extraction = self.extraction(device="cpu", provenance={})
+        return Uncached(
+            path=self.cache.path,
+            key=key_of(extraction.settings),
+            settings=extraction.settings,
+            provenance=extraction.provenance,
+        )
 
     @cached_property
     def n_images(self) -> int | None:
@@ -200,15 +198,15 @@ class Variant:
         UserError
             A file is missing or unusable, or there are no such neurons.
         """
-        files = iter(self.inputs.chosen)
+        files = self.inputs.chosen
         return [
-            self._plant(settings) if FORMATS[settings.format].planted else next(files)
+            files[settings.name] if settings.name in files else self._plant(settings)
             for settings in self.settings.recording
         ]
 
     def recording_digest(self, recording: Recording) -> str:
         """Hash of the content of one of the recordings."""
-        return self._recording_digests[recording.name]
+        return self.inputs.content_of(recording)
 
     def images_digest(self, ids: NDArray[np.int64]) -> str:
         """Hash of the content of some images."""
@@ -238,14 +236,6 @@ class Variant:
             provenance={**provenance, "stimuli": Path(stimuli.source).name},
         )
 
-    def reopened(self) -> Variant:
-        """The same with its cache opened again, for when it has changed on the disk."""
-        return replace(self)
-
-    @cached_property
-    def _recording_digests(self) -> Mapping[str, str]:
-        return {recording.name: self.inputs.content_of(recording) for recording in self.recordings}
-
     def _plant(self, settings: RecordingSettings) -> Recording:
         """A recording planted in the cache's tokens: once for all variants that share the cache."""
         cache = self.cache.required()
@@ -261,16 +251,6 @@ class Variant:
                 keep=self.keeps,
             )
         return chosen_neurons(settings, self.inputs.planted_in[cache.key])
-
-    def _uncached(self) -> Uncached:
-        """The identity that images and weights give."""
-        extraction = self.extraction(device="cpu", provenance={})
-        return Uncached(
-            path=self.cache.path,
-            key=key_of(extraction.settings),
-            settings=extraction.settings,
-            provenance=extraction.provenance,
-        )
 
 
 def open_variants(
