@@ -63,8 +63,7 @@ def check_run(run: RunSettings) -> None:
 
 def workers_of(run: RunSettings) -> Workers:
     """The workers that a run would have, told from its settings."""
-    batch = _batch(run)
-    if batch is not None:
+    if batch := _batch(run):
         _, settings = batch
         return Workers(settings.jobs[1] * settings.tasks, settings.task_memory)
     if run.executor == "dask" and run.scheduler not in (None, "local"):
@@ -76,8 +75,7 @@ def workers_of(run: RunSettings) -> Workers:
 
 def limit_of(run: RunSettings) -> MemoryLimit | None:
     """Most memory that one task may have; None where only a scheduler's workers know."""
-    batch = _batch(run)
-    if batch is not None:
+    if batch := _batch(run):
         system, settings = batch
         return MemoryLimit(
             settings.task_memory,
@@ -132,10 +130,8 @@ def workplace(
     folder = Path(tempfile.mkdtemp(prefix=".work-", dir=output))
     try:
         if run.executor == "local":
-            executor = LocalExecutor(
-                workers, folder=folder, memory_limit=limit, devices=crew.devices
-            )
-            yield Workplace(executor, folder)
+            here = LocalExecutor(workers, folder=folder, memory_limit=limit, devices=crew.devices)
+            yield Workplace(here, folder)
             return
         with dask_executor(
             folder=folder,

@@ -30,8 +30,8 @@ class Step:
         "extract", "report", or the stage's name.
     name : str
         The cache's path, the condition's name, or the report's path.
-    state : str
-        "up to date", "run", "open" or "missing".
+    state : State
+        Whether it is done.
     reason : str
         Why; empty for what is up to date.
     needs : sequence of str
@@ -110,11 +110,8 @@ class Plan:
         """The steps that yield conditions, in the order of the tables."""
         return [step for step in self.steps if step.stage is not None]
 
-    def total(self, name: str, kind: str | None = None) -> int | None:
-        """A count of `Work` summed over what is to be done; None where one cannot be told."""
-        counts = [
-            getattr(step.work, name)
-            for step in self.steps
-            if step.state != "up to date" and kind in (None, step.kind)
-        ]
+    def total(self, name: str, kind: str) -> int | None:
+        """A count of `Work` summed over one kind's steps to do; None where one cannot be told."""
+        to_do = (step for step in self.of(kind) if step.state != "up to date")
+        counts = [getattr(step.work, name) for step in to_do]
         return None if None in counts else sum(counts)

@@ -22,19 +22,16 @@ _TOLD = tuple(name for name in IDENTITY if name not in ("block", "blocks"))
 def plan_lines(plan: Plan) -> list[dict[str, str]]:
     """Rows of the plan's table: `step`, `what`, `blocks`, `why`, and `work` where there is some."""
     varying = _varying(plan)
-    rows = []
-    for steps in _groups(plan):
-        first = steps[0]
-        rows.append(
-            {
-                "step": first.kind,
-                "what": _what(first, varying),
-                "blocks": _blocks(steps),
-                "why": _why(first),
-                "work": "" if first.state == "up to date" else _work(steps),
-            }
-        )
-    return rows
+    return [
+        {
+            "step": first.kind,
+            "what": _what(first, varying),
+            "blocks": _blocks([first, *others]),
+            "why": "input missing" if first.state == "missing" else first.reason or first.state,
+            "work": "" if first.state == "up to date" else _work([first, *others]),
+        }
+        for first, *others in _groups(plan)
+    ]
 
 
 def show_plan(plan: Plan, terminal: Terminal, *, title: str, note: bool = False) -> None:
@@ -63,16 +60,12 @@ def summary(plan: Plan) -> str:
         n_left = sum(step.state != "up to date" for step in plan.of(kind))
         if not n_left:
             continue
+        what, counted, unit = "condition", plan.total("neurons", kind), "readouts"
         if kind == EXTRACT:
-            images, size = plan.total("images", kind), plan.total("n_bytes", kind)
-            told = None if images is None else f"{images:,} images, {decimal(size or 0)}"
-            what = "cache"
-        else:
-            readouts = plan.total("neurons", kind)
-            told = None if readouts is None else f"{readouts:,} readouts"
-            what = "condition"
-        many = what if n_left == 1 else f"{what}s"
-        counts.append(f"{n_left} {many} to {to_do}" + (f" ({told})" if told else ""))
+            size = decimal(plan.total("n_bytes", kind) or 0)
+            what, counted, unit = "cache", plan.total("images", kind), f"images, {size}"
+        told = "" if counted is None else f" ({counted:,} {unit})"
+        counts.append(f"{n_left} {what}{'' if n_left == 1 else 's'} to {to_do}{told}")
     return "; ".join(counts)
 
 
@@ -115,12 +108,6 @@ def _what(step: Step, varying: Sequence[str]) -> str:
         names = [n for n in _TOLD if n == "model" or (n in varying and n in ("recording", "seed"))]
         return describe(identity, names)
     return describe(identity, varying) or describe(identity, ["tuning"])
-
-
-def _why(step: Step) -> str:
-    if step.state == "missing":
-        return "input missing"
-    return step.reason or step.state
 
 
 def _blocks(steps: Sequence[Step]) -> str:

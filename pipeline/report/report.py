@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from cache import UserError
 from pipeline.report.key import FIGURES_FOLDER, REPORT, report_key, run_key
-from pipeline.results.provenance import PROVENANCE
+from pipeline.results.provenance import read_provenance
 from pipeline.results.tables import NEURONS, SUMMARY
 from pipeline.terminal import Terminal
 
@@ -42,7 +41,5 @@ def report_run(run: Path, terminal: Terminal) -> list[Path]:
     for left in (run / FIGURES_FOLDER).iterdir():
         if left.with_suffix(".png") not in figures:
             left.unlink()
-    path = run / PROVENANCE
-    provenance = json.loads(path.read_text()) if path.exists() else {}
-    write_report(tables, figures, provenance, key=key)
+    write_report(tables, figures, read_provenance(run), key=key)
     return [report, *figures]

@@ -40,12 +40,7 @@ def prepare(variant: Variant) -> Extraction:
 
 
 def extract_variant(variant: Variant, terminal: Terminal, *, replace: bool = False) -> None:
-    """Make or finish the cache of one variant.
-
-    Parameters
-    ----------
-    replace : bool
-        Delete a cache of other settings at the same path.
+    """Make or finish the cache of one variant; `replace` deletes one of other settings.
 
     Raises
     ------
@@ -77,7 +72,5 @@ def fill(variant: Variant, task: Extraction, terminal: Terminal, *, replace: boo
             device=device_of(run),
             progress=extracted,
         )
-    if computed:
-        terminal.note(f"{task.path}: {computed} images extracted, {n_images} in the cache")
-    else:
-        terminal.note(f"{task.path}: up to date, {n_images} images")
+    done = f"{computed} images extracted, {n_images} in the cache"
+    terminal.note(f"{task.path}: {done if computed else f'up to date, {n_images} images'}")
