@@ -18,7 +18,7 @@ from jinja2 import Environment, PackageLoader, select_autoescape
 from pipeline.report.answer import answer, differences, warnings
 from pipeline.report.figures.draw import FIGURES, Tables
 from pipeline.report.key import REPORT
-from pipeline.results.names import describe
+from pipeline.results.names import describe_first
 from pipeline.results.statistics import best_blocks, rows_of, valid
 from pipeline.results.tables import write_if_changed
 from stages.conditions import IDENTITY
@@ -37,8 +37,6 @@ def write_report(
 
     Parameters
     ----------
-    tables : Tables
-        The result tables.
     figures : sequence of path
         PNG files, in the order they are shown.
     provenance : mapping
@@ -91,9 +89,7 @@ def _best_neurons(neurons: pd.DataFrame) -> tuple[pd.DataFrame, str]:
 
 def _uncertainty(neurons: pd.DataFrame) -> str:
     """How sure a single neuron's FEVE is."""
-    if "feve_se" not in neurons:
-        return ""
-    told = valid(neurons)["feve_se"].dropna()
+    told = valid(neurons).get("feve_se", pd.Series(dtype=float)).dropna()
     if told.empty:
         return ""
     return (
@@ -109,7 +105,7 @@ def _telling(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _constant(table: pd.DataFrame) -> str:
-    said = describe(table.iloc[0].to_dict(), _alike(table)) if len(table) else ""
+    said = describe_first(table, _alike(table))
     return f"All rows: {said}." if said else ""
 
 
@@ -122,11 +118,13 @@ def _facts(tables: Tables, provenance: Mapping[str, Any]) -> list[tuple[str, str
     """Provenance as label and value."""
     seconds = tables.summary.groupby("tuning", sort=False)["seconds"].sum()
     spent = ", ".join(f"{tuning} {total:,.0f} s" for tuning, total in seconds.items())
-    facts = [("computing time of the fits", spent)]
-    for path, stored in provenance.get("caches", {}).items():
-        facts.append(("cache", f"{path}, key {stored['key']}"))
-    facts.append(("weights", ", ".join(sorted(set(tables.neurons["weights"].dropna())))))
-    facts.append(("seeds", ", ".join(map(str, provenance.get("seeds", [])))))
+    caches = provenance.get("caches", {}).items()
+    facts = [
+        ("computing time of the fits", spent),
+        *(("cache", f"{path}, key {stored['key']}") for path, stored in caches),
+        ("weights", ", ".join(sorted(set(tables.neurons["weights"].dropna())))),
+        ("seeds", ", ".join(map(str, provenance.get("seeds", [])))),
+    ]
     for name in ("versions", "hardware"):
         content = provenance.get(name, {})
         facts.append((name, ", ".join(f"{key} {value}" for key, value in content.items())))

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stages.backbones import model_name
 from stages.conditions import is_null
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _TUNINGS = {"frozen": "frozen", "full": "all tuned"}
 _TOKENS = {"patch": "patch tokens", "cls": "CLS token"}
@@ -44,10 +47,17 @@ def describe(values: Mapping[Any, Any], names: Sequence[str]) -> str:
     return ", ".join(said)
 
 
+def describe_first(rows: pd.DataFrame, names: Sequence[str]) -> str:
+    """The same of a table's first row; empty where it has none."""
+    return describe(rows.iloc[0].to_dict(), names) if len(rows) else ""
+
+
+def known(values: Iterable[object]) -> tuple[object, ...]:
+    """Values that can be compared: null ones as None, since NaN is unlike itself."""
+    return tuple(None if is_null(value) else value for value in values)
+
+
 def varying(rows: Iterable[Mapping[Any, Any]], names: Iterable[str]) -> list[str]:
     """Those of the columns that take more than one value in a table's rows."""
-    values: dict[str, set[object]] = {name: set() for name in names}
-    for row in rows:
-        for name, seen in values.items():
-            seen.add(None if is_null(row[name]) else row[name])
-    return [name for name, seen in values.items() if len(seen) > 1]
+    table = list(rows)
+    return [name for name in names if len(set(known(row[name] for row in table))) > 1]

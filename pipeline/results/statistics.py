@@ -88,13 +88,13 @@ def rows_of(neurons: pd.DataFrame, identity: Mapping[Any, Any]) -> pd.DataFrame:
 class Difference:
     """A difference of mean FEVE between two conditions and its 95 % bootstrap interval."""
 
-    mean: float
+    difference: float
     low: float
     high: float
     n_neurons: int
 
     def __str__(self) -> str:
-        return f"{self.mean:+.3f} (95 % CI {self.low:+.3f} to {self.high:+.3f})"
+        return f"{self.difference:+.3f} (95 % CI {self.low:+.3f} to {self.high:+.3f})"
 
 
 def paired_difference(
@@ -117,7 +117,7 @@ def paired_difference(
     differences = (pairs["feve_second"] - pairs["feve_first"]).to_numpy(dtype=np.float64)
     low, high = bootstrap_interval(differences, seed=seed, resamples=resamples)
     mean = float(differences.mean()) if len(differences) else float("nan")
-    return Difference(mean=mean, low=low, high=high, n_neurons=len(differences))
+    return Difference(difference=mean, low=low, high=high, n_neurons=len(differences))
 
 
 def paired(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:

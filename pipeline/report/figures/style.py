@@ -37,17 +37,14 @@ def new_figure(width: float = 7.0, height: float = 4.5) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def save_figure(figure: Figure, stem: Path) -> list[Path]:
-    """Write a figure as PNG and SVG, each only where its content is new; their paths."""
-    paths = []
+def save_figure(figure: Figure, stem: Path) -> Path:
+    """Write a figure as PNG and SVG, each only where its content is new; the path of the PNG."""
     with mpl.rc_context({"svg.hashsalt": "vitv1", "svg.fonttype": "none"}):
         for kind, metadata in (("png", {"Software": "vitv1"}), ("svg", {"Date": None})):
             content = io.BytesIO()
             figure.savefig(content, format=kind, dpi=DPI, metadata=metadata)
-            path = stem.with_suffix(f".{kind}")
-            write_if_changed(path, content.getvalue())
-            paths.append(path)
-    return paths
+            write_if_changed(stem.with_suffix(f".{kind}"), content.getvalue())
+    return stem.with_suffix(".png")
 
 
 def colour(number: int) -> str:
