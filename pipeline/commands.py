@@ -76,9 +76,9 @@ def run(file: ExperimentFile, terminal: Terminal, *, only: str | None = None) ->
         check_plan(file, variants, plan, kinds)
     if only is None:
         show_plan(plan, terminal, title=f"Plan of {file.path}", note=True)
-    if only is None and plan.is_done:
-        _show_results(file, terminal)
-        return
+        if all(step.state == "up to date" for step in plan.steps):
+            _show_results(file, terminal)
+            return
     outcome = run_plan(file, variants, plan, kinds, terminal)
     if outcome.changed or not (outcome.failed or same_settings(file.output, file.settings)):
         write_provenance(file, outcome.plan)

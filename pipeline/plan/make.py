@@ -86,21 +86,14 @@ def _conditions(stage: Stage, variants: Iterable[Variant]) -> Iterator[Step]:
                 planned=planned,
                 task=task,
             )
-            other = found.setdefault(planned.condition, step)
-            if other.task is not None and task is not None:
-                _check_same(stage, other.task, task)
+            one = found.setdefault(planned.condition, step).task
+            if one is not None and task is not None and one.key != task.key:
+                differing = changes(stage.table(planned.condition), task.inputs, one.inputs)
+                raise UserError(
+                    f"two variants of this experiment would both yield {step.name}, from other "
+                    f"inputs ({differing}): give each an experiment of its own"
+                )
     yield from found.values()
-
-
-def _check_same(stage: Stage, one: Task, other: Task) -> None:
-    """Refuse two variants that give different results one name."""
-    if one.key != other.key:
-        table = stage.table(one.condition)
-        raise UserError(
-            f"two variants of this experiment would both yield {one.condition.slug}, from other "
-            f"inputs ({changes(table, other.inputs, one.inputs)}): give each an experiment of its "
-            "own"
-        )
 
 
 def _decided(

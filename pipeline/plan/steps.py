@@ -92,18 +92,9 @@ class Plan:
         chosen = (step for step in self.steps if kinds is None or step.kind in kinds)
         return {name: path for step in chosen for name, path in step.missing.items()}
 
-    def named(self, *states: State) -> list[str]:
-        """Names of the steps in some states."""
-        return [step.name for step in self.steps if step.state in states]
-
     def of(self, kind: str) -> Iterator[Step]:
         """The steps of one kind."""
         return (step for step in self.steps if step.kind == kind)
-
-    @property
-    def is_done(self) -> bool:
-        """Whether nothing is left to do."""
-        return all(step.state == "up to date" for step in self.steps)
 
     @property
     def conditions(self) -> list[Step]:

@@ -55,7 +55,8 @@ def plan_document(plan: Plan) -> dict[str, Any]:
 
 def summary(plan: Plan) -> str:
     """One line of how much there is to do."""
-    counts = [f"{len(plan.named('up to date'))} of {len(plan.steps)} steps up to date"]
+    n_done = sum(step.state == "up to date" for step in plan.steps)
+    counts = [f"{n_done} of {len(plan.steps)} steps up to date"]
     for kind, to_do in {EXTRACT: "extract", **{s.name: s.verb for s in STAGES}}.items():
         n_left = sum(step.state != "up to date" for step in plan.of(kind))
         if not n_left:

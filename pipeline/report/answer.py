@@ -26,13 +26,7 @@ _ALWAYS = ("model", "input_size", "tuning", "tokens", "block")
 
 
 def answer(neurons: pd.DataFrame) -> list[str]:
-    """Three sentences with numbers: what predicts best, against what, and how sure.
-
-    Parameters
-    ----------
-    neurons : data frame
-        The neurons table.
-    """
+    """Three sentences on a neurons table: what predicts best, against what, and how sure."""
     best = best_blocks(neurons)
     if best.empty:
         return [

@@ -57,7 +57,10 @@ def write_report(
         threshold=VALID_FEV,
         tables_script=_script(),
         figures=[
-            {"caption": FIGURES.get(path.stem, path.stem), "data": _data_url(path)}
+            {
+                "caption": FIGURES.get(path.stem, path.stem),
+                "data": f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}",
+            }
             for path in figures
         ],
         differences=_plain(compared) if len(compared) else "",
@@ -75,10 +78,8 @@ def write_report(
 def _best_neurons(neurons: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     """Rows of every recording's best condition, and what to say of them."""
     best = best_blocks(neurons).sort_values("mean_feve", ascending=False, kind="stable")
-    if best.empty:
-        rows = neurons
-        said = "All conditions, since none has a valid neuron."
-    else:
+    rows, said = neurons, "All conditions, since none has a valid neuron."
+    if len(best):
         tops = best.drop_duplicates("recording").to_dict("records")
         rows = pd.concat([rows_of(neurons, row) for row in tops], ignore_index=True)
         said = "Each recording's best condition; the others are in results/neurons.parquet."
@@ -169,7 +170,3 @@ def _script() -> str:
     """DataTables and its style, inside the page."""
     bundle = Path(itables.__file__).parent / "html" / "dt_bundle.js"
     return _LINK.sub(r"\1", str(generate_init_offline_itables_html(bundle)))
-
-
-def _data_url(path: Path) -> str:
-    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()

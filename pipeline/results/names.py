@@ -15,35 +15,28 @@ _TUNINGS = {"frozen": "frozen", "full": "all tuned"}
 _TOKENS = {"patch": "patch tokens", "cls": "CLS token"}
 
 
-def tuning_name(tuning: str) -> str:
-    """A tuning as people say it: "last2" as "last 2 tuned"."""
-    return _TUNINGS.get(tuning, f"last {tuning.removeprefix('last')} tuned")
-
-
-def _model(name: str) -> str:
-    """What people call a model of a table: "ViT-S/16 DINOv3", "CNN minimodel"."""
-    return f"CNN {name.removeprefix('cnn_')}" if name.startswith("cnn_") else model_name(name)
-
-
 def describe(values: Mapping[Any, Any], names: Sequence[str]) -> str:
-    """Values of identity columns as people say them, null ones left out; `block` tells `blocks`."""
+    """Values of identity columns as people say them, null ones left out; `block` tells `blocks`.
+
+    Such as "ViT-S/16 DINOv3, last 2 tuned, patch tokens, block 3", or "CNN minimodel, seed 0".
+    """
     said = []
     for name in names:
-        value = values[name]
-        if is_null(value) or name == "blocks":
+        value = str(values[name])
+        if is_null(values[name]) or name == "blocks":
             continue
         if name == "tuning":
-            said.append(tuning_name(str(value)))
+            value = _TUNINGS.get(value, f"last {value.removeprefix('last')} tuned")
         elif name == "model":
-            said.append(_model(str(value)))
+            cnn = value.startswith("cnn_")
+            value = f"CNN {value.removeprefix('cnn_')}" if cnn else model_name(value)
         elif name == "tokens":
-            said.append(_TOKENS.get(str(value), str(value)))
+            value = _TOKENS.get(value, value)
         elif name == "block" and "+" in str(values.get("blocks")):
-            said.append(f"blocks {values['blocks']}")
+            value = f"blocks {values['blocks']}"
         elif name in ("block", "seed"):
-            said.append(f"{name} {value}")
-        else:
-            said.append(str(value))
+            value = f"{name} {value}"
+        said.append(value)
     return ", ".join(said)
 
 

@@ -13,9 +13,7 @@ from numpy.typing import NDArray
 from stages.feve import VALID_FEV
 
 #: Identity of a series of conditions that differ in their block alone.
-SERIES = [
-    *("recording", "model", "input_size", "tuning", "protocol", "tokens", "solver", "seed"),
-]
+SERIES = ["recording", "model", "input_size", "tuning", "protocol", "tokens", "solver", "seed"]
 
 #: Which blocks a condition reads, the deepest first: several conditions may share that.
 READ = ("block", "blocks")
@@ -35,11 +33,6 @@ def best_blocks(neurons: pd.DataFrame) -> pd.DataFrame:
     """The best block of every series, chosen on validation and, for comparison, on test.
 
     Choosing on test reports the maximum of noisy numbers as if it were one of them.
-
-    Parameters
-    ----------
-    neurons : data frame
-        The neurons table.
 
     Returns
     -------

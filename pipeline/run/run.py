@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from cache import UserError
@@ -42,19 +42,14 @@ class Outcome:
 
     plan: Plan
     conditions: list[Condition]
-    failed: list[FailedCache | FailedCondition] = field(default_factory=list)
-    changed: bool = False
+    failed: list[FailedCache | FailedCondition]
+    changed: bool
 
 
 def check_plan(
     file: ExperimentFile, variants: Sequence[Variant], plan: Plan, kinds: Sequence[str]
 ) -> None:
-    """Refuse to begin what cannot be finished.
-
-    Parameters
-    ----------
-    kinds : sequence of str
-        Of the steps that are to be done.
+    """Refuse to begin steps of some kinds that cannot be finished.
 
     Raises
     ------
@@ -125,8 +120,7 @@ def run_plan(
         failures = run_stage(file, stage, steps, terminal, failed=failed)
         failed.extend(failures)
         changed |= {s.condition for s in steps if s.condition and s.state != "up to date"}
-    lost = {failure.condition for failure in failed}
-    changed -= lost
+    changed -= {failure.condition for failure in failed}
     conditions = [
         step.condition
         for step in plan.conditions
@@ -173,18 +167,13 @@ def _check_needs(file: ExperimentFile, plan: Plan, step: Step, kinds: Sequence[s
         if other.kind == EXTRACT or step.task is None:
             variant.cache.required()
             continue
-        what = next(w for need, w in step.task.needs.items() if need == other.condition)
+        need, what = next(pair for pair in step.task.needs.items() if pair[0] == other.condition)
         state = "no" if other.reason == "not done yet" else "only outdated"
+        names = ("recording", "model", "block", "tokens", "solver", "seed")
         raise UserError(
-            f"{file.output} has {state} {what} of {_told(other)} to start from: run "
-            f"vitv1 {other.kind} {file.path}"
+            f"{file.output} has {state} {what} of {describe(need.identity(), names)} to start from: "
+            f"run vitv1 {other.kind} {file.path}"
         )
-
-
-def _told(step: Step) -> str:
-    """What people call the condition that a step yields."""
-    names = ("recording", "model", "block", "tokens", "solver", "seed")
-    return step.name if step.condition is None else describe(step.condition.identity(), names)
 
 
 def _extract(plan: Plan, terminal: Terminal) -> dict[str, Exception]:

@@ -14,16 +14,9 @@ from stages.settings import InputPath
 
 
 def resolve_paths(raw: dict[str, Any], schema: type, folder: Path) -> None:
-    """Make input paths relative to the working directory, in place.
+    """Make input paths of a file's table relative to the working directory, in place.
 
-    Parameters
-    ----------
-    raw : dict
-        A table of the file; it may hold anything.
-    schema : type
-        Its settings class, in which `InputPath` marks input paths.
-    folder : path
-        Where the file is.
+    `InputPath` marks them in its settings class, `schema`; `folder` is where the file is.
     """
     for name, hint in typing.get_type_hints(schema, include_extras=True).items():
         if name not in raw:

@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from cache import PACKED, CacheError, FeatureCache, TokenShape, is_url, public_name
-from pipeline.variant.local_copy import copy_what_is_read, open_nearest
+from pipeline.variant.local_copy import Located
 from stages.tokens import Agreement, Uncached, check_cache
 
 if TYPE_CHECKING:
@@ -122,19 +122,17 @@ class VariantCache:
 
     def copied(self, terminal: Terminal) -> bool:
         """Make the local copy that the settings ask for; whether anything was copied."""
-        settings = self.variant.settings
-        return copy_what_is_read(settings, self.path, terminal, everything=self._everything)
+        return self._located.copy_what_is_read(terminal)
 
     @property
-    def _everything(self) -> bool:
-        """Whether any token of any block may be read: by a stage with readouts of its own."""
-        return len(self.variant.readouts) > 1
+    def _located(self) -> Located:
+        # A stage that starts from readouts of its own may read any token of any block.
+        return Located(self.variant.settings, self.path, everything=len(self.variant.readouts) > 1)
 
     @cached_property
     def _checked(self) -> tuple[FeatureCache | None, Agreement | None]:
-        settings, inputs, cache = self.variant.settings, self.variant.inputs, None
-        if not self.variant.replaces:
-            cache = open_nearest(settings, self.path, everything=self._everything)
+        settings, inputs = self.variant.settings, self.variant.inputs
+        cache = None if self.variant.replaces else self._located.open_nearest()
         if cache is None or inputs.absent_recordings:
             return cache, None
         return cache, check_cache(

@@ -18,7 +18,6 @@ from pipeline.report.figures.style import save_figure
 from pipeline.report.key import FIGURES_FOLDER
 from pipeline.results.names import describe, varying
 from pipeline.results.statistics import SERIES, best_blocks, rows_of
-from pipeline.results.tables import read_curves, read_neurons, read_summary
 from stages.conditions import IDENTITY, Condition
 from stages.readouts import load_readouts
 
@@ -38,7 +37,7 @@ FIGURES = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Tables:
     """The result tables of a run."""
 
@@ -51,19 +50,6 @@ class Tables:
     def note(self) -> str:
         """A remark that every figure must make of these results; empty where there is none."""
         return "random weights" if (self.neurons["weights"] == "random").any() else ""
-
-
-def read_tables(run: Path) -> Tables:
-    """The tables that a run wrote.
-
-    Raises
-    ------
-    FileNotFoundError
-        The run has no results yet.
-    """
-    return Tables(
-        run=run, neurons=read_neurons(run), summary=read_summary(run), curves=read_curves(run)
-    )
 
 
 def draw_figures(tables: Tables, *, progress: Callable[[int], None] | None = None) -> list[Path]:

@@ -21,10 +21,8 @@ def spatial_maps(
 
     Parameters
     ----------
-    readouts : Readouts
-        One condition's readouts.
     neurons : data frame
-        The same condition's rows of the neurons table, in the same order.
+        The condition's rows of the neurons table, in the readouts' order.
     input_size : pair of int
         Pixels of the backbone's input, for the axes.
     """
@@ -62,9 +60,8 @@ def centres(readouts: Readouts, *, input_size: tuple[int, int]) -> NDArray[np.fl
     The mean position of the patches, weighted by the spatial weights; NaN where all are zero.
     """
     found = []
-    for weights, size in zip(
-        (readouts.row_weights, readouts.column_weights), input_size, strict=True
-    ):
+    sides = (readouts.row_weights, readouts.column_weights)
+    for weights, size in zip(sides, input_size, strict=True):
         n = weights.shape[1]
         positions = (np.arange(n) + 0.5) * size / n
         total = weights.sum(axis=1, dtype=np.float64)

@@ -70,7 +70,9 @@ def _dots(
     feve: NDArray[np.float64],
     these: NDArray[np.bool_],
     shape: str,
-    **how: str,
+    *,
+    color: str,
+    label: str,
 ) -> None:
     """Some of the neurons; those below the axis at its edge."""
     axes.plot(
@@ -81,7 +83,8 @@ def _dots(
         alpha=0.5,
         markeredgewidth=0,
         rasterized=len(x) > MANY_POINTS,
-        **how,
+        color=color,
+        label=label,
     )
 
 

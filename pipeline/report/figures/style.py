@@ -69,13 +69,11 @@ def title(axes: Axes, first: str, *rest: str) -> None:
 def legend(axes: Axes) -> None:
     """A legend where there is something to name, beside the axes where it would cover them."""
     handles, labels = axes.get_legend_handles_labels()
-    if not handles:
-        return
     if len(labels) > 4:
         width, height = axes.figure.get_size_inches()  # type: ignore[union-attr]
         axes.figure.set_size_inches(width + LEGEND_WIDTH, height)  # type: ignore[union-attr]
         axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1.01, 1.0))
-    else:
+    elif handles:
         axes.legend(frameon=False, fontsize=8)
 
 
