@@ -12,6 +12,7 @@ from pipeline.plan.table import plan_document, show_plan
 from pipeline.report import report_run
 from pipeline.results import (
     SUMMARY,
+    TOLD,
     describe,
     same_settings,
     summary_rows,
@@ -34,9 +35,6 @@ if TYPE_CHECKING:
 
     from pipeline.experiment import ExperimentFile
     from pipeline.terminal import Terminal
-
-#: What the printed table tells of a condition, where it varies; its block has a column.
-TOLD = tuple(name for name in IDENTITY if name not in ("block", "blocks"))
 
 EVERYTHING = (EXTRACT, *(stage.name for stage in STAGES))
 

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from itertools import groupby
+from collections.abc import Iterable, Sequence
 from pathlib import PurePath
 from typing import Any
 
 from rich.filesize import decimal
 
 from pipeline.plan.steps import EXTRACT, Plan, Step
-from pipeline.results.names import describe
+from pipeline.results.names import TOLD, describe
 from pipeline.terminal import Terminal
-from stages.conditions import IDENTITY
 from stages.registry import STAGES
-
-#: What tells conditions apart, besides their blocks.
-_TOLD = tuple(name for name in IDENTITY if name not in ("block", "blocks"))
 
 
 def plan_lines(plan: Plan) -> list[dict[str, str]]:
@@ -36,7 +31,9 @@ def plan_lines(plan: Plan) -> list[dict[str, str]]:
 
 def show_plan(plan: Plan, terminal: Terminal, *, title: str, note: bool = False) -> None:
     """Print a plan: a line per group of steps, what is missing, and what there is to do."""
-    fixed = _fixed(plan)
+    vits, varying = _vits(plan), _varying(plan)
+    common = ("recording", "model", "input_size", "tokens", "solver")
+    fixed = describe(vits[0], [n for n in common if n not in varying]) if vits else ""
     say = terminal.note if note else terminal.result
     terminal.table(plan_lines(plan), title=f"{title}\n{fixed}" if fixed else title, note=note)
     for name, path in plan.missing().items():
@@ -70,35 +67,27 @@ def summary(plan: Plan) -> str:
     return "; ".join(counts)
 
 
-def _groups(plan: Plan) -> Iterator[Sequence[Step]]:
+def _groups(plan: Plan) -> Iterable[Sequence[Step]]:
     """Steps that differ in their block alone, in the order of the first of each."""
-
-    def alike(step: Step) -> tuple[object, ...]:
+    groups: dict[tuple[object, ...], list[Step]] = {}
+    for step in plan.steps:
         said = {} if step.condition is None else step.condition.identity()
-        told = tuple(said[n] for n in _TOLD) if said else (step.name,)
-        return step.kind, step.state, step.reason, told
+        told = tuple(said[n] for n in TOLD) if said else (step.name,)
+        groups.setdefault((step.kind, step.state, step.reason, told), []).append(step)
+    return groups.values()
 
-    # Tuned conditions come block by block; a stable sort brings each tuning's together.
-    order = {key: number for number, key in enumerate(dict.fromkeys(map(alike, plan.steps)))}
-    for _, steps in groupby(sorted(plan.steps, key=lambda s: order[alike(s)]), key=alike):
-        yield list(steps)
+
+def _vits(plan: Plan) -> list[dict[str, Any]]:
+    """The identities of ViTs' conditions; a CNN is told by its model."""
+    return [s.condition.identity() for s in plan.steps if s.condition and s.condition.tokens]
 
 
 def _varying(plan: Plan) -> list[str]:
-    """What differs between the conditions of ViTs; a CNN is told by its model."""
-    identities = [s.condition.identity() for s in plan.steps if s.condition and s.condition.tokens]
-    values = {name: {identity[name] for identity in identities} for name in _TOLD}
+    """What differs between the conditions of ViTs."""
+    values = {name: {identity[name] for identity in _vits(plan)} for name in TOLD}
     # Frozen conditions have no protocol, which does not tell tuned ones apart.
     values["protocol"] -= {None}
-    return [name for name in _TOLD if len(values[name]) > 1]
-
-
-def _fixed(plan: Plan) -> str:
-    """What all conditions of ViTs have in common."""
-    varying = _varying(plan)
-    vits = [s.condition for s in plan.steps if s.condition and s.condition.tokens]
-    fixed = ("recording", "model", "input_size", "tokens", "solver")
-    return describe(vits[0].identity(), [n for n in fixed if n not in varying]) if vits else ""
+    return [name for name in TOLD if len(values[name]) > 1]
 
 
 def _what(step: Step, varying: Sequence[str]) -> str:
@@ -106,7 +95,7 @@ def _what(step: Step, varying: Sequence[str]) -> str:
         return PurePath(step.name).name
     identity = step.condition.identity()
     if step.condition.tokens is None:
-        names = [n for n in _TOLD if n == "model" or (n in varying and n in ("recording", "seed"))]
+        names = [n for n in TOLD if n == "model" or (n in varying and n in ("recording", "seed"))]
         return describe(identity, names)
     return describe(identity, varying) or describe(identity, ["tuning"])
 

@@ -61,7 +61,8 @@ def compare_runs(first: Path, second: Path, output: Path, terminal: Terminal) ->
 
     differing = [n for n in _MAY_DIFFER if not values(one, n) & values(other, n)]
     joined = [name for name in IDENTITY if name not in differing]
-    pairs = _pairs(one, other, joined)
+    ours, theirs = _grouped(one, joined), _grouped(other, joined)
+    pairs = {each: (ours[each], theirs[each]) for each in ours if each in theirs}
     if not pairs:
         raise UserError(f"{first} and {second} have no condition in common ({', '.join(joined)})")
     names = (_name(first, one, differing), _name(second, other, differing))
@@ -91,25 +92,19 @@ def _neurons(run: Path) -> pd.DataFrame:
     return read_neurons(run)
 
 
-def _pairs(
-    one: pd.DataFrame, other: pd.DataFrame, joined: list[str]
-) -> dict[tuple[object, ...], tuple[pd.DataFrame, pd.DataFrame]]:
-    """Rows of both runs per shared identity."""
-    grouped = []
-    for rows in (one, other):
-        groups = {}
-        for values, group in rows.groupby(joined, dropna=False, sort=False):
-            identity: Any = values
-            if group["neuron"].duplicated().any():
-                several = [n for n in IDENTITY if group[n].nunique(dropna=False) > 1]
-                raise UserError(
-                    f"one run has several conditions that differ in {', '.join(several)} and the "
-                    "other has none of their values: fit the runs with one value each"
-                )
-            groups[known(identity)] = group
-        grouped.append(groups)
-    ours, theirs = grouped
-    return {shared: (ours[shared], theirs[shared]) for shared in ours if shared in theirs}
+def _grouped(rows: pd.DataFrame, joined: list[str]) -> dict[tuple[object, ...], pd.DataFrame]:
+    """Rows of a run by their identity."""
+    groups = {}
+    for values, group in rows.groupby(joined, dropna=False, sort=False):
+        identity: Any = values
+        if group["neuron"].duplicated().any():
+            several = [n for n in IDENTITY if group[n].nunique(dropna=False) > 1]
+            raise UserError(
+                f"one run has several conditions that differ in {', '.join(several)} and the "
+                "other has none of their values: fit the runs with one value each"
+            )
+        groups[known(identity)] = group
+    return groups
 
 
 def _name(run: Path, rows: pd.DataFrame, differing: list[str]) -> str:

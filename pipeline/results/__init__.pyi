@@ -1,5 +1,6 @@
 """Names that other packages import from `pipeline.results`."""
 
+from .names import TOLD as TOLD
 from .names import describe as describe
 from .names import varying as varying
 from .provenance import PROVENANCE as PROVENANCE

@@ -6,10 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from stages.backbones import model_name
-from stages.conditions import is_null
+from stages.conditions import IDENTITY, is_null
 
 if TYPE_CHECKING:
     import pandas as pd
+
+#: What tells conditions apart, besides their blocks.
+TOLD = tuple(name for name in IDENTITY if name not in ("block", "blocks"))
 
 _TUNINGS = {"frozen": "frozen", "full": "all tuned"}
 _TOKENS = {"patch": "patch tokens", "cls": "CLS token"}

@@ -90,9 +90,7 @@ class Difference:
         return f"{self.difference:+.3f} (95 % CI {self.low:+.3f} to {self.high:+.3f})"
 
 
-def paired_difference(
-    first: pd.DataFrame, second: pd.DataFrame, *, seed: int = 0, resamples: int = RESAMPLES
-) -> Difference:
+def paired_difference(first: pd.DataFrame, second: pd.DataFrame) -> Difference:
     """Mean of FEVE(second) - FEVE(first), with a paired percentile bootstrap over neurons.
 
     Parameters
@@ -108,7 +106,7 @@ def paired_difference(
     """
     pairs = paired(first, second)
     differences = (pairs["feve_second"] - pairs["feve_first"]).to_numpy(dtype=np.float64)
-    low, high = bootstrap_interval(differences, seed=seed, resamples=resamples)
+    low, high = bootstrap_interval(differences)
     mean = float(differences.mean()) if len(differences) else float("nan")
     return Difference(difference=mean, low=low, high=high, n_neurons=len(differences))
 
@@ -123,7 +121,7 @@ def paired(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
 
 
 def bootstrap_interval(
-    values: NDArray[np.float64], *, seed: int = 0, resamples: int = RESAMPLES
+    values: NDArray[np.float64], *, resamples: int = RESAMPLES
 ) -> tuple[float, float]:
     """95 % percentile interval of the mean (Efron and Tibshirani 1993, section 13.3).
 
@@ -140,6 +138,6 @@ def bootstrap_interval(
         n_resamples=resamples,
         batch=max(1, IN_MEMORY // len(values)),
         method="percentile",
-        rng=np.random.default_rng(seed),
+        rng=np.random.default_rng(0),
     ).confidence_interval
     return float(low), float(high)

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from cache import atomic_write
 from stages.conditions import IDENTITY, INTEGERS, Condition
+from stages.feve import VALID_FEV
+from stages.readouts import NEURON_COLUMNS, saved_attributes, saved_columns, saved_curve
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -109,8 +111,6 @@ def _read_rows(run: Path) -> list[dict[str, str]]:
 def _neurons(run: Path, condition: Condition) -> pd.DataFrame:
     import pandas as pd
 
-    from stages.readouts import NEURON_COLUMNS, saved_attributes, saved_columns
-
     attributes, columns = saved_attributes(run, condition), saved_columns(run, condition)
     assert attributes is not None
     values = {
@@ -122,9 +122,6 @@ def _neurons(run: Path, condition: Condition) -> pd.DataFrame:
 
 
 def _summary(run: Path, condition: Condition, neurons: pd.DataFrame) -> dict[str, object]:
-    from stages.feve import VALID_FEV
-    from stages.readouts import saved_attributes
-
     attributes = saved_attributes(run, condition)
     assert attributes is not None
     valid = neurons.loc[neurons["fev"] > VALID_FEV, "feve"].to_numpy(dtype="float64")
@@ -141,8 +138,6 @@ def _summary(run: Path, condition: Condition, neurons: pd.DataFrame) -> dict[str
 
 def _curve(run: Path, condition: Condition) -> pd.DataFrame:
     import pandas as pd
-
-    from stages.readouts import saved_curve
 
     names = ["epoch", "training_loss", "validation_score"]
     curve = pd.DataFrame(saved_curve(run, condition), columns=names)

@@ -95,19 +95,14 @@ def run_plan(
     """
     errors = _extract(plan, terminal) if EXTRACT in kinds else {}
     read = {name for step in plan.conditions if step.kind in kinds for name in step.needs}
-    readers = [v for v in one_per_cache(variants) if v.cache_name in read]
-    copied = [variant.cache.copied(terminal) for variant in readers]
+    copied = [v.cache.copied(terminal) for v in one_per_cache(variants) if v.cache_name in read]
     if any(step.state != "up to date" for step in plan.of(EXTRACT)) or any(copied):
         # What was open before is decided now, from what the caches, opened again, hold.
-        whole = [
-            replace(variant)
-            for variant in variants
-            if variant.cache_name not in errors or not variant.planted
-        ]
-        plan = make_plan(file, whole)
-        readers = [v for v in one_per_cache(whole) if v.cache_name in read]
-    for variant in readers:
-        if variant.cache.unchecked:
+        whole = (v for v in variants if v.cache_name not in errors or not v.planted)
+        variants = [replace(variant) for variant in whole]
+        plan = make_plan(file, variants)
+    for variant in one_per_cache(variants):
+        if variant.cache_name in read and variant.cache.unchecked:
             unchecked = ", ".join(variant.cache.unchecked)
             terminal.note(f"{variant.cache_name}: {unchecked} not at hand, not re-checked")
     failed: list[FailedCondition] = []
@@ -171,8 +166,8 @@ def _check_needs(file: ExperimentFile, plan: Plan, step: Step, kinds: Sequence[s
         state = "no" if other.reason == "not done yet" else "only outdated"
         names = ("recording", "model", "block", "tokens", "solver", "seed")
         raise UserError(
-            f"{file.output} has {state} {what} of {describe(need.identity(), names)} to start from: "
-            f"run vitv1 {other.kind} {file.path}"
+            f"{file.output} has {state} {what} of {describe(need.identity(), names)} to start "
+            f"from: run vitv1 {other.kind} {file.path}"
         )
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from cache import PACKED, CacheError, FeatureCache, TokenShape, is_url, public_name
+from cache import PACKED, CacheError, FeatureCache, TokenShape, is_url
 from pipeline.variant.local_copy import Located
 from stages.tokens import Agreement, Uncached, check_cache
 
@@ -25,11 +25,6 @@ class VariantCache:
     def path(self) -> str:
         """Where it is or will be: a path or a URL."""
         return self.variant.file.cache_path(self.variant.settings)
-
-    @property
-    def name(self) -> str:
-        """The path as it may be shown."""
-        return public_name(self.path)
 
     @property
     def is_writable(self) -> bool:
@@ -53,11 +48,6 @@ class VariantCache:
         agreement = self._checked[1]
         return () if agreement is None else agreement.unchecked
 
-    @property
-    def complete(self) -> bool:
-        """Whether the cache is there and complete."""
-        return self.opened is not None and self.opened.complete
-
     def required(self) -> FeatureCache:
         """The cache, complete.
 
@@ -68,7 +58,8 @@ class VariantCache:
         """
         cache, remedy = self.opened, f"vitv1 extract {self.variant.file.path}"
         if cache is None:
-            raise CacheError(f"{self.name}: no feature cache there; make it with {remedy}")
+            name = self.variant.cache_name
+            raise CacheError(f"{name}: no feature cache there; make it with {remedy}")
         if not cache.complete:
             missing = int((~cache.shards_done).sum())
             raise CacheError(

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cache import FeatureCache, TokenShape, key_of, resolve_block
+from cache import FeatureCache, TokenShape, key_of, public_name, resolve_block
 from pipeline.variant.cache import VariantCache
 from pipeline.variant.inputs import Inputs
 from pipeline.workers import check_run, device_of
@@ -145,12 +145,12 @@ class Variant:
     @property
     def cache_name(self) -> str:
         """What plans and messages call the cache."""
-        return self.cache.name
+        return public_name(self.cache.path)
 
     @property
     def cache_complete(self) -> bool:
         """Whether the cache is there and complete."""
-        return self.cache.complete
+        return self.cache.opened is not None and self.cache.opened.complete
 
     @property
     def token_shape(self) -> TokenShape:
