@@ -52,12 +52,7 @@ def show_dry_run(file: ExperimentFile, terminal: Terminal) -> None:
 
 
 def run(file: ExperimentFile, terminal: Terminal, *, only: str | None = None) -> None:
-    """Do what is not up to date, draw, and show.
-
-    Parameters
-    ----------
-    only : str, optional
-        Name of a stage; everything, extraction included, by default.
+    """Do what is not up to date of one stage, or of everything; draw, and show.
 
     Raises
     ------
@@ -104,7 +99,7 @@ def extract(file: ExperimentFile, terminal: Terminal, *, replace: bool) -> None:
     for variant in variants:
         variant.check()
     for variant in one_per_cache(variants):
-        extract_variant(variant, terminal, replace=replace)
+        extract_variant(variant, terminal)
 
 
 def report(file: ExperimentFile, terminal: Terminal) -> None:

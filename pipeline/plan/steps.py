@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from stages.stage import Planned, Stage, Task, Work
 
@@ -66,19 +66,6 @@ class Step:
     def condition(self) -> Condition | None:
         """What it yields, if that is a condition."""
         return None if self.planned is None else self.planned.condition
-
-    def as_json(self) -> dict[str, Any]:
-        """The step as JSON has it."""
-        return {
-            "stage": self.kind,
-            "name": self.name,
-            "state": self.state,
-            "reason": self.reason,
-            "needs": list(self.needs),
-            "missing": {name: str(path) for name, path in self.missing.items()},
-            "work": asdict(self.work),
-            "condition": None if self.condition is None else self.condition.identity(),
-        }
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from pathlib import PurePath
 from typing import Any
 
@@ -43,11 +44,20 @@ def show_plan(plan: Plan, terminal: Terminal, *, title: str, note: bool = False)
 
 def plan_document(plan: Plan) -> dict[str, Any]:
     """The plan as JSON has it."""
-    return {
-        "steps": [step.as_json() for step in plan.steps],
-        "missing": {name: str(path) for name, path in plan.missing().items()},
-        "summary": summary(plan),
-    }
+    steps = [
+        {
+            "stage": step.kind,
+            "name": step.name,
+            "state": step.state,
+            "reason": step.reason,
+            "needs": list(step.needs),
+            "missing": step.missing,
+            "work": asdict(step.work),
+            "condition": None if step.condition is None else step.condition.identity(),
+        }
+        for step in plan.steps
+    ]
+    return {"steps": steps, "missing": plan.missing(), "summary": summary(plan)}
 
 
 def summary(plan: Plan) -> str:

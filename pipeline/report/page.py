@@ -35,14 +35,7 @@ def write_report(
 ) -> None:
     """Write `report.html` into a run's folder; it opens from disk and needs no other file.
 
-    Parameters
-    ----------
-    figures : sequence of path
-        PNG files, in the order they are shown.
-    provenance : mapping
-        The content of `provenance.json`.
-    key : str
-        Written into the page; `report_key` reads it back.
+    The figures are PNG files, in the order they are shown. `report_key` reads `key` back.
     """
     environment = Environment(
         loader=PackageLoader("pipeline.report", "."), autoescape=select_autoescape(default=True)
@@ -58,7 +51,7 @@ def write_report(
         tables_script=_script(),
         figures=[
             {
-                "caption": FIGURES.get(path.stem, path.stem),
+                "caption": FIGURES[path.stem],
                 "data": f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}",
             }
             for path in figures

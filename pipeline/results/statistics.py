@@ -130,8 +130,8 @@ def bootstrap_interval(
     from scipy.stats import bootstrap
 
     if len(values) < 2:
-        low = high = values.mean() if len(values) else float("nan")
-        return float(low), float(high)
+        mean = float(values.mean()) if len(values) else float("nan")
+        return mean, mean
     low, high = bootstrap(
         (values,),
         np.mean,

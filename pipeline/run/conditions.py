@@ -28,19 +28,9 @@ def run_stage(
     *,
     failed: Sequence[FailedCondition] = (),
 ) -> list[FailedCondition]:
-    """Compute what is not up to date, saving each condition as it is done.
+    """Compute what is not up to date of a stage's steps, saving each condition as it is done.
 
-    Parameters
-    ----------
-    steps : sequence of Step
-        All of the stage's, with their tasks.
-    failed : sequence of FailedCondition
-        Of earlier stages: nothing starts from them.
-
-    Returns
-    -------
-    list of FailedCondition
-        Those that could not be computed; the others are saved.
+    Nothing starts from what `failed` in earlier stages. Returns those that could not be computed.
     """
     outdated = {
         step.task.condition: step.task
@@ -85,11 +75,11 @@ def _compute(
     if not ready:
         return
     crew = stage.crew(ready, workers=run.workers or n_cores(), devices=devices)
-    with workplace(run, file.output, crew, terminal) as place:
-        total, unit = stage.parts(tasks, place.executor)
+    with workplace(run, file.output, crew, terminal) as (executor, folder):
+        total, unit = stage.parts(tasks, executor)
         with terminal.bar(stage.doing, total=total, unit=unit) as progress:
             while ready:
-                yield from stage.run(ready, place.executor, place.folder, progress)
+                yield from stage.run(ready, executor, folder, progress)
                 ready, dropped = _next_wave(waiting, lost)
                 yield from dropped
 

@@ -39,8 +39,8 @@ def prepare(variant: Variant) -> Extraction:
     )
 
 
-def extract_variant(variant: Variant, terminal: Terminal, *, replace: bool = False) -> None:
-    """Make or finish the cache of one variant; `replace` deletes one of other settings.
+def extract_variant(variant: Variant, terminal: Terminal) -> None:
+    """Make or finish the cache of one variant.
 
     Raises
     ------
@@ -49,7 +49,7 @@ def extract_variant(variant: Variant, terminal: Terminal, *, replace: bool = Fal
     """
     with terminal.busy("preparing the backbone"):
         task = prepare(variant)
-    fill(variant, task, terminal, replace=replace)
+    fill(variant, task, terminal, replace=variant.replaces)
 
 
 def fill(variant: Variant, task: Extraction, terminal: Terminal, *, replace: bool = False) -> None:
@@ -60,8 +60,8 @@ def fill(variant: Variant, task: Extraction, terminal: Terminal, *, replace: boo
         if run.executor == "dask":
             # A core computes one shard, in a process that holds two.
             crew = Crew(workers=n_images, needed=worker_memory)
-            place = stack.enter_context(workplace(run, variant.output, crew, terminal))
-            executor = place.executor
+            place = workplace(run, variant.output, crew, terminal)
+            executor, _ = stack.enter_context(place)
         label = f"extracting {task.path}"
         extracted = stack.enter_context(terminal.bar(label, total=n_images, unit="images"))
         computed = extract_task(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from cache import PACKED, CacheError, FeatureCache, TokenShape, is_url
 from pipeline.variant.local_copy import Located
-from stages.tokens import Agreement, Uncached, check_cache
+from stages.tokens import Agreement, check_cache
 
 if TYPE_CHECKING:
     from pipeline.terminal import Terminal
@@ -67,19 +67,6 @@ class VariantCache:
                 f"missing: finish it with {remedy}"
             )
         return cache
-
-    def identity(self) -> FeatureCache | Uncached | None:
-        """Identity of the tokens that it holds, or will hold; None where there is no cache."""
-        cache = self.opened
-        if cache is None or cache.complete:
-            return cache
-        return Uncached(
-            path=cache.path,
-            key=cache.key,
-            settings=cache.settings,
-            provenance=cache.provenance,
-            begun=True,
-        )
 
     @cached_property
     def token_shape(self) -> TokenShape:

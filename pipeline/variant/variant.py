@@ -162,8 +162,17 @@ class Variant:
         """Identity of the tokens; None until they are extracted."""
         if self.absent_recordings or (self.planted and not self.cache_complete):
             return None
-        if self.cache.opened is not None or not self.recomputes:
-            return self.cache.identity()
+        cache = self.cache.opened
+        if cache is not None and not cache.complete:
+            return Uncached(
+                path=cache.path,
+                key=cache.key,
+                settings=cache.settings,
+                provenance=cache.provenance,
+                begun=True,
+            )
+        if cache is not None or not self.recomputes:
+            return cache
         extraction = self.extraction(device="cpu", provenance={})
         return Uncached(
             path=self.cache.path,
@@ -191,13 +200,7 @@ class Variant:
 
     @cached_property
     def recordings(self) -> Sequence[Recording]:
-        """All recordings, with the chosen neurons; planted ones need the complete cache.
-
-        Raises
-        ------
-        UserError
-            A file is missing or unusable, or there are no such neurons.
-        """
+        """All recordings, with the chosen neurons; planted ones need the complete cache."""
         files = self.inputs.chosen
         return [
             files[settings.name] if settings.name in files else self._plant(settings)

@@ -19,12 +19,8 @@ def spatial_maps(
 ) -> Figure:
     """Spatial weights of the best explained neurons over the grid of patches.
 
-    Parameters
-    ----------
-    neurons : data frame
-        The condition's rows of the neurons table, in the readouts' order.
-    input_size : pair of int
-        Pixels of the backbone's input, for the axes.
+    `neurons` are the condition's rows of the neurons table, in the readouts' order; `input_size`
+    is in pixels.
     """
     order = neurons["feve"].fillna(-np.inf).to_numpy(dtype=float).argsort()[::-1][:SHOWN]
     columns = 4
@@ -42,8 +38,7 @@ def spatial_maps(
         axes.set_yticks(np.linspace(0, height, space.shape[0] + 1), minor=True)
         axes.grid(which="minor", color="#56B4E9", linewidth=0.5)
         axes.tick_params(which="minor", length=0)
-        axes.set_xticks([0, width])
-        axes.set_yticks([0, height])
+        axes.set(xticks=[0, width], yticks=[0, height])
         axes.tick_params(labelsize=6)
         feve = neurons["feve"].iloc[int(row)]
         axes.set_title(f"neuron {neurons['neuron'].iloc[int(row)]}, FEVE {feve:.2f}", fontsize=7)

@@ -29,12 +29,7 @@ def scatter(
 ) -> Figure:
     """FEVE of every neuron that is valid in both, one condition against the other.
 
-    Parameters
-    ----------
-    first, second : data frame
-        Rows of the neurons table, one condition each.
-    names : pair of str
-        What the axes call them.
+    `first` and `second` are rows of the neurons table; the axes call them by their `names`.
     """
     figure, axes = new_figure(5.2, 5.0)
     pairs = paired(first, second)
