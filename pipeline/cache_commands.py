@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from rich.filesize import decimal
 
 from cache import (
     CacheError,
     Checkup,
     Fault,
-    FeatureCache,
     TokenKind,
     cache_info,
     differences,
@@ -59,8 +60,10 @@ def recompute_cache(
     from stages.extract import recompute_tokens
 
     cache = open_cache(path)
+    held = (cache.settings["backbone"]["name"], cache.settings["preprocessing"]["input_size"])
     variants = list(one_per_cache(open_variants(file, replaces=True)))
-    alike = [variant for variant in variants if _is_alike(variant, cache)]
+    # The variant of a sweep that the cache may be of.
+    alike = [v for v in variants if held == (v.settings.backbone.name, [*v.settings.stimuli.size])]
     made = prepare((alike or variants)[0])
     differing = differences(made.settings, cache.settings)
     if differing:
@@ -123,11 +126,13 @@ def show_faults(faults: Sequence[Fault], terminal: Terminal) -> None:
     """Print every fault, one per line, and what helps."""
     for fault in faults:
         terminal.result(str(fault))
-    remedies = {fault.remedy for fault in faults}
-    if "extract" in remedies:
-        terminal.note("vitv1 extract EXPERIMENT.toml writes what is missing")
-    if "repair" in remedies:
-        terminal.note("vitv1 cache repair EXPERIMENT.toml, or a new copy, mends what is damaged")
+    remedies = {
+        "extract": "vitv1 extract EXPERIMENT.toml writes what is missing",
+        "repair": "vitv1 cache repair EXPERIMENT.toml, or a new copy, mends what is damaged",
+    }
+    for remedy, said in remedies.items():
+        if any(fault.remedy == remedy for fault in faults):
+            terminal.note(said)
 
 
 def verdict(checkup: Checkup, *, quick: bool) -> str:
@@ -148,13 +153,15 @@ def show_info(path: str, terminal: Terminal, *, as_json: bool) -> None:
     CacheError
         There is none.
     """
-    from rich.filesize import decimal
-
     info = cache_info(open_cache(path))
     if as_json:
         terminal.result(json.dumps(info, indent=2))
         return
-    terminal.table(_sizes(info), title=info["path"])
+    sizes = [
+        {"block": block, **{kind: decimal(size) for kind, size in kinds.items()}}
+        for block, kinds in info["blocks"].items()
+    ]
+    terminal.table(sizes, title=info["path"])
     shards = info["shards"]
     missing = f", {shards['missing']} of {shards['total']} shards missing: vitv1 extract goes on"
     facts = {
@@ -180,8 +187,6 @@ def pack_cache(path: str, destination: Path, terminal: Terminal) -> None:
     CacheError
         No complete cache at `path`, or something at `destination`.
     """
-    from rich.filesize import decimal
-
     copy = plan_copy(open_cache(path))
     with terminal.transfer(f"packing {destination.name}", total=copy.n_bytes) as done:
         pack(copy, destination, progress=done)
@@ -203,8 +208,6 @@ def pull_cache(
     CacheError
         What is asked for is not there, or cannot be copied.
     """
-    from rich.filesize import decimal
-
     copy = plan_copy(open_cache(path), blocks=blocks, kinds=kinds)
     with terminal.transfer(f"pulling {destination.name}", total=copy.n_bytes) as done:
         fetched = pull(copy, destination, progress=done)
@@ -213,23 +216,6 @@ def pull_cache(
         f"{destination}: {decimal(copy.n_bytes)} ({decimal(fetched)} fetched), blocks "
         f"{', '.join(map(str, held.blocks))}: {', '.join(held.kinds)}; every chunk checked"
     )
-
-
-def _sizes(info: Mapping[str, Any]) -> list[dict[str, object]]:
-    from rich.filesize import decimal
-
-    return [
-        {"block": block, **{kind: decimal(size) for kind, size in kinds.items()}}
-        for block, kinds in info["blocks"].items()
-    ]
-
-
-def _is_alike(variant: Variant, cache: FeatureCache) -> bool:
-    """Whether this is the variant of a sweep that a cache may be of."""
-    settings = variant.settings
-    wanted = (settings.backbone.name, list(settings.stimuli.size))
-    backbone, preprocessing = cache.settings["backbone"], cache.settings["preprocessing"]
-    return wanted == (backbone["name"], preprocessing["input_size"])
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from pipeline.plan.table import plan_document, show_plan
 from pipeline.report import report_run
 from pipeline.results import (
     SUMMARY,
+    TOLD,
     describe,
     same_settings,
     summary_rows,
@@ -33,11 +34,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pipeline.experiment import ExperimentFile
-    from pipeline.plan.steps import Plan
     from pipeline.terminal import Terminal
-
-#: What the printed table tells of a condition, where it varies; its block has a column.
-TOLD = tuple(name for name in IDENTITY if name not in ("block", "blocks"))
 
 EVERYTHING = (EXTRACT, *(stage.name for stage in STAGES))
 
@@ -55,12 +52,7 @@ def show_dry_run(file: ExperimentFile, terminal: Terminal) -> None:
 
 
 def run(file: ExperimentFile, terminal: Terminal, *, only: str | None = None) -> None:
-    """Do what is not up to date, draw, and show.
-
-    Parameters
-    ----------
-    only : str, optional
-        Name of a stage; everything, extraction included, by default.
+    """Do what is not up to date of one stage, or of everything; draw, and show.
 
     Raises
     ------
@@ -77,12 +69,12 @@ def run(file: ExperimentFile, terminal: Terminal, *, only: str | None = None) ->
         check_plan(file, variants, plan, kinds)
     if only is None:
         show_plan(plan, terminal, title=f"Plan of {file.path}", note=True)
-    if only is None and plan.is_done:
-        _show_results(file, terminal)
-        return
+        if all(step.state == "up to date" for step in plan.steps):
+            _show_results(file, terminal)
+            return
     outcome = run_plan(file, variants, plan, kinds, terminal)
     if outcome.changed or not (outcome.failed or same_settings(file.output, file.settings)):
-        _write_provenance(file, outcome.plan)
+        write_provenance(file, outcome.plan)
     # A stage of which all failed leaves the tables as they were.
     if outcome.conditions and (outcome.changed or only is None or not outcome.failed):
         write_tables(file.output, outcome.conditions)
@@ -91,35 +83,10 @@ def run(file: ExperimentFile, terminal: Terminal, *, only: str | None = None) ->
         raise StepsFailed(outcome.failed)
 
 
-def _write_provenance(file: ExperimentFile, plan: Plan) -> None:
-    """What the results were made with, as far as conditions of the plan know it."""
-    variants = {step.variant.cache_name: step.variant for step in plan.steps if step.variant}
-    caches = {
-        name: {"key": variant.cache.opened.key, "not re-checked": list(variant.cache.unchecked)}
-        for name, variant in variants.items()
-        if variant.cache.opened is not None
-    }
-    tasks = [step.task for step in plan.conditions if step.task is not None]
-    write_provenance(
-        file.output,
-        settings=file.settings,
-        experiments=file.defaults_filled_in(),
-        caches=caches,
-        seeds=sorted({experiment.run.seed for experiment in file.variants}),
-        recordings={task.condition.recording: task.inputs["recording"] for task in tasks},
-        device=next(iter(variants.values())).device,
-    )
-
-
 def extract(file: ExperimentFile, terminal: Terminal, *, replace: bool) -> None:
-    """Make or finish the cache of every variant.
+    """Make or finish the cache of every variant; `replace` deletes one of other settings.
 
     Everything that a person may have got wrong is checked before the first file is written.
-
-    Parameters
-    ----------
-    replace : bool
-        Delete a cache of other settings at the same path.
 
     Raises
     ------
@@ -132,7 +99,7 @@ def extract(file: ExperimentFile, terminal: Terminal, *, replace: bool) -> None:
     for variant in variants:
         variant.check()
     for variant in one_per_cache(variants):
-        extract_variant(variant, terminal, replace=replace)
+        extract_variant(variant, terminal)
 
 
 def report(file: ExperimentFile, terminal: Terminal) -> None:
@@ -150,15 +117,11 @@ def compare(first: Path, second: Path, output: Path, terminal: Terminal) -> None
     constant = [n for n in IDENTITY if n in table and table[n].nunique(dropna=False) == 1]
     shown = table.drop(columns=[*constant, "blocks"], errors="ignore")
     terminal.table(shown.to_dict("records"), title=f"FEVE: {second} minus {first}")
-    terminal.result(f"table   {output / TABLE}")
-    terminal.result(f"figure  {output / SCATTER}.png")
-    terminal.document(
-        {
-            "conditions": table.to_dict("records"),
-            "table": output / TABLE,
-            "figures": [output / f"{SCATTER}.png"],
-        }
-    )
+    written, figure = output / TABLE, output / f"{SCATTER}.png"
+    terminal.result(f"table   {written}")
+    terminal.result(f"figure  {figure}")
+    rows = table.to_dict("records")
+    terminal.document({"conditions": rows, "table": written, "figures": [figure]})
 
 
 def _show_results(file: ExperimentFile, terminal: Terminal) -> None:
@@ -168,14 +131,8 @@ def _show_results(file: ExperimentFile, terminal: Terminal) -> None:
     _show_table(rows, terminal)
     terminal.result(f"table   {file.output / SUMMARY}")
     _show_drawn(page, figures, terminal)
-    terminal.document(
-        {
-            "conditions": rows,
-            "table": file.output / SUMMARY,
-            "figures": figures,
-            "report": page,
-        }
-    )
+    drawn = {"figures": figures, "report": page}
+    terminal.document({"conditions": rows, "table": file.output / SUMMARY} | drawn)
 
 
 def _show_drawn(page: Path, figures: Sequence[Path], terminal: Terminal) -> None:

@@ -56,10 +56,6 @@ class _File:
     def part(self) -> Path:
         return self.path.with_name(self.path.name + ".part")
 
-    @property
-    def by_hand(self) -> str:
-        return f"{self.urls[0]} as {self.path}"
-
     def received(self) -> int:
         """Bytes that an earlier call left; none where it left more than the file can have."""
         there = self.part.stat().st_size if self.part.exists() else 0
@@ -95,12 +91,8 @@ def download(
         A key of `DATASETS`.
     directory : Path
         The files go there; created if absent.
-    quiet : bool
-        No progress bar. There is none either where stderr is no terminal.
-    api : str
-        Address of figshare's API.
-    files : str
-        Address below which a file lies under its figshare number.
+    api, files : str
+        Addresses of figshare's API, and of the folder of all files by their figshare numbers.
 
     Returns
     -------
@@ -181,7 +173,7 @@ def _fetch(file: _File, terminal: Terminal) -> None:
         file.part.unlink()
         raise UserError(
             f"{file.path.name} as fetched {fault} that figshare publishes, and was deleted: run "
-            f"the same command again or fetch by hand: {file.by_hand}"
+            f"the same command again or fetch by hand: {file.urls[0]} as {file.path}"
         )
     file.part.replace(file.path)
 
@@ -230,7 +222,7 @@ def _open(file: _File, offset: int) -> requests.Response:
             faults.append(f"{url} {_reason(error)}")
     raise UserError(
         f"cannot fetch {file.path.name}: {' and '.join(faults)}: try again later, or fetch by "
-        f"hand: {file.by_hand}"
+        f"hand: {file.urls[0]} as {file.path}"
     )
 
 

@@ -116,10 +116,8 @@ class ExperimentFile:
         """Where a variant's cache is: a path or a URL."""
         named = experiment.cache.path
         sizes = {(v.backbone.name, v.stimuli.size) for v in self.variants}
-        if named is not None and len(sizes) == 1:
-            return named
         if len(sizes) == 1:
-            return str(self.output / "features.zarr")
+            return str(self.output / "features.zarr") if named is None else named
         rows, columns = experiment.stimuli.size
         name = f"features-{experiment.backbone.name}-{rows}x{columns}.zarr"
         return join(str(self.output) if named is None else named, name)
@@ -133,8 +131,7 @@ def load_experiment(path: Path, overrides: Sequence[str] = ()) -> ExperimentFile
     path : path
         The TOML file; input paths in it are relative to it.
     overrides : sequence of str
-        "table.key=value" with a TOML value (a bare word is a string); paths in them are relative
-        to the working directory. A repeated table is addressed by number: "recording.0.path".
+        As `override` takes them; paths in them are relative to the working directory.
 
     Raises
     ------

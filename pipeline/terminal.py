@@ -10,22 +10,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from numbers import Real
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from stages.conditions import is_null
 
 if TYPE_CHECKING:
     from rich.progress import Progress, ProgressColumn
 
+    from stages.stage import Progress as StageProgress
+
 #: Texts longer than this are wrapped in a table rather than cut.
 WRAPPED = 16
-
-
-class Advance(Protocol):
-    """Moves a progress bar."""
-
-    def __call__(self, done: int, text: str | None = None) -> None:
-        """So many units are done; `text` is the bar's label from now on."""
 
 
 @dataclass(frozen=True)
@@ -54,11 +49,8 @@ class Terminal:
             _print(message, stderr=False)
 
     @contextmanager
-    def bar(self, label: str, *, total: int, unit: str) -> Iterator[Advance]:
-        """A progress bar; yields a function that is called with each number of finished units.
-
-        With a second argument it changes the label. Nothing is drawn where stderr is no terminal.
-        """
+    def bar(self, label: str, *, total: int, unit: str) -> Iterator[StageProgress]:
+        """A progress bar in units; nothing is drawn where stderr is no terminal."""
         from rich.progress import MofNCompleteColumn, TimeElapsedColumn
 
         with self._bars(MofNCompleteColumn(), _rate(), TimeElapsedColumn()) as progress:
@@ -117,10 +109,6 @@ class Terminal:
         rows : sequence of mapping
             Values by the names of the columns, which come in the order of their first row. A row
             may lack some.
-        title : str
-            What stands above it.
-        note : bool
-            To stderr; not shown where notes are not.
         """
         if self.quiet if note else self.as_json:
             return

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Literal
 
 from cache import UserError
@@ -35,14 +33,6 @@ JOB_LOGS = "jobs"
 Batch = tuple[Literal["slurm", "lsf"], ClusterSettings]
 
 
-@dataclass(frozen=True)
-class Workplace:
-    """An executor, and a folder that it and all its workers see, gone at the end."""
-
-    executor: Executor
-    folder: Path
-
-
 def check_run(run: RunSettings) -> None:
     """Refuse settings that contradict each other, and a device that is not there.
 
@@ -63,8 +53,7 @@ def check_run(run: RunSettings) -> None:
 
 def workers_of(run: RunSettings) -> Workers:
     """The workers that a run would have, told from its settings."""
-    batch = _batch(run)
-    if batch is not None:
+    if batch := _batch(run):
         _, settings = batch
         return Workers(settings.jobs[1] * settings.tasks, settings.task_memory)
     if run.executor == "dask" and run.scheduler not in (None, "local"):
@@ -76,8 +65,7 @@ def workers_of(run: RunSettings) -> Workers:
 
 def limit_of(run: RunSettings) -> MemoryLimit | None:
     """Most memory that one task may have; None where only a scheduler's workers know."""
-    batch = _batch(run)
-    if batch is not None:
+    if batch := _batch(run):
         system, settings = batch
         return MemoryLimit(
             settings.task_memory,
@@ -107,8 +95,8 @@ def device_of(run: RunSettings) -> str:
 @contextmanager
 def workplace(
     run: RunSettings, output: Path, crew: Crew, terminal: Terminal
-) -> Iterator[Workplace]:
-    """Workers for some tasks; ended, and the folder deleted, however the work ends.
+) -> Iterator[tuple[Executor, Path]]:
+    """Workers for some tasks, and a folder that all of them see; both gone however the work ends.
 
     Parameters
     ----------
@@ -129,13 +117,11 @@ def workplace(
     limit = run.memory_limit or default_memory_limit()
     workers = _workers(run, crew, limit, terminal)
     output.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=".work-", dir=output))
-    try:
+    with TemporaryDirectory(prefix=".work-", dir=output, ignore_cleanup_errors=True) as made:
+        folder = Path(made)
         if run.executor == "local":
-            executor = LocalExecutor(
-                workers, folder=folder, memory_limit=limit, devices=crew.devices
-            )
-            yield Workplace(executor, folder)
+            here = LocalExecutor(workers, folder=folder, memory_limit=limit, devices=crew.devices)
+            yield here, folder
             return
         with dask_executor(
             folder=folder,
@@ -145,9 +131,7 @@ def workplace(
             memory_limit=limit,
             logs=output / JOB_LOGS,
         ) as remote:
-            yield Workplace(remote, folder)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+            yield remote, folder
 
 
 def _workers(run: RunSettings, crew: Crew, limit: int, terminal: Terminal) -> int:

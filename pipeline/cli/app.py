@@ -5,16 +5,14 @@ from __future__ import annotations
 import errno
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from cache import UserError
 from pipeline.cli.cache import cache_app
-from pipeline.cli.options import AsJson, Debug, ExperimentPath, Overrides, Quiet
-
-if TYPE_CHECKING:
-    from stages.failures import StepsFailed
+from pipeline.cli.options import AsJson, Debug, ExperimentPath, Overrides, Quiet, loaded
+from pipeline.terminal import Terminal
 
 #: Exit code after Ctrl-C, as shells have it.
 INTERRUPTED = 130
@@ -60,14 +58,9 @@ def run(
 ) -> None:
     """Do everything the experiment names, skipping what is up to date."""
     from pipeline import commands
-    from pipeline.experiment import load_experiment
-    from pipeline.terminal import Terminal
 
-    file, terminal = load_experiment(experiment, overrides or []), Terminal(quiet, as_json)
-    if dry_run:
-        commands.show_dry_run(file, terminal)
-    else:
-        commands.run(file, terminal)
+    do = commands.show_dry_run if dry_run else commands.run
+    do(loaded(experiment, overrides), Terminal(quiet, as_json))
 
 
 @app.command()
@@ -82,63 +75,41 @@ def extract(
 ) -> None:
     """Stage one: images through the frozen backbone into the cache."""
     from pipeline import commands
-    from pipeline.experiment import load_experiment
-    from pipeline.terminal import Terminal
 
-    file = load_experiment(experiment, overrides or [])
-    commands.extract(file, Terminal(quiet=quiet), replace=replace)
+    commands.extract(loaded(experiment, overrides), Terminal(quiet), replace=replace)
 
 
-@app.command()
-def fit(
-    experiment: ExperimentPath,
-    overrides: Overrides = None,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
-    debug: Debug = False,
-) -> None:
-    """Stage two: readouts of every neuron from the cache, and their FEVE."""
-    _run_stage("fit", experiment, overrides, quiet=quiet, as_json=as_json)
+def _add_command(name: str, about: str) -> None:
+    """A command of an experiment's results: a stage's, or the report's."""
+
+    @app.command(name, help=about)
+    def results(
+        experiment: ExperimentPath,
+        overrides: Overrides = None,
+        as_json: AsJson = False,
+        quiet: Quiet = False,
+        debug: Debug = False,
+    ) -> None:
+        from pipeline import commands
+
+        file, terminal = loaded(experiment, overrides), Terminal(quiet, as_json)
+        if name == "report":
+            commands.report(file, terminal)
+        else:
+            commands.run(file, terminal, only=name)
 
 
-@app.command()
-def finetune(
-    experiment: ExperimentPath,
-    overrides: Overrides = None,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
-    debug: Debug = False,
-) -> None:
-    """Train the backbone's last layers with the readouts, starting from the frozen ones."""
-    _run_stage("finetune", experiment, overrides, quiet=quiet, as_json=as_json)
-
-
-@app.command()
-def baseline(
-    experiment: ExperimentPath,
-    overrides: Overrides = None,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
-    debug: Debug = False,
-) -> None:
-    """CNNs trained from scratch on the responses: the fullmodel, and one minimodel per neuron."""
-    _run_stage("baseline", experiment, overrides, quiet=quiet, as_json=as_json)
-
-
-@app.command()
-def report(
-    experiment: ExperimentPath,
-    overrides: Overrides = None,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
-    debug: Debug = False,
-) -> None:
-    """Figures and report.html from the result tables."""
-    from pipeline import commands
-    from pipeline.experiment import load_experiment
-    from pipeline.terminal import Terminal
-
-    commands.report(load_experiment(experiment, overrides or []), Terminal(quiet, as_json))
+for _name, _about in {
+    "fit": "Stage two: readouts of every neuron from the cache, and their FEVE.",
+    "finetune": (
+        "Train the backbone's last layers with the readouts, starting from the frozen ones."
+    ),
+    "baseline": (
+        "CNNs trained from scratch on the responses: the fullmodel, and one minimodel per neuron."
+    ),
+    "report": "Figures and report.html from the result tables.",
+}.items():
+    _add_command(_name, _about)
 
 
 @app.command()
@@ -154,7 +125,6 @@ def compare(
 ) -> None:
     """Two runs, neuron by neuron: differences of FEVE with intervals, and a scatter."""
     from pipeline import commands
-    from pipeline.terminal import Terminal
 
     folder = output or Path("runs") / f"compare-{run_a.name}-{run_b.name}"
     commands.compare(run_a, run_b, folder, Terminal(quiet, as_json))
@@ -174,18 +144,6 @@ def download(
         typer.echo(path)
 
 
-def _run_stage(
-    name: str, experiment: Path, overrides: list[str] | None, *, quiet: bool, as_json: bool
-) -> None:
-    """Do one stage of an experiment."""
-    from pipeline import commands
-    from pipeline.experiment import load_experiment
-    from pipeline.terminal import Terminal
-
-    file = load_experiment(experiment, overrides or [])
-    commands.run(file, Terminal(quiet, as_json), only=name)
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Run a command and return its exit code: 0 done, 1 failed while running, 2 bad input.
 
@@ -194,18 +152,18 @@ def main(arguments: list[str] | None = None) -> int:
     given = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in given
     try:
-        code = app(args=given, prog_name="vitv1", standalone_mode=False)
-        return _interrupted() if code == INTERRUPTED else int(code or 0)
-    except typer.Exit as stop:
-        return int(stop.exit_code)
+        code = int(app(args=given, prog_name="vitv1", standalone_mode=False) or 0)
     except (KeyboardInterrupt, typer.Abort):
-        return _interrupted()
+        code = INTERRUPTED
     except UserError as error:
         if debug:
             raise
         return _fail(str(error), 2)
     except Exception as error:
         return _failed(error, debug=debug)
+    if code == INTERRUPTED:
+        _fail("interrupted; the same command goes on from here", code)
+    return code
 
 
 def _failed(error: Exception, *, debug: bool) -> int:
@@ -213,34 +171,20 @@ def _failed(error: Exception, *, debug: bool) -> int:
     from stages.failures import StepsFailed
 
     if isinstance(error, StepsFailed):
-        return _fail_steps(error, debug=debug)
-    usage = _usage_message(error)
-    if usage is not None:
-        return _fail(usage, 2)
+        for failed in error.failed:
+            if debug and failed.details:
+                print(failed.details, file=sys.stderr)
+            _fail(f"{failed.name} failed: {failed.reason}", 1)
+        return _fail(f"{error}; the same command tries again and keeps all others", 1)
+    # What typer says of a wrong command line.
+    usage = getattr(error, "format_message", None)
+    if callable(usage):
+        return _fail(f"{usage()} Try vitv1 --help", 2)
     if debug:
         raise error
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return _fail(f"no space left on the disk ({error}); free some and repeat the command", 1)
     return _fail(f"{type(error).__name__}: {error} (--debug shows where)", 1)
-
-
-def _interrupted() -> int:
-    return _fail("interrupted; the same command goes on from here", INTERRUPTED)
-
-
-def _fail_steps(error: StepsFailed, *, debug: bool) -> int:
-    """A line for everything that failed, and what to do."""
-    for failed in error.failed:
-        if debug and failed.details:
-            print(failed.details, file=sys.stderr)
-        _fail(f"{failed.name} failed: {failed.reason}", 1)
-    return _fail(f"{error}; the same command tries again and keeps all others", 1)
-
-
-def _usage_message(error: Exception) -> str | None:
-    """What typer says of a wrong command line, or None for any other error."""
-    text = getattr(error, "format_message", None)
-    return f"{text()} Try vitv1 --help" if callable(text) else None
 
 
 def _fail(message: str, code: int) -> int:

@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from cache import TokenKind, UserError
-from pipeline.cli.options import Debug, ExperimentPath, Overrides, Quiet
+from pipeline.cli.options import Debug, ExperimentPath, Overrides, Quiet, loaded
+from pipeline.terminal import Terminal
 from stages.tokens import KINDS
 
 cache_app = typer.Typer(
@@ -36,18 +37,14 @@ def verify(
 ) -> None:
     """Check every byte of a cache; exit code 1 and a line per fault where one is wrong."""
     from pipeline.cache_commands import recompute_cache, show_faults, verdict, verify_cache
-    from pipeline.terminal import Terminal
 
-    terminal = Terminal(quiet=quiet)
+    terminal = Terminal(quiet)
     if recompute and experiment is None:
         raise UserError("--recompute needs the images and the backbone: add --experiment FILE")
     checkup = verify_cache(path, terminal, quick=quick)
     faults = list(checkup.faults)
     if recompute and experiment is not None and not faults:
-        from pipeline.experiment import load_experiment
-
-        file = load_experiment(experiment, overrides or [])
-        faults += recompute_cache(path, file, terminal, n_images=recompute)
+        faults += recompute_cache(path, loaded(experiment, overrides), terminal, n_images=recompute)
     show_faults(faults, terminal)
     if faults:
         raise typer.Exit(1)
@@ -64,11 +61,8 @@ def repair(
 ) -> None:
     """Extract the damaged shards of an experiment's cache again, and nothing else."""
     from pipeline.cache_commands import repair_caches
-    from pipeline.experiment import load_experiment
-    from pipeline.terminal import Terminal
 
-    file = load_experiment(experiment, overrides or [])
-    if not repair_caches(file, Terminal(quiet=quiet)):
+    if not repair_caches(loaded(experiment, overrides), Terminal(quiet)):
         raise typer.Exit(1)
 
 
@@ -80,7 +74,6 @@ def info(
 ) -> None:
     """Say what a cache holds: sizes, completeness, settings, and how it was made."""
     from pipeline.cache_commands import show_info
-    from pipeline.terminal import Terminal
 
     show_info(path, Terminal(), as_json=as_json)
 
@@ -94,9 +87,8 @@ def pack(
 ) -> None:
     """Pack a complete cache into one file, which is opened like a directory."""
     from pipeline.cache_commands import pack_cache
-    from pipeline.terminal import Terminal
 
-    pack_cache(path, destination, Terminal(quiet=quiet))
+    pack_cache(path, destination, Terminal(quiet))
 
 
 @cache_app.command()
@@ -115,12 +107,11 @@ def pull(
 ) -> None:
     """Copy a cache, or some blocks of it, and check every chunk; goes on where it was stopped."""
     from pipeline.cache_commands import pull_cache
-    from pipeline.terminal import Terminal
 
     pull_cache(
         path,
         destination,
-        Terminal(quiet=quiet),
+        Terminal(quiet),
         blocks=[_block(text) for text in blocks.split(",")] if blocks else None,
         kinds=[_kind(text) for text in tokens.split(",")] if tokens else None,
     )

@@ -1,11 +1,14 @@
-"""Arguments and options that several commands share."""
+"""Arguments and options that several commands share, and the experiment that they name."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from pipeline.experiment import ExperimentFile
 
 ExperimentPath = Annotated[Path, typer.Argument(help="The experiment, a TOML file.")]
 Overrides = Annotated[
@@ -17,3 +20,10 @@ AsJson = Annotated[
     bool, typer.Option("--json", help="Results as one JSON document on stdout, for scripts.")
 ]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+
+def loaded(path: Path, overrides: list[str] | None) -> ExperimentFile:
+    """The experiment of a command line; the schema is imported when there is one to read."""
+    from pipeline.experiment import load_experiment
+
+    return load_experiment(path, overrides or [])

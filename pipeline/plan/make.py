@@ -17,8 +17,6 @@ from stages.registry import STAGES
 from stages.stage import Planned, Stage, Task, Work
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from pipeline.experiment import ExperimentFile
     from stages.conditions import Condition
 
@@ -39,24 +37,23 @@ def make_plan(file: ExperimentFile, variants: Sequence[Variant]) -> Plan:
 
 
 def _extraction(variant: Variant) -> Step:
-    cache = variant.cache.opened
-    images, why = variant.n_images, "not extracted yet"
-    missing: dict[str, Path] = {}
+    state: State = "run"
+    cache, images, why = variant.cache.opened, variant.n_images, "not extracted yet"
+    missing = {**variant.absent, **variant.absent_weights}
     if cache is not None:
         lacking = int((~cache.shards_done).sum())
         images = min(lacking * cache.images_per_shard, len(cache.image_ids))
         why = f"{lacking} of {len(cache.shards_done)} shards are missing"
-    if not variant.cache_complete:
-        missing = {**variant.absent, **variant.absent_weights}
-    if missing:
-        why = f"needs {', '.join(missing)}"
-    state: State = "up to date" if variant.cache_complete else "missing" if missing else "run"
+    if variant.cache_complete:
+        state, why, missing = "up to date", "", {}
+    elif missing:
+        state, why = "missing", f"needs {', '.join(missing)}"
     tokens = variant.token_shape
     return Step(
         kind=EXTRACT,
         name=variant.cache_name,
         state=state,
-        reason="" if state == "up to date" else why,
+        reason=why,
         missing=missing if variant.cache.is_writable else {},
         work=Work(
             images=images,
@@ -74,39 +71,29 @@ def _conditions(stage: Stage, variants: Iterable[Variant]) -> Iterator[Step]:
     for variant in variants:
         tasks = {task.condition: task for task in stage.tasks(variant)}
         for planned in stage.conditions(variant):
-            step = _step(stage, variant, planned, tasks.get(planned.condition))
-            other = found.setdefault(planned.condition, step)
-            if other.task is not None and step.task is not None:
-                _check_same(stage, other.task, step.task)
+            task = tasks.get(planned.condition)
+            state, why = _decided(stage, variant, planned, task)
+            step = Step(
+                kind=stage.name,
+                name=planned.condition.slug,
+                state=state,
+                reason=why,
+                needs=planned.needs,
+                missing=planned.missing if state == "missing" else {},
+                work=planned.work,
+                variant=variant,
+                stage=stage,
+                planned=planned,
+                task=task,
+            )
+            one = found.setdefault(planned.condition, step).task
+            if one is not None and task is not None and one.key != task.key:
+                differing = changes(stage.table(planned.condition), task.inputs, one.inputs)
+                raise UserError(
+                    f"two variants of this experiment would both yield {step.name}, from other "
+                    f"inputs ({differing}): give each an experiment of its own"
+                )
     yield from found.values()
-
-
-def _check_same(stage: Stage, one: Task, other: Task) -> None:
-    """Refuse two variants that give different results one name."""
-    if one.key != other.key:
-        table = stage.table(one.condition)
-        raise UserError(
-            f"two variants of this experiment would both yield {one.condition.slug}, from other "
-            f"inputs ({changes(table, other.inputs, one.inputs)}): give each an experiment of its "
-            "own"
-        )
-
-
-def _step(stage: Stage, variant: Variant, planned: Planned, task: Task | None) -> Step:
-    state, why = _decided(stage, variant, planned, task)
-    return Step(
-        kind=stage.name,
-        name=planned.condition.slug,
-        state=state,
-        reason=why,
-        needs=planned.needs,
-        missing=planned.missing if state == "missing" else {},
-        work=planned.work,
-        variant=variant,
-        stage=stage,
-        planned=planned,
-        task=task,
-    )
 
 
 def _decided(
@@ -134,7 +121,6 @@ def _report(file: ExperimentFile, steps: Iterable[Step]) -> Step:
     conditions = [step for step in steps if step.condition is not None]
     states = {step.state for step in conditions}
     state: State = "run"
-    why = ""
     if "missing" in states:
         state, why = "open", "draws what there is"
     elif "run" in states:
@@ -148,7 +134,7 @@ def _report(file: ExperimentFile, steps: Iterable[Step]) -> Step:
     elif report_key(file.output / REPORT_FILE) != run_key(file.output):
         why = "not drawn yet from these tables"
     else:
-        state = "up to date"
+        state, why = "up to date", ""
     return Step(
         kind=REPORT,
         name=str(file.output / REPORT_FILE),

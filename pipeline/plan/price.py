@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,16 +59,14 @@ class Price:
 
 
 def price(plan: Plan, workers: Workers) -> Price:
-    """The price of all steps that are, or may have to be, done.
-
-    Parameters
-    ----------
-    workers : Workers
-        Who will do them, from `pipeline.workers.workers_of`.
-    """
+    """The price of all steps that are, or may have to be, done, by `workers_of` the run."""
     to_do = [s for s in plan.steps if s.state != "up to date" and s.kind != REPORT]
     kinds = [EXTRACT, *(stage.name for stage in STAGES)]
-    costs = [list(_costs([step for step in to_do if step.kind == k], workers)) for k in kinds]
+    costs = []
+    for kind in kinds:
+        steps = [step for step in to_do if step.kind == kind]
+        told = (_cost(step, workers, len(steps)) for step in steps)
+        costs.append([cost for cost in told if cost is not None])
     known = [cost for some in costs for cost in some]
     seconds = None if workers.number is None else sum(_wall(some, workers) for some in costs)
     return Price(
@@ -91,15 +89,8 @@ def _wall(costs: Sequence[Cost], workers: Workers) -> float:
     return together + side_by_side(whole, number)
 
 
-def _costs(steps: Sequence[Step], workers: Workers) -> Iterator[Cost]:
-    """Of the steps of one stage whose sizes are known."""
-    for step in steps:
-        cost = _cost(step, workers, len(steps))
-        if cost is not None:
-            yield cost
-
-
 def _cost(step: Step, workers: Workers, n_planned: int) -> Cost | None:
+    """None where its sizes are not known."""
     if step.stage is not None and step.planned is not None and step.variant is not None:
         settings = step.variant.settings
         return step.stage.cost(step.planned, settings, workers, n_planned=n_planned)

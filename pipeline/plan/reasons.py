@@ -22,14 +22,8 @@ _INPUTS = {
 def changes(table: str, now: Mapping[str, Any], saved: object) -> str:
     """What differs between a condition's inputs and those it was saved with.
 
-    Such as "readout.als.max_components: 96 -> 48".
-
-    Parameters
-    ----------
-    table : str
-        Table of the experiment file that the stage's settings stand in, such as "readout.als".
-    now, saved : mapping
-        The inputs; `saved` may be anything that was read from a file.
+    Such as "readout.als.max_components: 96 -> 48" of table "readout.als". `saved` may be anything
+    that was read from a file.
     """
     if not isinstance(saved, Mapping) or not saved:
         return "its settings, its data or vitv1 changed"

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from stages.stage import Planned, Stage, Task, Work
 
@@ -30,8 +30,8 @@ class Step:
         "extract", "report", or the stage's name.
     name : str
         The cache's path, the condition's name, or the report's path.
-    state : str
-        "up to date", "run", "open" or "missing".
+    state : State
+        Whether it is done.
     reason : str
         Why; empty for what is up to date.
     needs : sequence of str
@@ -67,19 +67,6 @@ class Step:
         """What it yields, if that is a condition."""
         return None if self.planned is None else self.planned.condition
 
-    def as_json(self) -> dict[str, Any]:
-        """The step as JSON has it."""
-        return {
-            "stage": self.kind,
-            "name": self.name,
-            "state": self.state,
-            "reason": self.reason,
-            "needs": list(self.needs),
-            "missing": {name: str(path) for name, path in self.missing.items()},
-            "work": asdict(self.work),
-            "condition": None if self.condition is None else self.condition.identity(),
-        }
-
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
@@ -92,29 +79,17 @@ class Plan:
         chosen = (step for step in self.steps if kinds is None or step.kind in kinds)
         return {name: path for step in chosen for name, path in step.missing.items()}
 
-    def named(self, *states: State) -> list[str]:
-        """Names of the steps in some states."""
-        return [step.name for step in self.steps if step.state in states]
-
     def of(self, kind: str) -> Iterator[Step]:
         """The steps of one kind."""
         return (step for step in self.steps if step.kind == kind)
-
-    @property
-    def is_done(self) -> bool:
-        """Whether nothing is left to do."""
-        return all(step.state == "up to date" for step in self.steps)
 
     @property
     def conditions(self) -> list[Step]:
         """The steps that yield conditions, in the order of the tables."""
         return [step for step in self.steps if step.stage is not None]
 
-    def total(self, name: str, kind: str | None = None) -> int | None:
-        """A count of `Work` summed over what is to be done; None where one cannot be told."""
-        counts = [
-            getattr(step.work, name)
-            for step in self.steps
-            if step.state != "up to date" and kind in (None, step.kind)
-        ]
+    def total(self, name: str, kind: str) -> int | None:
+        """A count of `Work` summed over one kind's steps to do; None where one cannot be told."""
+        to_do = (step for step in self.of(kind) if step.state != "up to date")
+        counts = [getattr(step.work, name) for step in to_do]
         return None if None in counts else sum(counts)

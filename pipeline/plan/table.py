@@ -2,44 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from itertools import groupby
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from pathlib import PurePath
 from typing import Any
 
 from rich.filesize import decimal
 
 from pipeline.plan.steps import EXTRACT, Plan, Step
-from pipeline.results.names import describe
+from pipeline.results.names import TOLD, describe
 from pipeline.terminal import Terminal
-from stages.conditions import IDENTITY
 from stages.registry import STAGES
-
-#: What tells conditions apart, besides their blocks.
-_TOLD = tuple(name for name in IDENTITY if name not in ("block", "blocks"))
 
 
 def plan_lines(plan: Plan) -> list[dict[str, str]]:
     """Rows of the plan's table: `step`, `what`, `blocks`, `why`, and `work` where there is some."""
     varying = _varying(plan)
-    rows = []
-    for steps in _groups(plan):
-        first = steps[0]
-        rows.append(
-            {
-                "step": first.kind,
-                "what": _what(first, varying),
-                "blocks": _blocks(steps),
-                "why": _why(first),
-                "work": "" if first.state == "up to date" else _work(steps),
-            }
-        )
-    return rows
+    return [
+        {
+            "step": first.kind,
+            "what": _what(first, varying),
+            "blocks": _blocks([first, *others]),
+            "why": "input missing" if first.state == "missing" else first.reason or first.state,
+            "work": "" if first.state == "up to date" else _work([first, *others]),
+        }
+        for first, *others in _groups(plan)
+    ]
 
 
 def show_plan(plan: Plan, terminal: Terminal, *, title: str, note: bool = False) -> None:
     """Print a plan: a line per group of steps, what is missing, and what there is to do."""
-    fixed = _fixed(plan)
+    vits, varying = _vits(plan), _varying(plan)
+    common = ("recording", "model", "input_size", "tokens", "solver")
+    fixed = describe(vits[0], [n for n in common if n not in varying]) if vits else ""
     say = terminal.note if note else terminal.result
     terminal.table(plan_lines(plan), title=f"{title}\n{fixed}" if fixed else title, note=note)
     for name, path in plan.missing().items():
@@ -49,62 +44,60 @@ def show_plan(plan: Plan, terminal: Terminal, *, title: str, note: bool = False)
 
 def plan_document(plan: Plan) -> dict[str, Any]:
     """The plan as JSON has it."""
-    return {
-        "steps": [step.as_json() for step in plan.steps],
-        "missing": {name: str(path) for name, path in plan.missing().items()},
-        "summary": summary(plan),
-    }
+    steps = [
+        {
+            "stage": step.kind,
+            "name": step.name,
+            "state": step.state,
+            "reason": step.reason,
+            "needs": list(step.needs),
+            "missing": step.missing,
+            "work": asdict(step.work),
+            "condition": None if step.condition is None else step.condition.identity(),
+        }
+        for step in plan.steps
+    ]
+    return {"steps": steps, "missing": plan.missing(), "summary": summary(plan)}
 
 
 def summary(plan: Plan) -> str:
     """One line of how much there is to do."""
-    counts = [f"{len(plan.named('up to date'))} of {len(plan.steps)} steps up to date"]
+    n_done = sum(step.state == "up to date" for step in plan.steps)
+    counts = [f"{n_done} of {len(plan.steps)} steps up to date"]
     for kind, to_do in {EXTRACT: "extract", **{s.name: s.verb for s in STAGES}}.items():
         n_left = sum(step.state != "up to date" for step in plan.of(kind))
         if not n_left:
             continue
+        what, counted, unit = "condition", plan.total("neurons", kind), "readouts"
         if kind == EXTRACT:
-            images, size = plan.total("images", kind), plan.total("n_bytes", kind)
-            told = None if images is None else f"{images:,} images, {decimal(size or 0)}"
-            what = "cache"
-        else:
-            readouts = plan.total("neurons", kind)
-            told = None if readouts is None else f"{readouts:,} readouts"
-            what = "condition"
-        many = what if n_left == 1 else f"{what}s"
-        counts.append(f"{n_left} {many} to {to_do}" + (f" ({told})" if told else ""))
+            size = decimal(plan.total("n_bytes", kind) or 0)
+            what, counted, unit = "cache", plan.total("images", kind), f"images, {size}"
+        told = "" if counted is None else f" ({counted:,} {unit})"
+        counts.append(f"{n_left} {what}{'' if n_left == 1 else 's'} to {to_do}{told}")
     return "; ".join(counts)
 
 
-def _groups(plan: Plan) -> Iterator[Sequence[Step]]:
+def _groups(plan: Plan) -> Iterable[Sequence[Step]]:
     """Steps that differ in their block alone, in the order of the first of each."""
-
-    def alike(step: Step) -> tuple[object, ...]:
+    groups: dict[tuple[object, ...], list[Step]] = {}
+    for step in plan.steps:
         said = {} if step.condition is None else step.condition.identity()
-        told = tuple(said[n] for n in _TOLD) if said else (step.name,)
-        return step.kind, step.state, step.reason, told
+        told = tuple(said[n] for n in TOLD) if said else (step.name,)
+        groups.setdefault((step.kind, step.state, step.reason, told), []).append(step)
+    return groups.values()
 
-    # Tuned conditions come block by block; a stable sort brings each tuning's together.
-    order = {key: number for number, key in enumerate(dict.fromkeys(map(alike, plan.steps)))}
-    for _, steps in groupby(sorted(plan.steps, key=lambda s: order[alike(s)]), key=alike):
-        yield list(steps)
+
+def _vits(plan: Plan) -> list[dict[str, Any]]:
+    """The identities of ViTs' conditions; a CNN is told by its model."""
+    return [s.condition.identity() for s in plan.steps if s.condition and s.condition.tokens]
 
 
 def _varying(plan: Plan) -> list[str]:
-    """What differs between the conditions of ViTs; a CNN is told by its model."""
-    identities = [s.condition.identity() for s in plan.steps if s.condition and s.condition.tokens]
-    values = {name: {identity[name] for identity in identities} for name in _TOLD}
+    """What differs between the conditions of ViTs."""
+    values = {name: {identity[name] for identity in _vits(plan)} for name in TOLD}
     # Frozen conditions have no protocol, which does not tell tuned ones apart.
     values["protocol"] -= {None}
-    return [name for name in _TOLD if len(values[name]) > 1]
-
-
-def _fixed(plan: Plan) -> str:
-    """What all conditions of ViTs have in common."""
-    varying = _varying(plan)
-    vits = [s.condition for s in plan.steps if s.condition and s.condition.tokens]
-    fixed = ("recording", "model", "input_size", "tokens", "solver")
-    return describe(vits[0].identity(), [n for n in fixed if n not in varying]) if vits else ""
+    return [name for name in TOLD if len(values[name]) > 1]
 
 
 def _what(step: Step, varying: Sequence[str]) -> str:
@@ -112,15 +105,9 @@ def _what(step: Step, varying: Sequence[str]) -> str:
         return PurePath(step.name).name
     identity = step.condition.identity()
     if step.condition.tokens is None:
-        names = [n for n in _TOLD if n == "model" or (n in varying and n in ("recording", "seed"))]
+        names = [n for n in TOLD if n == "model" or (n in varying and n in ("recording", "seed"))]
         return describe(identity, names)
     return describe(identity, varying) or describe(identity, ["tuning"])
-
-
-def _why(step: Step) -> str:
-    if step.state == "missing":
-        return "input missing"
-    return step.reason or step.state
 
 
 def _blocks(steps: Sequence[Step]) -> str:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy.stats import sem
 
-from pipeline.results.names import describe, varying
+from pipeline.results.names import describe, known, varying
 from pipeline.results.statistics import SERIES, best_blocks, paired_difference, rows_of, valid
-from stages.conditions import is_null
 from stages.feve import VALID_FEV
 from stages.recordings import FORMATS
 
@@ -25,13 +26,7 @@ _ALWAYS = ("model", "input_size", "tuning", "tokens", "block")
 
 
 def answer(neurons: pd.DataFrame) -> list[str]:
-    """Three sentences with numbers: what predicts best, against what, and how sure.
-
-    Parameters
-    ----------
-    neurons : data frame
-        The neurons table.
-    """
+    """Three sentences on a neurons table: what predicts best, against what, and how sure."""
     best = best_blocks(neurons)
     if best.empty:
         return [
@@ -51,8 +46,7 @@ def differences(neurons: pd.DataFrame) -> pd.DataFrame:
         `recording`, `condition`, `against`, `difference` of mean FEVE, `low` and `high` of its 95 %
         paired bootstrap interval, `n_neurons`.
     """
-    best = best_blocks(neurons)
-    rows = best.to_dict("records")
+    rows = best_blocks(neurons).to_dict("records")
     told = [*(varying(rows, SERIES) or ["tuning"]), "block"]
     found = []
     for row in rows:
@@ -65,10 +59,7 @@ def differences(neurons: pd.DataFrame) -> pd.DataFrame:
                 "recording": row["recording"],
                 "condition": describe(row, told),
                 "against": describe(other, told),
-                "difference": difference.mean,
-                "low": difference.low,
-                "high": difference.high,
-                "n_neurons": difference.n_neurons,
+                **asdict(difference),
             }
         )
     return pd.DataFrame(found)
@@ -82,18 +73,19 @@ def warnings(neurons: pd.DataFrame, provenance: Mapping[str, Any]) -> list[str]:
             "The backbone's weights are random: these numbers say nothing of a trained ViT."
         )
     found.extend(_remarks(provenance))
-    for row in best_blocks(neurons).to_dict("records"):
+    best = best_blocks(neurons)
+    for row in best.to_dict("records"):
         named = f"{row['recording']}, {describe(row, _TOLD[:5])}"
         n_valid = len(valid(rows_of(neurons, row)).dropna(subset=["feve"]))
         if n_valid < FEW_NEURONS:
             found.append(f"{named}: only {n_valid} valid neurons.")
-        if pd.notna(row["block"]) and row["block"] != row["test_block"]:
+        if _test_differs(row):
             found.append(
                 f"{named}: validation chooses block {row['block']} "
                 f"(FEVE {row['mean_feve']:.3f}), the test images would choose block "
                 f"{row['test_block']} ({row['test_mean_feve']:.3f})."
             )
-    without = set(neurons["recording"]) - set(best_blocks(neurons)["recording"])
+    without = set(neurons["recording"]) - set(best["recording"])
     found.extend(f"{name}: no valid neuron has a FEVE." for name in sorted(without))
     for path, cache in provenance.get("caches", {}).items():
         unchecked = cache.get("not re-checked")
@@ -117,12 +109,11 @@ def _winner(neurons: pd.DataFrame, top: Mapping[Any, Any]) -> str:
     varied = varying(neurons[SERIES].drop_duplicates().to_dict("records"), SERIES)
     told = [n for n in _TOLD if n in _ALWAYS or n in varied]
     feve = valid(rows)["feve"].dropna().to_numpy(dtype=np.float64)
-    mean = feve.mean()
     error = sem(feve) if len(feve) > 1 else np.nan
     return (
         f"In recording {top['recording']}, {describe(top, told)} predicts best: mean FEVE "
-        f"{mean:.3f} ± {error:.3f} (s.e.m.) over the {len(feve)} of {len(rows)} neurons with "
-        f"FEV > {VALID_FEV}."
+        f"{feve.mean():.3f} ± {error:.3f} (s.e.m.) over the {len(feve)} of {len(rows)} neurons "
+        f"with FEV > {VALID_FEV}."
     )
 
 
@@ -145,21 +136,23 @@ def _choice(best: pd.DataFrame, top: Mapping[Any, Any]) -> str:
     if blocks.empty:
         return "No condition reads a block, so none had to be chosen."
     agree = int((blocks["block"] == blocks["test_block"]).sum())
-    said = (
-        f"agree in {agree} of {len(blocks)} series"
-        if len(blocks) > 1
-        else ("agree" if agree else "disagree")
-    )
+    said = "agree" if agree else "disagree"
+    if len(blocks) > 1:
+        said = f"agree in {agree} of {len(blocks)} series"
+    if _test_differs(top):
+        said += (
+            ", and for the best series the test images would have chosen block "
+            f"{top['test_block']} ({top['test_mean_feve']:.3f})"
+        )
     return (
         "Blocks were chosen on validation trials, not on the test images that FEVE is measured on; "
-        f"the two {said}"
-        + (
-            "."
-            if pd.isna(top["block"]) or top["block"] == top["test_block"]
-            else f", and for the best series the test images would have chosen block "
-            f"{top['test_block']} ({top['test_mean_feve']:.3f})."
-        )
+        f"the two {said}."
     )
+
+
+def _test_differs(row: Mapping[Any, Any]) -> bool:
+    """Whether the test images would choose another block."""
+    return bool(pd.notna(row["block"]) and row["block"] != row["test_block"])
 
 
 def _reference(
@@ -168,18 +161,8 @@ def _reference(
     """The frozen series that a tuned one starts from, or None."""
     if row["tuning"] == "frozen":
         return None
-    same = ("recording", "model", "input_size", "tokens", "seed")
-    return next(
-        (
-            other
-            for other in rows
-            if other["tuning"] == "frozen" and all(_equal(other[name], row[name]) for name in same)
-        ),
-        None,
-    )
-
-
-def _equal(one: object, other: object) -> bool:
-    if is_null(one) or is_null(other):
-        return is_null(one) and is_null(other)
-    return bool(one == other)
+    same = itemgetter("recording", "model", "input_size", "tokens", "seed")
+    for other in rows:
+        if other["tuning"] == "frozen" and known(same(other)) == known(same(row)):
+            return other
+    return None

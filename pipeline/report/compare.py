@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pandas as pd
 from cache import UserError
 from pipeline.report.figures.neurons import scatter
 from pipeline.report.figures.style import save_figure
-from pipeline.results.names import describe
+from pipeline.results.names import describe_first, known
 from pipeline.results.statistics import paired_difference, valid
 from pipeline.results.tables import NEURONS, read_neurons, write_if_changed
 from pipeline.terminal import Terminal
@@ -24,17 +25,11 @@ _MAY_DIFFER = tuple(n for n in IDENTITY if n not in ("recording", "block", "bloc
 
 
 def compare_runs(first: Path, second: Path, output: Path, terminal: Terminal) -> pd.DataFrame:
-    """Differences of mean FEVE between conditions of two runs, and a scatter of the largest.
+    """Differences of mean FEVE between conditions of two runs, and a scatter of the best.
 
+    Both are written to the folder `output`.
     Conditions are joined on every identity column in which the runs have a value in common. In
     a column where they have none, such as the solver, the runs as a whole are compared.
-
-    Parameters
-    ----------
-    first, second : path
-        Output folders of two runs.
-    output : path
-        Folder for `differences.csv` and the scatter.
 
     Returns
     -------
@@ -60,36 +55,34 @@ def compare_runs(first: Path, second: Path, output: Path, terminal: Terminal) ->
         left_out = sorted(set(neurons["recording"]) - set(shared))
         if left_out:
             terminal.note(f"recordings {', '.join(left_out)} are in {run} alone and left out")
-    differing = [n for n in _MAY_DIFFER if not _values(one, n) & _values(other, n)]
+
+    def values(rows: pd.DataFrame, name: str) -> set[object]:
+        return set(known(rows[name].unique()))
+
+    differing = [n for n in _MAY_DIFFER if not values(one, n) & values(other, n)]
     joined = [name for name in IDENTITY if name not in differing]
-    pairs = _pairs(one, other, joined)
+    ours, theirs = _grouped(one, joined), _grouped(other, joined)
+    pairs = {each: (ours[each], theirs[each]) for each in ours if each in theirs}
     if not pairs:
         raise UserError(f"{first} and {second} have no condition in common ({', '.join(joined)})")
     names = (_name(first, one, differing), _name(second, other, differing))
     rows: list[dict[str, object]] = []
     for identity, (a, b) in pairs.items():
-        difference = paired_difference(a, b)
         rows.append(
             {
                 **dict(zip(joined, identity, strict=True)),
                 "mean_feve_first": valid(a)["feve"].mean(),
                 "mean_feve_second": valid(b)["feve"].mean(),
-                "difference": difference.mean,
-                "low": difference.low,
-                "high": difference.high,
-                "n_neurons": difference.n_neurons,
+                **asdict(paired_difference(a, b)),
             }
         )
     table = pd.DataFrame(rows)
     write_if_changed(output / TABLE, table.to_csv(index=False).encode())
     best = table["mean_feve_second"].fillna(-1).to_numpy().argmax()
     a, b = list(pairs.values())[int(best)]
-    told = describe(
-        a.iloc[0].to_dict(), [n for n in ("recording", "tokens", "block") if n in joined]
-    )
-    save_figure(
-        scatter(a, b, names=(f"{names[0]}\n{told}", f"{names[1]}\n{told}")), output / SCATTER
-    )
+    told = describe_first(a, [n for n in ("recording", "tokens", "block") if n in joined])
+    drawn = scatter(a, b, names=(f"{names[0]}\n{told}", f"{names[1]}\n{told}"))
+    save_figure(drawn, output / SCATTER)
     return table
 
 
@@ -99,36 +92,22 @@ def _neurons(run: Path) -> pd.DataFrame:
     return read_neurons(run)
 
 
-def _values(rows: pd.DataFrame, name: str) -> set[object]:
-    """Values of a column, null ones as None."""
-    return {None if pd.isna(value) else value for value in rows[name].unique()}
-
-
-def _pairs(
-    one: pd.DataFrame, other: pd.DataFrame, joined: list[str]
-) -> dict[tuple[object, ...], tuple[pd.DataFrame, pd.DataFrame]]:
-    """Rows of both runs per shared identity."""
-    grouped = []
-    for rows in (one, other):
-        groups = {}
-        for values, group in rows.groupby(joined, dropna=False, sort=False):
-            identity: Any = values
-            if group["neuron"].duplicated().any():
-                several = [n for n in IDENTITY if group[n].nunique(dropna=False) > 1]
-                raise UserError(
-                    f"one run has several conditions that differ in {', '.join(several)} and the "
-                    "other has none of their values: fit the runs with one value each"
-                )
-            groups[tuple(None if pd.isna(v) else v for v in identity)] = group
-        grouped.append(groups)
-    return {
-        identity: (group, grouped[1][identity])
-        for identity, group in grouped[0].items()
-        if identity in grouped[1]
-    }
+def _grouped(rows: pd.DataFrame, joined: list[str]) -> dict[tuple[object, ...], pd.DataFrame]:
+    """Rows of a run by their identity."""
+    groups = {}
+    for values, group in rows.groupby(joined, dropna=False, sort=False):
+        identity: Any = values
+        if group["neuron"].duplicated().any():
+            several = [n for n in IDENTITY if group[n].nunique(dropna=False) > 1]
+            raise UserError(
+                f"one run has several conditions that differ in {', '.join(several)} and the "
+                "other has none of their values: fit the runs with one value each"
+            )
+        groups[known(identity)] = group
+    return groups
 
 
 def _name(run: Path, rows: pd.DataFrame, differing: list[str]) -> str:
     """A run's folder, and in what it differs as a whole."""
-    said = describe(rows.iloc[0].to_dict(), differing)
+    said = describe_first(rows, differing)
     return f"{run.name} ({said})" if said else run.name

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pipeline.results.provenance import PROVENANCE
 from pipeline.results.tables import CURVES, NEURONS, SUMMARY
+from stages.readouts import READOUTS
 
 #: Raised whenever the same tables give another page or other figures than before.
 REPORT_VERSION = 2
@@ -23,8 +24,6 @@ _KEY = re.compile(rb'<meta name="vitv1-key" content="([0-9a-f]+)">')
 
 def run_key(run: Path) -> str:
     """The key that a report of a run's present results has."""
-    from stages.readouts import READOUTS
-
     content = hashlib.sha256(f"{REPORT_VERSION} {version('vitv1')}".encode())
     for name in (NEURONS, SUMMARY, CURVES, PROVENANCE):
         path = run / name

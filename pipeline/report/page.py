@@ -18,7 +18,7 @@ from jinja2 import Environment, PackageLoader, select_autoescape
 from pipeline.report.answer import answer, differences, warnings
 from pipeline.report.figures.draw import FIGURES, Tables
 from pipeline.report.key import REPORT
-from pipeline.results.names import describe
+from pipeline.results.names import describe_first
 from pipeline.results.statistics import best_blocks, rows_of, valid
 from pipeline.results.tables import write_if_changed
 from stages.conditions import IDENTITY
@@ -35,16 +35,7 @@ def write_report(
 ) -> None:
     """Write `report.html` into a run's folder; it opens from disk and needs no other file.
 
-    Parameters
-    ----------
-    tables : Tables
-        The result tables.
-    figures : sequence of path
-        PNG files, in the order they are shown.
-    provenance : mapping
-        The content of `provenance.json`.
-    key : str
-        Written into the page; `report_key` reads it back.
+    The figures are PNG files, in the order they are shown. `report_key` reads `key` back.
     """
     environment = Environment(
         loader=PackageLoader("pipeline.report", "."), autoescape=select_autoescape(default=True)
@@ -59,7 +50,10 @@ def write_report(
         threshold=VALID_FEV,
         tables_script=_script(),
         figures=[
-            {"caption": FIGURES.get(path.stem, path.stem), "data": _data_url(path)}
+            {
+                "caption": FIGURES[path.stem],
+                "data": f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}",
+            }
             for path in figures
         ],
         differences=_plain(compared) if len(compared) else "",
@@ -77,10 +71,8 @@ def write_report(
 def _best_neurons(neurons: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     """Rows of every recording's best condition, and what to say of them."""
     best = best_blocks(neurons).sort_values("mean_feve", ascending=False, kind="stable")
-    if best.empty:
-        rows = neurons
-        said = "All conditions, since none has a valid neuron."
-    else:
+    rows, said = neurons, "All conditions, since none has a valid neuron."
+    if len(best):
         tops = best.drop_duplicates("recording").to_dict("records")
         rows = pd.concat([rows_of(neurons, row) for row in tops], ignore_index=True)
         said = "Each recording's best condition; the others are in results/neurons.parquet."
@@ -91,9 +83,7 @@ def _best_neurons(neurons: pd.DataFrame) -> tuple[pd.DataFrame, str]:
 
 def _uncertainty(neurons: pd.DataFrame) -> str:
     """How sure a single neuron's FEVE is."""
-    if "feve_se" not in neurons:
-        return ""
-    told = valid(neurons)["feve_se"].dropna()
+    told = valid(neurons).get("feve_se", pd.Series(dtype=float)).dropna()
     if told.empty:
         return ""
     return (
@@ -109,7 +99,7 @@ def _telling(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _constant(table: pd.DataFrame) -> str:
-    said = describe(table.iloc[0].to_dict(), _alike(table)) if len(table) else ""
+    said = describe_first(table, _alike(table))
     return f"All rows: {said}." if said else ""
 
 
@@ -122,11 +112,13 @@ def _facts(tables: Tables, provenance: Mapping[str, Any]) -> list[tuple[str, str
     """Provenance as label and value."""
     seconds = tables.summary.groupby("tuning", sort=False)["seconds"].sum()
     spent = ", ".join(f"{tuning} {total:,.0f} s" for tuning, total in seconds.items())
-    facts = [("computing time of the fits", spent)]
-    for path, stored in provenance.get("caches", {}).items():
-        facts.append(("cache", f"{path}, key {stored['key']}"))
-    facts.append(("weights", ", ".join(sorted(set(tables.neurons["weights"].dropna())))))
-    facts.append(("seeds", ", ".join(map(str, provenance.get("seeds", [])))))
+    caches = provenance.get("caches", {}).items()
+    facts = [
+        ("computing time of the fits", spent),
+        *(("cache", f"{path}, key {stored['key']}") for path, stored in caches),
+        ("weights", ", ".join(sorted(set(tables.neurons["weights"].dropna())))),
+        ("seeds", ", ".join(map(str, provenance.get("seeds", [])))),
+    ]
     for name in ("versions", "hardware"):
         content = provenance.get(name, {})
         facts.append((name, ", ".join(f"{key} {value}" for key, value in content.items())))
@@ -171,7 +163,3 @@ def _script() -> str:
     """DataTables and its style, inside the page."""
     bundle = Path(itables.__file__).parent / "html" / "dt_bundle.js"
     return _LINK.sub(r"\1", str(generate_init_offline_itables_html(bundle)))
-
-
-def _data_url(path: Path) -> str:
-    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()

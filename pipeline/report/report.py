@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from cache import UserError
 from pipeline.report.key import FIGURES_FOLDER, REPORT, report_key, run_key
-from pipeline.results.provenance import PROVENANCE
-from pipeline.results.tables import NEURONS, SUMMARY
+from pipeline.results.provenance import read_provenance
+from pipeline.results.tables import NEURONS, SUMMARY, read_curves, read_neurons, read_summary
 from pipeline.terminal import Terminal
 
 
@@ -32,17 +31,15 @@ def report_run(run: Path, terminal: Terminal) -> list[Path]:
     if report_key(report) == key:
         return [report, *sorted((run / FIGURES_FOLDER).glob("*.png"))]
     # Drawing imports what an up-to-date report does not need.
-    from pipeline.report.figures.draw import draw_figures, read_tables, wanted_figures
+    from pipeline.report.figures.draw import Tables, draw_figures, wanted_figures
     from pipeline.report.page import write_report
 
-    tables = read_tables(run)
+    tables = Tables(run, read_neurons(run), read_summary(run), read_curves(run))
     n_figures = len(list(wanted_figures(tables)))
     with terminal.bar("drawing figures", total=n_figures, unit="figures") as drawn:
         figures = draw_figures(tables, progress=drawn)
     for left in (run / FIGURES_FOLDER).iterdir():
         if left.with_suffix(".png") not in figures:
             left.unlink()
-    path = run / PROVENANCE
-    provenance = json.loads(path.read_text()) if path.exists() else {}
-    write_report(tables, figures, provenance, key=key)
+    write_report(tables, figures, read_provenance(run), key=key)
     return [report, *figures]

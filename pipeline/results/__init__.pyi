@@ -1,7 +1,7 @@
 """Names that other packages import from `pipeline.results`."""
 
+from .names import TOLD as TOLD
 from .names import describe as describe
-from .names import tuning_name as tuning_name
 from .names import varying as varying
 from .provenance import PROVENANCE as PROVENANCE
 from .provenance import hardware as hardware

@@ -3,51 +3,57 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stages.backbones import model_name
-from stages.conditions import is_null
+from stages.conditions import IDENTITY, is_null
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: What tells conditions apart, besides their blocks.
+TOLD = tuple(name for name in IDENTITY if name not in ("block", "blocks"))
 
 _TUNINGS = {"frozen": "frozen", "full": "all tuned"}
 _TOKENS = {"patch": "patch tokens", "cls": "CLS token"}
 
 
-def tuning_name(tuning: str) -> str:
-    """A tuning as people say it: "last2" as "last 2 tuned"."""
-    return _TUNINGS.get(tuning, f"last {tuning.removeprefix('last')} tuned")
-
-
-def _model(name: str) -> str:
-    """What people call a model of a table: "ViT-S/16 DINOv3", "CNN minimodel"."""
-    return f"CNN {name.removeprefix('cnn_')}" if name.startswith("cnn_") else model_name(name)
-
-
 def describe(values: Mapping[Any, Any], names: Sequence[str]) -> str:
-    """Values of identity columns as people say them, null ones left out; `block` tells `blocks`."""
+    """Values of identity columns as people say them, null ones left out; `block` tells `blocks`.
+
+    Such as "ViT-S/16 DINOv3, last 2 tuned, patch tokens, block 3", or "CNN minimodel, seed 0".
+    """
     said = []
     for name in names:
-        value = values[name]
-        if is_null(value) or name == "blocks":
+        value = str(values[name])
+        if is_null(values[name]) or name == "blocks":
             continue
         if name == "tuning":
-            said.append(tuning_name(str(value)))
+            value = _TUNINGS.get(value, f"last {value.removeprefix('last')} tuned")
         elif name == "model":
-            said.append(_model(str(value)))
+            cnn = value.startswith("cnn_")
+            value = f"CNN {value.removeprefix('cnn_')}" if cnn else model_name(value)
         elif name == "tokens":
-            said.append(_TOKENS.get(str(value), str(value)))
+            value = _TOKENS.get(value, value)
         elif name == "block" and "+" in str(values.get("blocks")):
-            said.append(f"blocks {values['blocks']}")
+            value = f"blocks {values['blocks']}"
         elif name in ("block", "seed"):
-            said.append(f"{name} {value}")
-        else:
-            said.append(str(value))
+            value = f"{name} {value}"
+        said.append(value)
     return ", ".join(said)
+
+
+def describe_first(rows: pd.DataFrame, names: Sequence[str]) -> str:
+    """The same of a table's first row; empty where it has none."""
+    return describe(rows.iloc[0].to_dict(), names) if len(rows) else ""
+
+
+def known(values: Iterable[object]) -> tuple[object, ...]:
+    """Values that can be compared: null ones as None, since NaN is unlike itself."""
+    return tuple(None if is_null(value) else value for value in values)
 
 
 def varying(rows: Iterable[Mapping[Any, Any]], names: Iterable[str]) -> list[str]:
     """Those of the columns that take more than one value in a table's rows."""
-    values: dict[str, set[object]] = {name: set() for name in names}
-    for row in rows:
-        for name, seen in values.items():
-            seen.add(None if is_null(row[name]) else row[name])
-    return [name for name, seen in values.items() if len(seen) > 1]
+    table = list(rows)
+    return [name for name in names if len(set(known(row[name] for row in table))) > 1]

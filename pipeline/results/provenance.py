@@ -6,13 +6,18 @@ import json
 import os
 import platform
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cache import atomic_write, public_name
+
+if TYPE_CHECKING:
+    from pipeline.experiment import ExperimentFile
+    from pipeline.plan.steps import Plan
 
 #: File of a run's folder that holds its provenance.
 PROVENANCE = "provenance.json"
@@ -21,65 +26,43 @@ PACKAGES = ("vitv1", "torch", "timm", "zarr", "numcodecs", "numpy", "scipy", "pa
 
 
 def same_settings(run: Path, settings: Mapping[str, Any]) -> bool:
-    """Whether a run's provenance was written with these settings.
-
-    Parameters
-    ----------
-    settings : mapping
-        Of the experiment file, overrides included.
-    """
-    path = run / PROVENANCE
-    if not path.exists():
-        return False
-    stored = json.loads(path.read_text())["settings"]
+    """Whether a run's provenance was written with these settings of the experiment file."""
+    stored = read_provenance(run).get("settings")
     return bool(stored == json.loads(_json(publishable(settings))))
 
 
-def write_provenance(
-    run: Path,
-    *,
-    settings: Mapping[str, Any],
-    experiments: Sequence[Any],
-    caches: Mapping[str, Any],
-    seeds: Sequence[int],
-    recordings: Mapping[str, str],
-    device: str,
-) -> None:
-    """Write what a run's results were made with.
+def read_provenance(run: Path) -> dict[str, Any]:
+    """What `write_provenance` wrote; empty where it wrote nothing."""
+    path = run / PROVENANCE
+    return dict(json.loads(path.read_text())) if path.exists() else {}
 
-    Parameters
-    ----------
-    settings : mapping
-        Of the experiment file, overrides included.
-    experiments : sequence
-        The settings of every variant, defaults filled in.
-    caches : mapping
-        Key of each cache, and what of it could not be checked.
-    recordings : mapping
-        Hash of each recording's content.
-    device : str
-        Where it was computed.
-    """
+
+def write_provenance(file: ExperimentFile, plan: Plan) -> None:
+    """Write what a run's results were made with, as far as conditions of the plan know it."""
+    variants = {step.variant.cache_name: step.variant for step in plan.steps if step.variant}
+    tasks = [step.task for step in plan.conditions if step.task is not None]
     content = {
-        "settings": publishable(settings),
-        "experiments": publishable(experiments),
-        "caches": caches,
-        "seeds": seeds,
-        "recordings": recordings,
+        "settings": publishable(file.settings),
+        "experiments": publishable(file.defaults_filled_in()),
+        "caches": {
+            name: {"key": variant.cache.opened.key, "not re-checked": list(variant.cache.unchecked)}
+            for name, variant in variants.items()
+            if variant.cache.opened is not None
+        },
+        "seeds": sorted({experiment.run.seed for experiment in file.variants}),
+        "recordings": {task.condition.recording: task.inputs["recording"] for task in tasks},
         "versions": versions(),
-        "hardware": hardware(device),
+        "hardware": hardware(next(iter(variants.values())).device),
     }
-    atomic_write(run / PROVENANCE, _json(content).encode())
+    atomic_write(file.output / PROVENANCE, _json(content).encode())
 
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that numbers depend on; absent ones are left out."""
     found = {"python": platform.python_version()}
     for package in PACKAGES:
-        try:
+        with suppress(PackageNotFoundError):
             found[package] = version(package)
-        except PackageNotFoundError:
-            continue
     return found
 
 

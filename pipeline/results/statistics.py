@@ -13,9 +13,7 @@ from numpy.typing import NDArray
 from stages.feve import VALID_FEV
 
 #: Identity of a series of conditions that differ in their block alone.
-SERIES = [
-    *("recording", "model", "input_size", "tuning", "protocol", "tokens", "solver", "seed"),
-]
+SERIES = ["recording", "model", "input_size", "tuning", "protocol", "tokens", "solver", "seed"]
 
 #: Which blocks a condition reads, the deepest first: several conditions may share that.
 READ = ("block", "blocks")
@@ -35,11 +33,6 @@ def best_blocks(neurons: pd.DataFrame) -> pd.DataFrame:
     """The best block of every series, chosen on validation and, for comparison, on test.
 
     Choosing on test reports the maximum of noisy numbers as if it were one of them.
-
-    Parameters
-    ----------
-    neurons : data frame
-        The neurons table.
 
     Returns
     -------
@@ -88,18 +81,16 @@ def rows_of(neurons: pd.DataFrame, identity: Mapping[Any, Any]) -> pd.DataFrame:
 class Difference:
     """A difference of mean FEVE between two conditions and its 95 % bootstrap interval."""
 
-    mean: float
+    difference: float
     low: float
     high: float
     n_neurons: int
 
     def __str__(self) -> str:
-        return f"{self.mean:+.3f} (95 % CI {self.low:+.3f} to {self.high:+.3f})"
+        return f"{self.difference:+.3f} (95 % CI {self.low:+.3f} to {self.high:+.3f})"
 
 
-def paired_difference(
-    first: pd.DataFrame, second: pd.DataFrame, *, seed: int = 0, resamples: int = RESAMPLES
-) -> Difference:
+def paired_difference(first: pd.DataFrame, second: pd.DataFrame) -> Difference:
     """Mean of FEVE(second) - FEVE(first), with a paired percentile bootstrap over neurons.
 
     Parameters
@@ -115,9 +106,9 @@ def paired_difference(
     """
     pairs = paired(first, second)
     differences = (pairs["feve_second"] - pairs["feve_first"]).to_numpy(dtype=np.float64)
-    low, high = bootstrap_interval(differences, seed=seed, resamples=resamples)
+    low, high = bootstrap_interval(differences)
     mean = float(differences.mean()) if len(differences) else float("nan")
-    return Difference(mean=mean, low=low, high=high, n_neurons=len(differences))
+    return Difference(difference=mean, low=low, high=high, n_neurons=len(differences))
 
 
 def paired(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
@@ -130,7 +121,7 @@ def paired(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
 
 
 def bootstrap_interval(
-    values: NDArray[np.float64], *, seed: int = 0, resamples: int = RESAMPLES
+    values: NDArray[np.float64], *, resamples: int = RESAMPLES
 ) -> tuple[float, float]:
     """95 % percentile interval of the mean (Efron and Tibshirani 1993, section 13.3).
 
@@ -139,14 +130,14 @@ def bootstrap_interval(
     from scipy.stats import bootstrap
 
     if len(values) < 2:
-        low = high = values.mean() if len(values) else float("nan")
-        return float(low), float(high)
+        mean = float(values.mean()) if len(values) else float("nan")
+        return mean, mean
     low, high = bootstrap(
         (values,),
         np.mean,
         n_resamples=resamples,
         batch=max(1, IN_MEMORY // len(values)),
         method="percentile",
-        rng=np.random.default_rng(seed),
+        rng=np.random.default_rng(0),
     ).confidence_interval
     return float(low), float(high)

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from cache import atomic_write
 from stages.conditions import IDENTITY, INTEGERS, Condition
+from stages.feve import VALID_FEV
+from stages.readouts import NEURON_COLUMNS, saved_attributes, saved_columns, saved_curve
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,8 +33,8 @@ _TYPES = {
 }
 
 
-def write_tables(run: Path, conditions: Sequence[Condition]) -> pd.DataFrame:
-    """Write `neurons.parquet`, `summary.csv` and `curves.parquet`; return the summary.
+def write_tables(run: Path, conditions: Sequence[Condition]) -> None:
+    """Write `neurons.parquet`, `summary.csv` and `curves.parquet`.
 
     The tables hold exactly the given conditions, in their order; files whose content would not
     change are left alone.
@@ -47,7 +49,6 @@ def write_tables(run: Path, conditions: Sequence[Condition]) -> pd.DataFrame:
     write_if_changed(run / NEURONS, neurons.to_parquet(index=False))
     write_if_changed(run / SUMMARY, summary.to_csv(index=False).encode())
     write_if_changed(run / CURVES, curves.to_parquet(index=False))
-    return summary
 
 
 def tabulated(run: Path) -> list[Condition]:
@@ -110,25 +111,17 @@ def _read_rows(run: Path) -> list[dict[str, str]]:
 def _neurons(run: Path, condition: Condition) -> pd.DataFrame:
     import pandas as pd
 
-    from stages.readouts import NEURON_COLUMNS, saved_attributes, saved_columns
-
-    attributes = saved_attributes(run, condition)
+    attributes, columns = saved_attributes(run, condition), saved_columns(run, condition)
     assert attributes is not None
-    columns = saved_columns(run, condition)
-    n_neurons = len(columns["neuron"])
     values = {
         **condition.identity(),
         **{name: columns.get(name) for name in NEURON_COLUMNS},
-        "weights": attributes["weights"],
-        "cache_key": attributes["cache_key"],
+        **{name: attributes[name] for name in ("weights", "cache_key")},
     }
-    return pd.DataFrame(values, index=range(n_neurons)).astype(_TYPES)
+    return pd.DataFrame(values, index=range(len(columns["neuron"]))).astype(_TYPES)
 
 
 def _summary(run: Path, condition: Condition, neurons: pd.DataFrame) -> dict[str, object]:
-    from stages.feve import VALID_FEV
-    from stages.readouts import saved_attributes
-
     attributes = saved_attributes(run, condition)
     assert attributes is not None
     valid = neurons.loc[neurons["fev"] > VALID_FEV, "feve"].to_numpy(dtype="float64")
@@ -146,10 +139,7 @@ def _summary(run: Path, condition: Condition, neurons: pd.DataFrame) -> dict[str
 def _curve(run: Path, condition: Condition) -> pd.DataFrame:
     import pandas as pd
 
-    from stages.readouts import saved_curve
-
-    curve = pd.DataFrame(
-        saved_curve(run, condition), columns=["epoch", "training_loss", "validation_score"]
-    )
+    names = ["epoch", "training_loss", "validation_score"]
+    curve = pd.DataFrame(saved_curve(run, condition), columns=names)
     identity = pd.DataFrame(condition.identity(), index=curve.index)
     return pd.concat([identity, curve], axis=1).astype({**_IDENTITY, "epoch": "Int64"})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -28,34 +28,26 @@ def run_stage(
     *,
     failed: Sequence[FailedCondition] = (),
 ) -> list[FailedCondition]:
-    """Compute what is not up to date, saving each condition as it is done.
+    """Compute what is not up to date of a stage's steps, saving each condition as it is done.
 
-    Parameters
-    ----------
-    steps : sequence of Step
-        All of the stage's, with their tasks.
-    failed : sequence of FailedCondition
-        Of earlier stages: nothing starts from them.
-
-    Returns
-    -------
-    list of FailedCondition
-        Those that could not be computed; the others are saved.
+    Nothing starts from what `failed` in earlier stages. Returns those that could not be computed.
     """
-    outdated = [step.task for step in steps if step.state != "up to date" and step.task is not None]
-    lost: dict[Condition, FailedCondition] = {failure.condition: failure for failure in failed}
-    before = len(lost)
-    by_condition = {task.condition: task for task in outdated}
-    for fitted in _compute(file, stage, outdated, lost, terminal):
+    outdated = {
+        step.task.condition: step.task
+        for step in steps
+        if step.task is not None and step.state != "up to date"
+    }
+    failures: list[FailedCondition] = []
+    lost = {failure.condition for failure in failed}
+    for fitted in _compute(file, stage, list(outdated.values()), lost, terminal):
         if isinstance(fitted, FailedCondition):
-            lost[fitted.condition] = fitted
+            failures.append(fitted)
+            lost.add(fitted.condition)
             continue
         save_condition(file.output, fitted)
-        by_condition[fitted.condition].clean_up()
-        line = stage.told(fitted)
-        if line is not None:
+        outdated[fitted.condition].clean_up()
+        if line := stage.told(fitted):
             terminal.note(line)
-    failures = list(lost.values())[before:]
     n_done, n_before = len(outdated) - len(failures), len(steps) - len(outdated)
     terminal.note(f"{file.output}: {n_done} conditions {stage.done}, {n_before} up to date")
     return failures
@@ -65,15 +57,12 @@ def _compute(
     file: ExperimentFile,
     stage: Stage,
     tasks: Sequence[Task],
-    lost: Mapping[Condition, FailedCondition],
+    lost: Set[Condition],
     terminal: Terminal,
 ) -> Iterator[FittedCondition | FailedCondition]:
     """Compute tasks in waves: none of a wave needs another of it.
 
-    Parameters
-    ----------
-    lost : mapping
-        Failed conditions; the caller adds what fails here while it goes on.
+    The caller adds to the `lost` conditions what fails here while it goes on.
     """
     if not tasks:
         return
@@ -86,17 +75,17 @@ def _compute(
     if not ready:
         return
     crew = stage.crew(ready, workers=run.workers or n_cores(), devices=devices)
-    with workplace(run, file.output, crew, terminal) as place:
-        total, unit = stage.parts(tasks, place.executor)
+    with workplace(run, file.output, crew, terminal) as (executor, folder):
+        total, unit = stage.parts(tasks, executor)
         with terminal.bar(stage.doing, total=total, unit=unit) as progress:
             while ready:
-                yield from stage.run(ready, place.executor, place.folder, progress)
+                yield from stage.run(ready, executor, folder, progress)
                 ready, dropped = _next_wave(waiting, lost)
                 yield from dropped
 
 
 def _next_wave(
-    waiting: list[Task], lost: Mapping[Condition, FailedCondition]
+    waiting: list[Task], lost: Set[Condition]
 ) -> tuple[list[Task], list[FailedCondition]]:
     """Take out the tasks that need none of those that wait, and those that need a failed one."""
     failing, dropped = set(lost), []

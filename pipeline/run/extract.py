@@ -39,13 +39,8 @@ def prepare(variant: Variant) -> Extraction:
     )
 
 
-def extract_variant(variant: Variant, terminal: Terminal, *, replace: bool = False) -> None:
+def extract_variant(variant: Variant, terminal: Terminal) -> None:
     """Make or finish the cache of one variant.
-
-    Parameters
-    ----------
-    replace : bool
-        Delete a cache of other settings at the same path.
 
     Raises
     ------
@@ -54,7 +49,7 @@ def extract_variant(variant: Variant, terminal: Terminal, *, replace: bool = Fal
     """
     with terminal.busy("preparing the backbone"):
         task = prepare(variant)
-    fill(variant, task, terminal, replace=replace)
+    fill(variant, task, terminal, replace=variant.replaces)
 
 
 def fill(variant: Variant, task: Extraction, terminal: Terminal, *, replace: bool = False) -> None:
@@ -65,8 +60,8 @@ def fill(variant: Variant, task: Extraction, terminal: Terminal, *, replace: boo
         if run.executor == "dask":
             # A core computes one shard, in a process that holds two.
             crew = Crew(workers=n_images, needed=worker_memory)
-            place = stack.enter_context(workplace(run, variant.output, crew, terminal))
-            executor = place.executor
+            place = workplace(run, variant.output, crew, terminal)
+            executor, _ = stack.enter_context(place)
         label = f"extracting {task.path}"
         extracted = stack.enter_context(terminal.bar(label, total=n_images, unit="images"))
         computed = extract_task(
@@ -77,7 +72,5 @@ def fill(variant: Variant, task: Extraction, terminal: Terminal, *, replace: boo
             device=device_of(run),
             progress=extracted,
         )
-    if computed:
-        terminal.note(f"{task.path}: {computed} images extracted, {n_images} in the cache")
-    else:
-        terminal.note(f"{task.path}: up to date, {n_images} images")
+    done = f"{computed} images extracted, {n_images} in the cache"
+    terminal.note(f"{task.path}: {done if computed else f'up to date, {n_images} images'}")

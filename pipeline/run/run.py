@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from cache import UserError
@@ -42,19 +42,14 @@ class Outcome:
 
     plan: Plan
     conditions: list[Condition]
-    failed: list[FailedCache | FailedCondition] = field(default_factory=list)
-    changed: bool = False
+    failed: list[FailedCache | FailedCondition]
+    changed: bool
 
 
 def check_plan(
     file: ExperimentFile, variants: Sequence[Variant], plan: Plan, kinds: Sequence[str]
 ) -> None:
-    """Refuse to begin what cannot be finished.
-
-    Parameters
-    ----------
-    kinds : sequence of str
-        Of the steps that are to be done.
+    """Refuse to begin steps of some kinds that cannot be finished.
 
     Raises
     ------
@@ -100,19 +95,14 @@ def run_plan(
     """
     errors = _extract(plan, terminal) if EXTRACT in kinds else {}
     read = {name for step in plan.conditions if step.kind in kinds for name in step.needs}
-    readers = [v for v in one_per_cache(variants) if v.cache_name in read]
-    copied = [variant.cache.copied(terminal) for variant in readers]
+    copied = [v.cache.copied(terminal) for v in one_per_cache(variants) if v.cache_name in read]
     if any(step.state != "up to date" for step in plan.of(EXTRACT)) or any(copied):
-        # What was open before is decided now, from what the caches hold.
-        whole = [
-            variant.reopened()
-            for variant in variants
-            if variant.cache_name not in errors or not variant.planted
-        ]
-        plan = make_plan(file, whole)
-        readers = [v for v in one_per_cache(whole) if v.cache_name in read]
-    for variant in readers:
-        if variant.cache.unchecked:
+        # What was open before is decided now, from what the caches, opened again, hold.
+        whole = (v for v in variants if v.cache_name not in errors or not v.planted)
+        variants = [replace(variant) for variant in whole]
+        plan = make_plan(file, variants)
+    for variant in one_per_cache(variants):
+        if variant.cache_name in read and variant.cache.unchecked:
             unchecked = ", ".join(variant.cache.unchecked)
             terminal.note(f"{variant.cache_name}: {unchecked} not at hand, not re-checked")
     failed: list[FailedCondition] = []
@@ -125,8 +115,7 @@ def run_plan(
         failures = run_stage(file, stage, steps, terminal, failed=failed)
         failed.extend(failures)
         changed |= {s.condition for s in steps if s.condition and s.state != "up to date"}
-    lost = {failure.condition for failure in failed}
-    changed -= lost
+    changed -= {failure.condition for failure in failed}
     conditions = [
         step.condition
         for step in plan.conditions
@@ -173,18 +162,13 @@ def _check_needs(file: ExperimentFile, plan: Plan, step: Step, kinds: Sequence[s
         if other.kind == EXTRACT or step.task is None:
             variant.cache.required()
             continue
-        what = next(w for need, w in step.task.needs.items() if need == other.condition)
+        need, what = next(pair for pair in step.task.needs.items() if pair[0] == other.condition)
         state = "no" if other.reason == "not done yet" else "only outdated"
+        names = ("recording", "model", "block", "tokens", "solver", "seed")
         raise UserError(
-            f"{file.output} has {state} {what} of {_told(other)} to start from: run "
-            f"vitv1 {other.kind} {file.path}"
+            f"{file.output} has {state} {what} of {describe(need.identity(), names)} to start "
+            f"from: run vitv1 {other.kind} {file.path}"
         )
-
-
-def _told(step: Step) -> str:
-    """What people call the condition that a step yields."""
-    names = ("recording", "model", "block", "tokens", "solver", "seed")
-    return step.name if step.condition is None else describe(step.condition.identity(), names)
 
 
 def _extract(plan: Plan, terminal: Terminal) -> dict[str, Exception]:

@@ -8,15 +8,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from pipeline.toml.paths import parts_of
+
 
 def first_fault(error: ValidationError, schema: type) -> str:
-    """The first fault of a validation as one line with a remedy.
-
-    Parameters
-    ----------
-    schema : type
-        The settings class that was validated.
-    """
+    """The first fault of a validation of `schema` as one line with a remedy."""
     fault = error.errors()[0]
     where = ".".join(str(part) for part in fault["loc"] if not str(part).startswith("tuple["))
     if fault["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
@@ -35,20 +31,9 @@ def first_fault(error: ValidationError, schema: type) -> str:
 
 def _known_keys(schema: type, location: tuple[int | str, ...]) -> list[str]:
     """Keys of the table at a location of the schema."""
-    adapter: Any = schema
-    for part in location:
-        if isinstance(part, int):
-            continue
-        field = adapter.__pydantic_fields__[part]
-        adapter = _settings_type(field.annotation)
-    return list(adapter.__pydantic_fields__)
-
-
-def _settings_type(annotation: Any) -> Any:
-    if dataclasses.is_dataclass(annotation):
-        return annotation
-    return (
-        next(found for a in annotation.__args__ if (found := _settings_type(a)) is not None)
-        if (hasattr(annotation, "__args__"))
-        else None
-    )
+    table: Any = schema
+    for name in location:
+        if isinstance(name, str):
+            hint = table.__pydantic_fields__[name].annotation
+            table = next(part for part in parts_of(hint) if dataclasses.is_dataclass(part))
+    return list(table.__pydantic_fields__)

@@ -9,15 +9,10 @@ from cache import UserError
 
 
 def override(raw: dict[str, Any], text: str) -> None:
-    """Set one value in place.
+    """Set one value of the whole file, `raw`, in place.
 
-    Parameters
-    ----------
-    raw : dict
-        The whole file.
-    text : str
-        "table.key=value" with a TOML value; a bare word is a string. A repeated table is addressed
-        by number: "recording.0.path".
+    `text` is "table.key=value" with a TOML value; a bare word is a string. A repeated table is
+    addressed by number: "recording.0.path".
 
     Raises
     ------

@@ -14,40 +14,27 @@ from stages.settings import InputPath
 
 
 def resolve_paths(raw: dict[str, Any], schema: type, folder: Path) -> None:
-    """Make input paths relative to the working directory, in place.
+    """Make input paths of a file's table relative to the working directory, in place.
 
-    Parameters
-    ----------
-    raw : dict
-        A table of the file; it may hold anything.
-    schema : type
-        Its settings class, in which `InputPath` marks input paths.
-    folder : path
-        Where the file is.
+    `InputPath` marks them in its settings class, `schema`; `folder` is where the file is.
     """
     for name, hint in typing.get_type_hints(schema, include_extras=True).items():
         if name not in raw:
             continue
         value = raw[name]
-        for part in _parts(hint):
+        for part in parts_of(hint):
             if isinstance(part, InputPath) and isinstance(value, str):
-                raw[name] = _resolved(value, part, folder)
+                if value not in part.words and not is_url(value):
+                    raw[name] = os.path.relpath(folder / Path(value).expanduser())
             elif isinstance(part, type) and dataclasses.is_dataclass(part):
-                tables = value if isinstance(value, list) else [value]
-                for table in tables:
+                for table in value if isinstance(value, list) else [value]:
                     if isinstance(table, dict):
                         resolve_paths(table, part, folder)
 
 
-def _resolved(value: str, marker: InputPath, folder: Path) -> str:
-    if value in marker.words or is_url(value):
-        return value
-    return os.path.relpath(folder / Path(value).expanduser())
-
-
-def _parts(hint: Any) -> Iterator[Any]:
+def parts_of(hint: Any) -> Iterator[Any]:
     """A type hint, and all that it is made of."""
     yield hint
     yield from getattr(hint, "__metadata__", ())
     for argument in typing.get_args(hint):
-        yield from _parts(argument)
+        yield from parts_of(argument)

@@ -4,50 +4,27 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cache import PACKED, CacheError, FeatureCache, TokenShape, is_url, public_name
-from pipeline.variant.inputs import Inputs
-from pipeline.variant.local_copy import copy_what_is_read, open_nearest
-from stages.tokens import Agreement, Uncached, check_cache
+from cache import PACKED, CacheError, FeatureCache, TokenShape, is_url
+from pipeline.variant.local_copy import Located
+from stages.tokens import Agreement, check_cache
 
 if TYPE_CHECKING:
-    from pipeline.experiment import Experiment
     from pipeline.terminal import Terminal
+    from pipeline.variant.variant import Variant
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class VariantCache:
-    """A variant's cache as far as it is made; it is opened once, and compared with the variant.
+    """A variant's cache as far as it is made; it is opened once, and compared with the variant."""
 
-    Parameters
-    ----------
-    path : str
-        Where it is or will be: a path or a URL.
-    settings : Experiment
-        The variant's settings.
-    inputs : Inputs
-        Its images and recordings.
-    made_by : path
-        The experiment file, for messages.
-    everything : bool
-        Whether any token may be read, rather than those of the readouts.
-    replaces : bool
-        Whether a cache that is there will be deleted, and so is not looked at.
-    """
+    variant: Variant
 
-    path: str
-    settings: Experiment
-    inputs: Inputs
-    made_by: Path
-    everything: bool
-    replaces: bool = False
-
-    @property
-    def name(self) -> str:
-        """The path as it may be shown."""
-        return public_name(self.path)
+    @cached_property
+    def path(self) -> str:
+        """Where it is or will be: a path or a URL."""
+        return self.variant.file.cache_path(self.variant.settings)
 
     @property
     def is_writable(self) -> bool:
@@ -71,11 +48,6 @@ class VariantCache:
         agreement = self._checked[1]
         return () if agreement is None else agreement.unchecked
 
-    @property
-    def complete(self) -> bool:
-        """Whether the cache is there and complete."""
-        return self.opened is not None and self.opened.complete
-
     def required(self) -> FeatureCache:
         """The cache, complete.
 
@@ -84,31 +56,17 @@ class VariantCache:
         CacheError
             No cache, or an incomplete one; the message names the remedy.
         """
-        cache = self.opened
+        cache, remedy = self.opened, f"vitv1 extract {self.variant.file.path}"
         if cache is None:
-            raise CacheError(
-                f"{self.name}: no feature cache there; make it with vitv1 extract {self.made_by}"
-            )
+            name = self.variant.cache_name
+            raise CacheError(f"{name}: no feature cache there; make it with {remedy}")
         if not cache.complete:
             missing = int((~cache.shards_done).sum())
             raise CacheError(
                 f"{cache.name} is incomplete, {missing} of {len(cache.shards_done)} shards are "
-                f"missing: finish it with vitv1 extract {self.made_by}"
+                f"missing: finish it with {remedy}"
             )
         return cache
-
-    def identity(self) -> FeatureCache | Uncached | None:
-        """Identity of the tokens that it holds, or will hold; None where there is no cache."""
-        cache = self.opened
-        if cache is None or cache.complete:
-            return cache
-        return Uncached(
-            path=cache.path,
-            key=cache.key,
-            settings=cache.settings,
-            provenance=cache.provenance,
-            begun=True,
-        )
 
     @cached_property
     def token_shape(self) -> TokenShape:
@@ -119,7 +77,7 @@ class VariantCache:
         UserError
             A model that timm does not have or that cannot see such images.
         """
-        settings, cache = self.settings, self.opened
+        settings, cache = self.variant.settings, self.opened
         if cache is None:
             # timm takes seconds to import, and stage two must do without it.
             from stages.backbones import plan_token_shape
@@ -142,20 +100,24 @@ class VariantCache:
 
     def copied(self, terminal: Terminal) -> bool:
         """Make the local copy that the settings ask for; whether anything was copied."""
-        return copy_what_is_read(self.settings, self.path, terminal, everything=self.everything)
+        return self._located.copy_what_is_read(terminal)
+
+    @property
+    def _located(self) -> Located:
+        # A stage that starts from readouts of its own may read any token of any block.
+        return Located(self.variant.settings, self.path, everything=len(self.variant.readouts) > 1)
 
     @cached_property
     def _checked(self) -> tuple[FeatureCache | None, Agreement | None]:
-        cache = None
-        if not self.replaces:
-            cache = open_nearest(self.settings, self.path, everything=self.everything)
-        if cache is None or self.inputs.absent_recordings:
+        settings, inputs = self.variant.settings, self.variant.inputs
+        cache = None if self.variant.replaces else self._located.open_nearest()
+        if cache is None or inputs.absent_recordings:
             return cache, None
         return cache, check_cache(
             cache,
-            backbone=self.settings.backbone,
-            stimuli=self.settings.stimuli,
-            crop=self.inputs.crop,
-            dtype=self.settings.cache.dtype,
-            images=self.inputs.digest,
+            backbone=settings.backbone,
+            stimuli=settings.stimuli,
+            crop=inputs.crop,
+            dtype=settings.cache.dtype,
+            images=inputs.digest,
         )

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from pipeline.experiment import Experiment
+    from stages.recordings import RecordingSettings
 
 
 @dataclass(frozen=True)
@@ -71,42 +72,36 @@ class Inputs:
         UserError
             A file that is missing or unusable.
         """
-        files = (r for r in self.experiment.recording if not FORMATS[r.format].planted)
-        return [read_recording(settings) for settings in files]
+        return [read_recording(settings) for settings in self._files]
 
     @cached_property
-    def chosen(self) -> list[Recording]:
-        """The same, with the chosen neurons.
+    def chosen(self) -> dict[str, Recording]:
+        """The same by their names, with the chosen neurons.
 
         Raises
         ------
         UserError
             No such neurons.
         """
-        files = [r for r in self.experiment.recording if not FORMATS[r.format].planted]
-        pairs = zip(files, self.recorded, strict=True)
-        return [chosen_neurons(settings, recording) for settings, recording in pairs]
+        pairs = zip(self._files, self.recorded, strict=True)
+        return {settings.name: chosen_neurons(settings, read) for settings, read in pairs}
 
     @cached_property
     def sizes(self) -> list[RecordingSizes]:
         """What each recording holds: counted, or as the experiment file expects it."""
-        counted = iter([] if self.absent_recordings else self.chosen)
-        found = []
-        for settings in self.experiment.recording:
-            format = FORMATS[settings.format]
-            if format.planted or self.absent_recordings:
-                found.append(format.sizes(settings))
-                continue
-            recording = next(counted)
-            found.append(
-                RecordingSizes(
-                    recording=settings.name,
-                    neurons=recording.n_neurons,
-                    trials=len(recording.image_ids),
-                    test_images=len(recording.test_image_ids),
-                )
+        counted = {
+            name: RecordingSizes(
+                recording=name,
+                neurons=recording.n_neurons,
+                trials=len(recording.image_ids),
+                test_images=len(recording.test_image_ids),
             )
-        return found
+            for name, recording in ({} if self.absent_recordings else self.chosen).items()
+        }
+        return [
+            counted[r.name] if r.name in counted else FORMATS[r.format].sizes(r)
+            for r in self.experiment.recording
+        ]
 
     @cached_property
     def stimuli(self) -> Stimuli | None:
@@ -117,12 +112,9 @@ class Inputs:
         UserError
             The images lack an id that a recording shows.
         """
-        made = self._made_images()
-        if made is not None:
+        made, path = self._made_images(), self.images_path
+        if made is not None or path is None or not path.exists():
             return made
-        path = self.images_path
-        if path is None or not path.exists():
-            return None
         import numpy as np
 
         consent = any(r.allow_pickle for r in self.experiment.recording)
@@ -150,9 +142,8 @@ class Inputs:
         """
         if self.stimuli is not None:
             return self.stimuli
-        path = self.images_path
-        if path is not None:
-            raise UserError(f"{path}: no such file or folder; correct stimuli.path")
+        if self.images_path is not None:
+            raise UserError(f"{self.images_path}: no such file or folder; correct stimuli.path")
         raise UserError(
             "stimuli.path is missing: name the images (nat60k_text16.mat of the minimodel release, "
             "or a Sensorium folder or .zip)"
@@ -214,6 +205,10 @@ class Inputs:
         if id(recording) not in self._contents:
             self._contents[id(recording)] = recording, digest_recording(recording)
         return self._contents[id(recording)][1]
+
+    @property
+    def _files(self) -> list[RecordingSettings]:
+        return [r for r in self.experiment.recording if not FORMATS[r.format].planted]
 
     def _made_images(self) -> Stimuli | None:
         """Images that a format makes itself."""

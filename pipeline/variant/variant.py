@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cache import FeatureCache, TokenShape, key_of, resolve_block
+from cache import FeatureCache, TokenShape, key_of, public_name, resolve_block
 from pipeline.variant.cache import VariantCache
 from pipeline.variant.inputs import Inputs
 from pipeline.workers import check_run, device_of
@@ -140,25 +140,17 @@ class Variant:
     @cached_property
     def cache(self) -> VariantCache:
         """The cache as far as it is made."""
-        return VariantCache(
-            path=self.file.cache_path(self.settings),
-            settings=self.settings,
-            inputs=self.inputs,
-            made_by=self.file.path,
-            # A stage that starts from readouts of its own may read any token of any block.
-            everything=len(self.readouts) > 1,
-            replaces=self.replaces,
-        )
+        return VariantCache(self)
 
     @property
     def cache_name(self) -> str:
         """What plans and messages call the cache."""
-        return self.cache.name
+        return public_name(self.cache.path)
 
     @property
     def cache_complete(self) -> bool:
         """Whether the cache is there and complete."""
-        return self.cache.complete
+        return self.cache.opened is not None and self.cache.opened.complete
 
     @property
     def token_shape(self) -> TokenShape:
@@ -170,9 +162,24 @@ class Variant:
         """Identity of the tokens; None until they are extracted."""
         if self.absent_recordings or (self.planted and not self.cache_complete):
             return None
-        if self.cache.opened is None and self.recomputes:
-            return self._uncached()
-        return self.cache.identity()
+        cache = self.cache.opened
+        if cache is not None and not cache.complete:
+            return Uncached(
+                path=cache.path,
+                key=cache.key,
+                settings=cache.settings,
+                provenance=cache.provenance,
+                begun=True,
+            )
+        if cache is not None or not self.recomputes:
+            return cache
+        extraction = self.extraction(device="cpu", provenance={})
+        return Uncached(
+            path=self.cache.path,
+            key=key_of(extraction.settings),
+            settings=extraction.settings,
+            provenance=extraction.provenance,
+        )
 
     @cached_property
     def n_images(self) -> int | None:
@@ -193,22 +200,16 @@ class Variant:
 
     @cached_property
     def recordings(self) -> Sequence[Recording]:
-        """All recordings, with the chosen neurons; planted ones need the complete cache.
-
-        Raises
-        ------
-        UserError
-            A file is missing or unusable, or there are no such neurons.
-        """
-        files = iter(self.inputs.chosen)
+        """All recordings, with the chosen neurons; planted ones need the complete cache."""
+        files = self.inputs.chosen
         return [
-            self._plant(settings) if FORMATS[settings.format].planted else next(files)
+            files[settings.name] if settings.name in files else self._plant(settings)
             for settings in self.settings.recording
         ]
 
     def recording_digest(self, recording: Recording) -> str:
         """Hash of the content of one of the recordings."""
-        return self._recording_digests[recording.name]
+        return self.inputs.content_of(recording)
 
     def images_digest(self, ids: NDArray[np.int64]) -> str:
         """Hash of the content of some images."""
@@ -238,14 +239,6 @@ class Variant:
             provenance={**provenance, "stimuli": Path(stimuli.source).name},
         )
 
-    def reopened(self) -> Variant:
-        """The same with its cache opened again, for when it has changed on the disk."""
-        return replace(self)
-
-    @cached_property
-    def _recording_digests(self) -> Mapping[str, str]:
-        return {recording.name: self.inputs.content_of(recording) for recording in self.recordings}
-
     def _plant(self, settings: RecordingSettings) -> Recording:
         """A recording planted in the cache's tokens: once for all variants that share the cache."""
         cache = self.cache.required()
@@ -261,16 +254,6 @@ class Variant:
                 keep=self.keeps,
             )
         return chosen_neurons(settings, self.inputs.planted_in[cache.key])
-
-    def _uncached(self) -> Uncached:
-        """The identity that images and weights give."""
-        extraction = self.extraction(device="cpu", provenance={})
-        return Uncached(
-            path=self.cache.path,
-            key=key_of(extraction.settings),
-            settings=extraction.settings,
-            provenance=extraction.provenance,
-        )
 
 
 def open_variants(

@@ -5,7 +5,6 @@ from .best_block import best_block_violins as best_block_violins
 from .draw import FIGURES as FIGURES
 from .draw import Tables as Tables
 from .draw import draw_figures as draw_figures
-from .draw import read_tables as read_tables
 from .draw import wanted_figures as wanted_figures
 from .maps import centres as centres
 from .maps import centres_over_cortex as centres_over_cortex

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,24 +13,19 @@ from numpy.typing import NDArray
 
 from pipeline.report.figures.published import published_for
 from pipeline.report.figures.style import LOWEST_FEVE, colour, new_figure, say_empty, title
-from pipeline.results.names import describe, varying
+from pipeline.results.names import describe, describe_first, varying
 from pipeline.results.statistics import SERIES, best_blocks, bootstrap_interval, rows_of, valid
 
 
 def best_block_violins(neurons: pd.DataFrame, *, note: str = "") -> Figure:
     """Distribution of FEVE over valid neurons, each condition at its best block, with means.
 
-    Parameters
-    ----------
-    neurons : data frame
-        The neurons table. Blocks are chosen on validation.
-    note : str
-        A remark in the title.
+    Blocks are chosen on validation.
     """
     figure, axes = new_figure()
     labels, hidden = [], 0
     for position, (label, feve, _) in enumerate(_at_best(neurons)):
-        labels.append(f"{label}\n(n = {len(feve)})")
+        labels.append(label)
         shown = feve[feve >= LOWEST_FEVE]
         hidden += len(feve) - len(shown)
         if len(np.unique(shown)) > 1:
@@ -63,7 +58,7 @@ def best_block_bars(neurons: pd.DataFrame, *, note: str = "") -> Figure:
     figure, axes = new_figure()
     labels = []
     for position, (label, feve, row) in enumerate(_at_best(neurons)):
-        labels.append(f"{label}\n(n = {len(feve)})")
+        labels.append(label)
         low, high = bootstrap_interval(feve)
         mean = feve.mean()
         axes.bar(position, mean, color=colour(position), width=0.65)
@@ -85,28 +80,23 @@ def best_block_bars(neurons: pd.DataFrame, *, note: str = "") -> Figure:
     return figure
 
 
-def _at_best(neurons: pd.DataFrame) -> list[tuple[str, NDArray[np.float64], Mapping[Any, Any]]]:
+def _at_best(
+    neurons: pd.DataFrame,
+) -> Iterator[tuple[str, NDArray[np.float64], Mapping[Any, Any]]]:
     """Label, FEVE of valid neurons, and best-block row of every series."""
     scored = valid(neurons).dropna(subset=["feve"])
     best = best_blocks(neurons).to_dict("records")
-    names = varying(best, SERIES) or ["tuning"]
-    found: list[tuple[str, NDArray[np.float64], Mapping[Any, Any]]] = []
+    names = [*(varying(best, SERIES) or ["tuning"]), "block"]
     for row in best:
-        label = describe(row, [*names, "block"]).replace(", ", "\n")
-        found.append((label, rows_of(scored, row)["feve"].to_numpy(dtype=np.float64), row))
-    return found
+        feve = rows_of(scored, row)["feve"].to_numpy(dtype=np.float64)
+        yield f"{describe(row, names)}\n(n = {len(feve)})".replace(", ", "\n"), feve, row
 
 
 def _finish(axes: Axes, neurons: pd.DataFrame, labels: list[str], heading: str, note: str) -> None:
     if not labels:
         say_empty(axes, "no valid neuron has a FEVE")
-    fixed = [name for name in SERIES if neurons[name].nunique(dropna=False) == 1]
-    told = (
-        describe(neurons.iloc[0].to_dict(), [n for n in fixed if n != "tuning"])
-        if len(neurons)
-        else ""
-    )
-    title(axes, heading, told, note)
+    fixed = [n for n in SERIES if n != "tuning" and neurons[n].nunique(dropna=False) == 1]
+    title(axes, heading, describe_first(neurons, fixed), note)
     axes.set_xticks(range(len(labels)), labels, fontsize=8)
     axes.axhline(0, color="0.8", linewidth=0.8, zorder=0)
     axes.figure.set_size_inches(max(5.0, 1.6 + 1.3 * len(labels)), 4.8)  # type: ignore[union-attr]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -17,7 +18,6 @@ from pipeline.report.figures.style import save_figure
 from pipeline.report.key import FIGURES_FOLDER
 from pipeline.results.names import describe, varying
 from pipeline.results.statistics import SERIES, best_blocks, rows_of
-from pipeline.results.tables import read_curves, read_neurons, read_summary
 from stages.conditions import IDENTITY, Condition
 from stages.readouts import load_readouts
 
@@ -37,7 +37,7 @@ FIGURES = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Tables:
     """The result tables of a run."""
 
@@ -52,30 +52,11 @@ class Tables:
         return "random weights" if (self.neurons["weights"] == "random").any() else ""
 
 
-def read_tables(run: Path) -> Tables:
-    """The tables that a run wrote.
-
-    Raises
-    ------
-    FileNotFoundError
-        The run has no results yet.
-    """
-    return Tables(
-        run=run, neurons=read_neurons(run), summary=read_summary(run), curves=read_curves(run)
-    )
-
-
 def draw_figures(tables: Tables, *, progress: Callable[[int], None] | None = None) -> list[Path]:
-    """Draw every figure that the tables have something for; the paths of the PNG files.
-
-    Parameters
-    ----------
-    progress : callable, optional
-        Called with 1 after each of the `wanted_figures`.
-    """
+    """Draw all `wanted_figures`, calling `progress` with 1 after each; the PNG files."""
     paths = []
     for name, draw in wanted_figures(tables):
-        paths.append(save_figure(draw(), tables.run / FIGURES_FOLDER / name)[0])
+        paths.append(save_figure(draw(), tables.run / FIGURES_FOLDER / name))
         if progress is not None:
             progress(1)
     return paths
@@ -84,46 +65,46 @@ def draw_figures(tables: Tables, *, progress: Callable[[int], None] | None = Non
 def wanted_figures(tables: Tables) -> Iterator[tuple[str, Callable[[], Figure]]]:
     """Names and drawing functions of the figures that apply."""
     summary, neurons, note = tables.summary, tables.neurons, tables.note
-    if summary["block"].notna().any():
-        yield "feve_per_block", lambda: feve_per_block(summary, note=note)
-    if (summary["tuning"] != "frozen").any() and summary["block"].notna().any():
-        yield "feve_per_block_tuned", lambda: tuned_per_block(summary, note=note)
-    if summary.loc[summary["block"].notna(), "model"].nunique() > 1:
-        yield "feve_per_block_models", lambda: models_per_block(summary, note=note)
-        if (summary["tuning"] != "frozen").any():
-            draw = lambda: models_per_block(summary, tunings=None, note=note)  # noqa: E731
-            yield "feve_per_block_models_tuned", draw
-    yield "best_block_violins", lambda: best_block_violins(neurons, note=note)
-    yield "best_block_bars", lambda: best_block_bars(neurons, note=note)
-    best = best_blocks(neurons)
-    yield from _of_best(tables, best, note)
+    with_block = summary[summary["block"].notna()]
+    tuned = (summary["tuning"] != "frozen").any()
+    if len(with_block):
+        yield "feve_per_block", partial(feve_per_block, summary, note=note)
+        if tuned:
+            yield "feve_per_block_tuned", partial(tuned_per_block, summary, note=note)
+    if with_block["model"].nunique() > 1:
+        yield "feve_per_block_models", partial(models_per_block, summary, note=note)
+        if tuned:
+            both = partial(models_per_block, summary, tunings=None, note=note)
+            yield "feve_per_block_models_tuned", both
+    yield "best_block_violins", partial(best_block_violins, neurons, note=note)
+    yield "best_block_bars", partial(best_block_bars, neurons, note=note)
+    yield from _of_best(tables)
     if len(tables.curves):
-        yield "learning_curves", lambda: learning_curves(tables.curves, note=note)
+        yield "learning_curves", partial(learning_curves, tables.curves, note=note)
 
 
-def _of_best(
-    tables: Tables, best: pd.DataFrame, note: str
-) -> Iterator[tuple[str, Callable[[], Figure]]]:
+def _of_best(tables: Tables) -> Iterator[tuple[str, Callable[[], Figure]]]:
     """Figures of the best condition, and of it against the next best series."""
+    best, note = best_blocks(tables.neurons), tables.note
     if best.empty:
         return
     order = best.sort_values("mean_feve", ascending=False).to_dict("records")
     top = rows_of(tables.neurons, order[0])
-    yield "feve_against_fev", lambda: feve_against_fev(top, note=note)
+    yield "feve_against_fev", partial(feve_against_fev, top, note=note)
     if len(order) > 1:
         names = [*varying(order, SERIES), "block"]
         other = rows_of(tables.neurons, order[1])
         told = (describe(order[1], names), describe(order[0], names))
-        yield "best_two_conditions", lambda: scatter(other, top, names=told, note=note)
+        yield "best_two_conditions", partial(scatter, other, top, names=told, note=note)
     with_maps = [row for row in order if pd.notna(row["block"]) and row["tokens"] == "patch"]
     if with_maps:
         rows = rows_of(tables.neurons, with_maps[0])
         condition = Condition.from_row(rows.iloc[0].to_dict())
         readouts = load_readouts(tables.run, **condition.identity())
         height, width = (int(n) for n in condition.input_size.split("x"))
+        said = ", ".join(filter(None, [describe(condition.identity(), IDENTITY), note]))
         size = (height, width)
-        said = ", ".join([describe(condition.identity(), IDENTITY), *([note] if note else [])])
-        yield "spatial_maps", lambda: spatial_maps(readouts, rows, input_size=size, note=said)
+        yield "spatial_maps", partial(spatial_maps, readouts, rows, input_size=size, note=said)
         if rows[["x", "y"]].notna().all(axis=1).any():
-            draw = lambda: centres_over_cortex(readouts, rows, input_size=size, note=said)  # noqa: E731
-            yield "centres_over_cortex", draw
+            cortex = partial(centres_over_cortex, readouts, rows, input_size=size, note=said)
+            yield "centres_over_cortex", cortex

@@ -19,14 +19,8 @@ def spatial_maps(
 ) -> Figure:
     """Spatial weights of the best explained neurons over the grid of patches.
 
-    Parameters
-    ----------
-    readouts : Readouts
-        One condition's readouts.
-    neurons : data frame
-        The same condition's rows of the neurons table, in the same order.
-    input_size : pair of int
-        Pixels of the backbone's input, for the axes.
+    `neurons` are the condition's rows of the neurons table, in the readouts' order; `input_size`
+    is in pixels.
     """
     order = neurons["feve"].fillna(-np.inf).to_numpy(dtype=float).argsort()[::-1][:SHOWN]
     columns = 4
@@ -37,30 +31,21 @@ def spatial_maps(
     for axes, row in zip(grid.flat, order, strict=False):
         space = np.outer(readouts.row_weights[row], readouts.column_weights[row])
         peak = space.max()
-        axes.imshow(
-            space / peak if peak > 0 else space,
-            cmap="Greys",
-            vmin=0,
-            vmax=1,
-            extent=(0, width, height, 0),
-            interpolation="nearest",
-        )
+        shown = space / peak if peak > 0 else space
+        box = (0, width, height, 0)
+        axes.imshow(shown, cmap="Greys", vmin=0, vmax=1, extent=box, interpolation="nearest")
         axes.set_xticks(np.linspace(0, width, space.shape[1] + 1), minor=True)
         axes.set_yticks(np.linspace(0, height, space.shape[0] + 1), minor=True)
         axes.grid(which="minor", color="#56B4E9", linewidth=0.5)
         axes.tick_params(which="minor", length=0)
-        axes.set_xticks([0, width])
-        axes.set_yticks([0, height])
+        axes.set(xticks=[0, width], yticks=[0, height])
         axes.tick_params(labelsize=6)
         feve = neurons["feve"].iloc[int(row)]
         axes.set_title(f"neuron {neurons['neuron'].iloc[int(row)]}, FEVE {feve:.2f}", fontsize=7)
     for axes in list(grid.flat)[len(order) :]:
         axes.set_axis_off()
-    figure.suptitle(
-        "Spatial weights of the best explained neurons (dark: largest), in input pixels"
-        + (f"\n{note}" if note else ""),
-        fontsize=10,
-    )
+    heading = "Spatial weights of the best explained neurons (dark: largest), in input pixels"
+    figure.suptitle("\n".join(filter(None, [heading, note])), fontsize=10)
     return figure
 
 
@@ -70,9 +55,8 @@ def centres(readouts: Readouts, *, input_size: tuple[int, int]) -> NDArray[np.fl
     The mean position of the patches, weighted by the spatial weights; NaN where all are zero.
     """
     found = []
-    for weights, size in zip(
-        (readouts.row_weights, readouts.column_weights), input_size, strict=True
-    ):
+    sides = (readouts.row_weights, readouts.column_weights)
+    for weights, size in zip(sides, input_size, strict=True):
         n = weights.shape[1]
         positions = (np.arange(n) + 0.5) * size / n
         total = weights.sum(axis=1, dtype=np.float64)
@@ -99,9 +83,8 @@ def centres_over_cortex(
         figure.colorbar(dots, ax=axes, label=f"receptive field's {name}, input pixels")
         axes.set(xlabel="cortical x, as recorded", ylabel="cortical y, as recorded", aspect="equal")
         axes.set_title(f"n = {int(there.sum())}", fontsize=9)
-    figure.suptitle(
-        "Receptive-field centres over cortex" + (f"\n{note}" if note else ""), fontsize=10
-    )
+    heading = "Receptive-field centres over cortex"
+    figure.suptitle("\n".join(filter(None, [heading, note])), fontsize=10)
     if not there.any():
         say_empty(figure.axes[0], "no neuron has a position and a map")
     return figure

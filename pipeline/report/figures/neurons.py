@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
@@ -17,7 +18,7 @@ from pipeline.report.figures.style import (
     say_empty,
     title,
 )
-from pipeline.results.names import describe, varying
+from pipeline.results.names import describe, describe_first, varying
 from pipeline.results.statistics import paired, paired_difference
 from stages.conditions import IDENTITY
 from stages.feve import VALID_FEV
@@ -28,14 +29,7 @@ def scatter(
 ) -> Figure:
     """FEVE of every neuron that is valid in both, one condition against the other.
 
-    Parameters
-    ----------
-    first, second : data frame
-        Rows of the neurons table, one condition each.
-    names : pair of str
-        What the axes call them.
-    note : str
-        A remark in the title.
+    `first` and `second` are rows of the neurons table; the axes call them by their `names`.
     """
     figure, axes = new_figure(5.2, 5.0)
     pairs = paired(first, second)
@@ -47,17 +41,7 @@ def scatter(
         (outside, "v", f"of these below {LOWEST_FEVE}: {int(outside.sum())}"),
     ):
         if these.any():
-            axes.plot(
-                np.maximum(x[these], LOWEST_FEVE),
-                np.maximum(y[these], LOWEST_FEVE),
-                shape,
-                markersize=3,
-                alpha=0.5,
-                color=colour(0),
-                markeredgewidth=0,
-                label=label,
-                rasterized=len(pairs) > MANY_POINTS,
-            )
+            _dots(axes, np.maximum(x, LOWEST_FEVE), y, these, shape, color=colour(0), label=label)
     axes.axline((0, 0), slope=1, color="0.6", linewidth=0.8, zorder=0)
     limits = _limits(np.concatenate([x, y]))
     axes.set(
@@ -67,14 +51,36 @@ def scatter(
         ylabel=f"FEVE, {names[1]}",
         aspect="equal",
     )
-    if len(pairs):
-        difference = f"mean difference {paired_difference(first, second)}"
-        title(axes, "FEVE neuron by neuron", difference, note)
-    else:
-        title(axes, "FEVE neuron by neuron", note)
+    difference = f"mean difference {paired_difference(first, second)}" if len(pairs) else ""
+    title(axes, "FEVE neuron by neuron", difference, note)
+    if not len(pairs):
         say_empty(axes, "no neuron is valid in both")
     legend(axes)
     return figure
+
+
+def _dots(
+    axes: Axes,
+    x: NDArray[np.float64],
+    feve: NDArray[np.float64],
+    these: NDArray[np.bool_],
+    shape: str,
+    *,
+    color: str,
+    label: str,
+) -> None:
+    """Some of the neurons; those below the axis at its edge."""
+    axes.plot(
+        x[these],
+        np.maximum(feve[these], LOWEST_FEVE),
+        shape,
+        markersize=3,
+        alpha=0.5,
+        markeredgewidth=0,
+        rasterized=len(x) > MANY_POINTS,
+        color=color,
+        label=label,
+    )
 
 
 def _limits(feve: NDArray[np.float64]) -> tuple[float, float]:
@@ -93,17 +99,8 @@ def feve_against_fev(neurons: pd.DataFrame, *, note: str = "") -> Figure:
         (there & (fev > VALID_FEV), colour(0), f"FEV > {VALID_FEV}"),
         (there & (fev <= VALID_FEV), "0.6", f"FEV ≤ {VALID_FEV}, not in the means"),
     ):
-        axes.plot(
-            fev[these],
-            np.maximum(feve[these], LOWEST_FEVE),
-            "o",
-            markersize=3,
-            alpha=0.5,
-            markeredgewidth=0,
-            color=tone,
-            label=f"{label} (n = {int(these.sum())})",
-            rasterized=len(neurons) > MANY_POINTS,
-        )
+        counted = f"{label} (n = {int(these.sum())})"
+        _dots(axes, fev, feve, these, "o", color=tone, label=counted)
     low = (feve[there] < LOWEST_FEVE).any()
     axes.axvline(VALID_FEV, color="0.6", linewidth=0.8, linestyle="--", zorder=0)
     axes.set(
@@ -111,9 +108,7 @@ def feve_against_fev(neurons: pd.DataFrame, *, note: str = "") -> Figure:
         ylabel="FEVE" + (f" (values below {LOWEST_FEVE} at the edge)" if low else ""),
         ylim=_limits(feve[there]),
     )
-    told = [name for name in IDENTITY if name != "blocks"]
-    fixed = describe(neurons.iloc[0].to_dict(), told) if len(neurons) else ""
-    title(axes, "Explained against explainable variance", fixed, note)
+    title(axes, "Explained against explainable variance", describe_first(neurons, IDENTITY), note)
     if not there.any():
         say_empty(axes, "no neuron has a FEVE")
     legend(axes)
@@ -143,9 +138,8 @@ def learning_curves(curves: pd.DataFrame, *, note: str = "") -> Figure:
         ylabel="validation variance explained, mean over neurons",
     )
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    fixed = [n for n in IDENTITY if n not in names and n != "blocks"]
-    told = describe(curves.iloc[0].to_dict(), fixed) if lines else ""
-    title(axes, "Learning curves", told, note)
+    fixed = [name for name in IDENTITY if name not in names]
+    title(axes, "Learning curves", describe_first(curves, fixed), note)
     if len(lines) <= 26:
         legend(axes)
     return figure

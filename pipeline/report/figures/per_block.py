@@ -12,26 +12,15 @@ from matplotlib.ticker import MaxNLocator
 
 from pipeline.report.figures.published import published_for
 from pipeline.report.figures.style import colour, legend, marker, new_figure, say_empty, title
-from pipeline.results.names import describe, varying
+from pipeline.results.names import describe, describe_first, varying
 
 _SERIES = ("recording", "model", "input_size", "tuning", "protocol", "solver", "seed", "tokens")
 
 
 def feve_per_block(summary: pd.DataFrame, *, note: str = "") -> Figure:
-    """Frozen conditions: one line for patch and one for CLS tokens.
+    """Frozen conditions of a summary table: one line for patch and one for CLS tokens.
 
-    Parameters
-    ----------
-    summary : data frame
-        The summary table.
-    note : str
-        A remark in the title, such as that the weights are random.
-
-    Returns
-    -------
-    Figure
-        One line per series of conditions; error bars are the s.e.m. over valid neurons, whose
-        number stands in the legend.
+    Error bars are the s.e.m. over valid neurons, whose number stands in the legend.
     """
     frozen = summary[summary["tuning"] == "frozen"]
     return _figure(frozen, "Frozen backbone: FEVE per block", note)
@@ -62,12 +51,12 @@ def _figure(table: pd.DataFrame, heading: str, note: str) -> Figure:
     figure, axes = new_figure()
     names = varying(shown.to_dict("records"), _SERIES)
     told = list(dict.fromkeys([*names, "tokens"]))
-    published = False
+    published = []
     for number, (values, rows) in enumerate(shown.groupby(list(_SERIES), sort=False, dropna=False)):
         identity = dict(zip(_SERIES, values, strict=True))
         _line(axes, rows.sort_values("block"), describe(identity, told), number)
         for point in published_for(identity):
-            axes.plot(
+            published += axes.plot(
                 [np.nan if point.block is None else point.block],
                 [point.feve],
                 marker=marker(number),
@@ -76,19 +65,15 @@ def _figure(table: pd.DataFrame, heading: str, note: str) -> Figure:
                 markersize=10,
                 linestyle="none",
             )
-            published = True
     if published:
         axes.plot([], [], "o", color="0.5", alpha=0.35, markersize=10, label="published values")
     if shown.empty:
         say_empty(axes, "no condition reads a block")
-        fixed = ""
-    else:
-        fixed = describe(shown.iloc[0].to_dict(), [n for n in _SERIES if n not in told])
     axes.set_xlabel("transformer block (0-based)")
     axes.set_ylabel("FEVE, mean ± s.e.m. over valid neurons")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.axhline(0, color="0.8", linewidth=0.8, zorder=0)
-    title(axes, heading, fixed, note)
+    title(axes, heading, describe_first(shown, [n for n in _SERIES if n not in told]), note)
     legend(axes)
     return figure
 

@@ -37,17 +37,14 @@ def new_figure(width: float = 7.0, height: float = 4.5) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def save_figure(figure: Figure, stem: Path) -> list[Path]:
-    """Write a figure as PNG and SVG, each only where its content is new; their paths."""
-    paths = []
+def save_figure(figure: Figure, stem: Path) -> Path:
+    """Write a figure as PNG and SVG, each only where its content is new; the path of the PNG."""
     with mpl.rc_context({"svg.hashsalt": "vitv1", "svg.fonttype": "none"}):
         for kind, metadata in (("png", {"Software": "vitv1"}), ("svg", {"Date": None})):
             content = io.BytesIO()
             figure.savefig(content, format=kind, dpi=DPI, metadata=metadata)
-            path = stem.with_suffix(f".{kind}")
-            write_if_changed(path, content.getvalue())
-            paths.append(path)
-    return paths
+            write_if_changed(stem.with_suffix(f".{kind}"), content.getvalue())
+    return stem.with_suffix(".png")
 
 
 def colour(number: int) -> str:
@@ -72,13 +69,11 @@ def title(axes: Axes, first: str, *rest: str) -> None:
 def legend(axes: Axes) -> None:
     """A legend where there is something to name, beside the axes where it would cover them."""
     handles, labels = axes.get_legend_handles_labels()
-    if not handles:
-        return
     if len(labels) > 4:
         width, height = axes.figure.get_size_inches()  # type: ignore[union-attr]
         axes.figure.set_size_inches(width + LEGEND_WIDTH, height)  # type: ignore[union-attr]
         axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1.01, 1.0))
-    else:
+    elif handles:
         axes.legend(frameon=False, fontsize=8)
 
 

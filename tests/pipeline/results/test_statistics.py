@@ -71,7 +71,7 @@ def test_paired_differences_cancel_what_neurons_share():
     assert difference.low < 0.085 < difference.high
     assert difference.high - difference.low < 0.06  # talent alone spreads by 0.2
     assert paired_difference(frozen, tuned) == difference
-    assert paired_difference(tuned, frozen).mean == pytest.approx(-difference.mean)
+    assert paired_difference(tuned, frozen).difference == pytest.approx(-difference.difference)
 
 
 def test_only_neurons_valid_in_both_count():
@@ -80,7 +80,7 @@ def test_only_neurons_valid_in_both_count():
     both = (frozen["fev"].to_numpy() > 0.15) & (tuned["fev"].to_numpy() > 0.15)
     assert paired_difference(frozen, tuned).n_neurons == both.sum()
     nothing = paired_difference(frozen, tuned.assign(feve=np.nan))
-    assert nothing.n_neurons == 0 and np.isnan(nothing.mean)
+    assert nothing.n_neurons == 0 and np.isnan(nothing.difference)
 
 
 @pytest.mark.parametrize("n", [0, 1])

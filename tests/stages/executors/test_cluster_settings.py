@@ -112,8 +112,8 @@ def test_contradictions_are_refused(run, message):
 def test_no_more_workers_than_the_memory_holds(tmp_path, capsys):
     run = RunSettings(workers=4, memory_limit=100 * 10**9)
     place = workplace(run, tmp_path, Crew(workers=8, needed=lambda: 45 * 10**9), Terminal())
-    with place as found:
-        assert found.executor.workers == 2
-        assert 45 * 10**9 < found.executor.task_memory < 50 * 10**9
+    with place as (executor, _):
+        assert executor.workers == 2
+        assert 45 * 10**9 < executor.task_memory < 50 * 10**9
     assert "holds 2 of 4 workers" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
