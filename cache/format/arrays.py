@@ -7,7 +7,7 @@ and the rows per chunk and shard. Writer, readers and verification all ask this 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 from typing import Any, cast
 
@@ -42,6 +42,8 @@ class StoredArray:
     rows_per_chunk : int
     rows_per_shard : int, optional
         A multiple of `rows_per_chunk`. Without it the array is one chunk in one file.
+    crcs : array of shape (n_chunks,), optional
+        The record of every chunk's checksum; an unfinished store has none.
     """
 
     path: str
@@ -50,6 +52,7 @@ class StoredArray:
     dimensions: tuple[str, ...]
     rows_per_chunk: int
     rows_per_shard: int | None
+    crcs: NDArray[np.uint32] | None = field(default=None, compare=False)
 
     @property
     def tokens(self) -> tuple[int, TokenKind] | None:
@@ -120,6 +123,16 @@ class StoredArray:
         """Exact size in bytes: the chunks without gaps, then the index."""
         return len(self.file_chunks(file)) * self.stored_chunk_bytes + self.index_size
 
+    def size_problem(self, file: int, size: int) -> str | None:
+        """What to say of a file of `size` bytes, or None where it must have as many."""
+        expected = self.file_size(file)
+        return None if size == expected else f"has {size} bytes, not {expected}"
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of all files."""
+        return sum(self.file_size(file) for file in range(self.n_files))
+
     @property
     def index_size(self) -> int:
         """Bytes of a shard's index, its checksum included; 0 for an array of one chunk."""
@@ -135,7 +148,8 @@ class StoredArray:
         present = len(self.file_chunks(file))
         entries[:present, 0] = np.arange(present) * self.stored_chunk_bytes
         entries[:present, 1] = self.stored_chunk_bytes
-        return _with_crc(entries.tobytes())
+        content = entries.tobytes()
+        return content + _crc(np.frombuffer(content, dtype=np.uint8)).tobytes()
 
     def encode(self, file: int, values: NDArray[Any]) -> bytearray:
         """The content of one shard's file.
@@ -167,23 +181,13 @@ class StoredArray:
             whole[-self.index_size :] = np.frombuffer(self.index(file), dtype=np.uint8)
         return content
 
-    def chunk_problem(
-        self, chunk: int, stored: NDArray[np.uint8], crcs: NDArray[np.uint32] | None
-    ) -> str | None:
-        """What is wrong with the bytes of a stored chunk, or None.
-
-        Parameters
-        ----------
-        stored : array of shape (n_bytes,)
-            The chunk with its checksum.
-        crcs : array of shape (n_chunks,), optional
-            The array's record of every chunk's checksum; an unfinished store has none.
-        """
+    def chunk_problem(self, chunk: int, stored: NDArray[np.uint8]) -> str | None:
+        """What is wrong with a stored chunk, array of shape (n_bytes,), or None."""
         if len(stored) != self.stored_chunk_bytes:
             return f"cut off after {len(stored)} of {self.stored_chunk_bytes} bytes"
         if (_crc(stored[:-CRC_BYTES]) != stored[-CRC_BYTES:]).any():
             return "its bytes do not match their checksum"
-        if crcs is not None and stored[-CRC_BYTES:].view("<u4")[0] != crcs[chunk]:
+        if self.crcs is not None and stored[-CRC_BYTES:].view("<u4")[0] != self.crcs[chunk]:
             return "its bytes belong elsewhere: the checksum is not the one on record"
         return None
 
@@ -257,10 +261,11 @@ class StoredArray:
 
     def _is_sane(self) -> bool:
         rows = self.shape[0]
+        shard = self.rows_per_shard
         chunks_fit = (
             self.rows_per_chunk == rows
-            if self.rows_per_shard is None
-            else self.rows_per_shard % self.rows_per_chunk == 0 and self.rows_per_shard < 2 * rows
+            if shard is None
+            else shard % self.rows_per_chunk == 0 and shard < 2 * rows
         )
         return (
             min(*self.shape, self.rows_per_chunk) > 0
@@ -278,10 +283,6 @@ def _bytes_codec(dtype: str) -> dict[str, Any]:
 
 def _crc(content: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.array([google_crc32c.value(content)], dtype="<u4").view(np.uint8)
-
-
-def _with_crc(content: bytes) -> bytes:
-    return content + _crc(np.frombuffer(content, dtype=np.uint8)).tobytes()
 
 
 def _integers(values: Sequence[Any]) -> tuple[int, ...]:

@@ -68,8 +68,8 @@ def _write(copy: Copy, file: BinaryIO, progress: Callable[[int], None] | None) -
         archive.comment = PLACEHOLDER
         for name, content in copy.documents.items():
             archive.writestr(_entry(name), content)
-        for trusted, number in copy.files:
-            name = trusted.array.file_path(number)
+        for array, number in copy.files:
+            name = array.file_path(number)
             # Read through the cache, which checks every chunk.
             value = sync(copy.source.store.get(name))
             assert value is not None

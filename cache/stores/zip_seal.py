@@ -6,13 +6,13 @@ as the zip's comment, at the end of the file.
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 
 from zarr.buffer import default_buffer_prototype
 
 from cache.errors import CacheError
 from cache.format.faults import Fault
+from cache.stores.base import concurrently
 from cache.stores.zip import PackedStore
 
 _PREFIX = b"vitv1 seal sha256:"
@@ -30,22 +30,15 @@ async def seal(store: PackedStore) -> bytes:
     CacheError
         A member's header contradicts the directory.
     """
-    free = asyncio.Semaphore(_CONCURRENT)
-    prototype = default_buffer_prototype()
-
-    async def start(path: str) -> int:
-        async with free:
-            return await store.start(path)
 
     async def read(first: int, end: int) -> bytes:
-        async with free:
-            return (await store.read(first, end, prototype)).to_bytes()
+        return (await store.read(first, end, default_buffer_prototype())).to_bytes()
 
     members = sorted(store.members.items(), key=lambda item: item[1].header)
-    starts = await asyncio.gather(*(start(path) for path, _ in members))
+    starts = await concurrently(store.start, ((p,) for p, _ in members), at_once=_CONCURRENT)
     ends = [begin + member.size for begin, (_, member) in zip(starts, members, strict=True)]
     gaps = zip([0, *ends], [*starts, store.size - len(PLACEHOLDER)], strict=True)
-    parts = await asyncio.gather(*(read(first, end) for first, end in gaps))
+    parts = await concurrently(read, gaps, at_once=_CONCURRENT)
     return _PREFIX + hashlib.sha256(b"".join(parts)).hexdigest().encode()
 
 

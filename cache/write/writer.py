@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import glob
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,8 @@ from cache.format.layout import Layout, TokenShape
 from cache.format.metadata import (
     FORMAT,
     ROOT,
-    array_bytes,
-    contents_of,
+    documents_of,
     finished_attributes,
-    group_bytes,
-    group_paths,
     new_attributes,
     planned_arrays,
     root_bytes,
@@ -82,10 +80,11 @@ class CacheWriter(ShardWriter):
         """
         if self.missing_shards():
             raise RuntimeError(f"shards {self.missing_shards()} are not written")
-        documents = {f"{path}/zarr.json": group_bytes() for path in group_paths(self._contents)}
-        for array in self._arrays.values():
-            documents[array.metadata_path] = array_bytes(array, stored_crcs(self.path, array))
-        root = root_bytes(finished_attributes(self.cache.store.attributes, documents))
+        arrays = self._arrays.values()
+        with_crcs = [dataclasses.replace(a, crcs=stored_crcs(self.path, a)) for a in arrays]
+        attributes = self.cache.store.attributes
+        documents = documents_of(attributes["contents"], with_crcs)
+        root = root_bytes(finished_attributes(attributes, documents))
         for files in (documents, {ROOT: root}):
             replace_files(self.path, files.items(), temporary=self._temporary)
 
@@ -94,7 +93,7 @@ class CacheWriter(ShardWriter):
 
     def _is_whole(self, shard: int) -> bool:
         return all(
-            has_size(self.path / array.file_path(shard), array.file_size(shard))
+            has_file(self.path, array, shard)
             for array in self._arrays.values()
             if array.tokens is not None
         )
@@ -159,14 +158,9 @@ def write_cache(
                 path.rename(beside(path, ".old"))
                 _remove(beside(path, ".old"))
         if not path.exists():
-            _create(
-                path,
-                settings=settings,
-                provenance=provenance,
-                image_ids=image_ids,
-                shape=shape,
-                layout=layout,
-            )
+            attributes = new_attributes(settings, provenance, shape, layout)
+            arrays = planned_arrays(shape, layout, n_images=len(image_ids))
+            _create(path, attributes, arrays, image_ids)
         yield CacheWriter(path)
 
 
@@ -194,25 +188,19 @@ def _stored(path: Path, *, replace: bool) -> FeatureCache | None:
 
 def _create(
     path: Path,
-    *,
-    settings: Mapping[str, Any],
-    provenance: Mapping[str, Any],
+    attributes: Mapping[str, Any],
+    arrays: Sequence[StoredArray],
     image_ids: NDArray[np.int64],
-    shape: TokenShape,
-    layout: Layout,
 ) -> None:
     """Write the empty store beside its place and move it there whole."""
     temporary = beside(path, ".new")
-    contents = contents_of(shape, layout)
-    arrays = planned_arrays(shape, layout, n_images=len(image_ids))
-    files: dict[str, bytes | bytearray] = {
-        ROOT: root_bytes(new_attributes(settings, provenance, contents))
-    }
-    files |= {f"{group}/zarr.json": group_bytes() for group in group_paths(contents)}
-    files |= {array.metadata_path: array_bytes(array) for array in arrays}
     image, progress, *_ = arrays
-    files[image.file_path(0)] = image.encode(0, image_ids)
-    files[progress.file_path(0)] = progress.encode(0, np.zeros(progress.shape, dtype=np.uint8))
+    files: dict[str, bytes | bytearray] = {
+        ROOT: root_bytes(attributes),
+        **documents_of(attributes["contents"], arrays),
+        image.file_path(0): image.encode(0, image_ids),
+        progress.file_path(0): progress.encode(0, np.zeros(progress.shape, dtype=np.uint8)),
+    }
     try:
         for name, content in files.items():
             (temporary / name).parent.mkdir(parents=True, exist_ok=True)
@@ -228,6 +216,7 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path)
 
 
-def has_size(path: Path, size: int) -> bool:
-    """Whether a file is there with the size it must have."""
-    return path.is_file() and path.stat().st_size == size
+def has_file(store: Path, array: StoredArray, file: int) -> bool:
+    """Whether a file of an array is there with the size it must have."""
+    path = store / array.file_path(file)
+    return path.is_file() and path.stat().st_size == array.file_size(file)
