@@ -44,10 +44,7 @@ async def read_rows(store: VerifyingStore, path: str, rows: NDArray[np.intp]) ->
 
 
 def plan_reads(rows: NDArray[np.intp], *, rows_per_chunk: int) -> list[Read]:
-    """Every chunk that holds a wanted row, once, in increasing order.
-
-    `rows`, array of shape (n,), are in any order and may repeat.
-    """
+    """Every chunk that holds a wanted row, once, in order; `rows`, of shape (n,), may repeat."""
     if not len(rows):
         return []
     order = np.argsort(rows, kind="stable")

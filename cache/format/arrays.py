@@ -1,7 +1,6 @@
 """The place of one array of a store on disk: every file, every size, every offset.
 
-Format 1 leaves nothing open: an array's files and its zarr.json follow from its shape, its dtype
-and the rows per chunk and shard. Writer, readers and verification all ask this one description.
+Format 1 leaves nothing open: all of it follows from shape, dtype and the rows per chunk and shard.
 """
 
 from __future__ import annotations
@@ -61,14 +60,10 @@ class StoredArray:
         return (int(place[0]), cast(TokenKind, place[1])) if folder == "blocks" else None
 
     @property
-    def item_bytes(self) -> int:
-        """Bytes of one row."""
-        return prod(self.shape[1:]) * np.dtype(self.dtype).itemsize
-
-    @property
     def stored_chunk_bytes(self) -> int:
         """Bytes of one chunk in its file, checksum included."""
-        return self.rows_per_chunk * self.item_bytes + CRC_BYTES
+        values = self.rows_per_chunk * prod(self.shape[1:])
+        return values * np.dtype(self.dtype).itemsize + CRC_BYTES
 
     @property
     def n_chunks(self) -> int:
@@ -83,7 +78,7 @@ class StoredArray:
     @property
     def rows_per_file(self) -> int:
         """Rows of every file but the last."""
-        return self.rows_per_chunk if self.rows_per_shard is None else self.rows_per_shard
+        return self.rows_per_shard or self.rows_per_chunk
 
     @property
     def metadata_path(self) -> str:
@@ -157,12 +152,7 @@ class StoredArray:
         Parameters
         ----------
         values : array of shape (rows of the shard, ...)
-            Converted to the array's dtype.
-
-        Raises
-        ------
-        ValueError
-            Not the shard's shape.
+            Converted to the array's dtype; another shape is a `ValueError`.
         """
         expected = (len(self.file_rows(file)), *self.shape[1:])
         if values.shape != expected:
@@ -230,13 +220,7 @@ class StoredArray:
 
     @classmethod
     def from_document(cls, path: str, document: Mapping[str, Any], *, where: str) -> StoredArray:
-        """The array that a zarr.json describes.
-
-        Raises
-        ------
-        CacheError
-            Anything but what format 1 says, sizes that no array of a cache has included.
-        """
+        """The array that a zarr.json describes, or `CacheError` where format 1 says otherwise."""
         try:
             outer = _integers(document["chunk_grid"]["configuration"]["chunk_shape"])
             first = document["codecs"][0]

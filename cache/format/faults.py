@@ -25,9 +25,7 @@ class Fault:
     path : str
         File within the store.
     problem : str
-        What is wrong.
     block : int, optional
-        Block, where the fault is in one.
     array : str, optional
         "patches", "cls", "registers", "image" or "progress".
     images : pair of int, optional
@@ -45,12 +43,9 @@ class Fault:
     remedy: Literal["repair", "extract", "delete"] = "repair"
 
     def __str__(self) -> str:
-        parts = [
-            "" if self.block is None else f"block {self.block}",
-            self.array or "",
-            "" if self.images is None else f"images {self.images[0]}..{self.images[1]}",
-        ]
-        place = ", ".join(part for part in parts if part)
+        block = None if self.block is None else f"block {self.block}"
+        images = None if self.images is None else f"images {self.images[0]}..{self.images[1]}"
+        place = ", ".join(part for part in (block, self.array, images) if part)
         return f"{place} ({self.path}): {self.problem}" if place else f"{self.path}: {self.problem}"
 
 
@@ -64,12 +59,8 @@ def fault_in(
 ) -> Fault:
     """A fault in a file of chunks, with its block and images named.
 
-    Parameters
-    ----------
-    ids : array of shape (n_images,), optional
-        Image id of every row, where they are known.
-    rows : range, optional
-        Rows that it touches; all of the file by default.
+    `ids`, array of shape (n_images,), are the images of all rows, where these are known; `rows` are
+    those that it touches, all of the file by default.
     """
     path = array.file_path(file)
     if array.tokens is None:

@@ -1,7 +1,7 @@
 """The zarr.json files of a store: written as bytes that follow from their content, and checked.
 
-The root holds the sha256 of every other zarr.json and of itself, each array the checksum of every
-chunk: whoever trusts the root can tell any changed byte of a finished store.
+The root holds the hash of every zarr.json, each array the checksum of every chunk: whoever trusts
+the root can tell any changed byte of a finished store.
 """
 
 from __future__ import annotations
@@ -124,13 +124,7 @@ def read_root(content: bytes, *, where: str) -> dict[str, Any]:
 
 
 def parse(content: bytes, *, where: str) -> dict[str, Any]:
-    """A zarr.json as a mapping.
-
-    Raises
-    ------
-    CacheError
-        No JSON object.
-    """
+    """A zarr.json as a mapping, or `CacheError` where it is no JSON object."""
     try:
         document = json.loads(content)
     except (ValueError, RecursionError):
@@ -156,6 +150,7 @@ def _root_problem(attributes: Mapping[str, Any]) -> str | None:
     n_blocks = attributes["settings"].get("backbone", {}).get("n_blocks")
     contents = attributes["contents"]
     blocks, arrays = contents.get("blocks"), contents.get("arrays")
+    shard, chunks = contents.get("images_per_shard"), contents.get("images_per_chunk")
     if not (
         isinstance(n_blocks, int)
         and isinstance(blocks, list)
@@ -163,7 +158,11 @@ def _root_problem(attributes: Mapping[str, Any]) -> str | None:
         and all(type(b) is int and 0 <= b < n_blocks for b in blocks)
         and blocks == sorted(set(blocks))
         and arrays == [kind for kind in TOKEN_KINDS if kind in arrays]
-        and _divides(contents)
+        and type(shard) is int
+        and shard > 0
+        and isinstance(chunks, dict)
+        and all(type(chunks.get(k)) is int and chunks[k] > 0 for k in arrays)
+        and all(shard % chunks[k] == 0 for k in arrays)
     ):
         return "has contents that no cache has"
     hashes = attributes.get("metadata_sha256")
@@ -172,18 +171,6 @@ def _root_problem(attributes: Mapping[str, Any]) -> str | None:
     ):
         return "does not name every other zarr.json"
     return None
-
-
-def _divides(contents: Mapping[str, Any]) -> bool:
-    """Whether shards consist of whole chunks."""
-    shard, chunks = contents.get("images_per_shard"), contents.get("images_per_chunk")
-    return (
-        type(shard) is int
-        and isinstance(chunks, dict)
-        and all(type(chunks.get(kind)) is int for kind in contents["arrays"])
-        and all(chunks[kind] > 0 and shard % chunks[kind] == 0 for kind in contents["arrays"])
-        and shard > 0
-    )
 
 
 def array_paths(contents: Mapping[str, Any]) -> Iterator[str]:
@@ -206,13 +193,7 @@ def document_paths(contents: Mapping[str, Any]) -> Iterator[str]:
 
 
 def read_array(path: str, content: bytes, *, where: str, finished: bool) -> StoredArray:
-    """The array that a zarr.json describes; in a finished store, with its checksums.
-
-    Raises
-    ------
-    CacheError
-        No array of format 1, or a finished one without a checksum per chunk.
-    """
+    """The array that a zarr.json describes, with its checksums if `finished`, or `CacheError`."""
     document = parse(content, where=f"{where}: {path}/zarr.json")
     array = StoredArray.from_document(path, document, where=where)
     if not finished:

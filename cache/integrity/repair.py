@@ -1,8 +1,7 @@
 """The repair of a store: metadata is rewritten, damaged shards are marked for extraction.
 
-What is kept has proven itself: a shard stays only if every chunk has the checksum that an intact
-record says, and metadata is rebuilt only where its hash, or the experiment's own settings, confirm
-it. In doubt a shard is computed again.
+A shard stays only if every chunk has the checksum that an intact record says; metadata is rebuilt
+only where its hash, or the experiment's own settings, confirm it.
 """
 
 from __future__ import annotations

@@ -21,19 +21,15 @@ async def unexpected(
 ) -> list[Fault] | None:
     """A fault per file, directory or link that does not belong; None where nothing can be listed.
 
-    Parameters
-    ----------
-    files : set of str
-        Every file that the format names.
-    lost : set of str
-        Arrays whose zarr.json is lost, so that nobody knows how many files they have.
+    The format names `files`; of the arrays `lost`, nobody knows how many files they have.
     """
 
     def belongs(path: str) -> bool:
         return path in files or any(f"{path}/".startswith(f"{name}/c/") for name in lost)
 
     if Path(where).is_dir():
-        return list(_unexpected_entries(Path(where), belongs, _folders(files)))
+        needed = {str(folder) for path in files for folder in PurePosixPath(path).parents}
+        return list(_unexpected_entries(Path(where), belongs, needed))
     if not store.supports_listing or where.startswith(("http://", "https://")):
         return None
     found = [path async for path in store.list()]
@@ -44,10 +40,6 @@ async def unexpected(
 
 def _other(path: str) -> Fault:
     return Fault(path=path, problem=_UNEXPECTED, remedy="delete")
-
-
-def _folders(files: AbstractSet[str]) -> AbstractSet[str]:
-    return {str(folder) for path in files for folder in PurePosixPath(path).parents}
 
 
 def _unexpected_entries(

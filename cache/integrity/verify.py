@@ -70,7 +70,24 @@ def check_metadata(path_or_url: str) -> Checkup:
 
 def check_chunks(checkup: Checkup, *, progress: Progress | None = None) -> None:
     """The thorough part of `verify`: every byte of every token, and whether it is finite."""
-    sync(_check_files(checkup, progress or (lambda done, total: None)))
+    show, total = progress or (lambda done, total: None), len(checkup.files)
+
+    async def check(array: StoredArray, file: int) -> list[Fault]:
+        content = await _read(checkup, array.file_path(file))
+        if content is None:
+            return []
+        stored = np.frombuffer(content, dtype=np.uint8)
+        found = await asyncio.to_thread(
+            lambda: list(file_faults(array, file, stored, ids=checkup.ids))
+        )
+        if not found:
+            checkup.sound.add((array.path, file))
+        show(1, total)
+        return found
+
+    show(0, total)
+    found = sync(concurrently(check, checkup.files, at_once=CONCURRENT_FILES))
+    checkup.faults += [fault for faults in found for fault in faults]
 
 
 async def _check_metadata(checkup: Checkup) -> Checkup:
@@ -215,25 +232,3 @@ async def _check_sizes(checkup: Checkup, done: NDArray[np.bool_] | None) -> None
     found = await concurrently(check, files, at_once=4 * CONCURRENT_FILES)
     checkup.faults += [fault for fault in found if fault is not None]
     checkup.files = [file for file, fault in zip(files, found, strict=True) if fault is None]
-
-
-async def _check_files(checkup: Checkup, progress: Progress) -> None:
-    """Read and check files of tokens, a few at a time."""
-
-    async def check(array: StoredArray, file: int) -> list[Fault]:
-        content = await _read(checkup, array.file_path(file))
-        if content is None:
-            return []
-        stored = np.frombuffer(content, dtype=np.uint8)
-        found = await asyncio.to_thread(
-            lambda: list(file_faults(array, file, stored, ids=checkup.ids))
-        )
-        if not found:
-            checkup.sound.add((array.path, file))
-        progress(1, total)
-        return found
-
-    total = len(checkup.files)
-    progress(0, total)
-    found = await concurrently(check, checkup.files, at_once=CONCURRENT_FILES)
-    checkup.faults += [fault for faults in found for fault in faults]

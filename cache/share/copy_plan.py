@@ -26,7 +26,6 @@ class Copy:
     Parameters
     ----------
     source : FeatureCache
-        What is copied.
     documents : dict
         Every zarr.json, path to bytes, the root first.
     arrays : sequence of StoredArray
@@ -87,13 +86,7 @@ def plan_copy(
 
 
 def require_space(needed: int, place: Path) -> None:
-    """Check that a disk has room.
-
-    Raises
-    ------
-    CacheError
-        It has not.
-    """
+    """Refuse with `CacheError` what a disk has no room for."""
     there = next(p for p in (place.absolute(), *place.absolute().parents) if p.exists())
     free = shutil.disk_usage(there).free
     if needed > free:

@@ -84,11 +84,10 @@ def pull(
 
 
 def _require_same(copy: Copy, destination: Path) -> None:
-    problem = "is in the way"
     try:
         there = open_cache(str(destination))
     except CacheError:
-        pass
+        problem = "is in the way"
     else:
         held = set(array_paths(there.store.attributes["contents"]))
         if there.key != copy.source.key:

@@ -20,6 +20,13 @@ PAUSES = (0.5, 2.0)
 T = TypeVar("T")
 
 
+async def several(
+    store: Store, prototype: BufferPrototype, key_ranges: Iterable[tuple[str, ByteRequest | None]]
+) -> list[Buffer | None]:
+    """Several `get` of a store at once: its `get_partial_values`."""
+    return await asyncio.gather(*(store.get(key, prototype, part) for key, part in key_ranges))
+
+
 class ReadOnlyStore(Store):
     """A zarr store of which a subclass defines `get` and `getsize`.
 
@@ -47,11 +54,7 @@ class ReadOnlyStore(Store):
     def __eq__(self, other: object) -> bool:
         return type(other) is type(self) and vars(self) == vars(other)
 
-    async def get_partial_values(
-        self, prototype: BufferPrototype, key_ranges: Iterable[tuple[str, ByteRequest | None]]
-    ) -> list[Buffer | None]:
-        """Several `get` at once."""
-        return await asyncio.gather(*(self.get(key, prototype, part) for key, part in key_ranges))
+    get_partial_values = several
 
     async def exists(self, key: str) -> bool:
         """Whether there is such a file."""

@@ -1,7 +1,6 @@
 """The place of a cache: a directory, a packed file, or either of them behind a URL.
 
-Bytes come by file and byte range alone; nothing is listed, unpacked or executed. zarr is imported
-when a store is opened, so that whoever only handles names does not wait for it.
+zarr is imported when a store is opened, so that whoever only handles names does not wait for it.
 """
 
 from __future__ import annotations

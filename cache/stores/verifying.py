@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncGenerator, Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, Self
 
 import numpy as np
@@ -22,7 +22,7 @@ from cache.errors import CacheError
 from cache.format.arrays import StoredArray
 from cache.format.faults import fault_in
 from cache.format.metadata import ROOT, read_array
-from cache.stores.base import file_bytes
+from cache.stores.base import file_bytes, several
 
 _REMEDY = "vitv1 cache verify names every fault, vitv1 cache repair or a new copy mends them"
 
@@ -41,10 +41,8 @@ class VerifyingStore(WrapperStore[Store]):
         Where the bytes come from.
     where : str
         Path or URL, for messages.
-    root : bytes
-        The root's zarr.json.
-    attributes : mapping
-        The root's attributes, from `cache.format.metadata.read_root`.
+    root, attributes : bytes, mapping
+        The root's zarr.json, and what `cache.format.metadata.read_root` makes of it.
     """
 
     def __init__(
@@ -85,19 +83,9 @@ class VerifyingStore(WrapperStore[Store]):
         await self._check(array, file, value, byte_range)
         return value
 
-    async def get_partial_values(
-        self,
-        prototype: BufferPrototype,
-        key_ranges: Iterable[tuple[str, ByteRequest | None]],
-    ) -> list[Buffer | None]:
-        """Several `get` at once."""
-        return await asyncio.gather(*(self.get(key, prototype, part) for key, part in key_ranges))
-
-    async def _get_many(
-        self, requests: Iterable[tuple[str, BufferPrototype, ByteRequest | None]]
-    ) -> AsyncGenerator[tuple[str, Buffer | None], None]:
-        for key, prototype, part in requests:
-            yield key, await self.get(key, prototype, part)
+    # The inherited ones ask the wrapped store, past every check.
+    get_partial_values = several
+    _get_many = Store._get_many
 
     async def read_chunk(self, path: str, chunk: int) -> NDArray[Any]:
         """Rows of one chunk of the array at `path`, array of shape (rows of the chunk, ...)."""

@@ -57,19 +57,15 @@ class PackedStore(ReadOnlyStore):
 
     Parameters
     ----------
-    store : zarr store
-        Where the file lies.
-    key : str
-        The file's name there.
+    store, key : zarr store, str
+        Where the file lies, and its name there.
     name : str
         What messages call it.
 
     Attributes
     ----------
-    size : int
-        Bytes of the file.
-    comment : bytes
-        The zip's comment, at the end of the file.
+    size, comment : int, bytes
+        Bytes of the file, and the zip's comment at its end.
     members : dict of Member
         Where every file of the cache lies, by path.
 
@@ -111,13 +107,7 @@ class PackedStore(ReadOnlyStore):
         return await self.read(start + wanted.start, start + wanted.stop, prototype)
 
     async def start(self, key: str) -> int:
-        """Where a member's first byte lies in the file.
-
-        Raises
-        ------
-        CacheError
-            The member's header contradicts the directory.
-        """
+        """Where a member's first byte lies; `CacheError` if its header is another than listed."""
         member = self.members[key]
         if member.start is not None:
             return member.start
@@ -132,13 +122,7 @@ class PackedStore(ReadOnlyStore):
         return self.members[key].size
 
     async def read(self, first: int, end: int, prototype: BufferPrototype) -> Buffer:
-        """Bytes of the file itself.
-
-        Raises
-        ------
-        CacheError
-            The file is not what it was on opening.
-        """
+        """Bytes of the file itself; `CacheError` if it is not what it was on opening."""
         content = await self._store.get(self._key, prototype, RangeByteRequest(first, end))
         if content is None or len(content) != end - first:
             raise CacheError(

@@ -1,7 +1,6 @@
 """The seal of a packed cache: a hash over every byte of the zip that belongs to no member.
 
-Members are covered by their own checksums; the seal covers what lies around them, and is written
-as the zip's comment, at the end of the file.
+Members have their own checksums. The seal is the zip's comment, at the end of the file.
 """
 
 from __future__ import annotations
@@ -23,13 +22,7 @@ _CONCURRENT = 12
 
 
 async def seal(store: PackedStore) -> bytes:
-    """The comment that an intact file of these headers has, of the length of `PLACEHOLDER`.
-
-    Raises
-    ------
-    CacheError
-        A member's header contradicts the directory.
-    """
+    """The comment that an intact file of these headers has; `CacheError` if a header is wrong."""
 
     async def read(first: int, end: int) -> bytes:
         return (await store.read(first, end, default_buffer_prototype())).to_bytes()

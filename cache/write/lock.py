@@ -13,6 +13,8 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+import psutil
+
 from cache.errors import CacheError
 
 #: Seconds within which a writer has put its name into the file that it locked.
@@ -38,15 +40,7 @@ class Holder:
     @property
     def is_alive(self) -> bool:
         """Whether it may still run; True for one on another host, where nobody can tell."""
-        if not self.is_here:
-            return True
-        try:
-            os.kill(self.pid, 0)
-        except ProcessLookupError:
-            return False
-        except PermissionError:
-            pass
-        return True
+        return not self.is_here or bool(psutil.pid_exists(self.pid))
 
 
 @contextmanager

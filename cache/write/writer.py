@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache.errors import CacheError
-from cache.feature_cache import FeatureCache, open_cache
+from cache.feature_cache import open_cache
 from cache.format.arrays import CRC_BYTES, StoredArray
 from cache.format.identity import differences, key_of
 from cache.format.layout import Layout, TokenShape
@@ -44,9 +44,13 @@ class CacheWriter(ShardWriter):
         super().__init__(path, temporary=beside(path, ".part"))
         for leftover in (self._temporary, *path.parent.glob(f"{glob.escape(path.name)}.part-*")):
             leftover.unlink(missing_ok=True)
-        self._progress = self.cache.shards_done.copy()
+        done = self.cache.shards_done
+        self._progress = done.copy()
         if not self.cache.complete:
-            self._forget_absent_shards()
+            # Whatever became of the disk since: a shard counts only if all its files are there.
+            self._progress[:] = [done[s] and self._is_whole(s) for s in range(len(done))]
+            if (self._progress != done).any():
+                self._record_progress()
 
     def missing_shards(self) -> list[int]:
         """Shards that are not durably written, in order."""
@@ -98,15 +102,6 @@ class CacheWriter(ShardWriter):
             if array.tokens is not None
         )
 
-    def _forget_absent_shards(self) -> None:
-        """Whatever became of the disk since: a shard counts only if all its files are there."""
-        whole = np.array(
-            [done and self._is_whole(shard) for shard, done in enumerate(self._progress)]
-        )
-        if (whole != self._progress).any():
-            self._progress = whole
-            self._record_progress()
-
 
 @contextmanager
 def write_cache(
@@ -143,20 +138,10 @@ def write_cache(
     with writer_lock(path):
         for leftover in (".old", ".new"):
             _remove(beside(path, leftover))
-        if path.exists():
-            stored = _stored(path, replace=replace)
-            if stored is not None and stored.key != key_of(settings):
-                if not replace:
-                    differing = "; ".join(differences(settings, stored.settings))
-                    raise CacheError(
-                        f"{path} holds other tokens than this experiment names ({differing}): name "
-                        "another [cache] path, or vitv1 extract --replace"
-                    )
-                stored = None
-            if stored is None:
-                # Away in one step: a kill while deleting leaves nothing half there.
-                path.rename(beside(path, ".old"))
-                _remove(beside(path, ".old"))
+        if path.exists() and _gives_way(path, settings, replace=replace):
+            # Away in one step: a kill while deleting leaves nothing half there.
+            path.rename(beside(path, ".old"))
+            _remove(beside(path, ".old"))
         if not path.exists():
             attributes = new_attributes(settings, provenance, shape, layout)
             arrays = planned_arrays(shape, layout, n_images=len(image_ids))
@@ -175,15 +160,22 @@ def stored_crcs(store: Path, array: StoredArray) -> NDArray[np.uint32]:
     return np.frombuffer(crcs, dtype="<u4").astype(np.uint32)
 
 
-def _stored(path: Path, *, replace: bool) -> FeatureCache | None:
-    """The store at `path`, or None where an unreadable one may be replaced."""
+def _gives_way(path: Path, settings: Mapping[str, Any], *, replace: bool) -> bool:
+    """Whether a new store replaces what is there; refused unless `replace` and a store."""
     try:
-        return open_cache(str(path))
+        stored = open_cache(str(path))
     except CacheError as error:
         ours = (path / ROOT).exists() and FORMAT in (path / ROOT).read_text("utf-8", "replace")
         if replace and ours:
-            return None
+            return True
         raise CacheError(f"{error}; nothing was overwritten") from None
+    if replace or stored.key == key_of(settings):
+        return stored.key != key_of(settings)
+    differing = "; ".join(differences(settings, stored.settings))
+    raise CacheError(
+        f"{path} holds other tokens than this experiment names ({differing}): name another [cache] "
+        "path, or vitv1 extract --replace"
+    )
 
 
 def _create(
