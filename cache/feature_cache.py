@@ -257,10 +257,7 @@ def open_cache(path_or_url: str) -> FeatureCache:
     path = str(path_or_url)
     name = public_name(path)
     store = open_store(path)
-    try:
-        root = sync(file_bytes(store, ROOT))
-    except (FileNotFoundError, NotADirectoryError):
-        root = None
+    root = sync(file_bytes(store, ROOT))
     if root is None:
         raise CacheError(
             f"{name}: no feature cache there; make it with vitv1 extract, or correct the path"

@@ -110,9 +110,8 @@ class StoredArray:
 
     def chunk_rows(self, chunk: int) -> range:
         """Rows of one chunk; what a last chunk holds beyond them is zero."""
-        return range(
-            chunk * self.rows_per_chunk, min((chunk + 1) * self.rows_per_chunk, self.shape[0])
-        )
+        first = chunk * self.rows_per_chunk
+        return range(first, min(first + self.rows_per_chunk, self.shape[0]))
 
     def file_size(self, file: int) -> int:
         """Exact size in bytes: the chunks without gaps, then the index."""

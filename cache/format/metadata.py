@@ -10,7 +10,7 @@ import base64
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -173,12 +173,10 @@ def _root_problem(attributes: Mapping[str, Any]) -> str | None:
     return None
 
 
-def array_paths(contents: Mapping[str, Any]) -> Iterator[str]:
+def array_paths(contents: Mapping[str, Any]) -> list[str]:
     """Paths of all arrays of a store."""
-    yield from ("image", "progress")
-    for block in contents["blocks"]:
-        for kind in contents["arrays"]:
-            yield token_path(block, kind)
+    blocks, kinds = contents["blocks"], contents["arrays"]
+    return ["image", "progress", *(token_path(b, kind) for b in blocks for kind in kinds)]
 
 
 def _group_paths(contents: Mapping[str, Any]) -> list[str]:
@@ -186,10 +184,9 @@ def _group_paths(contents: Mapping[str, Any]) -> list[str]:
     return ["blocks", *(f"blocks/{block:02d}" for block in contents["blocks"])]
 
 
-def document_paths(contents: Mapping[str, Any]) -> Iterator[str]:
+def document_paths(contents: Mapping[str, Any]) -> list[str]:
     """Paths of every zarr.json but the root's."""
-    for path in (*_group_paths(contents), *array_paths(contents)):
-        yield f"{path}/zarr.json"
+    return [f"{path}/zarr.json" for path in _group_paths(contents) + array_paths(contents)]
 
 
 def read_array(path: str, content: bytes, *, where: str, finished: bool) -> StoredArray:

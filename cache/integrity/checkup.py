@@ -27,7 +27,6 @@ class Checkup:
     ids : array of shape (n_images,), optional
         Image id of every row, where they are intact.
     faults : list of Fault
-        Everything that is wrong.
     unchecked : list of str
         What could not be looked at.
     arrays : dict

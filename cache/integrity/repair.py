@@ -74,10 +74,8 @@ def prepare_repair(
 
     Parameters
     ----------
-    settings, provenance, image_ids, shape
-        As for `cache.write.writer.write_cache`.
-    progress : callable, optional
-        As for `cache.integrity.verify.verify`.
+    settings, provenance, image_ids, shape, progress
+        As for `write_cache` and `verify`.
 
     Raises
     ------

@@ -12,9 +12,6 @@ from zarr.abc.store import Store
 from cache.format.faults import Fault
 from cache.format.metadata import ROOT
 
-_UNEXPECTED = "is not part of the cache: delete it"
-_LINK = "is a link, which no cache has"
-
 
 async def unexpected(
     store: Store, where: str, *, files: AbstractSet[str], lost: AbstractSet[str]
@@ -39,7 +36,7 @@ async def unexpected(
 
 
 def _other(path: str) -> Fault:
-    return Fault(path=path, problem=_UNEXPECTED, remedy="delete")
+    return Fault(path=path, problem="is not part of the cache: delete it", remedy="delete")
 
 
 def _unexpected_entries(
@@ -50,9 +47,9 @@ def _unexpected_entries(
         for name in sorted(folders + files):
             path = str(inside / name)
             may_be = belongs(path) if name in files else path in needed or belongs(path)
-            if (root / path).is_symlink():
-                yield Fault(path=path, problem=_LINK) if belongs(path) else _other(path)
-            elif not may_be:
+            if (root / path).is_symlink() and belongs(path):
+                yield Fault(path=path, problem="is a link, which no cache has")
+            elif not may_be or (root / path).is_symlink():
                 yield _other(path)
         # What lies in a directory that does not belong goes with it.
         folders[:] = [n for n in folders if str(inside / n) in needed or belongs(str(inside / n))]

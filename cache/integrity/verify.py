@@ -108,7 +108,6 @@ async def _check_metadata(checkup: Checkup) -> Checkup:
             _take_up(checkup, path, content, attributes)
     checkup.ids = await _whole(checkup, "image")
     _check_ids(checkup, attributes)
-    _check_rows(checkup)
     progress = await _whole(checkup, "progress")
     done = None if progress is None else progress == 1
     if done is not None and not done.all():
@@ -136,20 +135,18 @@ async def _read(checkup: Checkup, path: str) -> bytes | None:
     """A whole file, or None with a fault noted."""
     try:
         content = await file_bytes(checkup.store, path)
-    except (FileNotFoundError, NotADirectoryError):
-        content = None
+        if content is not None:
+            return content
+        problem = "is absent"
     except OSError as error:
-        checkup.note(path, f"cannot be read: {error}")
-        return None
+        problem = f"cannot be read: {error}"
     except CacheError as error:
         # A server that does not even give the root says nothing of the cache.
         if path == ROOT and not isinstance(error, DamagedFileError):
             raise
-        checkup.note(path, str(error))
-        return None
-    if content is None:
-        checkup.note(path, "is absent")
-    return content
+        problem = str(error)
+    checkup.note(path, problem)
+    return None
 
 
 def _take_up(checkup: Checkup, path: str, content: bytes, attributes: Mapping[str, Any]) -> None:
@@ -186,25 +183,22 @@ async def _whole(checkup: Checkup, name: str) -> NDArray[Any] | None:
 
 
 def _check_ids(checkup: Checkup, attributes: Mapping[str, Any]) -> None:
-    if checkup.ids is None:
-        return
-    if (np.diff(checkup.ids) <= 0).any():
-        checkup.note("image/c/0", "image ids do not increase")
-    count = attributes["settings"].get("images", {}).get("count", len(checkup.ids))
-    if count != len(checkup.ids):
-        checkup.note("image/c/0", f"{len(checkup.ids)} image ids, the settings say {count}")
-
-
-def _check_rows(checkup: Checkup) -> None:
-    """Drop arrays of more or fewer rows than there are images, before anyone walks their files."""
+    """Check the image ids, and drop arrays of other rows before anyone walks their files."""
+    ids = checkup.ids
+    if ids is not None:
+        if (np.diff(ids) <= 0).any():
+            checkup.note("image/c/0", "image ids do not increase")
+        count = attributes["settings"].get("images", {}).get("count", len(ids))
+        if count != len(ids):
+            checkup.note("image/c/0", f"{len(ids)} image ids, the settings say {count}")
     for name, array in list(checkup.arrays.items()):
         if array.tokens is None:
             continue
-        if checkup.ids is None and array.crcs is None:
+        if ids is None and array.crcs is None:
             checkup.unchecked.append(f"{name}, since the image ids are damaged")
             del checkup.arrays[name]
-        elif checkup.ids is not None and array.shape[0] != len(checkup.ids):
-            problem = f"has {array.shape[0]} rows for {len(checkup.ids)} images"
+        elif ids is not None and array.shape[0] != len(ids):
+            problem = f"has {array.shape[0]} rows for {len(ids)} images"
             checkup.note(array.metadata_path, problem)
             del checkup.arrays[name]
 

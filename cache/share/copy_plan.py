@@ -21,11 +21,10 @@ from cache.stores.zarr_internals import sync
 
 @dataclass(frozen=True, kw_only=True)
 class Copy:
-    """A complete cache to be made from another.
+    """A complete cache to be made from `source`.
 
     Parameters
     ----------
-    source : FeatureCache
     documents : dict
         Every zarr.json, path to bytes, the root first.
     arrays : sequence of StoredArray

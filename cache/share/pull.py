@@ -68,8 +68,7 @@ def pull(
             _require_same(copy, destination)
             return 0
         partial = beside(destination, ".partial")
-        work = _Pull(copy=copy, partial=partial, progress=progress or (lambda n_bytes: None))
-        fetched = work.run(threads)
+        fetched = _Pull(copy, partial, progress or (lambda n_bytes: None)).run(threads)
         for name, content in reversed(copy.documents.items()):
             path = partial / name
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -103,7 +102,7 @@ class _Stopped(Exception):
     """Another thread failed, or a person pressed Ctrl-C."""
 
 
-@dataclass(kw_only=True)
+@dataclass
 class _Pull:
     """One copy in progress."""
 

@@ -28,14 +28,9 @@ async def several(
 
 
 class ReadOnlyStore(Store):
-    """A zarr store of which a subclass defines `get` and `getsize`.
+    """A zarr store of which a subclass defines `get` and `getsize`; messages call it `name`.
 
     Nothing is listed: a cache's files follow from its metadata, and http has no listing.
-
-    Parameters
-    ----------
-    name : str
-        What messages call it.
     """
 
     supports_writes = supports_deletes = supports_listing = False
@@ -139,7 +134,10 @@ class RemoteStore(ReadOnlyStore):
 
 async def file_bytes(store: Store, path: str, part: ByteRequest | None = None) -> bytes | None:
     """A file of a store, or a part of it, or None where there is no such file."""
-    value = await store.get(path, default_buffer_prototype(), part)
+    try:
+        value = await store.get(path, default_buffer_prototype(), part)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
     return None if value is None else value.to_bytes()
 
 

@@ -37,7 +37,6 @@ class HttpStore(RemoteStore):
         With user and password, or a query (a signature), where the server asks for them; the query
         goes with every file. A netrc file and the usual proxy variables are heeded as well.
     name : str
-        See `ReadOnlyStore`.
     headers : mapping, optional
         Sent with every request, but to no other host that it is redirected to.
     """

@@ -27,7 +27,6 @@ class S3Store(RemoteStore):
     root : str
         Bucket and prefix, such as "bucket/caches/features.zarr".
     name : str
-        What messages call it.
     """
 
     def __init__(self, root: str, *, name: str) -> None:

@@ -37,10 +37,8 @@ class VerifyingStore(WrapperStore[Store]):
 
     Parameters
     ----------
-    store : zarr store
-        Where the bytes come from.
-    where : str
-        Path or URL, for messages.
+    store, where : zarr store, str
+        Where the bytes come from, and its path or URL for messages.
     root, attributes : bytes, mapping
         The root's zarr.json, and what `cache.format.metadata.read_root` makes of it.
     """

@@ -40,15 +40,12 @@ class DamagedFileError(CacheError):
 
 @dataclass
 class Member:
-    """Where a member lies: its header, its size, and where the next thing begins, in bytes.
+    """Where a member lies: its header, its size, where the next thing and its content begin."""
 
-    `start`, where its own bytes begin, is known once its header was read.
-    """
-
-    name: bytes
     header: int
     size: int
     next: int
+    #: Known once the header was read.
     start: int | None = field(default=None, compare=False)
 
 
@@ -60,7 +57,6 @@ class PackedStore(ReadOnlyStore):
     store, key : zarr store, str
         Where the file lies, and its name there.
     name : str
-        What messages call it.
 
     Attributes
     ----------
@@ -111,7 +107,7 @@ class PackedStore(ReadOnlyStore):
         member = self.members[key]
         if member.start is not None:
             return member.start
-        end_of_name = member.header + _HEADER.size + len(member.name)
+        end_of_name = member.header + _HEADER.size + len(key)
         header = await self.read(member.header, end_of_name, default_buffer_prototype())
         return self._data_start(key, header)
 
@@ -133,14 +129,14 @@ class PackedStore(ReadOnlyStore):
     def _data_start(self, key: str, content: Buffer) -> int:
         """Where a member's bytes begin, from its own header, which must be the directory's."""
         member = self.members[key]
-        head = content[: _HEADER.size + len(member.name)].to_bytes()
+        head = content[: _HEADER.size + len(key)].to_bytes()
         signature, _, flags, method, *_, n_name, n_extra = _HEADER.unpack_from(head)
         start: int = member.header + _HEADER.size + n_name + n_extra
         if (
             (signature, method) != (b"PK\3\4", zipfile.ZIP_STORED)
             or flags & _ENCRYPTED
-            or head[_HEADER.size :] != member.name
-            or n_name != len(member.name)
+            or head[_HEADER.size :] != key.encode()
+            or n_name != len(key)
             or start + member.size > member.next
         ):
             raise DamagedFileError(
@@ -174,8 +170,7 @@ def _directory(store: Store, key: str, name: str) -> tuple[int, bytes, dict[str,
                 f"{name}: {entry.filename!r} {problem}: pack the cache again with vitv1 cache pack"
             )
         if not entry.is_dir():
-            name_of = entry.filename.encode()
-            members[entry.filename] = Member(name_of, entry.header_offset, entry.file_size, end)
+            members[entry.filename] = Member(entry.header_offset, entry.file_size, end)
         end = entry.header_offset
     if ROOT not in members:
         raise DamagedFileError(f"{name} has no {ROOT} at its top: pack it with vitv1 cache pack")

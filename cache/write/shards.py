@@ -59,7 +59,6 @@ class ShardWriter:
         Parameters
         ----------
         shard : int
-            Which shard.
         tokens : list of dict
             Per block, the arrays with the shard's images first. Arrays are dropped from the
             dicts as they are written, so that memory is freed along the way.
