@@ -26,28 +26,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Block:
-    """One transformer block of a cache.
-
-    `patches`, `cls` and `registers` are lazy zarr arrays of shapes (image, row, column, channel),
-    (image, channel) and (image, register, channel).
-    """
+    """One transformer block of a cache."""
 
     cache: FeatureCache
     index: int
 
     @property
     def patches(self) -> zarr.Array[Any]:
-        """Patch tokens, (image, row, column, channel)."""
+        """Lazy patch tokens, of shape (image, row, column, channel)."""
         return self.array("patches")
 
     @property
     def cls(self) -> zarr.Array[Any]:
-        """CLS tokens, (image, channel)."""
+        """Lazy CLS tokens, of shape (image, channel)."""
         return self.array("cls")
 
     @property
     def registers(self) -> zarr.Array[Any]:
-        """Register tokens, (image, register, channel)."""
+        """Lazy register tokens, of shape (image, register, channel)."""
         return self.array("registers")
 
     def array(self, kind: TokenKind) -> zarr.Array[Any]:
@@ -123,11 +119,7 @@ class Block:
         return lazy
 
     def _path(self, kind: TokenKind) -> str:
-        held = self.cache.kinds
-        if kind not in held:
-            raise CacheError(
-                f"{self.cache.name} holds {', '.join(held)} but no {kind}: ask for one of those"
-            )
+        self.cache.require_kind(kind)
         return token_path(self.index, kind)
 
 
@@ -210,6 +202,13 @@ class FeatureCache:
             )
         return Block(self, index)
 
+    def require_kind(self, kind: TokenKind) -> None:
+        """Refuse a kind that this store does not hold, with `CacheError`."""
+        if kind not in self.kinds:
+            raise CacheError(
+                f"{self.name} holds {', '.join(self.kinds)} but no {kind}: ask for one of those"
+            )
+
     def rows(self, images: Sequence[int] | NDArray[np.integer[Any]]) -> NDArray[np.intp]:
         """Rows of the given image ids, array of shape (n,), in the order asked.
 
@@ -258,10 +257,7 @@ def open_cache(path_or_url: str) -> FeatureCache:
     path = str(path_or_url)
     name = public_name(path)
     store = open_store(path)
-    try:
-        root = sync(file_bytes(store, ROOT))
-    except (FileNotFoundError, NotADirectoryError):
-        root = None
+    root = sync(file_bytes(store, ROOT))
     if root is None:
         raise CacheError(
             f"{name}: no feature cache there; make it with vitv1 extract, or correct the path"

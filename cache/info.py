@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from cache.feature_cache import FeatureCache
-from cache.format.arrays import StoredArray
 from cache.format.identity import DESCRIPTIVE
 from cache.format.metadata import array_paths
 from cache.stores.zarr_internals import sync
@@ -26,7 +25,7 @@ def cache_info(cache: FeatureCache) -> dict[str, Any]:
     """
     attributes = cache.store.attributes
     contents = attributes["contents"]
-    arrays = [_described(cache, path) for path in array_paths(contents)]
+    arrays = [sync(cache.store.trusted(path)) for path in array_paths(contents)]
     tokens = {array.tokens: array for array in arrays if array.tokens is not None}
     missing = int((~cache.shards_done).sum())
     return {
@@ -36,10 +35,10 @@ def cache_info(cache: FeatureCache) -> dict[str, Any]:
         "complete": cache.complete,
         "shards": {"total": len(cache.shards_done), "missing": missing},
         "images": len(cache.image_ids),
-        "bytes": sum(_bytes(array) for array in tokens.values()),
+        "bytes": sum(array.n_bytes for array in tokens.values()),
         "files": sum(array.n_files for array in tokens.values()),
         "blocks": {
-            str(block): {kind: _bytes(tokens[block, kind]) for kind in cache.kinds}
+            str(block): {kind: tokens[block, kind].n_bytes for kind in cache.kinds}
             for block in cache.blocks
         },
         "n_blocks": cache.n_blocks,
@@ -56,14 +55,6 @@ def cache_info(cache: FeatureCache) -> dict[str, Any]:
         "settings": _without(cache.settings, DESCRIPTIVE),
         "provenance": dict(cache.provenance),
     }
-
-
-def _described(cache: FeatureCache, path: str) -> StoredArray:
-    return sync(cache.store.trusted(path)).array
-
-
-def _bytes(array: StoredArray) -> int:
-    return sum(array.file_size(file) for file in range(array.n_files))
 
 
 def _without(settings: Mapping[str, Any], left_out: tuple[str, ...], prefix: str = "") -> Any:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cache.stores.base import concurrently
 from cache.stores.verifying import VerifyingStore
 
 #: Chunks in flight while reading a block: enough to hide a network's latency.
@@ -29,34 +29,22 @@ class Read:
 
 async def read_rows(store: VerifyingStore, path: str, rows: NDArray[np.intp]) -> NDArray[Any]:
     """Rows of the array at `path`, array of shape (n, ...), in the order asked."""
-    array = (await store.trusted(path)).array
-    free = asyncio.Semaphore(CONCURRENT_CHUNKS)
-
-    async def check(file: int) -> None:
-        async with free:
-            await store.check_index(path, file)
+    array = await store.trusted(path)
 
     async def place(read: Read) -> None:
-        async with free:
-            values = await store.read_chunk(path, read.chunk)
-            await asyncio.to_thread(_copy, values, read, out)
+        values = await store.read_chunk(path, read.chunk)
+        await asyncio.to_thread(_copy, values, read, out)
 
-    files = np.unique(rows // array.rows_per_file)
-    await _all(check(int(file)) for file in files)
+    files = [(path, int(file)) for file in np.unique(rows // array.rows_per_file)]
+    await concurrently(store.check_index, files, at_once=CONCURRENT_CHUNKS)
     out = np.empty((len(rows), *array.shape[1:]), dtype=array.dtype)
-    await _all(place(read) for read in plan_reads(rows, rows_per_chunk=array.rows_per_chunk))
+    reads = plan_reads(rows, rows_per_chunk=array.rows_per_chunk)
+    await concurrently(place, ((read,) for read in reads), at_once=CONCURRENT_CHUNKS)
     return out
 
 
 def plan_reads(rows: NDArray[np.intp], *, rows_per_chunk: int) -> list[Read]:
-    """Every chunk that holds a wanted row, once, in increasing order.
-
-    Parameters
-    ----------
-    rows : array of shape (n,)
-        Wanted rows in any order, duplicates allowed.
-    rows_per_chunk : int
-    """
+    """Every chunk that holds a wanted row, once, in order; `rows`, of shape (n,), may repeat."""
     if not len(rows):
         return []
     order = np.argsort(rows, kind="stable")
@@ -76,16 +64,6 @@ def _compact(rows: NDArray[np.intp]) -> Rows:
     if (np.diff(rows) == 1).all():
         return slice(int(rows[0]), int(rows[-1]) + 1)
     return rows
-
-
-async def _all(work: Iterable[Coroutine[Any, Any, None]]) -> None:
-    """Do everything; the first failure ends the rest."""
-    try:
-        async with asyncio.TaskGroup() as tasks:
-            for item in work:
-                tasks.create_task(item)
-    except BaseExceptionGroup as failed:
-        raise failed.exceptions[0] from None
 
 
 def _copy(values: NDArray[Any], read: Read, out: NDArray[Any]) -> None:

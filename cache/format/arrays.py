@@ -1,13 +1,12 @@
 """The place of one array of a store on disk: every file, every size, every offset.
 
-Format 1 leaves nothing open: an array's files and its zarr.json follow from its shape, its dtype
-and the rows per chunk and shard. Writer, readers and verification all ask this one description.
+Format 1 leaves nothing open: all of it follows from shape, dtype and the rows per chunk and shard.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 from typing import Any, cast
 
@@ -42,6 +41,8 @@ class StoredArray:
     rows_per_chunk : int
     rows_per_shard : int, optional
         A multiple of `rows_per_chunk`. Without it the array is one chunk in one file.
+    crcs : array of shape (n_chunks,), optional
+        The record of every chunk's checksum; an unfinished store has none.
     """
 
     path: str
@@ -50,6 +51,7 @@ class StoredArray:
     dimensions: tuple[str, ...]
     rows_per_chunk: int
     rows_per_shard: int | None
+    crcs: NDArray[np.uint32] | None = field(default=None, compare=False)
 
     @property
     def tokens(self) -> tuple[int, TokenKind] | None:
@@ -58,14 +60,10 @@ class StoredArray:
         return (int(place[0]), cast(TokenKind, place[1])) if folder == "blocks" else None
 
     @property
-    def item_bytes(self) -> int:
-        """Bytes of one row."""
-        return prod(self.shape[1:]) * np.dtype(self.dtype).itemsize
-
-    @property
     def stored_chunk_bytes(self) -> int:
         """Bytes of one chunk in its file, checksum included."""
-        return self.rows_per_chunk * self.item_bytes + CRC_BYTES
+        values = self.rows_per_chunk * prod(self.shape[1:])
+        return values * np.dtype(self.dtype).itemsize + CRC_BYTES
 
     @property
     def n_chunks(self) -> int:
@@ -80,7 +78,7 @@ class StoredArray:
     @property
     def rows_per_file(self) -> int:
         """Rows of every file but the last."""
-        return self.rows_per_chunk if self.rows_per_shard is None else self.rows_per_shard
+        return self.rows_per_shard or self.rows_per_chunk
 
     @property
     def metadata_path(self) -> str:
@@ -112,13 +110,22 @@ class StoredArray:
 
     def chunk_rows(self, chunk: int) -> range:
         """Rows of one chunk; what a last chunk holds beyond them is zero."""
-        return range(
-            chunk * self.rows_per_chunk, min((chunk + 1) * self.rows_per_chunk, self.shape[0])
-        )
+        first = chunk * self.rows_per_chunk
+        return range(first, min(first + self.rows_per_chunk, self.shape[0]))
 
     def file_size(self, file: int) -> int:
         """Exact size in bytes: the chunks without gaps, then the index."""
         return len(self.file_chunks(file)) * self.stored_chunk_bytes + self.index_size
+
+    def size_problem(self, file: int, size: int) -> str | None:
+        """What to say of a file of `size` bytes, or None where it must have as many."""
+        expected = self.file_size(file)
+        return None if size == expected else f"has {size} bytes, not {expected}"
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of all files."""
+        return sum(self.file_size(file) for file in range(self.n_files))
 
     @property
     def index_size(self) -> int:
@@ -135,7 +142,8 @@ class StoredArray:
         present = len(self.file_chunks(file))
         entries[:present, 0] = np.arange(present) * self.stored_chunk_bytes
         entries[:present, 1] = self.stored_chunk_bytes
-        return _with_crc(entries.tobytes())
+        content = entries.tobytes()
+        return content + _crc(np.frombuffer(content, dtype=np.uint8)).tobytes()
 
     def encode(self, file: int, values: NDArray[Any]) -> bytearray:
         """The content of one shard's file.
@@ -143,12 +151,7 @@ class StoredArray:
         Parameters
         ----------
         values : array of shape (rows of the shard, ...)
-            Converted to the array's dtype.
-
-        Raises
-        ------
-        ValueError
-            Not the shard's shape.
+            Converted to the array's dtype; another shape is a `ValueError`.
         """
         expected = (len(self.file_rows(file)), *self.shape[1:])
         if values.shape != expected:
@@ -167,23 +170,13 @@ class StoredArray:
             whole[-self.index_size :] = np.frombuffer(self.index(file), dtype=np.uint8)
         return content
 
-    def chunk_problem(
-        self, chunk: int, stored: NDArray[np.uint8], crcs: NDArray[np.uint32] | None
-    ) -> str | None:
-        """What is wrong with the bytes of a stored chunk, or None.
-
-        Parameters
-        ----------
-        stored : array of shape (n_bytes,)
-            The chunk with its checksum.
-        crcs : array of shape (n_chunks,), optional
-            The array's record of every chunk's checksum; an unfinished store has none.
-        """
+    def chunk_problem(self, chunk: int, stored: NDArray[np.uint8]) -> str | None:
+        """What is wrong with a stored chunk, array of shape (n_bytes,), or None."""
         if len(stored) != self.stored_chunk_bytes:
             return f"cut off after {len(stored)} of {self.stored_chunk_bytes} bytes"
         if (_crc(stored[:-CRC_BYTES]) != stored[-CRC_BYTES:]).any():
             return "its bytes do not match their checksum"
-        if crcs is not None and stored[-CRC_BYTES:].view("<u4")[0] != crcs[chunk]:
+        if self.crcs is not None and stored[-CRC_BYTES:].view("<u4")[0] != self.crcs[chunk]:
             return "its bytes belong elsewhere: the checksum is not the one on record"
         return None
 
@@ -226,13 +219,7 @@ class StoredArray:
 
     @classmethod
     def from_document(cls, path: str, document: Mapping[str, Any], *, where: str) -> StoredArray:
-        """The array that a zarr.json describes.
-
-        Raises
-        ------
-        CacheError
-            Anything but what format 1 says, sizes that no array of a cache has included.
-        """
+        """The array that a zarr.json describes, or `CacheError` where format 1 says otherwise."""
         try:
             outer = _integers(document["chunk_grid"]["configuration"]["chunk_shape"])
             first = document["codecs"][0]
@@ -257,10 +244,11 @@ class StoredArray:
 
     def _is_sane(self) -> bool:
         rows = self.shape[0]
+        shard = self.rows_per_shard
         chunks_fit = (
             self.rows_per_chunk == rows
-            if self.rows_per_shard is None
-            else self.rows_per_shard % self.rows_per_chunk == 0 and self.rows_per_shard < 2 * rows
+            if shard is None
+            else shard % self.rows_per_chunk == 0 and shard < 2 * rows
         )
         return (
             min(*self.shape, self.rows_per_chunk) > 0
@@ -278,10 +266,6 @@ def _bytes_codec(dtype: str) -> dict[str, Any]:
 
 def _crc(content: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.array([google_crc32c.value(content)], dtype="<u4").view(np.uint8)
-
-
-def _with_crc(content: bytes) -> bytes:
-    return content + _crc(np.frombuffer(content, dtype=np.uint8)).tobytes()
 
 
 def _integers(values: Sequence[Any]) -> tuple[int, ...]:

@@ -25,9 +25,7 @@ class Fault:
     path : str
         File within the store.
     problem : str
-        What is wrong.
     block : int, optional
-        Block, where the fault is in one.
     array : str, optional
         "patches", "cls", "registers", "image" or "progress".
     images : pair of int, optional
@@ -45,38 +43,33 @@ class Fault:
     remedy: Literal["repair", "extract", "delete"] = "repair"
 
     def __str__(self) -> str:
-        parts = [
-            "" if self.block is None else f"block {self.block}",
-            self.array or "",
-            "" if self.images is None else f"images {self.images[0]}..{self.images[1]}",
-        ]
-        place = ", ".join(part for part in parts if part)
+        block = None if self.block is None else f"block {self.block}"
+        images = None if self.images is None else f"images {self.images[0]}..{self.images[1]}"
+        place = ", ".join(part for part in (block, self.array, images) if part)
         return f"{place} ({self.path}): {self.problem}" if place else f"{self.path}: {self.problem}"
 
 
 def fault_in(
     array: StoredArray,
+    file: int,
     problem: str,
     *,
-    path: str,
+    ids: NDArray[np.int64] | None,
     rows: range | None = None,
-    ids: NDArray[np.int64] | None = None,
 ) -> Fault:
-    """A fault in an array, with its block and images named.
+    """A fault in a file of chunks, with its block and images named.
 
-    Parameters
-    ----------
-    rows : range, optional
-        Rows that it touches; all by default.
-    ids : array of shape (n_images,), optional
-        Image id of every row, where they are known.
+    `ids`, array of shape (n_images,), are the images of all rows, where these are known; `rows` are
+    those that it touches, all of the file by default.
     """
+    path = array.file_path(file)
     if array.tokens is None:
         return Fault(path=path, problem=problem, array=array.path)
     block, kind = array.tokens
-    rows = range(array.shape[0]) if rows is None else rows
-    known = ids is not None and rows.stop <= len(ids)
-    images = (int(ids[rows[0]]), int(ids[rows[-1]])) if ids is not None and known else None
+    rows = rows or array.file_rows(file)
+    images = None
+    if ids is not None and rows.stop <= len(ids):
+        images = (int(ids[rows[0]]), int(ids[rows[-1]]))
     return Fault(path=path, problem=problem, block=block, array=kind, images=images)
 
 
@@ -103,41 +96,23 @@ def file_faults(
     file: int,
     content: NDArray[np.uint8],
     *,
-    crcs: NDArray[np.uint32] | None,
     ids: NDArray[np.int64] | None,
 ) -> Iterator[Fault]:
-    """Everything that is wrong with one file of chunks.
-
-    Parameters
-    ----------
-    content : array of shape (n_bytes,)
-        The whole file.
-    crcs : array of shape (n_chunks,), optional
-        The array's record of its chunks' checksums; an unfinished store has none.
-    ids : array of shape (n_images,), optional
-        Image id of every row, for messages.
-    """
-    path = array.file_path(file)
-    if len(content) != array.file_size(file):
-        problem = size_problem(array, file, len(content))
-        yield fault_in(array, problem, path=path, rows=array.file_rows(file), ids=ids)
+    """Everything that is wrong with one file, array of shape (n_bytes,); `ids` as of `fault_in`."""
+    problem = array.size_problem(file, len(content))
+    if problem is not None:
+        yield fault_in(array, file, problem, ids=ids)
         return
     if content[len(content) - array.index_size :].tobytes() != array.index(file):
-        problem = "its index of chunks is wrong"
-        yield fault_in(array, problem, path=path, rows=array.file_rows(file), ids=ids)
+        yield fault_in(array, file, "its index of chunks is wrong", ids=ids)
     for position, chunk in enumerate(array.file_chunks(file)):
         first = position * array.stored_chunk_bytes
         stored = content[first : first + array.stored_chunk_bytes]
-        found = array.chunk_problem(chunk, stored, crcs)
-        if found is None and not _is_finite(array, array.decode(chunk, stored)):
-            found = "holds NaN or infinite tokens"
-        if found is not None:
-            yield fault_in(array, found, path=path, rows=array.chunk_rows(chunk), ids=ids)
-
-
-def size_problem(array: StoredArray, file: int, size: int) -> str:
-    """What to say of a file of another size than it must have."""
-    return f"has {size} bytes, not {array.file_size(file)}"
+        problem = array.chunk_problem(chunk, stored)
+        if problem is None and not _is_finite(array, array.decode(chunk, stored)):
+            problem = "holds NaN or infinite tokens"
+        if problem is not None:
+            yield fault_in(array, file, problem, ids=ids, rows=array.chunk_rows(chunk))
 
 
 def _is_finite(array: StoredArray, values: NDArray[Any]) -> bool:

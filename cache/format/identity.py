@@ -32,15 +32,14 @@ def content_key(content: object) -> str:
     Raises
     ------
     ValueError
-        A value that JSON cannot hold, NaN included.
+        As `canonical_json`.
     """
     return hashlib.sha256(canonical_json(content).encode()).hexdigest()
 
 
 def key_of(settings: Mapping[str, Any]) -> str:
     """The sha256 of the settings' canonical JSON, descriptive ones left out."""
-    flat = {name: value for name, value in flatten(settings) if name not in DESCRIPTIVE}
-    return content_key(flat)
+    return content_key({name: v for name, v in flatten(settings) if name not in DESCRIPTIVE})
 
 
 def flatten(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -60,11 +60,8 @@ class TokenShape:
 
     def item(self, kind: TokenKind) -> tuple[int, ...]:
         """Shape of one image's tokens of one kind."""
-        if kind == "patches":
-            return (*self.grid, self.n_channels)
-        if kind == "cls":
-            return (self.n_channels,)
-        return (self.n_registers, self.n_channels)
+        before = {"patches": self.grid, "cls": (), "registers": (self.n_registers,)}
+        return (*before[kind], self.n_channels)
 
     def item_bytes(self, kind: TokenKind) -> int:
         """Bytes of one image's tokens of one kind in one block."""

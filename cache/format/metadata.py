@@ -1,7 +1,7 @@
 """The zarr.json files of a store: written as bytes that follow from their content, and checked.
 
-The root holds the sha256 of every other zarr.json and of itself, each array the checksum of every
-chunk: whoever trusts the root can tell any changed byte of a finished store.
+The root holds the hash of every zarr.json, each array the checksum of every chunk: whoever trusts
+the root can tell any changed byte of a finished store.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ import base64
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cache.errors import CacheError
 from cache.format.arrays import StoredArray
@@ -44,15 +44,18 @@ def group_bytes(attributes: Mapping[str, Any] | None = None) -> bytes:
     )
 
 
-def array_bytes(array: StoredArray, crcs: NDArray[np.uint32] | None = None) -> bytes:
-    """The zarr.json of an array; `crcs`, one per chunk, belong to a finished store."""
-    attributes = {} if crcs is None else {CHUNK_CRCS: encode_crcs(crcs)}
+def array_bytes(array: StoredArray) -> bytes:
+    """The zarr.json of an array, with its checksums where it has them."""
+    attributes = {}
+    if array.crcs is not None:
+        attributes[CHUNK_CRCS] = base64.b64encode(array.crcs.astype("<u4").tobytes()).decode()
     return document_bytes(array.document(attributes))
 
 
-def encode_crcs(crcs: NDArray[np.uint32]) -> str:
-    """Checksums as base64 of little-endian uint32."""
-    return base64.b64encode(crcs.astype("<u4").tobytes()).decode("ascii")
+def documents_of(contents: Mapping[str, Any], arrays: Iterable[StoredArray]) -> dict[str, bytes]:
+    """Every zarr.json of a store but the root's, path to bytes."""
+    groups = {f"{path}/zarr.json": group_bytes() for path in _group_paths(contents)}
+    return groups | {array.metadata_path: array_bytes(array) for array in arrays}
 
 
 def root_bytes(attributes: Mapping[str, Any]) -> bytes:
@@ -66,7 +69,7 @@ def root_bytes(attributes: Mapping[str, Any]) -> bytes:
 
 
 def new_attributes(
-    settings: Mapping[str, Any], provenance: Mapping[str, Any], contents: Mapping[str, Any]
+    settings: Mapping[str, Any], provenance: Mapping[str, Any], shape: TokenShape, layout: Layout
 ) -> dict[str, Any]:
     """The root's attributes of a store that is begun."""
     return {
@@ -75,7 +78,12 @@ def new_attributes(
         "key": key_of(settings),
         "settings": dict(settings),
         "provenance": dict(provenance),
-        "contents": dict(contents),
+        "contents": {
+            "blocks": list(range(shape.n_blocks)),
+            "arrays": list(shape.kinds()),
+            "images_per_shard": layout.images_per_shard,
+            "images_per_chunk": {kind: layout.images_per_chunk[kind] for kind in shape.kinds()},
+        },
         "complete": False,
     }
 
@@ -83,25 +91,9 @@ def new_attributes(
 def finished_attributes(
     attributes: Mapping[str, Any], documents: Mapping[str, bytes]
 ) -> dict[str, Any]:
-    """A finished root's attributes.
-
-    Parameters
-    ----------
-    attributes : mapping
-        format, format_version, key, settings, provenance, contents.
-    documents : mapping
-        Every other zarr.json of the store, path to bytes.
-    """
+    """A finished root's attributes; `documents` maps the path of every other zarr.json to bytes."""
     hashes = {path: hashlib.sha256(content).hexdigest() for path, content in documents.items()}
     return {**attributes, "complete": True, "metadata_sha256": hashes}
-
-
-def unfinished_attributes(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """The same attributes while shards are missing."""
-    return {
-        **{name: value for name, value in attributes.items() if name != "metadata_sha256"},
-        "complete": False,
-    }
 
 
 def read_root(content: bytes, *, where: str) -> dict[str, Any]:
@@ -132,13 +124,7 @@ def read_root(content: bytes, *, where: str) -> dict[str, Any]:
 
 
 def parse(content: bytes, *, where: str) -> dict[str, Any]:
-    """A zarr.json as a mapping.
-
-    Raises
-    ------
-    CacheError
-        No JSON object.
-    """
+    """A zarr.json as a mapping, or `CacheError` where it is no JSON object."""
     try:
         document = json.loads(content)
     except (ValueError, RecursionError):
@@ -164,6 +150,7 @@ def _root_problem(attributes: Mapping[str, Any]) -> str | None:
     n_blocks = attributes["settings"].get("backbone", {}).get("n_blocks")
     contents = attributes["contents"]
     blocks, arrays = contents.get("blocks"), contents.get("arrays")
+    shard, chunks = contents.get("images_per_shard"), contents.get("images_per_chunk")
     if not (
         isinstance(n_blocks, int)
         and isinstance(blocks, list)
@@ -171,7 +158,11 @@ def _root_problem(attributes: Mapping[str, Any]) -> str | None:
         and all(type(b) is int and 0 <= b < n_blocks for b in blocks)
         and blocks == sorted(set(blocks))
         and arrays == [kind for kind in TOKEN_KINDS if kind in arrays]
-        and _divides(contents)
+        and type(shard) is int
+        and shard > 0
+        and isinstance(chunks, dict)
+        and all(type(chunks.get(k)) is int and chunks[k] > 0 for k in arrays)
+        and all(shard % chunks[k] == 0 for k in arrays)
     ):
         return "has contents that no cache has"
     hashes = attributes.get("metadata_sha256")
@@ -182,107 +173,64 @@ def _root_problem(attributes: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _divides(contents: Mapping[str, Any]) -> bool:
-    """Whether shards consist of whole chunks."""
-    shard, chunks = contents.get("images_per_shard"), contents.get("images_per_chunk")
-    return (
-        type(shard) is int
-        and isinstance(chunks, dict)
-        and all(type(chunks.get(kind)) is int for kind in contents["arrays"])
-        and all(chunks[kind] > 0 and shard % chunks[kind] == 0 for kind in contents["arrays"])
-        and shard > 0
-    )
-
-
-def contents_of(shape: TokenShape, layout: Layout) -> dict[str, Any]:
-    """What a complete store holds, as the root's attributes say it."""
-    return {
-        "blocks": list(range(shape.n_blocks)),
-        "arrays": list(shape.kinds()),
-        "images_per_shard": layout.images_per_shard,
-        "images_per_chunk": {kind: layout.images_per_chunk[kind] for kind in shape.kinds()},
-    }
-
-
-def layout_of(contents: Mapping[str, Any]) -> Layout:
-    """How a store is cut, from its contents."""
-    return Layout(
-        images_per_shard=contents["images_per_shard"],
-        images_per_chunk={kind: contents["images_per_chunk"][kind] for kind in contents["arrays"]},
-    )
-
-
-def array_paths(contents: Mapping[str, Any]) -> Iterator[str]:
+def array_paths(contents: Mapping[str, Any]) -> list[str]:
     """Paths of all arrays of a store."""
-    yield from ("image", "progress")
-    for block in contents["blocks"]:
-        for kind in contents["arrays"]:
-            yield token_path(block, kind)
+    blocks, kinds = contents["blocks"], contents["arrays"]
+    return ["image", "progress", *(token_path(b, kind) for b in blocks for kind in kinds)]
 
 
-def group_paths(contents: Mapping[str, Any]) -> Iterator[str]:
+def _group_paths(contents: Mapping[str, Any]) -> list[str]:
     """Paths of all groups below the root."""
-    yield "blocks"
-    for block in contents["blocks"]:
-        yield f"blocks/{block:02d}"
+    return ["blocks", *(f"blocks/{block:02d}" for block in contents["blocks"])]
 
 
-def document_paths(contents: Mapping[str, Any]) -> Iterator[str]:
+def document_paths(contents: Mapping[str, Any]) -> list[str]:
     """Paths of every zarr.json but the root's."""
-    for path in (*group_paths(contents), *array_paths(contents)):
-        yield f"{path}/zarr.json"
+    return [f"{path}/zarr.json" for path in _group_paths(contents) + array_paths(contents)]
 
 
-def chunk_crcs(
-    array: StoredArray, document: Mapping[str, Any], *, where: str
-) -> NDArray[np.uint32]:
-    """The checksum of every chunk of a finished array, array of shape (n_chunks,).
-
-    Raises
-    ------
-    CacheError
-        Absent, or not one per chunk.
-    """
+def read_array(path: str, content: bytes, *, where: str, finished: bool) -> StoredArray:
+    """The array that a zarr.json describes, with its checksums if `finished`, or `CacheError`."""
+    document = parse(content, where=f"{where}: {path}/zarr.json")
+    array = StoredArray.from_document(path, document, where=where)
+    if not finished:
+        return array
     try:
-        content = base64.b64decode(document["attributes"][CHUNK_CRCS], validate=True)
+        crcs = base64.b64decode(document["attributes"][CHUNK_CRCS], validate=True)
     except (KeyError, TypeError, ValueError):
-        content = b""
-    if len(content) != 4 * array.n_chunks:
+        crcs = b""
+    if len(crcs) != 4 * array.n_chunks:
         raise CacheError(f"{where}: {array.metadata_path} lacks a checksum per chunk; {_REMEDY}")
-    return np.frombuffer(content, dtype="<u4").astype(np.uint32)
+    return replace(array, crcs=np.frombuffer(crcs, dtype="<u4").astype(np.uint32))
 
 
 def planned_arrays(shape: TokenShape, layout: Layout, *, n_images: int) -> Sequence[StoredArray]:
     """Every array of a complete store, image and progress first."""
-    n_shards = layout.n_shards(n_images)
-    arrays = [
-        StoredArray(
-            path="image",
-            shape=(n_images,),
-            dtype="int64",
-            dimensions=("image",),
-            rows_per_chunk=n_images,
+
+    def of_one_chunk(path: str, rows: int, dtype: str, dimension: str) -> StoredArray:
+        return StoredArray(
+            path=path,
+            shape=(rows,),
+            dtype=dtype,
+            dimensions=(dimension,),
+            rows_per_chunk=rows,
             rows_per_shard=None,
-        ),
+        )
+
+    tokens = [
         StoredArray(
-            path="progress",
-            shape=(n_shards,),
-            dtype="uint8",
-            dimensions=("shard",),
-            rows_per_chunk=n_shards,
-            rows_per_shard=None,
-        ),
+            path=token_path(block, kind),
+            shape=(n_images, *shape.item(kind)),
+            dtype=shape.dtype,
+            dimensions=DIMENSIONS[kind],
+            rows_per_chunk=layout.images_per_chunk[kind],
+            rows_per_shard=layout.images_per_shard,
+        )
+        for block in range(shape.n_blocks)
+        for kind in shape.kinds()
     ]
-    for block in range(shape.n_blocks):
-        arrays += [
-            StoredArray(
-                path=token_path(block, kind),
-                shape=(n_images, *shape.item(kind)),
-                dtype=shape.dtype,
-                dimensions=DIMENSIONS[kind],
-                rows_per_chunk=layout.images_per_chunk[kind],
-                rows_per_shard=layout.images_per_shard,
-            )
-            for kind in shape.kinds()
-        ]
-    return arrays
+    return [
+        of_one_chunk("image", n_images, "int64", "image"),
+        of_one_chunk("progress", layout.n_shards(n_images), "uint8", "shard"),
+        *tokens,
+    ]

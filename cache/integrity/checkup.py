@@ -27,13 +27,10 @@ class Checkup:
     ids : array of shape (n_images,), optional
         Image id of every row, where they are intact.
     faults : list of Fault
-        Everything that is wrong.
     unchecked : list of str
         What could not be looked at.
     arrays : dict
         Every array whose zarr.json is intact, by path.
-    crcs : dict
-        Their chunks' checksums, arrays of shape (n_chunks,), by path; empty while unfinished.
     files : list of (StoredArray, int)
         Files of tokens that are there in full, for `check_chunks`.
     sound : set of (str, int)
@@ -47,7 +44,6 @@ class Checkup:
     faults: list[Fault] = field(default_factory=list)
     unchecked: list[str] = field(default_factory=list)
     arrays: dict[str, StoredArray] = field(default_factory=dict)
-    crcs: dict[str, NDArray[np.uint32]] = field(default_factory=dict)
     files: list[tuple[StoredArray, int]] = field(default_factory=list)
     sound: set[tuple[str, int]] = field(default_factory=set)
 

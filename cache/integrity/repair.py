@@ -1,8 +1,7 @@
 """The repair of a store: metadata is rewritten, damaged shards are marked for extraction.
 
-What is kept has proven itself: a shard stays only if every chunk has the checksum that an intact
-record says, and metadata is rebuilt only where its hash, or the experiment's own settings, confirm
-it. In doubt a shard is computed again.
+A shard stays only if every chunk has the checksum that an intact record says; metadata is rebuilt
+only where its hash, or the experiment's own settings, confirm it.
 """
 
 from __future__ import annotations
@@ -10,8 +9,9 @@ from __future__ import annotations
 import hashlib
 import math
 import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,22 +27,17 @@ from cache.format.metadata import (
     ROOT,
     array_bytes,
     array_paths,
-    chunk_crcs,
-    contents_of,
-    group_bytes,
-    group_paths,
-    layout_of,
+    documents_of,
     new_attributes,
-    parse,
     planned_arrays,
+    read_array,
     root_bytes,
-    unfinished_attributes,
 )
 from cache.integrity.checkup import Checkup
 from cache.integrity.verify import Progress, check_chunks, check_metadata
 from cache.write.atomic import beside, replace_files
 from cache.write.lock import writer_lock
-from cache.write.writer import has_size, stored_crcs
+from cache.write.writer import has_file, stored_crcs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,10 +74,8 @@ def prepare_repair(
 
     Parameters
     ----------
-    settings, provenance, image_ids, shape
-        As for `cache.write.writer.write_cache`.
-    progress : callable, optional
-        As for `cache.integrity.verify.verify`.
+    settings, provenance, image_ids, shape, progress
+        As for `write_cache` and `verify`.
 
     Raises
     ------
@@ -92,14 +85,25 @@ def prepare_repair(
     with writer_lock(path):
         checkup = check_metadata(str(path))
         _require_same(checkup, settings, shape)
-        patient = _Patient(path=path, checkup=checkup, ids=image_ids, shape=shape)
+        if checkup.attributes is None:
+            _take_documents_at_their_word(checkup, path, shape)
+        layout = _layout(checkup, shape, n_images=len(image_ids))
+        arrays = planned_arrays(shape, layout, n_images=len(image_ids))
+        checkup.files += _unnamed_files(checkup, path, arrays)
         check_chunks(checkup, progress=progress)
         left = tuple(fault for fault in checkup.faults if fault.remedy == "delete")
         if all(fault.remedy != "repair" for fault in checkup.faults):
             return Repair(left=left)
-        damaged = patient.damaged_shards()
-        rewritten = patient.mend(damaged, settings, provenance)
-    return Repair(shards=tuple(damaged), rewritten=tuple(rewritten), left=left)
+        tokens = [array for array in arrays if array.tokens is not None]
+        shards = range(tokens[0].n_files)
+        damaged = [s for s in shards if not all((a.path, s) in checkup.sound for a in tokens)]
+        begun = checkup.attributes or new_attributes(settings, provenance, shape, layout)
+        stored = begun["provenance"]
+        repairs = [*stored.get("repairs", []), {**provenance, "shards": damaged}]
+        attributes = {**begun, "provenance": {**stored, "repairs": repairs}}
+        mended = _mend(path, attributes, arrays, damaged=damaged, image_ids=image_ids)
+        touched = {fault.path for fault in checkup.faults}
+    return Repair(shards=tuple(damaged), rewritten=tuple(sorted(touched & mended)), left=left)
 
 
 def _require_same(checkup: Checkup, settings: Mapping[str, Any], shape: TokenShape) -> None:
@@ -119,131 +123,97 @@ def _require_same(checkup: Checkup, settings: Mapping[str, Any], shape: TokenSha
         )
 
 
-@dataclass(kw_only=True)
-class _Patient:
-    """A damaged store, what is known of it, and what it ought to be."""
+def _take_documents_at_their_word(checkup: Checkup, path: Path, shape: TokenShape) -> None:
+    """Without a root, arrays speak for themselves; their chunks then bear them out or not."""
+    contents = {"blocks": range(shape.n_blocks), "arrays": shape.kinds()}
+    for name in array_paths(contents):
+        with suppress(OSError, CacheError):
+            content = (path / name / "zarr.json").read_bytes()
+            checkup.arrays[name] = read_array(name, content, where=name, finished=True)
 
-    path: Path
-    checkup: Checkup
-    ids: NDArray[np.int64]
-    shape: TokenShape
-    arrays: dict[str, StoredArray] = field(init=False)
 
-    def __post_init__(self) -> None:
-        self._take_documents_at_their_word()
-        planned = planned_arrays(self.shape, self._layout(), n_images=len(self.ids))
-        self.arrays = {array.path: array for array in planned}
-        if self.checkup.attributes is None:
-            for array in self.tokens:
-                if self.checkup.arrays.get(array.path) == array:
-                    self._examine(array)
-        else:
-            self._recover_crcs()
+def _layout(checkup: Checkup, shape: TokenShape, *, n_images: int) -> Layout:
+    """How the store was cut: told by what is left of it, planned where nothing is."""
+    if checkup.attributes is not None:
+        contents = checkup.attributes["contents"]
+        return Layout(
+            images_per_shard=contents["images_per_shard"],
+            images_per_chunk=contents["images_per_chunk"],
+        )
+    plan = plan_layout(shape, n_images=n_images)
+    chunks, per_shard = dict(plan.images_per_chunk), plan.images_per_shard
+    for array in checkup.arrays.values():
+        if array.tokens is not None and array.rows_per_shard is not None:
+            _, kind = array.tokens
+            chunks[kind], per_shard = array.rows_per_chunk, array.rows_per_shard
+    fitting = {kind: math.gcd(chunk, per_shard) for kind, chunk in chunks.items()}
+    return Layout(images_per_shard=per_shard, images_per_chunk=fitting)
 
-    @property
-    def tokens(self) -> list[StoredArray]:
-        return [array for array in self.arrays.values() if array.tokens is not None]
 
-    def _take_documents_at_their_word(self) -> None:
-        """Without a root, arrays speak for themselves; their chunks then bear them out or not."""
-        if self.checkup.attributes is not None:
-            return
-        contents = {"blocks": range(self.shape.n_blocks), "arrays": self.shape.kinds()}
-        for name in array_paths(contents):
+def _unnamed_files(
+    checkup: Checkup, path: Path, planned: Iterable[StoredArray]
+) -> Iterator[tuple[StoredArray, int]]:
+    """Files of tokens that `check_metadata` could not name, since a zarr.json is lost."""
+    root = checkup.attributes
+    for array in planned:
+        held = checkup.arrays.get(array.path)
+        if array.tokens is None or (root is not None and held is not None):
+            continue
+        if root is None:
+            if held != array:
+                continue
+            array = held
+        elif root["complete"]:
+            # The checksums at the chunks' ends count if the root's hash confirms them.
             try:
-                content = (self.path / name / "zarr.json").read_bytes()
-                document = parse(content, where=name)
-                array = StoredArray.from_document(name, document, where=name)
-                self.checkup.crcs[name] = chunk_crcs(array, document, where=name)
-                self.checkup.arrays[name] = array
-            except (OSError, CacheError):
-                continue
-
-    def _examine(self, array: StoredArray) -> None:
-        """Have an array's files checked that `check_metadata` could not name."""
-        self.checkup.files += [
-            (array, file)
-            for file in range(array.n_files)
-            if has_size(self.path / array.file_path(file), array.file_size(file))
-        ]
-
-    def _layout(self) -> Layout:
-        """How the store was cut: told by what is left of it, planned where nothing is."""
-        if self.checkup.attributes is not None:
-            return layout_of(self.checkup.attributes["contents"])
-        plan = plan_layout(self.shape, n_images=len(self.ids))
-        chunks, per_shard = dict(plan.images_per_chunk), plan.images_per_shard
-        for array in self.checkup.arrays.values():
-            if array.tokens is not None and array.rows_per_shard is not None:
-                _, kind = array.tokens
-                chunks[kind], per_shard = array.rows_per_chunk, array.rows_per_shard
-        fitting = {kind: math.gcd(chunk, per_shard) for kind, chunk in chunks.items()}
-        return Layout(images_per_shard=per_shard, images_per_chunk=fitting)
-
-    def _recover_crcs(self) -> None:
-        """The checksums of an array whose zarr.json is lost, if the root's hash confirms them."""
-        attributes = self.checkup.attributes
-        assert attributes is not None
-        for array in self.tokens:
-            if array.path in self.checkup.arrays:
-                continue
-            if not attributes["complete"]:
-                self._examine(array)
-                continue
-            try:
-                crcs = stored_crcs(self.path, array)
-                digest = hashlib.sha256(array_bytes(array, crcs)).hexdigest()
+                array = replace(array, crcs=stored_crcs(path, array))
+                digest = hashlib.sha256(array_bytes(array)).hexdigest()
             except (OSError, ValueError):
                 continue
-            if digest == attributes["metadata_sha256"][array.metadata_path]:
-                self.checkup.crcs[array.path] = crcs
-                self._examine(array)
+            if digest != root["metadata_sha256"][array.metadata_path]:
+                continue
+        for file in range(array.n_files):
+            if has_file(path, array, file):
+                yield array, file
 
-    def damaged_shards(self) -> list[int]:
-        """Shards that are missing or of which any file is not proven, in order."""
-        n_shards = self.arrays["progress"].shape[0]
-        sound = self.checkup.sound
-        return [
-            shard
-            for shard in range(n_shards)
-            if not all((array.path, shard) in sound for array in self.tokens)
-        ]
 
-    def mend(
-        self, damaged: Sequence[int], settings: Mapping[str, Any], provenance: Mapping[str, Any]
-    ) -> list[str]:
-        """Progress first, then the root, then the rest: no step claims what is not there."""
-        done = np.ones(self.arrays["progress"].shape, dtype=np.uint8)
-        done[damaged] = 0
-        image, progress = self.arrays["image"], self.arrays["progress"]
-        attributes = self.checkup.attributes or new_attributes(
-            settings, provenance, contents_of(self.shape, self._layout())
-        )
-        stored = attributes["provenance"]
-        repairs = [*stored.get("repairs", []), {**provenance, "shards": list(damaged)}]
-        attributes = {**attributes, "provenance": {**stored, "repairs": repairs}}
-        self._put({progress.file_path(0): progress.encode(0, done)})
-        self._put({ROOT: root_bytes(unfinished_attributes(attributes))})
-        files: dict[str, bytes | bytearray] = {
-            f"{group}/zarr.json": group_bytes() for group in group_paths(attributes["contents"])
-        }
-        files |= {array.metadata_path: array_bytes(array) for array in self.arrays.values()}
-        files[image.file_path(0)] = image.encode(0, self.ids)
-        self._put(files)
-        for array in self.tokens:
-            if len(damaged) == len(done):
-                _clear(self.path / array.path / "c")
-            for shard in damaged:
-                _clear(self.path / array.file_path(shard))
-        touched = {fault.path for fault in self.checkup.faults}
-        return sorted(touched & {ROOT, progress.file_path(0), *files})
+def _mend(
+    path: Path,
+    attributes: Mapping[str, Any],
+    arrays: Sequence[StoredArray],
+    *,
+    damaged: Sequence[int],
+    image_ids: NDArray[np.int64],
+) -> set[str]:
+    """Progress first, then the root, then the rest: no step claims what is not there.
 
-    def _put(self, files: Mapping[str, bytes | bytearray]) -> None:
-        """Write files durably, each in the place of whatever is there."""
-        for path in (self.path / name for name in files):
-            if path.is_symlink() or path.is_dir():
-                _clear(path)
-        replace_files(self.path, files.items(), temporary=beside(self.path, ".part"))
+    Returns the metadata files that were written.
+    """
+    image, progress, *tokens = arrays
+    done = np.ones(progress.shape, dtype=np.uint8)
+    done[damaged] = 0
+    unfinished = {**attributes, "complete": False}
+    unfinished.pop("metadata_sha256", None)
+    steps: list[dict[str, bytes | bytearray]] = [
+        {progress.file_path(0): progress.encode(0, done)},
+        {ROOT: root_bytes(unfinished)},
+        {
+            **documents_of(attributes["contents"], arrays),
+            image.file_path(0): image.encode(0, image_ids),
+        },
+    ]
+    for files in steps:
+        for file in (path / name for name in files):
+            # Whatever is there in the place of a file.
+            if file.is_symlink() or file.is_dir():
+                _clear(file)
+        replace_files(path, files.items(), temporary=beside(path, ".part"))
+    for array in tokens:
+        if len(damaged) == len(done):
+            _clear(path / array.path / "c")
+        for shard in damaged:
+            _clear(path / array.file_path(shard))
+    return {name for files in steps for name in files}
 
 
 def _clear(path: Path) -> None:

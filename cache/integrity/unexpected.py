@@ -12,28 +12,21 @@ from zarr.abc.store import Store
 from cache.format.faults import Fault
 from cache.format.metadata import ROOT
 
-_UNEXPECTED = "is not part of the cache: delete it"
-_LINK = "is a link, which no cache has"
-
 
 async def unexpected(
     store: Store, where: str, *, files: AbstractSet[str], lost: AbstractSet[str]
 ) -> list[Fault] | None:
     """A fault per file, directory or link that does not belong; None where nothing can be listed.
 
-    Parameters
-    ----------
-    files : set of str
-        Every file that the format names.
-    lost : set of str
-        Arrays whose zarr.json is lost, so that nobody knows how many files they have.
+    The format names `files`; of the arrays `lost`, nobody knows how many files they have.
     """
 
     def belongs(path: str) -> bool:
         return path in files or any(f"{path}/".startswith(f"{name}/c/") for name in lost)
 
     if Path(where).is_dir():
-        return list(_unexpected_entries(Path(where), belongs, _folders(files)))
+        needed = {str(folder) for path in files for folder in PurePosixPath(path).parents}
+        return list(_unexpected_entries(Path(where), belongs, needed))
     if not store.supports_listing or where.startswith(("http://", "https://")):
         return None
     found = [path async for path in store.list()]
@@ -43,11 +36,7 @@ async def unexpected(
 
 
 def _other(path: str) -> Fault:
-    return Fault(path=path, problem=_UNEXPECTED, remedy="delete")
-
-
-def _folders(files: AbstractSet[str]) -> AbstractSet[str]:
-    return {str(folder) for path in files for folder in PurePosixPath(path).parents}
+    return Fault(path=path, problem="is not part of the cache: delete it", remedy="delete")
 
 
 def _unexpected_entries(
@@ -58,9 +47,9 @@ def _unexpected_entries(
         for name in sorted(folders + files):
             path = str(inside / name)
             may_be = belongs(path) if name in files else path in needed or belongs(path)
-            if (root / path).is_symlink():
-                yield Fault(path=path, problem=_LINK) if belongs(path) else _other(path)
-            elif not may_be:
+            if (root / path).is_symlink() and belongs(path):
+                yield Fault(path=path, problem="is a link, which no cache has")
+            elif not may_be or (root / path).is_symlink():
                 yield _other(path)
         # What lies in a directory that does not belong goes with it.
         folders[:] = [n for n in folders if str(inside / n) in needed or belongs(str(inside / n))]

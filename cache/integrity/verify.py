@@ -13,11 +13,11 @@ from zarr.storage import MemoryStore
 
 from cache.errors import CacheError
 from cache.format.arrays import StoredArray
-from cache.format.faults import Fault, array_problem, fault_in, file_faults, size_problem
-from cache.format.metadata import ROOT, array_paths, chunk_crcs, document_paths, parse, read_root
+from cache.format.faults import Fault, array_problem, fault_in, file_faults
+from cache.format.metadata import ROOT, array_paths, document_paths, read_array, read_root
 from cache.integrity.checkup import Checkup
 from cache.integrity.unexpected import unexpected
-from cache.stores.base import file_bytes
+from cache.stores.base import concurrently, file_bytes
 from cache.stores.location import PACKED, open_store, public_name
 from cache.stores.zarr_internals import sync
 from cache.stores.zip import DamagedFileError, PackedStore
@@ -28,16 +28,10 @@ CONCURRENT_FILES = 3
 
 _METADATA = "/zarr.json"
 
-#: Takes a number of files of tokens that were checked, first 0, and the number of all.
 Progress = Callable[[int, int], None]
 
 
-def verify(
-    path_or_url: str,
-    *,
-    quick: bool = False,
-    progress: Progress | None = None,
-) -> Checkup:
+def verify(path_or_url: str, *, quick: bool = False, progress: Progress | None = None) -> Checkup:
     """Check a cache in a directory, a packed file or at a URL.
 
     Parameters
@@ -45,7 +39,8 @@ def verify(
     quick : bool
         Metadata, completeness and the sizes of all files only.
     progress : callable, optional
-        See `check_chunks`; not called where the check is quick.
+        Called with a number of files of tokens that were checked, first 0, and the number of all;
+        not where the check is quick.
 
     Raises
     ------
@@ -53,20 +48,13 @@ def verify(
         There is no cache at all.
     """
     checkup = check_metadata(path_or_url)
-    if quick:
-        return checkup
-    check_chunks(checkup, progress=progress)
+    if not quick:
+        check_chunks(checkup, progress=progress)
     return checkup
 
 
 def check_metadata(path_or_url: str) -> Checkup:
-    """The quick part: every zarr.json, completeness, image ids, and the size of every file.
-
-    Raises
-    ------
-    CacheError
-        There is no cache at all.
-    """
+    """The quick part of `verify`: every zarr.json, completeness, image ids, sizes of files."""
     path = str(path_or_url)
     where = public_name(path)
     try:
@@ -81,14 +69,25 @@ def check_metadata(path_or_url: str) -> Checkup:
 
 
 def check_chunks(checkup: Checkup, *, progress: Progress | None = None) -> None:
-    """The thorough part: every byte of every token, and whether it is finite.
+    """The thorough part of `verify`: every byte of every token, and whether it is finite."""
+    show, total = progress or (lambda done, total: None), len(checkup.files)
 
-    Parameters
-    ----------
-    progress : callable, optional
-        Called with a number of files of tokens that were checked, first 0, and the number of all.
-    """
-    sync(_check_files(checkup, progress or (lambda done, total: None)))
+    async def check(array: StoredArray, file: int) -> list[Fault]:
+        content = await _read(checkup, array.file_path(file))
+        if content is None:
+            return []
+        stored = np.frombuffer(content, dtype=np.uint8)
+        found = await asyncio.to_thread(
+            lambda: list(file_faults(array, file, stored, ids=checkup.ids))
+        )
+        if not found:
+            checkup.sound.add((array.path, file))
+        show(1, total)
+        return found
+
+    show(0, total)
+    found = sync(concurrently(check, checkup.files, at_once=CONCURRENT_FILES))
+    checkup.faults += [fault for faults in found for fault in faults]
 
 
 async def _check_metadata(checkup: Checkup) -> Checkup:
@@ -109,7 +108,6 @@ async def _check_metadata(checkup: Checkup) -> Checkup:
             _take_up(checkup, path, content, attributes)
     checkup.ids = await _whole(checkup, "image")
     _check_ids(checkup, attributes)
-    _check_rows(checkup)
     progress = await _whole(checkup, "progress")
     done = None if progress is None else progress == 1
     if done is not None and not done.all():
@@ -137,20 +135,18 @@ async def _read(checkup: Checkup, path: str) -> bytes | None:
     """A whole file, or None with a fault noted."""
     try:
         content = await file_bytes(checkup.store, path)
-    except (FileNotFoundError, NotADirectoryError):
-        content = None
+        if content is not None:
+            return content
+        problem = "is absent"
     except OSError as error:
-        checkup.note(path, f"cannot be read: {error}")
-        return None
+        problem = f"cannot be read: {error}"
     except CacheError as error:
         # A server that does not even give the root says nothing of the cache.
         if path == ROOT and not isinstance(error, DamagedFileError):
             raise
-        checkup.note(path, str(error))
-        return None
-    if content is None:
-        checkup.note(path, "is absent")
-    return content
+        problem = str(error)
+    checkup.note(path, problem)
+    return None
 
 
 def _take_up(checkup: Checkup, path: str, content: bytes, attributes: Mapping[str, Any]) -> None:
@@ -159,13 +155,11 @@ def _take_up(checkup: Checkup, path: str, content: bytes, attributes: Mapping[st
     if complete and hashlib.sha256(content).hexdigest() != attributes["metadata_sha256"][path]:
         checkup.note(path, "was changed since it was written")
         return
-    name, where = path.removesuffix(_METADATA), checkup.where
+    name = path.removesuffix(_METADATA)
     if name not in array_paths(attributes["contents"]):
         return
     try:
-        document = parse(content, where=f"{where}: {path}")
-        array = StoredArray.from_document(name, document, where=where)
-        crcs = chunk_crcs(array, document, where=where) if complete else None
+        array = read_array(name, content, where=checkup.where, finished=complete)
     except CacheError as error:
         checkup.note(path, str(error))
         return
@@ -174,8 +168,6 @@ def _take_up(checkup: Checkup, path: str, content: bytes, attributes: Mapping[st
         checkup.note(path, problem)
         return
     checkup.arrays[name] = array
-    if crcs is not None:
-        checkup.crcs[name] = crcs
 
 
 async def _whole(checkup: Checkup, name: str) -> NDArray[Any] | None:
@@ -185,52 +177,44 @@ async def _whole(checkup: Checkup, name: str) -> NDArray[Any] | None:
     if array is None or content is None:
         return None
     stored = np.frombuffer(content, dtype=np.uint8)
-    found = list(file_faults(array, 0, stored, crcs=checkup.crcs.get(name), ids=None))
+    found = list(file_faults(array, 0, stored, ids=None))
     checkup.faults += found
     return None if found else array.decode(0, stored)
 
 
 def _check_ids(checkup: Checkup, attributes: Mapping[str, Any]) -> None:
-    if checkup.ids is None:
-        return
-    if (np.diff(checkup.ids) <= 0).any():
-        checkup.note("image/c/0", "image ids do not increase")
-    count = attributes["settings"].get("images", {}).get("count", len(checkup.ids))
-    if count != len(checkup.ids):
-        checkup.note("image/c/0", f"{len(checkup.ids)} image ids, the settings say {count}")
-
-
-def _check_rows(checkup: Checkup) -> None:
-    """Drop arrays of more or fewer rows than there are images, before anyone walks their files."""
+    """Check the image ids, and drop arrays of other rows before anyone walks their files."""
+    ids = checkup.ids
+    if ids is not None:
+        if (np.diff(ids) <= 0).any():
+            checkup.note("image/c/0", "image ids do not increase")
+        count = attributes["settings"].get("images", {}).get("count", len(ids))
+        if count != len(ids):
+            checkup.note("image/c/0", f"{len(ids)} image ids, the settings say {count}")
     for name, array in list(checkup.arrays.items()):
         if array.tokens is None:
             continue
-        if checkup.ids is None and name not in checkup.crcs:
+        if ids is None and array.crcs is None:
             checkup.unchecked.append(f"{name}, since the image ids are damaged")
             del checkup.arrays[name]
-        elif checkup.ids is not None and array.shape[0] != len(checkup.ids):
-            problem = f"has {array.shape[0]} rows for {len(checkup.ids)} images"
+        elif ids is not None and array.shape[0] != len(ids):
+            problem = f"has {array.shape[0]} rows for {len(ids)} images"
             checkup.note(array.metadata_path, problem)
             del checkup.arrays[name]
 
 
 async def _check_sizes(checkup: Checkup, done: NDArray[np.bool_] | None) -> None:
     """Compare the size of every file of a shard that is said to be done."""
-    free = asyncio.Semaphore(4 * CONCURRENT_FILES)
 
     async def check(array: StoredArray, file: int) -> Fault | None:
-        path = array.file_path(file)
         try:
-            async with free:
-                size = await checkup.store.getsize(path)
-            problem = size_problem(array, file, size) if size != array.file_size(file) else ""
+            size = await checkup.store.getsize(array.file_path(file))
+            problem = array.size_problem(file, size)
         except (FileNotFoundError, NotADirectoryError, KeyError):
             problem = "is absent"
         except (OSError, CacheError) as error:
             problem = f"cannot be read: {error}"
-        if not problem:
-            return None
-        return fault_in(array, problem, path=path, rows=array.file_rows(file), ids=checkup.ids)
+        return None if problem is None else fault_in(array, file, problem, ids=checkup.ids)
 
     files = [
         (array, file)
@@ -239,31 +223,6 @@ async def _check_sizes(checkup: Checkup, done: NDArray[np.bool_] | None) -> None
         for file in range(array.n_files)
         if done is None or (file < len(done) and done[file])
     ]
-    found = await asyncio.gather(*(check(array, file) for array, file in files))
+    found = await concurrently(check, files, at_once=4 * CONCURRENT_FILES)
     checkup.faults += [fault for fault in found if fault is not None]
     checkup.files = [file for file, fault in zip(files, found, strict=True) if fault is None]
-
-
-async def _check_files(checkup: Checkup, progress: Progress) -> None:
-    """Read and check files of tokens, a few at a time."""
-    free = asyncio.Semaphore(CONCURRENT_FILES)
-
-    async def check(array: StoredArray, file: int) -> list[Fault]:
-        async with free:
-            content = await _read(checkup, array.file_path(file))
-            if content is None:
-                return []
-            stored = np.frombuffer(content, dtype=np.uint8)
-            crcs = checkup.crcs.get(array.path)
-            found = await asyncio.to_thread(
-                lambda: list(file_faults(array, file, stored, crcs=crcs, ids=checkup.ids))
-            )
-        if not found:
-            checkup.sound.add((array.path, file))
-        progress(1, total)
-        return found
-
-    total = len(checkup.files)
-    progress(0, total)
-    found = await asyncio.gather(*(check(array, file) for array, file in checkup.files))
-    checkup.faults += [fault for faults in found for fault in faults]

@@ -4,46 +4,46 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from cache.errors import CacheError
 from cache.feature_cache import FeatureCache
-from cache.format.layout import TOKEN_KINDS, TokenKind
+from cache.format.arrays import StoredArray
+from cache.format.layout import TokenKind
 from cache.format.metadata import ROOT, array_paths, document_paths, finished_attributes, root_bytes
 from cache.stores.base import file_bytes
-from cache.stores.verifying import Trusted
+from cache.stores.verifying import VerifyingStore
 from cache.stores.zarr_internals import sync
 
 
 @dataclass(frozen=True, kw_only=True)
 class Copy:
-    """A complete cache to be made from another.
+    """A complete cache to be made from `source`.
 
     Parameters
     ----------
-    source : FeatureCache
-        What is copied.
     documents : dict
         Every zarr.json, path to bytes, the root first.
-    arrays : sequence of Trusted
+    arrays : sequence of StoredArray
         Every array, in the order of the format.
     """
 
     source: FeatureCache
     documents: dict[str, bytes]
-    arrays: Sequence[Trusted]
+    arrays: Sequence[StoredArray]
 
     @property
-    def files(self) -> list[tuple[Trusted, int]]:
+    def files(self) -> list[tuple[StoredArray, int]]:
         """Every file of chunks, as array and number."""
-        return [(each, file) for each in self.arrays for file in range(each.array.n_files)]
+        return [(array, file) for array in self.arrays for file in range(array.n_files)]
 
     @property
     def n_bytes(self) -> int:
         """Bytes of all files of chunks."""
-        return sum(each.array.file_size(file) for each, file in self.files)
+        return sum(array.n_bytes for array in self.arrays)
 
 
 def plan_copy(
@@ -73,33 +73,19 @@ def plan_copy(
         )
     chosen = source.blocks if blocks is None else sorted({source.block(b).index for b in blocks})
     for kind in kinds or ():
-        if kind not in source.kinds:
-            raise CacheError(
-                f"{source.name} holds {', '.join(source.kinds)} but no {kind}: ask for one of those"
-            )
+        source.require_kind(kind)
     old = source.store.attributes
-    arrays = [k for k in TOKEN_KINDS if k in (source.kinds if kinds is None else kinds)]
-    per_chunk = {kind: old["contents"]["images_per_chunk"][kind] for kind in arrays}
-    contents = {**old["contents"], "blocks": chosen, "arrays": arrays}
-    contents["images_per_chunk"] = per_chunk
-    trusted = sync(_trusted(source, list(array_paths(contents))))
-    documents = {path: _document(source, path) for path in document_paths(contents)}
+    held = [kind for kind in source.kinds if kinds is None or kind in kinds]
+    per_chunk = {kind: old["contents"]["images_per_chunk"][kind] for kind in held}
+    changed = {"blocks": chosen, "arrays": held, "images_per_chunk": per_chunk}
+    contents = {**old["contents"], **changed}
+    arrays, documents = sync(_fetched(source.store, contents))
     attributes = finished_attributes({**old, "contents": contents}, documents)
-    return Copy(
-        source=source,
-        documents={ROOT: root_bytes(attributes), **documents},
-        arrays=trusted,
-    )
+    return Copy(source=source, documents={ROOT: root_bytes(attributes), **documents}, arrays=arrays)
 
 
 def require_space(needed: int, place: Path) -> None:
-    """Check that a disk has room.
-
-    Raises
-    ------
-    CacheError
-        It has not.
-    """
+    """Refuse with `CacheError` what a disk has no room for."""
     there = next(p for p in (place.absolute(), *place.absolute().parents) if p.exists())
     free = shutil.disk_usage(there).free
     if needed > free:
@@ -109,12 +95,15 @@ def require_space(needed: int, place: Path) -> None:
         )
 
 
-async def _trusted(source: FeatureCache, paths: list[str]) -> list[Trusted]:
-    await source.store.image_ids()
-    return list(await asyncio.gather(*(source.store.trusted(path) for path in paths)))
-
-
-def _document(source: FeatureCache, path: str) -> bytes:
-    content = sync(file_bytes(source.store, path))
-    assert content is not None
-    return content
+async def _fetched(
+    store: VerifyingStore, contents: Mapping[str, Any]
+) -> tuple[list[StoredArray], dict[str, bytes]]:
+    """Every array, and every zarr.json but the root's by path."""
+    await store.image_ids()
+    arrays = await asyncio.gather(*(store.trusted(path) for path in array_paths(contents)))
+    documents: dict[str, bytes] = {}
+    for path in document_paths(contents):
+        content = await file_bytes(store, path)
+        assert content is not None
+        documents[path] = content
+    return arrays, documents

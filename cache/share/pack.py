@@ -59,7 +59,12 @@ def pack(copy: Copy, destination: Path, *, progress: Callable[[int], None] | Non
             file.seek(-len(PLACEHOLDER), os.SEEK_END)
             file.write(comment)
             file.flush()
-            _verify(partial)
+            faults = verify(str(partial)).faults
+            if faults:
+                raise CacheError(
+                    f"{partial} was not written as it should be ({faults[0]}): check the disk, "
+                    "then pack again"
+                )
 
 
 def _write(copy: Copy, file: BinaryIO, progress: Callable[[int], None] | None) -> None:
@@ -68,8 +73,8 @@ def _write(copy: Copy, file: BinaryIO, progress: Callable[[int], None] | None) -
         archive.comment = PLACEHOLDER
         for name, content in copy.documents.items():
             archive.writestr(_entry(name), content)
-        for trusted, number in copy.files:
-            name = trusted.array.file_path(number)
+        for array, number in copy.files:
+            name = array.file_path(number)
             # Read through the cache, which checks every chunk.
             value = sync(copy.source.store.get(name))
             assert value is not None
@@ -83,11 +88,3 @@ def _entry(name: str) -> zipfile.ZipInfo:
     entry.create_system = _UNIX
     entry.external_attr = _REGULAR_FILE
     return entry
-
-
-def _verify(path: Path) -> None:
-    faults = verify(str(path)).faults
-    if faults:
-        raise CacheError(
-            f"{path} was not written as it should be ({faults[0]}): check the disk, then pack again"
-        )

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from contextlib import contextmanager, suppress
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +16,11 @@ from zarr.buffer import default_buffer_prototype
 
 from cache.errors import CacheError
 from cache.feature_cache import open_cache
+from cache.format.arrays import StoredArray
 from cache.format.faults import fault_in, file_faults
 from cache.format.metadata import array_paths
 from cache.integrity.verify import verify
 from cache.share.copy_plan import Copy, require_space
-from cache.stores.verifying import Trusted
 from cache.stores.zarr_internals import sync
 from cache.write.atomic import beside, place_folder, replaced
 from cache.write.lock import writer_lock
@@ -67,8 +68,7 @@ def pull(
             _require_same(copy, destination)
             return 0
         partial = beside(destination, ".partial")
-        work = _Pull(copy, partial, progress or (lambda n_bytes: None))
-        fetched = work.run(threads)
+        fetched = _Pull(copy, partial, progress or (lambda n_bytes: None)).run(threads)
         for name, content in reversed(copy.documents.items()):
             path = partial / name
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -83,16 +83,15 @@ def pull(
 
 
 def _require_same(copy: Copy, destination: Path) -> None:
-    problem = "is in the way"
     try:
         there = open_cache(str(destination))
     except CacheError:
-        pass
+        problem = "is in the way"
     else:
         held = set(array_paths(there.store.attributes["contents"]))
         if there.key != copy.source.key:
             problem = "holds other tokens (another key)"
-        elif there.complete and {each.array.path for each in copy.arrays} <= held:
+        elif there.complete and {array.path for array in copy.arrays} <= held:
             return
         else:
             problem = f"holds blocks {there.blocks} ({', '.join(there.kinds)}), not all you ask for"
@@ -103,90 +102,78 @@ class _Stopped(Exception):
     """Another thread failed, or a person pressed Ctrl-C."""
 
 
+@dataclass
 class _Pull:
     """One copy in progress."""
 
-    def __init__(self, copy: Copy, partial: Path, progress: ByteProgress) -> None:
-        self._copy = copy
-        self._partial = partial
-        self._progress = progress
-        self._stopped = threading.Event()
-        self._ids = copy.source.image_ids
+    copy: Copy
+    partial: Path
+    progress: ByteProgress
+    stopped: threading.Event = field(default_factory=threading.Event)
 
     def run(self, threads: int) -> int:
         """Fetch every file that is not there yet; returns the number of bytes."""
         self._clear()
-        with self._pool(threads) as pool:
-            kept = [pool.submit(self._keep, *file) for file in self._copy.files]
-            missing = [
-                file
-                for file, result in zip(self._copy.files, kept, strict=True)
-                if not result.result()
-            ]
-            needed = sum(each.array.file_size(number) for each, number in missing)
-            require_space(needed, self._partial)
+        files = self.copy.files
+        pool = ThreadPoolExecutor(threads, "pull")
+        try:
+            kept = pool.map(lambda file: self._keep(*file), files)
+            missing = [file for file, whole in zip(files, kept, strict=True) if not whole]
+            needed = sum(array.file_size(number) for array, number in missing)
+            require_space(needed, self.partial)
             work = [pool.submit(self._fetch, *file) for file in missing]
             wait(work, return_when=FIRST_EXCEPTION)
-            self._stopped.set()
+            self.stopped.set()
             for result in work:
                 if result.done():
                     result.result()
-        return needed
-
-    @contextmanager
-    def _pool(self, threads: int) -> Iterator[ThreadPoolExecutor]:
-        """Threads that end soon after a failure or Ctrl-C, before it is told."""
-        pool = ThreadPoolExecutor(threads, "pull")
-        try:
-            yield pool
         finally:
-            self._stopped.set()
+            # Threads end soon after a failure or Ctrl-C, before it is told.
+            self.stopped.set()
             pool.shutdown(wait=True, cancel_futures=True)
+        return needed
 
     def _clear(self) -> None:
         """Delete what an earlier attempt left that is no part of this copy."""
-        wanted = {each.array.file_path(number) for each, number in self._copy.files}
-        for path in sorted(self._partial.rglob("*"), reverse=True):
+        wanted = {array.file_path(number) for array, number in self.copy.files}
+        for path in sorted(self.partial.rglob("*"), reverse=True):
             if path.is_symlink() or not path.is_dir():
-                if path.is_symlink() or str(path.relative_to(self._partial)) not in wanted:
+                if path.is_symlink() or str(path.relative_to(self.partial)) not in wanted:
                     path.unlink()
             elif not any(path.iterdir()):
                 path.rmdir()
 
-    def _keep(self, each: Trusted, number: int) -> bool:
+    def _keep(self, array: StoredArray, number: int) -> bool:
         """Whether an earlier attempt left this file whole."""
-        path = self._partial / each.array.file_path(number)
-        if self._stopped.is_set() or not path.is_file():
+        path = self.partial / array.file_path(number)
+        if self.stopped.is_set() or not path.is_file():
             return False
         content = np.fromfile(path, dtype=np.uint8)
-        if any(file_faults(each.array, number, content, crcs=each.crcs, ids=None)):
+        if any(file_faults(array, number, content, ids=None)):
             return False
-        self._progress(len(content))
+        self.progress(len(content))
         return True
 
-    def _fetch(self, each: Trusted, number: int) -> None:
+    def _fetch(self, array: StoredArray, number: int) -> None:
         """One file, piece by piece, each chunk checked before it is written."""
-        array = each.array
-        path = self._partial / array.file_path(number)
+        path = self.partial / array.file_path(number)
         path.parent.mkdir(parents=True, exist_ok=True)
         chunks = array.file_chunks(number)
         step = max(1, PIECE // array.stored_chunk_bytes)
         with suppress(_Stopped), replaced(path, temporary=beside(path, ".part")) as file:
-            for first in range(chunks.start, chunks.stop, step):
-                if self._stopped.is_set():
+            for first in range(0, len(chunks), step):
+                if self.stopped.is_set():
                     raise _Stopped
-                piece = chunks[first - chunks.start : first - chunks.start + step]
-                content = self._read(each, number, piece)
+                content = self._read(array, number, chunks[first : first + step])
                 file.write(content.data)
-                self._progress(len(content))
+                self.progress(len(content))
             index = array.index(number)
             file.write(index)
-            self._progress(len(index))
+            self.progress(len(index))
 
-    def _read(self, each: Trusted, number: int, chunks: range) -> NDArray[np.uint8]:
+    def _read(self, array: StoredArray, number: int, chunks: range) -> NDArray[np.uint8]:
         """Neighbouring chunks in one request, array of shape (n_bytes,)."""
-        array, source = each.array, self._copy.source
-        path, size = array.file_path(number), array.stored_chunk_bytes
+        source, path, size = self.copy.source, array.file_path(number), array.stored_chunk_bytes
         first = (chunks.start - array.file_chunks(number).start) * size
         part = RangeByteRequest(first, first + len(chunks) * size)
         # The verifying store hands out single chunks; its check is made here for several.
@@ -194,11 +181,10 @@ class _Pull:
         stored = b"" if value is None else value.as_numpy_array()
         content = np.frombuffer(stored, dtype=np.uint8)
         for position, chunk in enumerate(chunks):
-            bytes_of_chunk = content[position * size : (position + 1) * size]
-            problem = array.chunk_problem(chunk, bytes_of_chunk, each.crcs)
+            problem = array.chunk_problem(chunk, content[position * size : (position + 1) * size])
             if problem is not None:
                 rows = array.chunk_rows(chunk)
-                fault = fault_in(array, problem, path=path, rows=rows, ids=self._ids)
+                fault = fault_in(array, number, problem, ids=source.image_ids, rows=rows)
                 raise CacheError(
                     f"{source.name}: {fault}: what was copied so far is kept; pull again, and if "
                     "this comes again, ask for the source to be repaired (vitv1 cache repair)"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from abc import abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from typing import Any, NoReturn, TypeVar
 
 from zarr.abc.buffer import Buffer, BufferPrototype
@@ -19,16 +20,20 @@ PAUSES = (0.5, 2.0)
 T = TypeVar("T")
 
 
+async def several(
+    store: Store, prototype: BufferPrototype, key_ranges: Iterable[tuple[str, ByteRequest | None]]
+) -> list[Buffer | None]:
+    """Several `get` of a store at once: its `get_partial_values`."""
+    return await asyncio.gather(*(store.get(key, prototype, part) for key, part in key_ranges))
+
+
 class ReadOnlyStore(Store):
-    """A zarr store of which a subclass defines `get` and `getsize`.
+    """A zarr store of which a subclass defines `get` and `getsize`; messages call it `name`.
 
     Nothing is listed: a cache's files follow from its metadata, and http has no listing.
-
-    Parameters
-    ----------
-    name : str
-        What messages call it.
     """
+
+    supports_writes = supports_deletes = supports_listing = False
 
     def __init__(self, name: str) -> None:
         super().__init__(read_only=True)
@@ -44,26 +49,7 @@ class ReadOnlyStore(Store):
     def __eq__(self, other: object) -> bool:
         return type(other) is type(self) and vars(self) == vars(other)
 
-    @property
-    def supports_writes(self) -> bool:
-        """Never."""
-        return False
-
-    @property
-    def supports_deletes(self) -> bool:
-        """Never."""
-        return False
-
-    @property
-    def supports_listing(self) -> bool:
-        """Never."""
-        return False
-
-    async def get_partial_values(
-        self, prototype: BufferPrototype, key_ranges: Iterable[tuple[str, ByteRequest | None]]
-    ) -> list[Buffer | None]:
-        """Several `get` at once."""
-        return await asyncio.gather(*(self.get(key, prototype, part) for key, part in key_ranges))
+    get_partial_values = several
 
     async def exists(self, key: str) -> bool:
         """Whether there is such a file."""
@@ -73,13 +59,10 @@ class ReadOnlyStore(Store):
             return False
         return True
 
-    async def set(self, key: str, value: Buffer) -> NoReturn:
-        """Refuse."""
+    async def _refuse_writing(self, key: str, value: Any = None) -> NoReturn:
         raise ValueError(f"{self} is read-only")
 
-    async def delete(self, key: str) -> NoReturn:
-        """Refuse."""
-        raise ValueError(f"{self} is read-only")
+    set = delete = _refuse_writing
 
     def list(self) -> AsyncIterator[str]:
         """Refuse."""
@@ -89,9 +72,7 @@ class ReadOnlyStore(Store):
         """Refuse."""
         raise NotImplementedError(f"{self} cannot be listed")
 
-    def list_dir(self, prefix: str) -> AsyncIterator[str]:
-        """Refuse."""
-        raise NotImplementedError(f"{self} cannot be listed")
+    list_dir = list_prefix
 
 
 class PassingError(Exception):
@@ -101,20 +82,15 @@ class PassingError(Exception):
 class RemoteStore(ReadOnlyStore):
     """Files on a server, which a subclass asks through one of fsspec's file systems.
 
-    A subclass tells its errors as `CacheError` or, where asking again may help, as `PassingError`,
-    without the error's own text and cause where these may hold an address in full.
+    A subclass tells its errors as `FileNotFoundError`, `CacheError` or, where asking again may
+    help, `PassingError`, without the error's own text and cause where these may hold an address in
+    full.
     """
 
     async def get(
         self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
     ) -> Buffer | None:
-        """Bytes of one file, or None where there is none.
-
-        Raises
-        ------
-        CacheError
-            The server cannot be reached, refuses, or serves no ranges.
-        """
+        """Bytes of one file, or None where there is none."""
         if isinstance(byte_range, RangeByteRequest) and byte_range.start >= byte_range.end:
             return prototype.buffer.from_bytes(b"")
         try:
@@ -133,32 +109,18 @@ class RemoteStore(ReadOnlyStore):
 
     @abstractmethod
     async def _fetch(self, key: str, byte_range: ByteRequest | None) -> bytes:
-        """Bytes of one file.
-
-        Raises
-        ------
-        FileNotFoundError, CacheError, PassingError
-        """
+        """Bytes of one file."""
 
     @abstractmethod
     async def _size(self, key: str) -> int:
-        """Bytes of one file, as they are counted without listing.
+        """Bytes of one file, as they are counted without listing."""
 
-        Raises
-        ------
-        FileNotFoundError, CacheError, PassingError
-        """
-
-    async def _patiently(self, ask: Callable[[], Awaitable[T]]) -> T:
+    async def _patiently(self, ask: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """An answer at the first, second or third attempt."""
-
-        async def asked() -> T:
-            return await ask()
-
         for pause in (*PAUSES, None):
             try:
                 # fsspec's sessions live on an event loop of its own, not on zarr's.
-                asking = asyncio.run_coroutine_threadsafe(asked(), self._files().loop)
+                asking = asyncio.run_coroutine_threadsafe(ask(), self._files().loop)
                 return await asyncio.wrap_future(asking)
             except PassingError as error:
                 if pause is None:
@@ -172,16 +134,38 @@ class RemoteStore(ReadOnlyStore):
 
 async def file_bytes(store: Store, path: str, part: ByteRequest | None = None) -> bytes | None:
     """A file of a store, or a part of it, or None where there is no such file."""
-    value = await store.get(path, default_buffer_prototype(), part)
+    try:
+        value = await store.get(path, default_buffer_prototype(), part)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
     return None if value is None else value.to_bytes()
 
 
-def bounds(byte_range: ByteRequest | None, size: int) -> tuple[int, int]:
-    """First and one past the last byte that a request means in a file of `size` bytes."""
+def limits(byte_range: ByteRequest | None) -> tuple[int | None, int | None]:
+    """First and one past the last byte of a request, as a slice has them."""
     if byte_range is None:
-        return 0, size
+        return None, None
     if isinstance(byte_range, RangeByteRequest):
-        return min(byte_range.start, size), min(byte_range.end, size)
+        return byte_range.start, byte_range.end
     if isinstance(byte_range, SuffixByteRequest):
-        return max(0, size - byte_range.suffix), size
-    return min(byte_range.offset, size), size
+        # Nothing, where the last none are meant: -0 would be the first.
+        return -byte_range.suffix or sys.maxsize, None
+    return byte_range.offset, None
+
+
+async def concurrently(
+    work: Callable[..., Awaitable[T]], items: Iterable[tuple[Any, ...]], *, at_once: int
+) -> list[T]:
+    """`work(*item)` of every item, in order; the first failure ends the rest."""
+    free = asyncio.Semaphore(at_once)
+
+    async def one(item: tuple[Any, ...]) -> T:
+        async with free:
+            return await work(*item)
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(one(item)) for item in items]
+    except BaseExceptionGroup as failed:
+        raise failed.exceptions[0] from None
+    return [task.result() for task in tasks]

@@ -3,31 +3,28 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from http import HTTPStatus
 from urllib.parse import urlsplit, urlunsplit
 
 import aiohttp
 from fsspec.implementations.http import HTTPFileSystem
 from yarl import URL
-from zarr.abc.store import ByteRequest, RangeByteRequest, SuffixByteRequest
+from zarr.abc.store import ByteRequest
 
 from cache.errors import CacheError
-from cache.stores.base import PassingError, RemoteStore
+from cache.stores.base import PassingError, RemoteStore, limits
 
 #: Seconds for a connection, and seconds without a byte, after which a server counts as gone.
 TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=20, sock_read=60)
 #: Bytes beyond which no whole file is read, whatever a server sends.
 LIMIT = 2 * 2**30
 
-_BUSY = (
-    HTTPStatus.TOO_MANY_REQUESTS,
-    HTTPStatus.INTERNAL_SERVER_ERROR,
-    HTTPStatus.BAD_GATEWAY,
-    HTTPStatus.SERVICE_UNAVAILABLE,
-    HTTPStatus.GATEWAY_TIMEOUT,
-)
+_UNSATISFIABLE = HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE
+_ANSWERS = (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT, _UNSATISFIABLE)
+#: Too many requests, and failures of a server or of what stands before it.
+_BUSY = (429, 500, 502, 503, 504)
 _PART = re.compile(r"bytes (?:(\d+)-(\d+)|\*)/(\d+)")
 
 
@@ -40,7 +37,6 @@ class HttpStore(RemoteStore):
         With user and password, or a query (a signature), where the server asks for them; the query
         goes with every file. A netrc file and the usual proxy variables are heeded as well.
     name : str
-        What messages call it.
     headers : mapping, optional
         Sent with every request, but to no other host that it is redirected to.
     """
@@ -58,7 +54,7 @@ class HttpStore(RemoteStore):
     async def _fetch(self, key: str, byte_range: ByteRequest | None) -> bytes:
         part, most = _header(byte_range)
         async with self._ask(key, part) as answer:
-            if answer.status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+            if answer.status == _UNSATISFIABLE:
                 return b""
             pieces, size = [], 0
             async for piece in answer.content.iter_any():
@@ -70,10 +66,7 @@ class HttpStore(RemoteStore):
             return b"".join(pieces)
 
     async def _size(self, key: str) -> int:
-        """Bytes of one file, from a request for its first byte.
-
-        Not by HEAD, which addresses that are signed for GET refuse.
-        """
+        # Not by HEAD, which addresses that are signed for GET refuse.
         async with self._ask(key, "0-0") as answer:
             part = _PART.fullmatch(answer.headers.get("Content-Range", ""))
             if part is None:
@@ -85,21 +78,28 @@ class HttpStore(RemoteStore):
 
     @asynccontextmanager
     async def _ask(self, key: str, part: str | None) -> AsyncIterator[aiohttp.ClientResponse]:
-        """An answer with the file, or with the part that was asked for.
-
-        Raises
-        ------
-        FileNotFoundError, CacheError, PassingError
-        """
+        """An answer with the file, or with the part that was asked for."""
         headers = self._headers if part is None else {**self._headers, "Range": f"bytes={part}"}
         address = f"{self._root}/{key}{self._query}"
-        with self._told():
+        # Errors are told without their own text and cause, which may hold the URL.
+        try:
             # A signature may cover the very spelling of an address that has escapes in it.
             url = URL(address, encoded="%" in address)
             session = await self._files().set_session()
             async with session.get(url, headers=headers) as answer:
                 self._check(answer, key, in_part=part is not None)
                 yield answer
+        except FileNotFoundError:
+            raise
+        except aiohttp.ClientConnectorError as error:
+            raise CacheError(
+                f"{self.name}: cannot reach {error.host}:{error.port} "
+                f"({_reason(error)}): check the address and the network"
+            ) from None
+        except (aiohttp.InvalidURL, aiohttp.TooManyRedirects, ValueError):
+            raise CacheError(f"{self.name}: no usable address; correct it") from None
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise PassingError(_reason(error)) from None
 
     def _check(self, answer: aiohttp.ClientResponse, key: str, *, in_part: bool) -> None:
         """Refuse an answer that is not what was asked for."""
@@ -121,40 +121,18 @@ class HttpStore(RemoteStore):
                 "cost the whole file: copy the cache to this machine by other means, or to "
                 "another server"
             )
-        if status not in (
-            HTTPStatus.OK,
-            HTTPStatus.PARTIAL_CONTENT,
-            HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,
-        ):
+        if status not in _ANSWERS:
             raise CacheError(f"{self.name}: the server answers {status} to {key}: try later")
-
-    @contextmanager
-    def _told(self) -> Iterator[None]:
-        """Tell the session's errors without their own text and cause, which may hold the URL."""
-        try:
-            yield
-        except FileNotFoundError:
-            raise
-        except aiohttp.ClientConnectorError as error:
-            raise CacheError(
-                f"{self.name}: cannot reach {error.host}:{error.port} "
-                f"({_reason(error)}): check the address and the network"
-            ) from None
-        except (aiohttp.InvalidURL, aiohttp.TooManyRedirects, ValueError):
-            raise CacheError(f"{self.name}: no usable address; correct it") from None
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise PassingError(_reason(error)) from None
 
 
 def _header(byte_range: ByteRequest | None) -> tuple[str | None, int]:
     """A request as the Range header has it, and the bytes that may come at most."""
-    if byte_range is None:
+    first, end = limits(byte_range)
+    if first is None:
         return None, LIMIT
-    if isinstance(byte_range, RangeByteRequest):
-        return f"{byte_range.start}-{byte_range.end - 1}", byte_range.end - byte_range.start
-    if isinstance(byte_range, SuffixByteRequest):
-        return f"-{byte_range.suffix}", byte_range.suffix
-    return f"{byte_range.offset}-", LIMIT
+    if end is not None:
+        return f"{first}-{end - 1}", end - first
+    return (f"{first}", -first) if first < 0 else (f"{first}-", LIMIT)
 
 
 def _reason(error: BaseException) -> str:

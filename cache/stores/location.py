@@ -1,7 +1,6 @@
 """The place of a cache: a directory, a packed file, or either of them behind a URL.
 
-Bytes come by file and byte range alone; nothing is listed, unpacked or executed. zarr is imported
-when a store is opened, so that whoever only handles names does not wait for it.
+zarr is imported when a store is opened, so that whoever only handles names does not wait for it.
 """
 
 from __future__ import annotations
@@ -73,39 +72,33 @@ def open_store(path_or_url: str) -> Store:
         from zarr.storage import LocalStore
 
         path = Path(path_or_url).expanduser()
-        if path.is_file():
-            return _packed(LocalStore(path.parent, read_only=True), path.name, str(path))
-        return LocalStore(path, read_only=True)
-    name = public_name(path_or_url)
-    scheme = path_or_url.partition("://")[0].lower()
-    if scheme not in SCHEMES or not _is_address(path_or_url):
-        raise CacheError(
-            f"{name}: a cache is read from a local path or from "
-            f"{', '.join(f'{known}://' for known in SCHEMES)}; name one of those"
-        )
-    if not urlsplit(path_or_url).path.endswith(PACKED):
-        return _remote(path_or_url, scheme, name)
-    parts = urlsplit(path_or_url)
-    folder, _, file = parts.path.rpartition("/")
-    store = _remote(urlunsplit(parts._replace(path=folder)), scheme, name)
-    return _packed(store, file, name)
-
-
-def _is_address(url: str) -> bool:
-    try:
-        return bool(urlsplit(url).netloc)
-    except ValueError:
-        return False
-
-
-def _packed(store: Store, key: str, name: str) -> Store:
+        if not path.is_file():
+            return LocalStore(path, read_only=True)
+        store: Store = LocalStore(path.parent, read_only=True)
+        file, name = path.name, str(path)
+    else:
+        name = public_name(path_or_url)
+        try:
+            parts = urlsplit(path_or_url)
+        except ValueError:
+            parts = urlsplit("")
+        if parts.scheme not in SCHEMES or not parts.netloc:
+            raise CacheError(
+                f"{name}: a cache is read from a local path or from "
+                f"{', '.join(f'{known}://' for known in SCHEMES)}; name one of those"
+            )
+        if not parts.path.endswith(PACKED):
+            return _remote(path_or_url, name)
+        folder, _, file = parts.path.rpartition("/")
+        store = _remote(urlunsplit(parts._replace(path=folder)), name)
     from cache.stores.zip import PackedStore
 
-    return PackedStore(store, key, name=name)
+    return PackedStore(store, file, name=name)
 
 
-def _remote(url: str, scheme: str, name: str) -> Store:
+def _remote(url: str, name: str) -> Store:
     """A URL's directory; the packages that this takes are imported only here."""
+    scheme = urlsplit(url).scheme
     try:
         if scheme == "s3":
             from cache.stores.s3 import S3Store

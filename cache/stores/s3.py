@@ -13,10 +13,10 @@ import botocore.session
 from botocore.exceptions import BotoCoreError, NoCredentialsError, PartialCredentialsError
 from fsspec.config import conf
 from s3fs import S3FileSystem
-from zarr.abc.store import ByteRequest, RangeByteRequest, SuffixByteRequest
+from zarr.abc.store import ByteRequest
 
 from cache.errors import CacheError
-from cache.stores.base import RemoteStore
+from cache.stores.base import RemoteStore, limits
 
 
 class S3Store(RemoteStore):
@@ -27,7 +27,6 @@ class S3Store(RemoteStore):
     root : str
         Bucket and prefix, such as "bucket/caches/features.zarr".
     name : str
-        What messages call it.
     """
 
     def __init__(self, root: str, *, name: str) -> None:
@@ -41,7 +40,7 @@ class S3Store(RemoteStore):
         return S3FileSystem(**self._options)
 
     async def _fetch(self, key: str, byte_range: ByteRequest | None) -> bytes:
-        start, end = _limits(byte_range)
+        start, end = limits(byte_range)
         path = f"{self._root}/{key}"
         with self._told():
             # One request: with several, s3fs would ask for the size first.
@@ -73,14 +72,3 @@ class S3Store(RemoteStore):
                 f"{self.name}: the S3 server cannot be reached or refuses ({error}): check the "
                 "address, AWS_ENDPOINT_URL and the network"
             ) from None
-
-
-def _limits(byte_range: ByteRequest | None) -> tuple[int | None, int | None]:
-    """First and one past the last byte, as s3fs takes them."""
-    if byte_range is None:
-        return None, None
-    if isinstance(byte_range, RangeByteRequest):
-        return byte_range.start, byte_range.end
-    if isinstance(byte_range, SuffixByteRequest):
-        return -byte_range.suffix, None
-    return byte_range.offset, None

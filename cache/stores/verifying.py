@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncGenerator, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any, Self
 
 import numpy as np
@@ -21,16 +20,11 @@ from zarr.storage import WrapperStore
 
 from cache.errors import CacheError
 from cache.format.arrays import StoredArray
-from cache.format.metadata import ROOT, chunk_crcs, parse
-from cache.stores.base import file_bytes
+from cache.format.faults import fault_in
+from cache.format.metadata import ROOT, read_array
+from cache.stores.base import file_bytes, several
 
-
-@dataclass(frozen=True, kw_only=True)
-class Trusted:
-    """An array whose zarr.json was checked; `crcs` of shape (n_chunks,) in a finished store."""
-
-    array: StoredArray
-    crcs: NDArray[np.uint32] | None
+_REMEDY = "vitv1 cache verify names every fault, vitv1 cache repair or a new copy mends them"
 
 
 class VerifyingStore(WrapperStore[Store]):
@@ -43,14 +37,10 @@ class VerifyingStore(WrapperStore[Store]):
 
     Parameters
     ----------
-    store : zarr store
-        Where the bytes come from.
-    where : str
-        Path or URL, for messages.
-    root : bytes
-        The root's zarr.json.
-    attributes : mapping
-        The root's attributes, from `cache.format.metadata.read_root`.
+    store, where : zarr store, str
+        Where the bytes come from, and its path or URL for messages.
+    root, attributes : bytes, mapping
+        The root's zarr.json, and what `cache.format.metadata.read_root` makes of it.
     """
 
     def __init__(
@@ -59,8 +49,9 @@ class VerifyingStore(WrapperStore[Store]):
         super().__init__(store)
         self.where = where
         self.attributes = attributes
+        self._complete = bool(attributes["complete"])
         self._documents: dict[str, bytes] = {ROOT: root}
-        self._arrays: dict[str, Trusted] = {}
+        self._arrays: dict[str, StoredArray] = {}
         self._ids: NDArray[np.int64] | None = None
         self._done: NDArray[np.bool_] | None = None
 
@@ -74,63 +65,39 @@ class VerifyingStore(WrapperStore[Store]):
         prototype: BufferPrototype | None = None,
         byte_range: ByteRequest | None = None,
     ) -> Buffer | None:
-        """Bytes of a zarr.json or of a chunk, or an error that names what is damaged.
-
-        Raises
-        ------
-        CacheError
-            Absent, cut off, changed, or not written yet.
-        """
+        """Bytes of a zarr.json or of a chunk, or an error that names what is damaged."""
         prototype = prototype or default_buffer_prototype()
         if key == ROOT or key.endswith("/zarr.json"):
             document = await self._document(key)
             return None if document is None else prototype.buffer.from_bytes(document)
-        trusted = await self.trusted(key.partition("/c/")[0])
-        file = trusted.array.file_of(key)
+        array = await self.trusted(key.partition("/c/")[0])
+        file = array.file_of(key)
         if file is None:
             return None
-        await self._require_written(trusted.array, file)
+        await self._require_written(array, file)
         value = await self._store.get(key, prototype, byte_range)
         if value is None:
-            raise await self._damaged(trusted.array, trusted.array.file_rows(file), "absent", key)
-        await self._check(trusted, file, value, byte_range)
+            raise await self._damaged(array, file, "absent")
+        await self._check(array, file, value, byte_range)
         return value
 
-    async def get_partial_values(
-        self,
-        prototype: BufferPrototype,
-        key_ranges: Iterable[tuple[str, ByteRequest | None]],
-    ) -> list[Buffer | None]:
-        """Several `get` at once."""
-        return await asyncio.gather(*(self.get(key, prototype, part) for key, part in key_ranges))
-
-    async def _get_many(
-        self, requests: Iterable[tuple[str, BufferPrototype, ByteRequest | None]]
-    ) -> AsyncGenerator[tuple[str, Buffer | None], None]:
-        for key, prototype, part in requests:
-            yield key, await self.get(key, prototype, part)
+    # The inherited ones ask the wrapped store, past every check.
+    get_partial_values = several
+    _get_many = Store._get_many
 
     async def read_chunk(self, path: str, chunk: int) -> NDArray[Any]:
-        """One chunk's rows, array of shape (rows of the chunk, ...).
-
-        Parameters
-        ----------
-        path : str
-            The array, such as "blocks/04/patches".
-        """
-        array = (await self.trusted(path)).array
+        """Rows of one chunk of the array at `path`, array of shape (rows of the chunk, ...)."""
+        array = await self.trusted(path)
         file = chunk * array.rows_per_chunk // array.rows_per_file
         first = (chunk - array.file_chunks(file).start) * array.stored_chunk_bytes
-        value = await self.get(
-            array.file_path(file),
-            byte_range=RangeByteRequest(first, first + array.stored_chunk_bytes),
-        )
+        part = RangeByteRequest(first, first + array.stored_chunk_bytes)
+        value = await self.get(array.file_path(file), byte_range=part)
         assert value is not None
         return array.decode(chunk, _bytes_of(value))
 
     async def check_index(self, path: str, file: int) -> None:
         """Require that a shard's file ends as it must, which no chunk can tell."""
-        array = (await self.trusted(path)).array
+        array = await self.trusted(path)
         if array.rows_per_shard is not None:
             await self.get(array.file_path(file), byte_range=SuffixByteRequest(array.index_size))
 
@@ -146,11 +113,8 @@ class VerifyingStore(WrapperStore[Store]):
             self._done = await self.read_chunk("progress", 0) == 1
         return self._done
 
-    async def trusted(self, path: str) -> Trusted:
-        """An array's description, checked.
-
-        Sizes are compared with a real file's before anyone allocates what they claim.
-        """
+    async def trusted(self, path: str) -> StoredArray:
+        """An array's description, checked."""
         if path in self._arrays:
             return self._arrays[path]
         folders = path.split("/")
@@ -160,13 +124,11 @@ class VerifyingStore(WrapperStore[Store]):
         )
         if content is None:
             raise CacheError(f"{self.where} holds no {path}: see vitv1 cache info")
-        document = parse(content, where=f"{self.where}: {path}/zarr.json")
-        array = StoredArray.from_document(path, document, where=self.where)
-        complete = bool(self.attributes["complete"])
-        crcs = chunk_crcs(array, document, where=self.where) if complete else None
+        array = read_array(path, content, where=self.where, finished=self._complete)
+        # Before anyone allocates what it claims.
         await self._require_real_size(array)
-        self._arrays[path] = Trusted(array=array, crcs=crcs)
-        return self._arrays[path]
+        self._arrays[path] = array
+        return array
 
     async def getsize(self, key: str) -> int:
         """Bytes of one file; unlike the inherited one it does not read the file."""
@@ -175,16 +137,15 @@ class VerifyingStore(WrapperStore[Store]):
     async def _document(self, key: str) -> bytes | None:
         if key in self._documents:
             return self._documents[key]
-        complete = bool(self.attributes["complete"])
-        expected = self.attributes["metadata_sha256"].get(key) if complete else None
-        if complete and expected is None:
+        expected = self.attributes["metadata_sha256"].get(key) if self._complete else None
+        if self._complete and expected is None:
             return None
         content = await file_bytes(self._store, key)
-        if content is None and not complete:
+        if content is None and not self._complete:
             return None
-        if content is None or (complete and hashlib.sha256(content).hexdigest() != expected):
+        if content is None or (self._complete and hashlib.sha256(content).hexdigest() != expected):
             found = "is absent" if content is None else "was changed since it was written"
-            raise CacheError(f"{self.where}: {key} {found}; {self._remedy()}")
+            raise CacheError(f"{self.where}: {key} {found}; {_REMEDY}")
         self._documents[key] = content
         return content
 
@@ -195,24 +156,23 @@ class VerifyingStore(WrapperStore[Store]):
             if array.shape[0] != len(await self.image_ids()):
                 raise CacheError(
                     f"{self.where}: {array.path} has {array.shape[0]} rows for "
-                    f"{len(await self.image_ids())} images; {self._remedy()}"
+                    f"{len(await self.image_ids())} images; {_REMEDY}"
                 )
-            if not self.attributes["complete"]:
+            if not self._complete:
                 done = np.flatnonzero(await self.shards_done())
                 if not len(done):
                     return
                 file = int(done[0])
-        key = array.file_path(file)
         try:
-            size = await self._store.getsize(key)
+            size = await self._store.getsize(array.file_path(file))
         except (FileNotFoundError, KeyError):
-            raise await self._damaged(array, array.file_rows(file), "absent", key) from None
-        if size != array.file_size(file):
-            problem = f"it has {size} bytes, not {array.file_size(file)}"
-            raise await self._damaged(array, array.file_rows(file), problem, key)
+            raise await self._damaged(array, file, "absent") from None
+        problem = array.size_problem(file, size)
+        if problem is not None:
+            raise await self._damaged(array, file, f"it {problem}")
 
     async def _require_written(self, array: StoredArray, file: int) -> None:
-        if self.attributes["complete"] or array.tokens is None:
+        if self._complete or array.tokens is None:
             return
         done = await self.shards_done()
         if not done[file]:
@@ -223,47 +183,35 @@ class VerifyingStore(WrapperStore[Store]):
             )
 
     async def _check(
-        self, trusted: Trusted, file: int, value: Buffer, byte_range: ByteRequest | None
+        self, array: StoredArray, file: int, value: Buffer, byte_range: ByteRequest | None
     ) -> None:
-        array, crcs = trusted.array, trusted.crcs
-        key = array.file_path(file)
         stored = _bytes_of(value)
-        chunks = array.file_chunks(file)
-        size = array.stored_chunk_bytes
-        if isinstance(byte_range, SuffixByteRequest):
-            if stored.tobytes() != array.index(file):
-                raise await self._damaged(array, array.file_rows(file), "its index is wrong", key)
-            return
+        chunks, size = array.file_chunks(file), array.stored_chunk_bytes
         if isinstance(byte_range, RangeByteRequest):
             if byte_range.start % size or byte_range.end - byte_range.start != size:
-                raise ValueError(f"{byte_range} is no chunk of {key}")
+                raise ValueError(f"{byte_range} is no chunk of {array.file_path(file)}")
             number = chunks[byte_range.start // size]
             chunks = range(number, number + 1)
-        elif len(stored) != array.file_size(file):
-            problem = f"it has {len(stored)} bytes, not {array.file_size(file)}"
-            raise await self._damaged(array, array.file_rows(file), problem, key)
-        elif stored[len(chunks) * size :].tobytes() != array.index(file):
-            raise await self._damaged(array, array.file_rows(file), "its index is wrong", key)
+        else:
+            only_index = isinstance(byte_range, SuffixByteRequest)
+            problem = None if only_index else array.size_problem(file, len(stored))
+            if problem is not None:
+                raise await self._damaged(array, file, f"it {problem}")
+            chunks = range(0) if only_index else chunks
+            if stored[len(chunks) * size :].tobytes() != array.index(file):
+                raise await self._damaged(array, file, "its index is wrong")
         for position, chunk in enumerate(chunks):
             part = stored[position * size : (position + 1) * size]
-            problem_found = await asyncio.to_thread(array.chunk_problem, chunk, part, crcs)
-            if problem_found is not None:
-                raise await self._damaged(array, array.chunk_rows(chunk), problem_found, key)
+            problem = await asyncio.to_thread(array.chunk_problem, chunk, part)
+            if problem is not None:
+                raise await self._damaged(array, file, problem, array.chunk_rows(chunk))
 
-    async def _damaged(self, array: StoredArray, rows: range, problem: str, key: str) -> CacheError:
-        return CacheError(
-            f"{self.where}: {await self._named(array, rows)} ({key}): {problem}; {self._remedy()}"
-        )
-
-    async def _named(self, array: StoredArray, rows: range) -> str:
-        if array.tokens is None:
-            return array.path
-        block, kind = array.tokens
-        ids = await self.image_ids()
-        return f"block {block}, {kind}, images {ids[rows[0]]}..{ids[rows[-1]]}"
-
-    def _remedy(self) -> str:
-        return "vitv1 cache verify names every fault, vitv1 cache repair or a new copy mends them"
+    async def _damaged(
+        self, array: StoredArray, file: int, problem: str, rows: range | None = None
+    ) -> CacheError:
+        ids = None if array.tokens is None else await self.image_ids()
+        fault = fault_in(array, file, problem, ids=ids, rows=rows)
+        return CacheError(f"{self.where}: {fault}; {_REMEDY}")
 
 
 def _bytes_of(value: Buffer) -> NDArray[np.uint8]:

@@ -11,7 +11,7 @@ import stat
 import struct
 import zipfile
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from zarr.abc.buffer import Buffer, BufferPrototype
 from zarr.abc.store import ByteRequest, RangeByteRequest, Store
@@ -19,7 +19,7 @@ from zarr.buffer import default_buffer_prototype
 
 from cache.errors import CacheError
 from cache.format.metadata import ROOT
-from cache.stores.base import ReadOnlyStore, bounds, file_bytes
+from cache.stores.base import ReadOnlyStore, file_bytes, limits
 from cache.stores.zarr_internals import sync
 
 #: Bytes fetched at once from the end of the file: the directory of most caches fits in, and as much
@@ -38,36 +38,30 @@ class DamagedFileError(CacheError):
     """A file that is there but is no intact packed cache."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Member:
-    """Where a member lies: its header, its size, and where the next thing begins, in bytes."""
+    """Where a member lies: its header, its size, where the next thing and its content begin."""
 
-    name: bytes
     header: int
     size: int
     next: int
+    #: Known once the header was read.
+    start: int | None = field(default=None, compare=False)
 
 
 class PackedStore(ReadOnlyStore):
-    """Members of a zip file, read by range.
-
-    Nothing of it changes after opening, so threads share it; pickled, it takes the directory along.
+    """Members of a zip file, read by range; pickled, it takes the directory along.
 
     Parameters
     ----------
-    store : zarr store
-        Where the file lies.
-    key : str
-        The file's name there.
+    store, key : zarr store, str
+        Where the file lies, and its name there.
     name : str
-        What messages call it.
 
     Attributes
     ----------
-    size : int
-        Bytes of the file.
-    comment : bytes
-        The zip's comment, at the end of the file.
+    size, comment : int, bytes
+        Bytes of the file, and the zip's comment at its end.
     members : dict of Member
         Where every file of the cache lies, by path.
 
@@ -77,24 +71,13 @@ class PackedStore(ReadOnlyStore):
         No such file, no zip, or members that no packed cache has.
     """
 
+    supports_listing = True
+
     def __init__(self, store: Store, key: str, *, name: str) -> None:
         super().__init__(name)
         self._store = store
         self._key = key
         self.size, self.comment, self.members = _directory(store, key, name)
-        self._starts: dict[str, int] = {}
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, PackedStore) and (self._store, self._key, self.members) == (
-            other._store,
-            other._key,
-            other.members,
-        )
-
-    @property
-    def supports_listing(self) -> bool:
-        """Yes: the directory is at hand."""
-        return True
 
     async def list(self) -> AsyncIterator[str]:
         """Paths of all members."""
@@ -104,40 +87,29 @@ class PackedStore(ReadOnlyStore):
     async def get(
         self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
     ) -> Buffer | None:
-        """Bytes of one member, or None where there is none.
-
-        Raises
-        ------
-        CacheError
-            The file is not what it was on opening.
-        """
+        """Bytes of one member, or None where there is none."""
         member = self.members.get(key)
         if member is None:
             return None
-        first, end = bounds(byte_range, member.size)
-        if first >= end:
+        wanted = range(member.size)[slice(*limits(byte_range))]
+        if not wanted:
             return prototype.buffer.from_bytes(b"")
-        all_of_it = end - first == member.size and member.next - member.header <= SMALL
-        if key not in self._starts and all_of_it:
+        all_of_it = len(wanted) == member.size and member.next - member.header <= SMALL
+        if member.start is None and all_of_it:
             whole = await self.read(member.header, member.next, prototype)
             start = self._data_start(key, whole) - member.header
             return whole[start : start + member.size]
         start = await self.start(key)
-        return await self.read(start + first, start + end, prototype)
+        return await self.read(start + wanted.start, start + wanted.stop, prototype)
 
     async def start(self, key: str) -> int:
-        """Where a member's first byte lies in the file.
-
-        Raises
-        ------
-        CacheError
-            The member's header contradicts the directory.
-        """
-        if key not in self._starts:
-            member, prototype = self.members[key], default_buffer_prototype()
-            end_of_name = member.header + _HEADER.size + len(member.name)
-            self._data_start(key, await self.read(member.header, end_of_name, prototype))
-        return self._starts[key]
+        """Where a member's first byte lies; `CacheError` if its header is another than listed."""
+        member = self.members[key]
+        if member.start is not None:
+            return member.start
+        end_of_name = member.header + _HEADER.size + len(key)
+        header = await self.read(member.header, end_of_name, default_buffer_prototype())
+        return self._data_start(key, header)
 
     async def getsize(self, key: str) -> int:
         """Bytes of one member."""
@@ -146,13 +118,7 @@ class PackedStore(ReadOnlyStore):
         return self.members[key].size
 
     async def read(self, first: int, end: int, prototype: BufferPrototype) -> Buffer:
-        """Bytes of the file itself.
-
-        Raises
-        ------
-        CacheError
-            The file is not what it was on opening.
-        """
+        """Bytes of the file itself; `CacheError` if it is not what it was on opening."""
         content = await self._store.get(self._key, prototype, RangeByteRequest(first, end))
         if content is None or len(content) != end - first:
             raise CacheError(
@@ -163,20 +129,20 @@ class PackedStore(ReadOnlyStore):
     def _data_start(self, key: str, content: Buffer) -> int:
         """Where a member's bytes begin, from its own header, which must be the directory's."""
         member = self.members[key]
-        head = content[: _HEADER.size + len(member.name)].to_bytes()
+        head = content[: _HEADER.size + len(key)].to_bytes()
         signature, _, flags, method, *_, n_name, n_extra = _HEADER.unpack_from(head)
-        start = member.header + _HEADER.size + int(n_name) + int(n_extra)
+        start: int = member.header + _HEADER.size + n_name + n_extra
         if (
             (signature, method) != (b"PK\3\4", zipfile.ZIP_STORED)
             or flags & _ENCRYPTED
-            or head[_HEADER.size :] != member.name
-            or n_name != len(member.name)
+            or head[_HEADER.size :] != key.encode()
+            or n_name != len(key)
             or start + member.size > member.next
         ):
             raise DamagedFileError(
                 f"{self.name}: the zip's header of {key} is damaged: fetch it again"
             )
-        self._starts[key] = start
+        member.start = start
         return start
 
 
@@ -204,9 +170,7 @@ def _directory(store: Store, key: str, name: str) -> tuple[int, bytes, dict[str,
                 f"{name}: {entry.filename!r} {problem}: pack the cache again with vitv1 cache pack"
             )
         if not entry.is_dir():
-            members[entry.filename] = Member(
-                entry.filename.encode(), entry.header_offset, entry.file_size, end
-            )
+            members[entry.filename] = Member(entry.header_offset, entry.file_size, end)
         end = entry.header_offset
     if ROOT not in members:
         raise DamagedFileError(f"{name} has no {ROOT} at its top: pack it with vitv1 cache pack")

@@ -1,18 +1,17 @@
 """The seal of a packed cache: a hash over every byte of the zip that belongs to no member.
 
-Members are covered by their own checksums; the seal covers what lies around them, and is written
-as the zip's comment, at the end of the file.
+Members have their own checksums. The seal is the zip's comment, at the end of the file.
 """
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 
 from zarr.buffer import default_buffer_prototype
 
 from cache.errors import CacheError
 from cache.format.faults import Fault
+from cache.stores.base import concurrently
 from cache.stores.zip import PackedStore
 
 _PREFIX = b"vitv1 seal sha256:"
@@ -23,29 +22,16 @@ _CONCURRENT = 12
 
 
 async def seal(store: PackedStore) -> bytes:
-    """The comment that an intact file of these headers has, of the length of `PLACEHOLDER`.
-
-    Raises
-    ------
-    CacheError
-        A member's header contradicts the directory.
-    """
-    free = asyncio.Semaphore(_CONCURRENT)
-    prototype = default_buffer_prototype()
-
-    async def start(path: str) -> int:
-        async with free:
-            return await store.start(path)
+    """The comment that an intact file of these headers has; `CacheError` if a header is wrong."""
 
     async def read(first: int, end: int) -> bytes:
-        async with free:
-            return (await store.read(first, end, prototype)).to_bytes()
+        return (await store.read(first, end, default_buffer_prototype())).to_bytes()
 
     members = sorted(store.members.items(), key=lambda item: item[1].header)
-    starts = await asyncio.gather(*(start(path) for path, _ in members))
+    starts = await concurrently(store.start, ((p,) for p, _ in members), at_once=_CONCURRENT)
     ends = [begin + member.size for begin, (_, member) in zip(starts, members, strict=True)]
     gaps = zip([0, *ends], [*starts, store.size - len(PLACEHOLDER)], strict=True)
-    parts = await asyncio.gather(*(read(first, end) for first, end in gaps))
+    parts = await concurrently(read, gaps, at_once=_CONCURRENT)
     return _PREFIX + hashlib.sha256(b"".join(parts)).hexdigest().encode()
 
 

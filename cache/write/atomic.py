@@ -55,12 +55,7 @@ def replace_files(
 ) -> None:
     """Give files below a folder their content, each in one step; then make all of them durable.
 
-    Parameters
-    ----------
-    files : iterable of (str, bytes)
-        Path below `root` and content; each is asked for when the one before is written.
-    temporary : path
-        See `replaced`.
+    Each path below `root`, with its content, is asked for when the one before is written.
     """
     paths = []
     for name, content in files:

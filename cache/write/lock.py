@@ -13,6 +13,8 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+import psutil
+
 from cache.errors import CacheError
 
 #: Seconds within which a writer has put its name into the file that it locked.
@@ -34,19 +36,6 @@ class Holder:
     def is_here(self) -> bool:
         """Whether it runs, or ran, on this host."""
         return self.host == socket.gethostname()
-
-    @property
-    def is_alive(self) -> bool:
-        """Whether it may still run; True for one on another host, where nobody can tell."""
-        if not self.is_here:
-            return True
-        try:
-            os.kill(self.pid, 0)
-        except ProcessLookupError:
-            return False
-        except PermissionError:
-            pass
-        return True
 
 
 @contextmanager
@@ -83,11 +72,8 @@ def writer_lock(store: Path) -> Iterator[None]:
                 f"{store} is being written by {holder}, another host: wait for it or stop it; if "
                 f"it surely runs no more, delete {path} and repeat"
             )
-        here = Holder(
-            host=socket.gethostname(),
-            pid=os.getpid(),
-            since=datetime.now(UTC).isoformat(timespec="seconds"),
-        )
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        here = Holder(host=socket.gethostname(), pid=os.getpid(), since=now)
         file.truncate(0)
         json.dump(asdict(here), file)
         file.flush()
@@ -100,7 +86,8 @@ def writer_lock(store: Path) -> Iterator[None]:
 def _awaited_holder(path: Path) -> Holder | None:
     """The holder, once it has replaced the name of the dead one before it."""
     until = time.monotonic() + NAMING
-    while (holder := _holder(path)) is None or not holder.is_alive:
+    # Of one on another host nobody can tell whether it still runs.
+    while not (holder := _holder(path)) or (holder.is_here and not psutil.pid_exists(holder.pid)):
         if time.monotonic() > until:
             return None
         time.sleep(0.01)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -40,12 +40,8 @@ class ShardWriter:
         self._temporary = temporary
         self._arrays: dict[str, StoredArray] = {}
         if not self.cache.complete:
-            self._arrays = {name: self._described(name) for name in array_paths(self._contents)}
-
-    @property
-    def _contents(self) -> Mapping[str, Any]:
-        contents: Mapping[str, Any] = self.cache.store.attributes["contents"]
-        return contents
+            names = array_paths(self.cache.store.attributes["contents"])
+            self._arrays = {name: self._described(name) for name in names}
 
     @property
     def dtype(self) -> str:
@@ -63,7 +59,6 @@ class ShardWriter:
         Parameters
         ----------
         shard : int
-            Which shard.
         tokens : list of dict
             Per block, the arrays with the shard's images first. Arrays are dropped from the
             dicts as they are written, so that memory is freed along the way.
@@ -94,15 +89,13 @@ class ShardWriter:
 
     def _write(self, files: Iterable[tuple[StoredArray, int, NDArray[Any]]]) -> None:
         """Write files of arrays, each given as array, number and values."""
-        replace_files(
-            self.path,
-            ((array.file_path(file), self._encoded(array, file, v)) for array, file, v in files),
-            temporary=self._temporary,
-        )
 
-    def _encoded(self, array: StoredArray, file: int, values: NDArray[Any]) -> bytearray:
-        if not (self.path / array.metadata_path).is_file():
-            raise FileNotFoundError(
-                f"{self.path} vanished while it was written; is its disk still mounted?"
-            )
-        return array.encode(file, values)
+        def encoded() -> Iterator[tuple[str, bytearray]]:
+            for array, file, values in files:
+                if not (self.path / array.metadata_path).is_file():
+                    raise FileNotFoundError(
+                        f"{self.path} vanished while it was written; is its disk still mounted?"
+                    )
+                yield array.file_path(file), array.encode(file, values)
+
+        replace_files(self.path, encoded(), temporary=self._temporary)

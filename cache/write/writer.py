@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import glob
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,18 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache.errors import CacheError
-from cache.feature_cache import FeatureCache, open_cache
+from cache.feature_cache import open_cache
 from cache.format.arrays import CRC_BYTES, StoredArray
 from cache.format.identity import differences, key_of
 from cache.format.layout import Layout, TokenShape
 from cache.format.metadata import (
     FORMAT,
     ROOT,
-    array_bytes,
-    contents_of,
+    documents_of,
     finished_attributes,
-    group_bytes,
-    group_paths,
     new_attributes,
     planned_arrays,
     root_bytes,
@@ -46,9 +44,13 @@ class CacheWriter(ShardWriter):
         super().__init__(path, temporary=beside(path, ".part"))
         for leftover in (self._temporary, *path.parent.glob(f"{glob.escape(path.name)}.part-*")):
             leftover.unlink(missing_ok=True)
-        self._progress = self.cache.shards_done.copy()
+        done = self.cache.shards_done
+        self._progress = done.copy()
         if not self.cache.complete:
-            self._forget_absent_shards()
+            # Whatever became of the disk since: a shard counts only if all its files are there.
+            self._progress[:] = [done[s] and self._is_whole(s) for s in range(len(done))]
+            if (self._progress != done).any():
+                self._record_progress()
 
     def missing_shards(self) -> list[int]:
         """Shards that are not durably written, in order."""
@@ -82,10 +84,11 @@ class CacheWriter(ShardWriter):
         """
         if self.missing_shards():
             raise RuntimeError(f"shards {self.missing_shards()} are not written")
-        documents = {f"{path}/zarr.json": group_bytes() for path in group_paths(self._contents)}
-        for array in self._arrays.values():
-            documents[array.metadata_path] = array_bytes(array, stored_crcs(self.path, array))
-        root = root_bytes(finished_attributes(self.cache.store.attributes, documents))
+        arrays = self._arrays.values()
+        with_crcs = [dataclasses.replace(a, crcs=stored_crcs(self.path, a)) for a in arrays]
+        attributes = self.cache.store.attributes
+        documents = documents_of(attributes["contents"], with_crcs)
+        root = root_bytes(finished_attributes(attributes, documents))
         for files in (documents, {ROOT: root}):
             replace_files(self.path, files.items(), temporary=self._temporary)
 
@@ -94,19 +97,10 @@ class CacheWriter(ShardWriter):
 
     def _is_whole(self, shard: int) -> bool:
         return all(
-            has_size(self.path / array.file_path(shard), array.file_size(shard))
+            has_file(self.path, array, shard)
             for array in self._arrays.values()
             if array.tokens is not None
         )
-
-    def _forget_absent_shards(self) -> None:
-        """Whatever became of the disk since: a shard counts only if all its files are there."""
-        whole = np.array(
-            [done and self._is_whole(shard) for shard, done in enumerate(self._progress)]
-        )
-        if (whole != self._progress).any():
-            self._progress = whole
-            self._record_progress()
 
 
 @contextmanager
@@ -144,29 +138,14 @@ def write_cache(
     with writer_lock(path):
         for leftover in (".old", ".new"):
             _remove(beside(path, leftover))
-        if path.exists():
-            stored = _stored(path, replace=replace)
-            if stored is not None and stored.key != key_of(settings):
-                if not replace:
-                    differing = "; ".join(differences(settings, stored.settings))
-                    raise CacheError(
-                        f"{path} holds other tokens than this experiment names ({differing}): name "
-                        "another [cache] path, or vitv1 extract --replace"
-                    )
-                stored = None
-            if stored is None:
-                # Away in one step: a kill while deleting leaves nothing half there.
-                path.rename(beside(path, ".old"))
-                _remove(beside(path, ".old"))
+        if path.exists() and _gives_way(path, settings, replace=replace):
+            # Away in one step: a kill while deleting leaves nothing half there.
+            path.rename(beside(path, ".old"))
+            _remove(beside(path, ".old"))
         if not path.exists():
-            _create(
-                path,
-                settings=settings,
-                provenance=provenance,
-                image_ids=image_ids,
-                shape=shape,
-                layout=layout,
-            )
+            attributes = new_attributes(settings, provenance, shape, layout)
+            arrays = planned_arrays(shape, layout, n_images=len(image_ids))
+            _create(path, attributes, arrays, image_ids)
         yield CacheWriter(path)
 
 
@@ -181,38 +160,39 @@ def stored_crcs(store: Path, array: StoredArray) -> NDArray[np.uint32]:
     return np.frombuffer(crcs, dtype="<u4").astype(np.uint32)
 
 
-def _stored(path: Path, *, replace: bool) -> FeatureCache | None:
-    """The store at `path`, or None where an unreadable one may be replaced."""
+def _gives_way(path: Path, settings: Mapping[str, Any], *, replace: bool) -> bool:
+    """Whether a new store replaces what is there; refused unless `replace` and a store."""
     try:
-        return open_cache(str(path))
+        stored = open_cache(str(path))
     except CacheError as error:
         ours = (path / ROOT).exists() and FORMAT in (path / ROOT).read_text("utf-8", "replace")
         if replace and ours:
-            return None
+            return True
         raise CacheError(f"{error}; nothing was overwritten") from None
+    if replace or stored.key == key_of(settings):
+        return stored.key != key_of(settings)
+    differing = "; ".join(differences(settings, stored.settings))
+    raise CacheError(
+        f"{path} holds other tokens than this experiment names ({differing}): name another [cache] "
+        "path, or vitv1 extract --replace"
+    )
 
 
 def _create(
     path: Path,
-    *,
-    settings: Mapping[str, Any],
-    provenance: Mapping[str, Any],
+    attributes: Mapping[str, Any],
+    arrays: Sequence[StoredArray],
     image_ids: NDArray[np.int64],
-    shape: TokenShape,
-    layout: Layout,
 ) -> None:
     """Write the empty store beside its place and move it there whole."""
     temporary = beside(path, ".new")
-    contents = contents_of(shape, layout)
-    arrays = planned_arrays(shape, layout, n_images=len(image_ids))
-    files: dict[str, bytes | bytearray] = {
-        ROOT: root_bytes(new_attributes(settings, provenance, contents))
-    }
-    files |= {f"{group}/zarr.json": group_bytes() for group in group_paths(contents)}
-    files |= {array.metadata_path: array_bytes(array) for array in arrays}
     image, progress, *_ = arrays
-    files[image.file_path(0)] = image.encode(0, image_ids)
-    files[progress.file_path(0)] = progress.encode(0, np.zeros(progress.shape, dtype=np.uint8))
+    files: dict[str, bytes | bytearray] = {
+        ROOT: root_bytes(attributes),
+        **documents_of(attributes["contents"], arrays),
+        image.file_path(0): image.encode(0, image_ids),
+        progress.file_path(0): progress.encode(0, np.zeros(progress.shape, dtype=np.uint8)),
+    }
     try:
         for name, content in files.items():
             (temporary / name).parent.mkdir(parents=True, exist_ok=True)
@@ -228,6 +208,7 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path)
 
 
-def has_size(path: Path, size: int) -> bool:
-    """Whether a file is there with the size it must have."""
-    return path.is_file() and path.stat().st_size == size
+def has_file(store: Path, array: StoredArray, file: int) -> bool:
+    """Whether a file of an array is there with the size it must have."""
+    path = store / array.file_path(file)
+    return path.is_file() and path.stat().st_size == array.file_size(file)
