@@ -10,6 +10,7 @@ import torch
 
 from cache import UserError
 from stages.readouts.als.partition import shards, tree_sum
+from stages.readouts.solver_settings import ALSSettings
 from stages.tokens.spill import SpilledTokens
 from stages.tokens.tokens import Tokens, all_finite, partitions, read_ahead
 
@@ -38,77 +39,29 @@ class Components:
         """How many components are kept."""
         return self.basis.shape[1]
 
-    def reduce(
-        self,
-        tokens: torch.Tensor,
-        *,
-        room: torch.Tensor | None = None,
-        out: torch.Tensor | None = None,
-    ) -> torch.Tensor:
-        """Tokens (..., n_channels) to components (..., n_components).
-
-        Parameters
-        ----------
-        room : tensor of shape (..., n_channels), optional
-            float32, overwritten: memory to compute in.
-        out : tensor of shape (..., n_components), optional
-            Where the components go.
-        """
-        x = self.mean.new_empty(tokens.shape) if room is None else room
-        z = self.mean.new_empty(*tokens.shape[:-1], self.n_components) if out is None else out
-        x.copy_(tokens).sub_(self.mean).div_(self.scale)
-        torch.mm(x.flatten(0, -2), self.basis, out=z.flatten(0, -2))
-        return z
-
     def expand(self, weights: torch.Tensor) -> torch.Tensor:
         """Weights of components (n_neurons, n_components) to weights of channels."""
         return weights @ self.basis.T / self.scale
 
 
 def principal_components(
-    tokens: Tokens,
-    *,
-    variance_kept: float,
-    max_components: int,
-    max_images: int,
-    scale_limit: float,
-    device: torch.device,
+    tokens: Tokens, settings: ALSSettings, *, device: torch.device
 ) -> Components:
-    """Principal components of the channels, over positions and evenly spread trials.
-
-    Parameters
-    ----------
-    variance_kept : float
-        Fraction of the variance that the kept components hold together, at least.
-    max_components : int
-        No more are kept.
-    max_images : int
-        Trials beyond this number are not read for the covariance.
-    scale_limit : float
-        Channels whose standard deviation is more than this many times the median channel's are
-        scaled down to it first, lest a few take all components.
-    """
-    mean, covariance = channel_moments(tokens, max_images=max_images, device=device)
-    return components_of(
-        mean,
-        covariance,
-        variance_kept=variance_kept,
-        max_components=max_components,
-        scale_limit=scale_limit,
+    """Principal components of the channels, over positions and evenly spread trials."""
+    moments = tree_sum(
+        lambda shard: shard_moments(
+            tokens, *shard, max_images=settings.basis_images, device=device
+        ),
+        shards(tokens.shape),
     )
+    return components_of(moments, settings)
 
 
-def components_of(
-    mean: torch.Tensor,
-    covariance: torch.Tensor,
-    *,
-    variance_kept: float,
-    max_components: int,
-    scale_limit: float,
-) -> Components:
-    """Principal components from the moments of the channels; see `principal_components`."""
+def components_of(moments: ChannelMoments, settings: ALSSettings) -> Components:
+    """Principal components from the moments of the channels."""
+    covariance = moments.scatter / moments.count
     deviation = covariance.diagonal().clamp(min=0).sqrt()
-    limit = scale_limit * deviation.median()
+    limit = settings.scale_limit * deviation.median()
     scale = torch.where((deviation > limit) & (limit > 0), deviation / limit, 1.0)
     covariance = covariance / scale / scale[:, None]
     variances, vectors = torch.linalg.eigh(covariance)
@@ -117,10 +70,10 @@ def components_of(
     largest = vectors.abs().argmax(dim=0, keepdim=True)
     vectors = vectors * torch.where(vectors.gather(0, largest) < 0, -1.0, 1.0)
     held = variances.cumsum(0) / variances.sum().clamp(min=1e-30)
-    wanted = int((held < variance_kept).sum()) + 1
-    kept = max(1, min(wanted, max_components, len(variances)))
+    wanted = int((held < settings.variance_kept).sum()) + 1
+    kept = max(1, min(wanted, settings.max_components, len(variances)))
     return Components(
-        mean=mean.float(),
+        mean=moments.mean.float(),
         scale=scale.float(),
         basis=vectors[:, :kept].float().contiguous(),
         variances=variances.float(),
@@ -174,17 +127,6 @@ def shard_moments(
             x = x - mean
             moments += ChannelMoments(len(x), mean.double(), (x.T @ x).double())
     return moments
-
-
-def channel_moments(
-    tokens: Tokens, *, max_images: int, device: torch.device
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and covariance of the channels over positions, float64."""
-    moments = tree_sum(
-        shard_moments(tokens, *shard, max_images=max_images, device=device)
-        for shard in shards(tokens.shape)
-    )
-    return moments.mean, moments.scatter / moments.count
 
 
 class ReducedTokens:
@@ -259,7 +201,12 @@ class ReducedTokens:
         """One part's components, in their place where they are kept."""
         if self.keep and self._kept is None:
             self._kept = self.components.mean.new_empty(self.shape)
+        own = self.components
         if len(self._room) < len(tokens):
-            self._room = self.components.mean.new_empty(tokens.shape)
-        out = None if self._kept is None else self._kept[start:end]
-        return self.components.reduce(tokens, room=self._room[: len(tokens)], out=out)
+            self._room = own.mean.new_empty(tokens.shape)
+        x = self._room[: len(tokens)]
+        x.copy_(tokens).sub_(own.mean).div_(own.scale)
+        kept, shape = self._kept, (end - start, *self.shape[1:])
+        z = own.mean.new_empty(shape) if kept is None else kept[start:end]
+        torch.mm(x.flatten(0, -2), own.basis, out=z.flatten(0, -2))
+        return z

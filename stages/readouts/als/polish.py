@@ -16,7 +16,7 @@ import torch
 from stages.readouts.als.alternating import AlternatingLeastSquares, Factors
 from stages.readouts.als.memory import SLOPE_TRIALS
 from stages.readouts.als.pca import ReducedTokens
-from stages.readouts.als.predictor import Predictor, join, neuron_batches, pick
+from stages.readouts.als.predictor import Predictor, centred, join, neuron_batches, pick
 from stages.readouts.readout import poisson_loss, rate
 
 #: What the parabola's curvature is to the mean of the loss's: more is slower and safer.
@@ -60,9 +60,8 @@ def start(
         slopes.append(slope)
         offsets.append(offset)
         curvatures.append(curvature.mean(dim=0))
-    channel = factors.channel * torch.cat(slopes)[:, None]
-    predictor = Predictor(Factors(factors.row, factors.column, channel), torch.cat(offsets))
-    return predictor, torch.cat(curvatures).clamp(min=1e-3)
+    scaled = factors._replace(channel=factors.channel * torch.cat(slopes)[:, None])
+    return Predictor(scaled, torch.cat(offsets)), torch.cat(curvatures).clamp(min=1e-3)
 
 
 def polish(
@@ -114,7 +113,7 @@ def polish(
         moved = []
         for part in neuron_batches(len(penalty), batch):
             factors, _ = als.solve(cross[part], f.of(part), penalty[part] / caution[part])
-            moved.append(Predictor(factors, centre[part] - factors.predict(mean_tokens[None])[0]))
+            moved.append(centred(factors, mean_tokens, centre[part]))
         # A step that went too far is taken back, and taken again with more caution.
         caution = torch.where(rose, 2 * caution, caution)
         candidate = pick([join(moved), best], rose.long())

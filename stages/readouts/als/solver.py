@@ -71,5 +71,5 @@ class ALS(Solver):
 
         if source.device != "cpu" or settings.output != "elu":
             return None
-        fit = DividedALS.of(source, settings)
+        fit = DividedALS(source, settings)
         return fit if len(fit.shards) > 1 or len(fit.groups) > 1 else None

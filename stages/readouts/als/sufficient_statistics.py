@@ -29,8 +29,7 @@ class Statistics:
     Parameters
     ----------
     mean_tokens : tensor of shape (n_rows, n_columns, n_components)
-    mean_responses, variances : tensor of shape (n_neurons,)
-        Of the responses.
+    mean_responses : tensor of shape (n_neurons,)
     gram : tensor of shape (row pairs, column pairs, component pairs)
         Covariance of the tokens, over both orders of each pair.
     cross : tensor of shape (n_neurons, n_rows, n_columns, n_components)
@@ -39,18 +38,13 @@ class Statistics:
 
     mean_tokens: torch.Tensor
     mean_responses: torch.Tensor
-    variances: torch.Tensor
     gram: torch.Tensor
     cross: torch.Tensor
 
     def of(self, neurons: slice) -> Statistics:
         """The same of some neurons."""
-        return replace(
-            self,
-            mean_responses=self.mean_responses[neurons],
-            variances=self.variances[neurons],
-            cross=self.cross[neurons],
-        )
+        own = self.mean_responses[neurons]
+        return replace(self, mean_responses=own, cross=self.cross[neurons])
 
 
 def pair_products(tokens: torch.Tensor) -> torch.Tensor:
@@ -84,6 +78,13 @@ def fold(block: torch.Tensor, *, same: bool) -> torch.Tensor:
     return folded
 
 
+def token_covariance(
+    products: torch.Tensor, n_trials: int, mean_tokens: torch.Tensor
+) -> torch.Tensor:
+    """Covariance of the tokens, as pairs, from `sum_products`."""
+    return products / n_trials - pair_products(mean_tokens)
+
+
 def sum_products(reduced: ReducedTokens, *, rows_at_once: int | None = None) -> torch.Tensor:
     """Products of the tokens summed over trials, as pairs; they depend on no response.
 
@@ -99,8 +100,8 @@ def sum_products(reduced: ReducedTokens, *, rows_at_once: int | None = None) -> 
         Over both orders of each pair.
     """
     return tree_sum(
-        shard_products(reduced, *shard, rows_at_once=rows_at_once)
-        for shard in shards(reduced.tokens.shape)
+        lambda shard: shard_products(reduced, *shard, rows_at_once=rows_at_once),
+        shards(reduced.tokens.shape),
     )
 
 
@@ -147,14 +148,11 @@ def sum_statistics(
         tokens += flat.sum(dim=0)
         cross.addmm_(responses[first:last].to(device).T, flat)
     count = len(responses)
-    double = responses.double()
     mean = tokens.view(h, w, k) / count
-    rate = double.sum(dim=0).float().to(device) / count
-    squares = double.square().sum(dim=0).float().to(device)
+    rate = responses.double().sum(dim=0).float().to(device) / count
     return Statistics(
         mean_tokens=mean,
         mean_responses=rate,
-        variances=(squares / count - rate.square()).clamp(min=0),
-        gram=products / count - pair_products(mean),
+        gram=token_covariance(products, count, mean),
         cross=cross.view(-1, h, w, k) / count - rate[:, None, None, None] * mean,
     )

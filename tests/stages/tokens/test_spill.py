@@ -13,6 +13,7 @@ import torch
 
 from stages.executors.resources import is_in_memory
 from stages.readouts.als.pca import ReducedTokens, principal_components
+from stages.readouts.settings import ALSSettings
 from stages.tokens import tokens as data_module
 from stages.tokens.random_access import RowsOnDisk, temporary_folder
 from stages.tokens.spill import SpilledTokens
@@ -41,10 +42,8 @@ def tokens(monkeypatch):
 
 @pytest.fixture
 def components(tokens):
-    return principal_components(
-        ArrayTokens(tokens.tensor), variance_kept=1.0, max_components=4, max_images=50,
-        scale_limit=10, device=CPU,
-    )  # fmt: skip
+    settings = ALSSettings(variance_kept=1.0, max_components=4, basis_images=50, scale_limit=10)
+    return principal_components(ArrayTokens(tokens.tensor), settings, device=CPU)
 
 
 def values(reduced, *borders):
