@@ -7,17 +7,18 @@ it. Nothing here needs the backbone.
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from stages.fit.inputs import fit_tokens, trials_of
+from stages.fit.inputs import open_trials, trials_of
 from stages.fit.task import FitTask
 from stages.readouts.readout import Readouts, predict
 from stages.readouts.saved import FittedCondition
-from stages.readouts.solvers import fit_readouts
+from stages.readouts.solvers import SOLVERS
 from stages.scores import score, variance_explained
 
 
@@ -40,28 +41,17 @@ def fit_condition(task: FitTask) -> FittedCondition:
 def _fit_condition(task: FitTask) -> FittedCondition:
     started = time.perf_counter()
     trials = trials_of(task)
-    recording = task.recording
-    with fit_tokens(task, trials) as tokens:
-        readouts = fit_readouts(
-            tokens.training,
-            recording.responses[trials.training],
-            tokens.validation,
-            recording.responses[trials.validation],
-            solver=task.settings.solver,
-            seed=task.condition.seed,
-            neurons=recording.neurons,
-            settings=task.settings.of_solver,
-            device=task.device,
-            memory_limit=task.memory_limit,
-            overwrite=True,  # they are copies
-        )
-        test = predict(readouts, tokens.test, task.device)
-        validation = predict(readouts, tokens.validation, task.device)
+    with open_trials(task, trials) as (data, scale, test):
+        fitted = SOLVERS[task.settings.solver].fit(data, task.settings.of_solver)
+        readouts = replace(fitted, scale=scale)
+        test_predictions = predict(readouts, test, task.device)
+        predicted = predict(readouts, data.x_validation, task.device)
+    responses = task.recording.responses[trials.validation]
     return fitted_condition(
         task,
         readouts,
-        test_predictions=test,
-        explained=variance_explained(recording.responses[trials.validation], validation),
+        test_predictions=test_predictions,
+        explained=variance_explained(responses, predicted),
         seconds=time.perf_counter() - started,
     )
 

@@ -42,16 +42,6 @@ def fit_adamw(
     averaged over neurons. The learning rate is multiplied by `factor` after `patience` epochs
     without a better validation score.
 
-    Parameters
-    ----------
-    progress : callable, optional
-        Called after every epoch.
-
-    Returns
-    -------
-    Readouts
-        With scale 1: rates in units of the normalised responses.
-
     Raises
     ------
     FloatingPointError
@@ -66,11 +56,9 @@ def fit_adamw(
         space_scale=settings.initial_scale,
         channel_scale=settings.initial_scale,
     ).to(data.device)
+    space = [readout.row_weights, readout.column_weights]
     groups = [
-        {
-            "params": [readout.row_weights, readout.column_weights],
-            "weight_decay": settings.space_decay,
-        },
+        {"params": space, "weight_decay": settings.space_decay},
         {"params": [readout.channel_weights], "weight_decay": settings.channel_decay},
         {"params": [readout.bias], "weight_decay": 0.0},
     ]
@@ -98,15 +86,8 @@ def fit_adamw(
     )
     network = _ReadoutsWithData(readout, data, settings.penalty)
     trained = train(Descent(network, [phase], loop), progress=progress)
-    row, column, channel, bias = (p.detach().cpu().numpy() for p in readout.parameters())
-    return Readouts(
-        row_weights=row,
-        column_weights=column,
-        channel_weights=channel,
-        bias=bias,
-        scale=np.ones_like(bias),
-        curve=trained.curve,
-    )
+    weights = {name: p.detach().cpu().numpy() for name, p in readout.named_parameters()}
+    return Readouts(**weights, scale=np.ones_like(weights["bias"]), curve=trained.curve)
 
 
 class _ReadoutsWithData(Network):

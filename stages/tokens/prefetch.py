@@ -16,13 +16,8 @@ from stages.tokens.cached import CachedTokens
 class Arrival:
     """One read of all tokens, in the order of the cache, by a thread of its own.
 
-    Parts of the trials may be used as soon as they are there. Every chunk is read once, which
-    counts where it comes over a network.
-
-    Parameters
-    ----------
-    source : CachedTokens
-        What to read; trials in any order.
+    Parts of the trials, which may be in any order, can be used as soon as they are there. Every
+    chunk is read once, which counts where it comes over a network.
     """
 
     def __init__(self, source: CachedTokens) -> None:
@@ -33,8 +28,7 @@ class Arrival:
         self._place = np.empty_like(order)
         self._place[order] = np.arange(len(order))
         self._ends = np.cumsum([len(each) for each in self._steps])
-        array = source.blocks[0].array(source.kind)
-        self.values = np.empty(source.shape, dtype=array.dtype)
+        self.values = np.empty(source.shape, dtype=source.dtype)
         pool = ThreadPoolExecutor(1, "tokens")
         self._stopped = threading.Event()
         self._arrived: list[Future[None]] = [pool.submit(self._read, each) for each in self._steps]
@@ -58,9 +52,8 @@ class Arrival:
         self._stopped.set()
 
     def _read(self, trials: NDArray[np.intp]) -> None:
-        if self._stopped.is_set():
-            return
-        self.values[trials] = self._source.take(trials).numpy()
+        if not self._stopped.is_set():
+            self.values[trials] = self._source.take(trials).numpy()
 
     def part(self, first: int, last: int) -> ArrivingTokens:
         """The trials first <= trial < last."""

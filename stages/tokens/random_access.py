@@ -35,7 +35,7 @@ class Rows(Protocol):
         """Some rows, in the order asked for."""
 
 
-class Source(Protocol):
+class Source(Rows, Protocol):
     """Rows of a feature cache."""
 
     @property
@@ -52,9 +52,6 @@ class Source(Protocol):
 
     def steps(self) -> Sequence[NDArray[np.intp]]:
         """Rows to be read together: each chunk of the cache is read in one step."""
-
-    def take(self, rows: NDArray[np.intp]) -> torch.Tensor:
-        """Some rows, in the order asked for."""
 
 
 def in_any_order(tokens: Tokens) -> Rows:
@@ -83,12 +80,7 @@ def hold(source: Source, *, in_memory: bool) -> Rows:
 
 
 class RowsInMemory:
-    """Rows of one tensor.
-
-    Parameters
-    ----------
-    tensor : tensor of shape (n_rows, ...)
-    """
+    """Rows of one tensor of shape (n_rows, ...)."""
 
     def __init__(self, tensor: torch.Tensor) -> None:
         self.tensor = tensor
@@ -136,19 +128,13 @@ class RowsOnDisk:
             written = os.pwrite(self._file.fileno(), left, place)
             left, place = left[written:], place + written
 
-    def read(self, first: int, last: int) -> torch.Tensor:
-        """The rows first <= row < last, all of which were set."""
-        values = np.empty((last - first, *self._item), dtype=self._dtype)
-        self._read_into(values, first)
-        return torch.from_numpy(values)
-
     def put(self, rows: NDArray[np.intp], values: NDArray[np.generic]) -> None:
         """Set some rows."""
         for part in _runs(rows):
             self.write(int(rows[part.start]), values[part])
 
     def take(self, rows: NDArray[np.intp]) -> torch.Tensor:
-        """Some rows, in the order asked for."""
+        """Some rows, all of which were set, in the order asked for."""
         values = np.empty((len(rows), *self._item), dtype=self._dtype)
         for part in _runs(rows):
             self._read_into(values[part], int(rows[part.start]))

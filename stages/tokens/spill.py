@@ -23,7 +23,7 @@ class SpilledTokens:
     shape : tuple of int
         Trials, rows, columns, components.
     folder : path, optional
-        Where the file is; absent: nowhere, and nothing is ever held.
+        Where the file is; without it nothing is ever held.
     """
 
     def __init__(self, shape: tuple[int, int, int, int], folder: Path | None) -> None:
@@ -60,4 +60,4 @@ class SpilledTokens:
     def read(self, first: int, last: int) -> torch.Tensor:
         """Tokens of the trials first <= trial < last, which were written as they are."""
         assert self._rows is not None
-        return self._rows.read(first, last)
+        return self._rows.take(np.arange(first, last))

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from stages.costs import Cost, Portion
 from stages.executors.resources import PROCESS
-from stages.readouts.als.memory import SLOPE_TRIALS, plan_memory, problem_of
+from stages.readouts.als.memory import SLOPE_TRIALS, Problem, plan_memory, problem_of
 from stages.readouts.als.partition import largest_group, neuron_groups, shards
 from stages.readouts.rates import RATES
 from stages.readouts.sizes import FitSize
@@ -88,13 +88,7 @@ def als_cost(
     memory_limit: int | None = None,
     rates: Mapping[str, float] = RATES,
 ) -> Cost:
-    """The cost of one condition; see `als_operations`.
-
-    Parameters
-    ----------
-    memory_limit : int, optional
-        Bytes that each worker may use.
-    """
+    """The cost of one condition; see `als_operations` and `Solver.cost`."""
     memory, kept = _peak_memory(size, settings, divided=divided, limit=memory_limit)
     of_shards, of_groups = als_operations(size, settings, divided=divided, kept=kept)
     operations = of_shards + of_groups
@@ -110,13 +104,13 @@ def als_cost(
     return Cost(phases=phases, n_bytes=operations["bytes read"] * 1e9, memory=memory, shares=shares)
 
 
-def held_size(size: FitSize, *, divided: bool) -> FitSize:
+def held_problem(size: FitSize, settings: ALSSettings, *, divided: bool) -> Problem:
     """What one process fits: all neurons, or a group of them where the fit is divided."""
     n_neurons = min(size.n_neurons, largest_group(size.n_neurons)) if divided else size.n_neurons
-    return replace(size, n_neurons=n_neurons)
+    return problem_of(replace(size, n_neurons=n_neurons), settings)
 
 
-def held_responses(held: FitSize, *, divided: bool) -> int:
+def held_responses(held: Problem, *, divided: bool) -> int:
     """Bytes of the responses in a process: recorded and normalised ones.
 
     A part of a divided fit selects its group's from a file.
@@ -128,16 +122,15 @@ def _peak_memory(
     size: FitSize, settings: ALSSettings, *, divided: bool, limit: int | None
 ) -> tuple[int, bool]:
     """Bytes of a worker at its peak, and whether reduced tokens stay in its memory."""
-    held = held_size(size, divided=divided)
-    problem = problem_of(held, settings)
+    held = held_problem(size, settings, divided=divided)
     used = PROCESS + held_responses(held, divided=divided)
     if limit is None or size.stored <= IN_MEMORY * limit:
         used += size.stored
     if limit is not None:
         # What cannot be kept is refused when the fit begins, not by its price.
-        limit = max(limit, used + problem.least_memory)
-    plan = plan_memory(problem, limit, used=used)
-    return used + problem.planned(plan), plan.keep
+        limit = max(limit, used + held.least_memory)
+    plan = plan_memory(held, limit, used=used)
+    return used + held.planned(plan), plan.keep
 
 
 def _billions(counts: Counter[str]) -> Counter[str]:

@@ -30,16 +30,6 @@ def fit_als(
 ) -> Readouts:
     """Fit every neuron by alternating least squares, and polish the result with the Poisson loss.
 
-    Parameters
-    ----------
-    progress : callable, optional
-        Called with every step of polishing.
-
-    Returns
-    -------
-    Readouts
-        With scale 1: rates in units of the normalised responses.
-
     Raises
     ------
     UserError

@@ -46,11 +46,10 @@ class ALS(Solver):
 
     def least_memory(self, size: FitSize, settings: ALSSettings, *, divided: bool = False) -> int:
         """Bytes that a fit, or its part of one group of neurons, needs at least."""
-        from stages.readouts.als.cost import held_responses, held_size
-        from stages.readouts.als.memory import problem_of
+        from stages.readouts.als.cost import held_problem, held_responses
 
-        held = held_size(size, divided=divided)
-        return held_responses(held, divided=divided) + problem_of(held, settings).least_memory
+        held = held_problem(size, settings, divided=divided)
+        return held_responses(held, divided=divided) + held.least_memory
 
     def cost(
         self,
