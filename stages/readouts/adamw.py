@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -86,7 +87,9 @@ def fit_adamw(
     )
     network = _ReadoutsWithData(readout, data, settings.penalty)
     trained = train(Descent(network, [phase], loop), progress=progress)
-    weights = {name: p.detach().cpu().numpy() for name, p in readout.named_parameters()}
+    weights: dict[str, Any] = {
+        name: p.detach().cpu().numpy() for name, p in readout.named_parameters()
+    }
     return Readouts(**weights, scale=np.ones_like(weights["bias"]), curve=trained.curve)
 
 
