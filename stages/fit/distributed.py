@@ -43,10 +43,4 @@ def fit_divided(
     divided = division(task)
     assert divided is not None
     outcome = divided.fit(executor, folder=folder, progress=progress)
-    return fitted_condition(
-        task,
-        outcome.readouts,
-        test_predictions=outcome.test_predictions,
-        explained=outcome.explained,
-        seconds=time.perf_counter() - started,
-    )
+    return fitted_condition(task, outcome, seconds=time.perf_counter() - started)

@@ -68,7 +68,7 @@ class FitSource(Protocol):
 
 
 class Outcome(NamedTuple):
-    """What a divided fit ends in.
+    """What a fit ends in.
 
     Parameters
     ----------

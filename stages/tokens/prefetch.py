@@ -34,8 +34,8 @@ class Arrival:
         self._arrived: list[Future[None]] = [pool.submit(self._read, each) for each in self._steps]
         pool.shutdown(wait=False)
 
-    def wait(self, first: int, last: int) -> None:
-        """Return when the trials first <= trial < last are there.
+    def read(self, first: int, last: int) -> torch.Tensor:
+        """Tokens of the trials first <= trial < last, when they are there.
 
         Raises
         ------
@@ -46,6 +46,7 @@ class Arrival:
             latest = int(self._place[first:last].max())
             for arrived in self._arrived[: int(np.searchsorted(self._ends, latest, "right")) + 1]:
                 arrived.result()
+        return torch.from_numpy(self.values[first:last])
 
     def stop(self) -> None:
         """Read no more."""
@@ -76,6 +77,4 @@ class ArrivingTokens:
 
     def read(self, first: int, last: int) -> torch.Tensor:
         """Tokens of the trials first <= trial < last."""
-        start, end = self.first + first, self.first + last
-        self.arrival.wait(start, end)
-        return torch.from_numpy(self.arrival.values[start:end])
+        return self.arrival.read(self.first + first, self.first + last)

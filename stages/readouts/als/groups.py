@@ -15,7 +15,7 @@ from stages.readouts.als.alternating import (
 from stages.readouts.als.memory import MemoryPlan
 from stages.readouts.als.pca import Components, ReducedTokens
 from stages.readouts.als.penalties import HeldOutErrors
-from stages.readouts.als.polish import polish, start
+from stages.readouts.als.polish import GroupTrials, polish, start
 from stages.readouts.als.predictor import Predictor, centred, join, neuron_batches, pick
 from stages.readouts.als.sufficient_statistics import Statistics, sum_statistics, token_covariance
 from stages.readouts.data import FitData
@@ -106,26 +106,17 @@ def polish_group(
     chosen : tensor of shape (n_neurons,)
         Position of each neuron's penalty.
     """
-    training, batch, mean_tokens = tokens.training, tokens.plan.neurons, candidates.mean_tokens
+    mean_tokens = candidates.mean_tokens
+    batches = neuron_batches(len(chosen), tokens.plan.neurons)
+    trials = GroupTrials(tokens.training, mean_tokens, data.r_train, batches)
     chosen = chosen.to(data.device)
-    linear = pick(candidates.path, chosen)
-    penalties = torch.tensor(_absolute(settings, training.components), device=data.device)
+    penalties = torch.tensor(_absolute(settings, tokens.training.components), device=data.device)
     penalty = penalties[chosen]
-    first, curvature = start(linear.factors, training, data.r_train, batch=batch)
+    first, curvature = start(pick(candidates.path, chosen).factors, trials)
     covariance = token_covariance(products, len(data.r_train), mean_tokens)
-    steps = list(
-        polish(
-            AlternatingLeastSquares(covariance, mean_tokens.shape, settings),
-            first,
-            curvature,
-            training,
-            data.r_train,
-            mean_tokens=mean_tokens,
-            penalty=penalty,
-            rounds=1 + settings.polish_rounds,
-            batch=batch,
-        )
-    )
+    als = AlternatingLeastSquares(covariance, mean_tokens.shape, settings)
+    rounds = 1 + settings.polish_rounds
+    steps = list(polish(als, first, curvature, trials, penalty=penalty, rounds=rounds))
     iterates = [predictor for predictor, _ in steps]
     errors = _held_out_errors(iterates, tokens, data, rate)
     mean = errors.mean()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import torch
@@ -13,10 +13,9 @@ from stages.readouts.readout import Readouts
 from stages.training.epoch import Epoch
 
 
-def neuron_batches(n_neurons: int, size: int) -> Iterator[slice]:
+def neuron_batches(n_neurons: int, size: int) -> list[slice]:
     """Slices of at most `size` neurons."""
-    for first in range(0, n_neurons, size):
-        yield slice(first, min(n_neurons, first + size))
+    return [slice(first, min(n_neurons, first + size)) for first in range(0, n_neurons, size)]
 
 
 class Predictor(NamedTuple):

@@ -11,7 +11,7 @@ import os
 from dataclasses import dataclass, replace
 from functools import reduce
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -71,20 +71,8 @@ class Addition:
     total: Path
 
 
-@dataclass(frozen=True, kw_only=True)
-class FittedGroup:
-    """One group of neurons at the end: rows of the result.
-
-    Parameters
-    ----------
-    polished : Polished
-        Weights of the components.
-    scale : array of shape (n_neurons,)
-        What the responses were divided by.
-    test_predictions : array of shape (n_test, n_neurons)
-    explained : array of shape (n_neurons,)
-        Variance explained on the validation trials.
-    """
+class FittedGroup(NamedTuple):
+    """One group of neurons at the end: its part of an `Outcome`, readouts not yet put together."""
 
     polished: Polished
     scale: NDArray[np.float32]
