@@ -23,22 +23,7 @@ def division(task: FitTask) -> DividedFit | None:
 def fit_divided(
     task: FitTask, executor: Executor, *, folder: Path, progress: Callable[[int], None]
 ) -> FittedCondition:
-    """Fit and score one condition that has parts, part by part.
-
-    Parameters
-    ----------
-    folder : path
-        Of this condition alone; this process and all workers can write there.
-    progress : callable
-        Called with the number of parts that were done since.
-
-    Raises
-    ------
-    CacheError, UserError
-        As `stages.fit.run.fit_condition`.
-    WorkersDied
-        The same part lost its worker several times.
-    """
+    """Fit and score one condition that has parts, part by part; see `DividedFit.fit`."""
     started = time.perf_counter()
     divided = division(task)
     assert divided is not None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -64,16 +64,11 @@ def open_trials(
 ) -> Iterator[OpenTrials]:
     """The trials to fit on, with tokens in memory where they take little of the limit."""
     every, borders = cached_tokens(task, trials)
-    ranges = list(pairwise(borders))
-    arrival: Arrival | None = None
-    tokens: list[Tokens]
-    if task.memory_limit is not None and every.stored_bytes > IN_MEMORY * task.memory_limit:
-        tokens = [replace(every, image_ids=every.image_ids[a:b]) for a, b in ranges]
-    else:
-        # One read: the parts share chunks, and a chunk may come over a network.
-        arrival = Arrival(every)
-        tokens = [arrival.part(a, b) for a, b in ranges]
-    training, validation, test = tokens
+    limit = task.memory_limit
+    streamed = limit is not None and every.stored_bytes > IN_MEMORY * limit
+    # One read: the parts share chunks, and a chunk may come over a network.
+    source = every if streamed else Arrival(every)
+    training, validation, test = (source.part(*ends) for ends in pairwise(borders))
     responses = task.recording.responses[:, neurons]
     try:
         data, scale = fit_data(
@@ -84,23 +79,18 @@ def open_trials(
             seed=task.condition.seed,
             neurons=task.recording.neurons[neurons],
             device=task.device,
-            memory_limit=task.memory_limit,
+            memory_limit=limit,
             overwrite=True,  # they are copies
         )
         yield OpenTrials(data=data, scale=scale, test=test)
     finally:
-        if arrival is not None:
-            arrival.stop()
+        if isinstance(source, Arrival):
+            source.stop()
 
 
 @dataclass(frozen=True)
 class TaskSource:
-    """A task's trials as a solver's parts read them: a `FitSource`.
-
-    Parameters
-    ----------
-    task : FitTask
-    """
+    """A task's trials as a solver's parts read them: a `FitSource`."""
 
     task: FitTask
 
@@ -137,7 +127,7 @@ class TaskSource:
     def training_tokens(self) -> Tokens:
         """Tokens of the training trials, streamed."""
         tokens, (_, n_training, *_) = cached_tokens(self.task, trials_of(self.task))
-        return replace(tokens, image_ids=tokens.image_ids[:n_training])
+        return tokens.part(0, n_training)
 
     def opened(self, neurons: slice) -> AbstractContextManager[OpenTrials]:
         """All trials, with the responses of some neurons."""

@@ -104,9 +104,6 @@ class RowsOnDisk:
     ----------
     shape : tuple of int
         Rows, and what each is.
-    dtype : numpy dtype
-    folder : path
-        Where the file is.
 
     Raises
     ------
@@ -137,22 +134,19 @@ class RowsOnDisk:
         """Some rows, all of which were set, in the order asked for."""
         values = np.empty((len(rows), *self._item), dtype=self._dtype)
         for part in _runs(rows):
-            self._read_into(values[part], int(rows[part.start]))
+            left = values[part].data.cast("B")
+            place = int(rows[part.start]) * self._row_bytes
+            while left:
+                content = os.pread(self._file.fileno(), min(len(left), AT_ONCE), place)
+                if not content:
+                    raise OSError("a temporary file of tokens was cut short")
+                left[: len(content)] = content
+                left, place = left[len(content) :], place + len(content)
         return torch.from_numpy(values)
 
     def close(self) -> None:
         """Delete the file."""
         self._file.close()
-
-    def _read_into(self, values: NDArray[np.generic], first: int) -> None:
-        left = values.data.cast("B")
-        place = first * self._row_bytes
-        while left:
-            content = os.pread(self._file.fileno(), min(len(left), AT_ONCE), place)
-            if not content:
-                raise OSError("a temporary file of tokens was cut short")
-            left[: len(content)] = content
-            left, place = left[len(content) :], place + len(content)
 
 
 def _filled(rows: RowsInMemory | RowsOnDisk, source: Source) -> Rows:

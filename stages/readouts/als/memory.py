@@ -110,19 +110,10 @@ class Problem(FitSize):
 
 
 def problem_of(size: FitSize, settings: ALSSettings, *, n_components: int | None = None) -> Problem:
-    """The sizes of a fit.
-
-    Parameters
-    ----------
-    n_components : int, optional
-        As many as there may be where absent.
-    """
-    most = min(settings.max_components, size.n_channels)
-    return Problem(
-        **vars(size),
-        n_components=most if n_components is None else n_components,
-        n_penalties=len(settings.penalties),
-    )
+    """The sizes of a fit, with as many components as there may be where they are not known."""
+    if n_components is None:
+        n_components = min(settings.max_components, size.n_channels)
+    return Problem(**vars(size), n_components=n_components, n_penalties=len(settings.penalties))
 
 
 def plan_memory(problem: Problem, limit: int | None, *, used: int | None = None) -> MemoryPlan:

@@ -162,19 +162,19 @@ class ReducedTokens:
         return (*self.tokens.shape[:3], self.components.n_components)
 
     def __iter__(self) -> Iterator[tuple[int, int, torch.Tensor]]:
-        """First trial, last trial, tensor of shape (n, n_rows, n_columns, n_components).
+        """All parts."""
+        return self.parts()
+
+    def parts(
+        self, first: int = 0, last: int | None = None
+    ) -> Iterator[tuple[int, int, torch.Tensor]]:
+        """First and last trial, and components, of whole partitions in first <= trial < last.
 
         Raises
         ------
         UserError
             Tokens that are not finite.
         """
-        return self.parts()
-
-    def parts(
-        self, first: int = 0, last: int | None = None
-    ) -> Iterator[tuple[int, int, torch.Tensor]]:
-        """The same of whole partitions within first <= trial < last."""
         parts = list(partitions(self.tokens.shape, first, last))
         if self._kept is not None and self._known.issuperset(start for start, _ in parts):
             for start, end in parts:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from stages.costs import Cost
+from stages.readouts.als.cost import als_cost, held_problem, held_responses
 from stages.readouts.sizes import FitSize
-from stages.readouts.solver_protocol import DividedFit, FitSource, Solver
+from stages.readouts.solver_protocol import DividedFit, FitSource, OnEpoch, Solver
 from stages.readouts.solver_settings import ALSSettings
-from stages.training.epoch import Epoch
 
 if TYPE_CHECKING:
     from stages.readouts.data import FitData
@@ -23,11 +22,7 @@ class ALS(Solver):
     settings = ALSSettings
 
     def fit(
-        self,
-        data: FitData,
-        settings: ALSSettings,
-        *,
-        progress: Callable[[Epoch], None] | None = None,
+        self, data: FitData, settings: ALSSettings, *, progress: OnEpoch | None = None
     ) -> Readouts:
         """Fit every neuron; see `stages.readouts.als.fit.fit_als`."""
         from stages.readouts.als.fit import fit_als
@@ -46,8 +41,6 @@ class ALS(Solver):
 
     def least_memory(self, size: FitSize, settings: ALSSettings, *, divided: bool = False) -> int:
         """Bytes that a fit, or its part of one group of neurons, needs at least."""
-        from stages.readouts.als.cost import held_problem, held_responses
-
         held = held_problem(size, settings, divided=divided)
         return held_responses(held, divided=divided) + held.least_memory
 
@@ -60,8 +53,6 @@ class ALS(Solver):
         memory_limit: int | None = None,
     ) -> Cost:
         """The cost of a fit."""
-        from stages.readouts.als.cost import als_cost
-
         return als_cost(size, settings, divided=divided, memory_limit=memory_limit)
 
     def divide(self, source: FitSource, settings: ALSSettings) -> DividedFit | None:

@@ -47,24 +47,17 @@ class Statistics:
         return replace(self, mean_responses=own, cross=self.cross[neurons])
 
 
-def pair_products(tokens: torch.Tensor) -> torch.Tensor:
+def _pair_products(tokens: torch.Tensor) -> torch.Tensor:
     """Pair statistics of one token map (n_rows, n_columns, n_components) with itself."""
     i, j = pairs(tokens.shape[0], tokens.device)
     blocks = torch.einsum("pak,pbl->pakbl", tokens[i], tokens[j])
-    return torch.stack([fold(b, same=bool(p == q)) for b, p, q in zip(blocks, i, j, strict=True)])
+    return torch.stack([_fold(b, same=bool(p == q)) for b, p, q in zip(blocks, i, j, strict=True)])
 
 
-def fold(block: torch.Tensor, *, same: bool) -> torch.Tensor:
-    """Products of two rows of tokens, (column, component, column, component), as pairs.
+def _fold(block: torch.Tensor, *, same: bool) -> torch.Tensor:
+    """Products of two rows of tokens (`same`: one and the same), over pairs.
 
-    Parameters
-    ----------
-    same : bool
-        The two rows are one and the same.
-
-    Returns
-    -------
-    tensor of shape (column pairs, component pairs)
+    From (column, component, column, component) to (column pairs, component pairs).
     """
     w, k = block.shape[:2]
     both = block.permute(0, 2, 1, 3)
@@ -82,7 +75,7 @@ def token_covariance(
     products: torch.Tensor, n_trials: int, mean_tokens: torch.Tensor
 ) -> torch.Tensor:
     """Covariance of the tokens, as pairs, from `sum_products`."""
-    return products / n_trials - pair_products(mean_tokens)
+    return products / n_trials - _pair_products(mean_tokens)
 
 
 def sum_products(reduced: ReducedTokens, *, rows_at_once: int | None = None) -> torch.Tensor:
@@ -122,7 +115,7 @@ def shard_products(
             for block, (p, q) in zip(blocks, chosen, strict=True):
                 block.addmm_(rows[:, p].T, rows[:, q])
         folded += [
-            fold(block.view(w, k, w, k), same=p == q)
+            _fold(block.view(w, k, w, k), same=p == q)
             for block, (p, q) in zip(blocks, chosen, strict=True)
         ]
     return torch.stack(folded)

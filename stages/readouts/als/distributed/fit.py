@@ -39,14 +39,7 @@ _R = TypeVar("_R")
 
 
 class DividedALS:
-    """One condition's fit in parts.
-
-    Parameters
-    ----------
-    source : FitSource
-        Its trials.
-    settings : ALSSettings
-    """
+    """One condition's fit in parts."""
 
     def __init__(self, source: FitSource, settings: ALSSettings) -> None:
         self.source = source

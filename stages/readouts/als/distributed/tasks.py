@@ -41,7 +41,6 @@ class Part:
     Parameters
     ----------
     source : FitSource
-        Trials of the condition.
     settings : ALSSettings
     folder : path
         Where all parts of this condition leave their results.
