@@ -17,14 +17,8 @@ from stages.variant import Variant
 _F = TypeVar("_F", FitTask, Planned)
 
 
-def read_blocks(readout: ReadoutSettings, n_blocks: int) -> list[tuple[int, ...]]:
-    """The blocks of every readout, increasing: one each, then those that are read together.
-
-    Raises
-    ------
-    UserError
-        A block that a backbone of `n_blocks` does not have.
-    """
+def _read_blocks(readout: ReadoutSettings, n_blocks: int) -> list[tuple[int, ...]]:
+    """The blocks of every readout, increasing: one each, then those that are read together."""
     wanted = range(n_blocks) if readout.blocks == "all" else readout.blocks
     groups = [*((block,) for block in wanted), *readout.joint_blocks]
     found = {tuple(sorted({resolve_block(b, n_blocks) for b in blocks})) for blocks in groups}
@@ -43,7 +37,7 @@ def frozen_conditions(
     """
     rows, columns = variant.settings.stimuli.size
     for tokens in readout.tokens:
-        for blocks in read_blocks(readout, variant.token_shape.n_blocks):
+        for blocks in _read_blocks(readout, variant.token_shape.n_blocks):
             yield Condition(
                 recording=recording,
                 model=variant.settings.backbone.name,
@@ -78,7 +72,7 @@ def fit_tasks(variant: Variant, readout: ReadoutSettings) -> Iterator[FitTask]:
     tokens = variant.tokens
     if tokens is None:
         return
-    for blocks in read_blocks(readout, tokens.n_blocks):
+    for blocks in _read_blocks(readout, tokens.n_blocks):
         for block in blocks:
             tokens.block(block)
     for recording in variant.recordings:

@@ -108,7 +108,6 @@ class _ReadoutsWithData(Network):
         self._orders = np.random.default_rng(data.seed)
 
     def losses(self, rows: NDArray[np.int64]) -> Iterator[Losses]:
-        """Poisson loss, summed over the batch and averaged over neurons, and the penalty."""
         tokens = self.x_train.take(rows).to(self.data.device, torch.float32)
         responses = self.data.r_train[torch.from_numpy(rows)].to(self.data.device)
         poisson = poisson_loss(self.module(tokens), responses).sum(dim=0)
@@ -117,7 +116,6 @@ class _ReadoutsWithData(Network):
 
     @torch.inference_mode()
     def score(self) -> float:
-        """Mean variance explained on the validation trials."""
         n_trials, rows, columns, _ = self.data.x_validation.shape
         step = min(VALIDATION_BATCH, predicted_at_once(rows, columns, self.n_neurons))
         rates = []
@@ -127,7 +125,6 @@ class _ReadoutsWithData(Network):
         return mean_score(self.data.r_validation.numpy(), torch.cat(rates).numpy())
 
     def project(self) -> None:
-        """Keep row and column weights from being negative."""
         self.module.project()
 
     def order(self, *, seed: int, epoch: int) -> NDArray[np.int64]:

@@ -80,15 +80,18 @@ class Outcome(NamedTuple):
 
 
 class DividedFit(Protocol):
-    """A fit in parts that several workers compute; its numbers are those of one process."""
+    """A fit in parts that several workers compute; its numbers are those of one process.
 
-    @property
-    def n_parts(self) -> int:
-        """Parts that `fit` reports."""
+    Attributes
+    ----------
+    n_parts : int
+        Parts that `fit` reports.
+    n_together : int
+        Parts that may be computed at a time when most is to be done.
+    """
 
-    @property
-    def n_together(self) -> int:
-        """Parts that may be computed at a time when most is to be done."""
+    n_parts: int
+    n_together: int
 
     def fit(self, executor: Executor, *, folder: Path, progress: Callable[[int], None]) -> Outcome:
         """Fit, and predict the test images.

@@ -112,9 +112,9 @@ class RowsOnDisk:
     """
 
     def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any], folder: Path) -> None:
-        self._item = shape[1:]
+        self.shape = shape
         self._dtype = dtype
-        self._row_bytes = int(np.prod(self._item)) * dtype.itemsize
+        self._row_bytes = int(np.prod(shape[1:])) * dtype.itemsize
         self._file = tempfile.TemporaryFile(dir=folder, prefix="vitv1-")  # noqa: SIM115
 
     def write(self, first: int, values: NDArray[np.generic]) -> None:
@@ -125,6 +125,10 @@ class RowsOnDisk:
             written = os.pwrite(self._file.fileno(), left, place)
             left, place = left[written:], place + written
 
+    def read(self, first: int, last: int) -> torch.Tensor:
+        """The rows first <= row < last."""
+        return self.take(np.arange(first, last))
+
     def put(self, rows: NDArray[np.intp], values: NDArray[np.generic]) -> None:
         """Set some rows."""
         for part in _runs(rows):
@@ -132,7 +136,7 @@ class RowsOnDisk:
 
     def take(self, rows: NDArray[np.intp]) -> torch.Tensor:
         """Some rows, all of which were set, in the order asked for."""
-        values = np.empty((len(rows), *self._item), dtype=self._dtype)
+        values = np.empty((len(rows), *self.shape[1:]), dtype=self._dtype)
         for part in _runs(rows):
             left = values[part].data.cast("B")
             place = int(rows[part.start]) * self._row_bytes

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from cache import UserError
 from stages.readouts.als.partition import shards, tree_sum
 from stages.readouts.solver_settings import ALSSettings
-from stages.tokens.spill import SpilledTokens
-from stages.tokens.tokens import Tokens, all_finite, partitions, read_ahead
+from stages.tokens.random_access import RowsOnDisk
+from stages.tokens.tokens import ArrayTokens, Tokens, all_finite, partitions, read_ahead
 
 
 @dataclass(frozen=True)
@@ -48,13 +51,8 @@ def principal_components(
     tokens: Tokens, settings: ALSSettings, *, device: torch.device
 ) -> Components:
     """Principal components of the channels, over positions and evenly spread trials."""
-    moments = tree_sum(
-        lambda shard: shard_moments(
-            tokens, *shard, max_images=settings.basis_images, device=device
-        ),
-        shards(tokens.shape),
-    )
-    return components_of(moments, settings)
+    moments = partial(shard_moments, tokens, max_images=settings.basis_images, device=device)
+    return components_of(tree_sum(moments, shards(tokens.shape)), settings)
 
 
 def components_of(moments: ChannelMoments, settings: ALSSettings) -> Components:
@@ -109,9 +107,9 @@ class ChannelMoments:
 
 
 def shard_moments(
-    tokens: Tokens, first: int, last: int, *, max_images: int, device: torch.device
+    tokens: Tokens, shard: tuple[int, int], *, max_images: int, device: torch.device
 ) -> ChannelMoments:
-    """Moments of the trials first <= trial < last that are among the evenly spread ones.
+    """Moments of the trials from first to last that are among the evenly spread ones.
 
     Products are taken in float32 around each part's own mean, which keeps them small.
     """
@@ -119,7 +117,7 @@ def shard_moments(
     every = max(1, -(-tokens.shape[0] // max_images))
     nothing = torch.zeros(n_channels, dtype=torch.float64, device=device)
     moments = ChannelMoments(0, nothing, nothing.new_zeros(n_channels, n_channels))
-    for start, _, part in read_ahead(tokens, partitions(tokens.shape, first, last)):
+    for start, _, part in read_ahead(tokens, partitions(tokens.shape, *shard)):
         chosen = part[(-start) % every :: every]
         x = chosen.to(device, torch.float32).reshape(-1, n_channels)
         if len(x):
@@ -140,7 +138,8 @@ class ReducedTokens:
     keep : bool
         In memory, from the first pass to the last.
     spill : path, optional
-        Folder for a file that holds them otherwise; absent: computed anew on every pass.
+        Folder for a file that holds them otherwise, as long as the disk has room: they are fewer
+        bytes than the tokens. Absent: computed anew on every pass.
     """
 
     def __init__(
@@ -149,9 +148,13 @@ class ReducedTokens:
         self.tokens = tokens
         self.components = components
         self.keep = keep
-        self._spilled = SpilledTokens(self.shape, spill)
         self._kept: torch.Tensor | None = None
-        self._known: set[int] = set()
+        self._file: RowsOnDisk | None = None
+        if spill is not None:
+            with suppress(OSError):
+                self._file = RowsOnDisk(self.shape, np.dtype(np.float32), spill)
+        #: First trials of the parts that are kept, or in the file.
+        self._held: set[int] = set()
         #: Memory that every part takes in turn: memory that comes and goes in such pieces stays
         #: with the process, many times over.
         self._room = torch.empty(0)
@@ -176,12 +179,9 @@ class ReducedTokens:
             Tokens that are not finite.
         """
         parts = list(partitions(self.tokens.shape, first, last))
-        if self._kept is not None and self._known.issuperset(start for start, _ in parts):
-            for start, end in parts:
-                yield start, end, self._kept[start:end]
-            return
-        if self._spilled.holds(parts):
-            for start, end, tokens in read_ahead(self._spilled, parts):
+        held = self._file if self._kept is None else ArrayTokens(self._kept)
+        if held is not None and self._held.issuperset(start for start, _ in parts):
+            for start, end, tokens in read_ahead(held, parts):
                 yield start, end, tokens.to(self.components.mean.device)
             return
         for start, end, tokens in read_ahead(self.tokens, parts):
@@ -191,11 +191,20 @@ class ReducedTokens:
                     f"tokens of trials {start}..{end - 1} are not all finite: extract them again "
                     "in float32"
                 )
-            if self.keep:
-                self._known.add(start)
-            else:
-                self._spilled.write(start, z)
+            self._hold(start, z)
             yield start, end, z
+
+    def _hold(self, start: int, z: torch.Tensor) -> None:
+        """Hold a part that begins with trial `start`; where the disk is full, none from now on."""
+        if self._file is not None:
+            try:
+                self._file.write(start, z.cpu().numpy())
+            except OSError:
+                self._held.clear()
+                self._file.close()
+                self._file = None
+        if self._file is not None or self.keep:
+            self._held.add(start)
 
     def _reduce(self, start: int, end: int, tokens: torch.Tensor) -> torch.Tensor:
         """One part's components, in their place where they are kept."""

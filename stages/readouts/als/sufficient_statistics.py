@@ -9,6 +9,7 @@ G on a 4 x 8 grid, and so are the matrix products with it.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 
@@ -92,16 +93,14 @@ def sum_products(reduced: ReducedTokens, *, rows_at_once: int | None = None) -> 
     tensor of shape (row pairs, column pairs, component pairs)
         Over both orders of each pair.
     """
-    return tree_sum(
-        lambda shard: shard_products(reduced, *shard, rows_at_once=rows_at_once),
-        shards(reduced.tokens.shape),
-    )
+    products = partial(shard_products, reduced, rows_at_once=rows_at_once)
+    return tree_sum(products, shards(reduced.tokens.shape))
 
 
 def shard_products(
-    reduced: ReducedTokens, first: int, last: int, *, rows_at_once: int | None = None
+    reduced: ReducedTokens, shard: tuple[int, int], *, rows_at_once: int | None = None
 ) -> torch.Tensor:
-    """`sum_products` over the trials first <= trial < last."""
+    """`sum_products` over the trials from first to last."""
     _, h, w, k = reduced.shape
     device = reduced.components.basis.device
     i, j = (index.tolist() for index in pairs(h))
@@ -110,7 +109,7 @@ def shard_products(
     for start in range(0, len(i), step):
         chosen = list(zip(i[start : start + step], j[start : start + step], strict=True))
         blocks = torch.zeros(len(chosen), w * k, w * k, device=device)
-        for _, _, z in reduced.parts(first, last):
+        for _, _, z in reduced.parts(*shard):
             rows = z.reshape(len(z), h, w * k)
             for block, (p, q) in zip(blocks, chosen, strict=True):
                 block.addmm_(rows[:, p].T, rows[:, q])

@@ -48,16 +48,8 @@ class DividedALS:
         #: First and last training trial of every shard, first and last neuron of every group.
         self.shards = shards((source.n_training, size.n_rows, size.n_columns, size.n_channels))
         self.groups = [(group.start, group.stop) for group in neuron_groups(size.n_neurons)]
-
-    @property
-    def n_parts(self) -> int:
-        """Parts that `fit` reports."""
-        return 2 * len(self.shards) + 2 * len(self.groups)
-
-    @property
-    def n_together(self) -> int:
-        """Parts that may be computed at a time when most is to be done."""
-        return len(self.groups)
+        self.n_parts = 2 * len(self.shards) + 2 * len(self.groups)
+        self.n_together = len(self.groups)
 
     def fit(self, executor: Executor, *, folder: Path, progress: Callable[[int], None]) -> Outcome:
         """Fit, and predict the test images, part by part."""

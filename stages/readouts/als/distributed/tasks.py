@@ -84,8 +84,7 @@ def moments_of_shard(part: Part) -> Path:
     """Moments of the channels over one shard of training trials."""
     moments = shard_moments(
         part.source.training_tokens(),
-        part.first,
-        part.last,
+        (part.first, part.last),
         max_images=part.settings.basis_images,
         device=_CPU,
     )
@@ -100,8 +99,7 @@ def products_of_shard(part: Part) -> Path:
     plan = plan_memory(problem_of(size, part.settings), part.source.memory_limit)
     products = shard_products(
         ReducedTokens(part.source.training_tokens(), components, keep=False),
-        part.first,
-        part.last,
+        (part.first, part.last),
         rows_at_once=plan.rows_at_once,
     )
     return save_values(part.file("products"), {"products": products})

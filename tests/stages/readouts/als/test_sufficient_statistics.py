@@ -114,7 +114,7 @@ def test_float32_sums_are_as_good_as_float64_far_from_zero():
 
 def test_channel_moments_equal_numpy():
     x, _ = drawn(n_trials=500, offset=50.0)
-    moments = shard_moments(ArrayTokens(x), 0, 500, max_images=10**6, device=CPU)
+    moments = shard_moments(ArrayTokens(x), (0, 500), max_images=10**6, device=CPU)
     flat = x.double().reshape(-1, 5).numpy()
     np.testing.assert_allclose(moments.mean, flat.mean(axis=0), rtol=1e-6)
     covariance = moments.scatter / moments.count
@@ -123,7 +123,7 @@ def test_channel_moments_equal_numpy():
 
 def test_channel_moments_read_evenly_spread_trials():
     x, _ = drawn(n_trials=100)
-    moments = shard_moments(ArrayTokens(x), 0, 100, max_images=40, device=CPU)
+    moments = shard_moments(ArrayTokens(x), (0, 100), max_images=40, device=CPU)
     expected = x[::3].double().reshape(-1, 5).mean(dim=0)
     np.testing.assert_allclose(moments.mean, expected, rtol=1e-5)
 
