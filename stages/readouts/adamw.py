@@ -7,7 +7,7 @@ defaults a neuron's result depends, a little, on which others are fitted beside 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -26,16 +26,16 @@ from stages.readouts.readout import (
     rate,
 )
 from stages.readouts.sizes import VALIDATION_BATCH
+from stages.readouts.solver_protocol import OnEpoch
 from stages.readouts.solver_settings import AdamWSettings
 from stages.scores import mean_score
 from stages.tokens.random_access import in_any_order
 from stages.training.descent import Descent, Losses, Network, Phase
-from stages.training.epoch import Epoch
 from stages.training.loop import LoopSettings, batches, train
 
 
 def fit_adamw(
-    data: FitData, settings: AdamWSettings, *, progress: Callable[[Epoch], None] | None = None
+    data: FitData, settings: AdamWSettings, *, progress: OnEpoch | None = None
 ) -> Readouts:
     """Fit by the published protocol; the epoch of the best mean validation score is kept.
 

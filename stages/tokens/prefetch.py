@@ -22,16 +22,15 @@ class Arrival:
 
     def __init__(self, source: CachedTokens) -> None:
         self._source = source
-        self._steps = source.steps()
-        order = np.concatenate(self._steps)
-        #: When each trial arrives: its place in the order of reading.
-        self._place = np.empty_like(order)
-        self._place[order] = np.arange(len(order))
-        self._ends = np.cumsum([len(each) for each in self._steps])
+        steps = source.steps()
+        #: The step in which each trial arrives.
+        self._step = np.empty(source.shape[0], dtype=np.intp)
+        for number, trials in enumerate(steps):
+            self._step[trials] = number
         self.values = np.empty(source.shape, dtype=source.dtype)
         pool = ThreadPoolExecutor(1, "tokens")
         self._stopped = threading.Event()
-        self._arrived: list[Future[None]] = [pool.submit(self._read, each) for each in self._steps]
+        self._arrived: list[Future[None]] = [pool.submit(self._read, each) for each in steps]
         pool.shutdown(wait=False)
 
     def read(self, first: int, last: int) -> torch.Tensor:
@@ -43,8 +42,7 @@ class Arrival:
             They could not be read.
         """
         if first < last:
-            latest = int(self._place[first:last].max())
-            for arrived in self._arrived[: int(np.searchsorted(self._ends, latest, "right")) + 1]:
+            for arrived in self._arrived[: int(self._step[first:last].max()) + 1]:
                 arrived.result()
         return torch.from_numpy(self.values[first:last])
 

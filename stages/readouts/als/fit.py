@@ -6,7 +6,7 @@ groups may be fitted one after the other, as here, or wherever there is room.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 
@@ -19,15 +19,14 @@ from stages.readouts.als.predictor import as_readouts, join, pick
 from stages.readouts.als.sufficient_statistics import sum_products
 from stages.readouts.data import FitData
 from stages.readouts.readout import Readouts
+from stages.readouts.solver_protocol import OnEpoch
 from stages.readouts.solver_settings import ALSSettings
 from stages.tokens.random_access import temporary_folder
 from stages.training.epoch import Epoch
 
 
 @torch.inference_mode()
-def fit_als(
-    data: FitData, settings: ALSSettings, *, progress: Callable[[Epoch], None] | None = None
-) -> Readouts:
+def fit_als(data: FitData, settings: ALSSettings, *, progress: OnEpoch | None = None) -> Readouts:
     """Fit every neuron by alternating least squares, and polish the result with the Poisson loss.
 
     Raises

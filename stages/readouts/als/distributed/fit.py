@@ -10,13 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
 from stages.executors.executor import Executor
 from stages.readouts.als.distributed.tasks import (
-    Addition,
     FittedGroup,
     Part,
     add_files,
@@ -91,13 +90,7 @@ class DividedALS:
 
 def _total(executor: Executor, files: Sequence[Path]) -> Path:
     """The file of the sum of some files, in a tree of additions."""
-    level = 0
     while len(files) > 1:
-        folder = files[0].parent
-        additions = [
-            Addition(files=tuple(some), total=folder / f"{files[0].stem}-sum{level}-{number}.pt")
-            for number, some in enumerate(reduction(files))
-        ]
-        totals: dict[int, Any] = dict(executor.map(add_files, additions))
-        files, level = [totals[number] for number in range(len(additions))], level + 1
+        sums = dict(executor.map(add_files, reduction(files)))
+        files = [sums[number] for number in range(len(sums))]
     return files[0]

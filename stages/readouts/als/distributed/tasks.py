@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import operator
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from pathlib import Path
@@ -62,14 +63,6 @@ class Part:
         return self.folder / f"{name}-{self.first}-{self.last}.pt"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Addition:
-    """Files whose contents are added, in this order, and where the sum goes."""
-
-    files: tuple[Path, ...]
-    total: Path
-
-
 class FittedGroup(NamedTuple):
     """One group of neurons at the end: its part of an `Outcome`, readouts not yet put together."""
 
@@ -105,21 +98,22 @@ def products_of_shard(part: Part) -> Path:
     return save_values(part.file("products"), {"products": products})
 
 
-def add_files(addition: Addition) -> Path:
-    """The sum of some files' contents; the files are deleted."""
-    if addition.total.exists():
-        return addition.total
+def add_files(files: Sequence[Path]) -> Path:
+    """A file of the sum of some files' contents, added in this order; the files are deleted."""
+    sum_file = files[0].with_name(f"{files[0].stem}-sum.pt")
+    if sum_file.exists():
+        return sum_file
 
     def content(file: Path) -> Any:
         loaded = load_values(file)
         return ChannelMoments(**loaded) if "scatter" in loaded else loaded["products"]
 
-    total = reduce(operator.add, map(content, addition.files))
+    total = reduce(operator.add, map(content, files))
     values = vars(total) if isinstance(total, ChannelMoments) else {"products": total}
-    save_values(addition.total, values)
-    for file in addition.files:
+    save_values(sum_file, values)
+    for file in files:
         file.unlink(missing_ok=True)
-    return addition.total
+    return sum_file
 
 
 @torch.inference_mode()
