@@ -84,16 +84,7 @@ class Readout(nn.Module):
         self.bias = nn.Parameter(bias.clone())
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        """The linear predictor z.
-
-        Parameters
-        ----------
-        tokens : tensor of shape (n_images, n_rows, n_columns, n_channels)
-
-        Returns
-        -------
-        tensor of shape (n_images, n_neurons)
-        """
+        """Tokens (n_images, n_rows, n_columns, n_channels) to z (n_images, n_neurons)."""
         _, rows, columns, channels = tokens.shape
         if channels >= rows * columns:
             mixed = tokens @ self.channel_weights.T  # (image, row, column, neuron)

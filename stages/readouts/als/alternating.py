@@ -209,14 +209,9 @@ def _solve(normal: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
 def initial_factors(statistics: Statistics, gram: torch.Tensor, penalty: float) -> Factors:
     """Rows and columns around the position that explains the responses best.
 
-    Every position's own ridge gives a map of how much it explains. Its fourth power, which leaves
-    little but the peak, is made separable: broader starts end in worse minima more often.
-
-    Parameters
-    ----------
-    gram : tensor of shape (n_rows, n_columns, n_components, n_components)
-        From `position_grams`.
-    penalty : float
+    Every position's own ridge, from `position_grams`, gives a map of how much it explains. Its
+    fourth power, which leaves little but the peak, is made separable: broader starts end in worse
+    minima more often.
     """
     cross = statistics.cross
     h, w, _ = cross.shape[1:]

@@ -59,25 +59,21 @@ def als_operations(
     looks = p.n_trials * steps + SLOPE_LOOKS * min(p.n_trials, SLOPE_TRIALS)
     pairs = rows * columns * k * (k + 1) / 2
     solves = p.n_neurons * (p.n_penalties + steps) * ROUNDS * (2 * pairs + k**3 / 3)
-    # In one process and kept in memory, all of it is one read, and reduced once.
-    of_shards = Counter(
-        {
-            "start": 1.0,
-            "bytes read": (2 if divided or not kept else 0) * size.stored,
-            "token products": 2 * (moments + products + divided * reduced),
-        }
-    )
-    of_groups = Counter(
-        {
-            "bytes read": reads * size.stored,
-            "bytes spilled": spilled * p.reduced,
-            "token products": 2 * reads * reduced,
-            "neuron products": 2 * neurons,
-            "responses": looks * p.n_neurons,
-            "solving": 2 * solves,
-        }
-    )
-    return _billions(of_shards), _billions(of_groups)
+    of_shards = {
+        "start": 1.0,
+        # In one process and kept in memory, all of it is one read, and reduced once.
+        "bytes read": (2 if divided or not kept else 0) * size.stored / 1e9,
+        "token products": 2 * (moments + products + divided * reduced) / 1e9,
+    }
+    of_groups = {
+        "bytes read": reads * size.stored / 1e9,
+        "bytes spilled": spilled * p.reduced / 1e9,
+        "token products": 2 * reads * reduced / 1e9,
+        "neuron products": 2 * neurons / 1e9,
+        "responses": looks * p.n_neurons / 1e9,
+        "solving": 2 * solves / 1e9,
+    }
+    return +Counter(of_shards), +Counter(of_groups)  # without what is zero
 
 
 def als_cost(
@@ -131,7 +127,3 @@ def _peak_memory(
         limit = max(limit, used + held.least_memory)
     plan = plan_memory(held, limit, used=used)
     return used + held.planned(plan), plan.keep
-
-
-def _billions(counts: Counter[str]) -> Counter[str]:
-    return Counter({n: v if n == "start" else v / 1e9 for n, v in counts.items() if v})

@@ -71,13 +71,7 @@ class Polished:
 def solve_group(
     data: FitData, tokens: ReducedTrials, products: torch.Tensor, settings: ALSSettings
 ) -> tuple[Candidates, HeldOutErrors]:
-    """Least squares under every penalty, and their errors on held-out trials.
-
-    Parameters
-    ----------
-    products : tensor
-        From `sum_products` of the training tokens.
-    """
+    """Least squares under every penalty, from `sum_products`; their errors on held-out trials."""
     statistics = sum_statistics(tokens.training, data.r_train, products)
     penalties = _absolute(settings, tokens.training.components)
     path = _solve_path(statistics, penalties, settings, batch=tokens.plan.neurons)
@@ -101,8 +95,6 @@ def polish_group(
 
     Parameters
     ----------
-    products : tensor
-        From `sum_products` of the training tokens.
     chosen : tensor of shape (n_neurons,)
         Position of each neuron's penalty.
     """

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from stages.costs import Cost
 from stages.readouts.als.cost import als_cost, held_problem, held_responses
 from stages.readouts.sizes import FitSize
 from stages.readouts.solver_protocol import DividedFit, FitSource, OnEpoch, Solver
@@ -20,6 +19,7 @@ class ALS(Solver):
     """Alternating least squares, polished with the Poisson loss; see `stages.readouts.als.fit`."""
 
     settings = ALSSettings
+    cost = staticmethod(als_cost)
 
     def fit(
         self, data: FitData, settings: ALSSettings, *, progress: OnEpoch | None = None
@@ -43,17 +43,6 @@ class ALS(Solver):
         """Bytes that a fit, or its part of one group of neurons, needs at least."""
         held = held_problem(size, settings, divided=divided)
         return held_responses(held, divided=divided) + held.least_memory
-
-    def cost(
-        self,
-        size: FitSize,
-        settings: ALSSettings,
-        *,
-        divided: bool = False,
-        memory_limit: int | None = None,
-    ) -> Cost:
-        """The cost of a fit."""
-        return als_cost(size, settings, divided=divided, memory_limit=memory_limit)
 
     def divide(self, source: FitSource, settings: ALSSettings) -> DividedFit | None:
         """Shards of trials and groups of neurons, where there are several of either."""

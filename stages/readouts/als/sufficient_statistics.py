@@ -123,14 +123,7 @@ def shard_products(
 def sum_statistics(
     reduced: ReducedTokens, responses: torch.Tensor, products: torch.Tensor
 ) -> Statistics:
-    """Means and covariances over the trials.
-
-    Parameters
-    ----------
-    responses : tensor of shape (n_trials, n_neurons)
-    products : tensor
-        From `sum_products` of the same tokens.
-    """
+    """Means and covariances over trials; responses (n_trials, n_neurons), and `sum_products`."""
     _, h, w, k = reduced.shape
     device = reduced.components.basis.device
     tokens = torch.zeros(h * w * k, device=device)

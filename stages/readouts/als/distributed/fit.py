@@ -1,8 +1,7 @@
 """A fit divided among workers: shards of trials, then groups of neurons.
 
-Shards give partial moments and products of the tokens, which are summed in a tree; groups of
-neurons then read the sums, and end as rows of the result. All numbers are those of a fit in one
-process: the same parts are computed there, one after the other.
+All numbers are those of a fit in one process: the same parts are computed there, one after the
+other, and added in the same order.
 """
 
 from __future__ import annotations
