@@ -32,8 +32,6 @@ from stages.readouts.solver_protocol import FitSource
 from stages.readouts.solver_settings import ALSSettings
 from stages.scores import variance_explained
 
-_CPU = torch.device("cpu")
-
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
@@ -79,7 +77,7 @@ def moments_of_shard(part: Part) -> Path:
         part.source.training_tokens(),
         (part.first, part.last),
         max_images=part.settings.basis_images,
-        device=_CPU,
+        device=torch.device("cpu"),
     )
     return save_values(part.file("moments"), vars(moments))
 
