@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 from cache import resolve_block
 from stages.conditions import Condition
@@ -13,15 +14,11 @@ from stages.stage import Planned, Work
 from stages.tokens.kinds import KINDS
 from stages.variant import Variant
 
+_F = TypeVar("_F", FitTask, Planned)
 
-def read_blocks(readout: ReadoutSettings, n_blocks: int) -> list[tuple[int, ...]]:
-    """The blocks of every readout, increasing: one each, then those that are read together.
 
-    Raises
-    ------
-    UserError
-        A block that a backbone of `n_blocks` does not have.
-    """
+def _read_blocks(readout: ReadoutSettings, n_blocks: int) -> list[tuple[int, ...]]:
+    """The blocks of every readout, increasing: one each, then those that are read together."""
     wanted = range(n_blocks) if readout.blocks == "all" else readout.blocks
     groups = [*((block,) for block in wanted), *readout.joint_blocks]
     found = {tuple(sorted({resolve_block(b, n_blocks) for b in blocks})) for blocks in groups}
@@ -40,7 +37,7 @@ def frozen_conditions(
     """
     rows, columns = variant.settings.stimuli.size
     for tokens in readout.tokens:
-        for blocks in read_blocks(readout, variant.token_shape.n_blocks):
+        for blocks in _read_blocks(readout, variant.token_shape.n_blocks):
             yield Condition(
                 recording=recording,
                 model=variant.settings.backbone.name,
@@ -53,28 +50,15 @@ def frozen_conditions(
             )
 
 
-def planned_fits(variant: Variant) -> Iterator[Planned]:
-    """Frozen conditions of a variant, those that other stages start from included.
-
-    Raises
-    ------
-    UserError
-        A block that the backbone does not have.
-    """
-    found: dict[Condition, Planned] = {}
+def of_all_readouts(
+    variant: Variant, found: Callable[[Variant, ReadoutSettings], Iterator[_F]]
+) -> Iterator[_F]:
+    """What is found for a variant's readouts, those that other stages start from included."""
+    every: dict[Condition, _F] = {}
     for readout in variant.readouts:
-        for planned in _planned(variant, readout):
-            found.setdefault(planned.condition, planned)
-    yield from found.values()
-
-
-def all_fit_tasks(variant: Variant) -> Iterator[FitTask]:
-    """The same as tasks."""
-    found: dict[Condition, FitTask] = {}
-    for readout in variant.readouts:
-        for task in fit_tasks(variant, readout):
-            found.setdefault(task.condition, task)
-    yield from found.values()
+        for each in found(variant, readout):
+            every.setdefault(each.condition, each)
+    yield from every.values()
 
 
 def fit_tasks(variant: Variant, readout: ReadoutSettings) -> Iterator[FitTask]:
@@ -88,7 +72,7 @@ def fit_tasks(variant: Variant, readout: ReadoutSettings) -> Iterator[FitTask]:
     tokens = variant.tokens
     if tokens is None:
         return
-    for blocks in read_blocks(readout, tokens.n_blocks):
+    for blocks in _read_blocks(readout, tokens.n_blocks):
         for block in blocks:
             tokens.block(block)
     for recording in variant.recordings:
@@ -105,7 +89,14 @@ def fit_tasks(variant: Variant, readout: ReadoutSettings) -> Iterator[FitTask]:
             )
 
 
-def _planned(variant: Variant, readout: ReadoutSettings) -> Iterator[Planned]:
+def planned_fits(variant: Variant, readout: ReadoutSettings) -> Iterator[Planned]:
+    """Every condition of some readout settings, before anything is computed.
+
+    Raises
+    ------
+    UserError
+        A block that the backbone does not have.
+    """
     uncached = {} if variant.cache_complete else {**variant.absent, **variant.absent_weights}
     tokens = variant.token_shape
     for sizes in variant.sizes:

@@ -66,22 +66,18 @@ def is_large(responses: int, memory_limit: int | None) -> bool:
 
 
 def needed_memory(task: FitTask, *, divided: bool = False) -> int:
-    """Bytes that a process needs at least to fit one condition.
-
-    Parameters
-    ----------
-    divided : bool
-        Or one of its parts.
-    """
+    """Bytes that a process needs at least to fit one condition, or, divided, one of its parts."""
     # Tokens are read with torch, and plans must do without it.
     from stages.fit.inputs import TaskSource
 
-    solver, size = SOLVERS[task.settings.solver], TaskSource(task).size
-    return PROCESS + solver.least_memory(size, task.settings.of_solver, divided=divided)
+    return _least_memory(TaskSource(task).size, task.settings, divided=divided)
 
 
 def planned_memory(planned: Planned, settings: Settings, *, divided: bool = False) -> int:
     """The same of a planned fit, whose counts are known."""
-    readout = readout_of(planned, settings)
-    solver, size = SOLVERS[readout.solver], planned_size(planned)
+    return _least_memory(planned_size(planned), readout_of(planned, settings), divided=divided)
+
+
+def _least_memory(size: FitSize, readout: ReadoutSettings, *, divided: bool) -> int:
+    solver = SOLVERS[readout.solver]
     return PROCESS + solver.least_memory(size, readout.of_solver, divided=divided)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,21 +23,11 @@ from stages.tokens.prefetch import Arrival
 from stages.tokens.tokens import IN_MEMORY, Tokens
 
 
-@dataclass(frozen=True)
-class Trials:
+class Trials(NamedTuple):
     """Positions of a recording's training and validation trials, in the order they are read."""
 
     training: NDArray[np.intp]
     validation: NDArray[np.intp]
-
-
-@dataclass(frozen=True)
-class FitTokens:
-    """Tokens of training, validation and test trials."""
-
-    training: Tokens
-    validation: Tokens
-    test: Tokens
 
 
 def trials_of(task: FitTask) -> Trials:
@@ -68,29 +59,38 @@ def cached_tokens(task: FitTask, trials: Trials) -> tuple[CachedTokens, list[int
 
 
 @contextmanager
-def fit_tokens(task: FitTask, trials: Trials) -> Iterator[FitTokens]:
-    """The tokens to fit on: in memory where they take little of the limit."""
+def open_trials(
+    task: FitTask, trials: Trials, *, neurons: slice = slice(None)
+) -> Iterator[OpenTrials]:
+    """The trials to fit on, with tokens in memory where they take little of the limit."""
     every, borders = cached_tokens(task, trials)
-    ranges = list(pairwise(borders))
-    if task.memory_limit is not None and every.stored_bytes > IN_MEMORY * task.memory_limit:
-        yield FitTokens(*(replace(every, image_ids=every.image_ids[a:b]) for a, b in ranges))
-        return
+    limit = task.memory_limit
+    streamed = limit is not None and every.stored_bytes > IN_MEMORY * limit
     # One read: the parts share chunks, and a chunk may come over a network.
-    arrival = Arrival(every)
+    source = every if streamed else Arrival(every)
+    training, validation, test = (source.part(*ends) for ends in pairwise(borders))
+    responses = task.recording.responses[:, neurons]
     try:
-        yield FitTokens(*(arrival.part(a, b) for a, b in ranges))
+        data, scale = fit_data(
+            training,
+            responses[trials.training],
+            validation,
+            responses[trials.validation],
+            seed=task.condition.seed,
+            neurons=task.recording.neurons[neurons],
+            device=task.device,
+            memory_limit=limit,
+            overwrite=True,  # they are copies
+        )
+        yield OpenTrials(data=data, scale=scale, test=test)
     finally:
-        arrival.stop()
+        if isinstance(source, Arrival):
+            source.stop()
 
 
 @dataclass(frozen=True)
 class TaskSource:
-    """A task's trials as a solver's parts read them: a `FitSource`.
-
-    Parameters
-    ----------
-    task : FitTask
-    """
+    """A task's trials as a solver's parts read them: a `FitSource`."""
 
     task: FitTask
 
@@ -127,23 +127,8 @@ class TaskSource:
     def training_tokens(self) -> Tokens:
         """Tokens of the training trials, streamed."""
         tokens, (_, n_training, *_) = cached_tokens(self.task, trials_of(self.task))
-        return replace(tokens, image_ids=tokens.image_ids[:n_training])
+        return tokens.part(0, n_training)
 
-    @contextmanager
-    def opened(self, neurons: slice) -> Iterator[OpenTrials]:
+    def opened(self, neurons: slice) -> AbstractContextManager[OpenTrials]:
         """All trials, with the responses of some neurons."""
-        task, trials = self.task, trials_of(self.task)
-        responses = task.recording.responses[:, neurons]
-        with fit_tokens(task, trials) as tokens:
-            data, scale = fit_data(
-                tokens.training,
-                responses[trials.training],
-                tokens.validation,
-                responses[trials.validation],
-                seed=task.condition.seed,
-                neurons=task.recording.neurons[neurons],
-                device=task.device,
-                memory_limit=task.memory_limit,
-                overwrite=True,  # they are copies
-            )
-            yield OpenTrials(data=data, scale=scale, test=tokens.test)
+        return open_trials(self.task, trials_of(self.task), neurons=neurons)

@@ -7,17 +7,16 @@ it. Nothing here needs the backbone.
 from __future__ import annotations
 
 import time
-from typing import Any
+from dataclasses import replace
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from stages.fit.inputs import fit_tokens, trials_of
+from stages.fit.inputs import open_trials, trials_of
 from stages.fit.task import FitTask
-from stages.readouts.readout import Readouts, predict
+from stages.readouts.readout import predict
 from stages.readouts.saved import FittedCondition
-from stages.readouts.solvers import fit_readouts
+from stages.readouts.solver_protocol import Outcome
+from stages.readouts.solvers import SOLVERS
 from stages.scores import score, variance_explained
 
 
@@ -29,69 +28,35 @@ def fit_condition(task: FitTask) -> FittedCondition:
     CacheError
         The cache lacks the block or images.
     """
-    threads = torch.get_num_threads()
+    started, threads = time.perf_counter(), torch.get_num_threads()
+    trials = trials_of(task)
     torch.set_num_threads(1)
     try:
-        return _fit_condition(task)
+        with open_trials(task, trials) as (data, scale, test):
+            fitted = SOLVERS[task.settings.solver].fit(data, task.settings.of_solver)
+            readouts = replace(fitted, scale=scale)
+            test_predictions = predict(readouts, test, task.device)
+            predicted = predict(readouts, data.x_validation, task.device)
+        explained = variance_explained(task.recording.responses[trials.validation], predicted)
+        outcome = Outcome(readouts, test_predictions, explained)
+        return fitted_condition(task, outcome, seconds=time.perf_counter() - started)
     finally:
         torch.set_num_threads(threads)
 
 
-def _fit_condition(task: FitTask) -> FittedCondition:
-    started = time.perf_counter()
-    trials = trials_of(task)
-    recording = task.recording
-    with fit_tokens(task, trials) as tokens:
-        readouts = fit_readouts(
-            tokens.training,
-            recording.responses[trials.training],
-            tokens.validation,
-            recording.responses[trials.validation],
-            solver=task.settings.solver,
-            seed=task.condition.seed,
-            neurons=recording.neurons,
-            settings=task.settings.of_solver,
-            device=task.device,
-            memory_limit=task.memory_limit,
-            overwrite=True,  # they are copies
-        )
-        test = predict(readouts, tokens.test, task.device)
-        validation = predict(readouts, tokens.validation, task.device)
-    return fitted_condition(
-        task,
-        readouts,
-        test_predictions=test,
-        explained=variance_explained(recording.responses[trials.validation], validation),
-        seconds=time.perf_counter() - started,
-    )
-
-
-def fitted_condition(
-    task: FitTask,
-    readouts: Readouts,
-    *,
-    test_predictions: NDArray[np.float32],
-    explained: NDArray[np.floating[Any]],
-    seconds: float,
-) -> FittedCondition:
-    """The outcome of a task, scored.
-
-    Parameters
-    ----------
-    test_predictions : array of shape (n_test, n_neurons)
-    explained : array of shape (n_neurons,)
-        Variance explained on the validation trials.
-    """
+def fitted_condition(task: FitTask, outcome: Outcome, *, seconds: float) -> FittedCondition:
+    """The outcome of a task, scored."""
+    scores = score(task.recording, outcome.test_predictions)
     return FittedCondition(
         condition=task.condition,
         key=task.key,
         inputs=task.inputs,
-        readouts=readouts,
-        columns=score(task.recording, test_predictions) | {"val_varexp": explained},
+        readouts=outcome.readouts,
+        columns=scores | {"val_varexp": outcome.explained},
         test_image_ids=task.recording.test_image_ids,
-        test_predictions=test_predictions,
+        test_predictions=outcome.test_predictions,
         weights=task.weights,
         cache_key=task.cache_key,
         seconds=seconds,
-        extra={"output": readouts.output},
+        extra={"output": outcome.readouts.output},
     )

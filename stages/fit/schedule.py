@@ -12,10 +12,11 @@ from threading import Lock
 from stages.executors.executor import Executor
 from stages.failures import FailedCondition, attempt
 from stages.fit.cost import is_large
-from stages.fit.distributed import fit_divided, is_divisible, n_parts, n_together
+from stages.fit.distributed import division, fit_divided
 from stages.fit.run import fit_condition
 from stages.fit.task import FitTask
 from stages.readouts.saved import FittedCondition
+from stages.readouts.solver_protocol import DividedFit
 
 #: Divided conditions that are fitted at a time at most: each has a thread of this process.
 MOST_TOGETHER = 32
@@ -53,14 +54,16 @@ def fit_all(
             with one:
                 progress(number)
 
-    limited = [replace(task, memory_limit=executor.task_memory) for task in tasks]
-    whole = [task for task in limited if not _is_divided(task, len(tasks), executor)]
+    whole: list[FitTask] = []
+    divided: list[FitTask] = []
+    for task in tasks:
+        limited = replace(task, memory_limit=executor.task_memory)
+        (divided if _division(limited, len(tasks), executor) else whole).append(limited)
     for device in dict.fromkeys(task.device for task in whole):
         chosen = [task for task in whole if task.device == device]
-        for _, fitted in executor.map(_attempt, chosen, device=device):
+        for _, fitted in executor.map(partial(attempt, fit_condition), chosen, device=device):
             done(1)
             yield fitted
-    divided = [task for task in limited if _is_divided(task, len(tasks), executor)]
     fits = [
         partial(
             attempt,
@@ -95,7 +98,7 @@ def _together(
 
 def most_together(tasks: Sequence[FitTask], workers: int) -> int:
     """Divided conditions to be fitted at a time: enough parts for all workers, and one more."""
-    parts = [n_together(task) for task in one_of_each_size(tasks)]
+    parts = [each.n_together for each in map(division, one_of_each_size(tasks)) if each]
     return max(1, min(len(tasks), MOST_TOGETHER, 1 + -(-workers // min(parts, default=1))))
 
 
@@ -118,19 +121,17 @@ def most_at_a_time(tasks: Sequence[FitTask], workers: int) -> int:
     """Of so many workers, those that will have something to do."""
     if workers <= len(tasks):
         return workers
-    parts = [n_parts(task) for task in one_of_each_size(tasks) if is_divisible(task)]
+    parts = [each.n_parts for each in map(division, one_of_each_size(tasks)) if each]
     return min(workers, max([len(tasks), *parts]))
 
 
 def count_parts(tasks: Sequence[FitTask], executor: Executor) -> int:
     """Parts that `fit_all` reports: one per condition, more where it is divided."""
-    return sum(n_parts(task) if _is_divided(task, len(tasks), executor) else 1 for task in tasks)
+    divisions = [_division(task, len(tasks), executor) for task in tasks]
+    return sum(each.n_parts if each else 1 for each in divisions)
 
 
-def _is_divided(task: FitTask, n_tasks: int, executor: Executor) -> bool:
+def _division(task: FitTask, n_tasks: int, executor: Executor) -> DividedFit | None:
     large = is_large(task.recording.responses.nbytes, executor.task_memory)
-    return executor.remote and (n_tasks < executor.workers or large) and is_divisible(task)
-
-
-def _attempt(task: FitTask) -> FittedCondition | FailedCondition:
-    return attempt(fit_condition, task)
+    apart = executor.remote and (n_tasks < executor.workers or large)
+    return division(task) if apart else None

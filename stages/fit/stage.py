@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stages.conditions import Condition
-from stages.fit.conditions import all_fit_tasks, planned_fits
+from stages.fit.conditions import fit_tasks, of_all_readouts, planned_fits
 from stages.fit.cost import fit_cost, needed_memory, planned_memory, planned_size, readout_of
 from stages.fit.task import FitTask
 from stages.stage import Crew, Planned, Progress
@@ -40,7 +40,7 @@ class Fit:
         self, variant: Variant, to_do: Sequence[Planned] = (), limit: MemoryLimit | None = None
     ) -> None:
         """Refuse blocks that the backbone does not have, and memory that holds no fit."""
-        for _ in planned_fits(variant):
+        for _ in self.conditions(variant):
             pass
         for planned in to_do:
             if limit is None or not planned.work.is_known:
@@ -56,11 +56,11 @@ class Fit:
 
     def conditions(self, variant: Variant) -> Iterator[Planned]:
         """The frozen conditions of every recording, kind of token and block."""
-        return planned_fits(variant)
+        return of_all_readouts(variant, planned_fits)
 
     def tasks(self, variant: Variant) -> Iterator[FitTask]:
         """The same as tasks."""
-        return all_fit_tasks(variant)
+        return of_all_readouts(variant, fit_tasks)
 
     def crew(self, tasks: Sequence[FitTask], *, workers: int, devices: Sequence[str]) -> Crew:
         """As many workers as there are conditions, or parts of those that can be divided."""

@@ -7,8 +7,9 @@ defaults a neuron's result depends, a little, on which others are fitted beside 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,32 +26,22 @@ from stages.readouts.readout import (
     rate,
 )
 from stages.readouts.sizes import VALIDATION_BATCH
+from stages.readouts.solver_protocol import OnEpoch
 from stages.readouts.solver_settings import AdamWSettings
 from stages.scores import mean_score
 from stages.tokens.random_access import in_any_order
 from stages.training.descent import Descent, Losses, Network, Phase
-from stages.training.epoch import Epoch
 from stages.training.loop import LoopSettings, batches, train
 
 
 def fit_adamw(
-    data: FitData, settings: AdamWSettings, *, progress: Callable[[Epoch], None] | None = None
+    data: FitData, settings: AdamWSettings, *, progress: OnEpoch | None = None
 ) -> Readouts:
     """Fit by the published protocol; the epoch of the best mean validation score is kept.
 
     The loss is the Poisson loss summed over the batch plus `penalty` times the squared weights,
     averaged over neurons. The learning rate is multiplied by `factor` after `patience` epochs
     without a better validation score.
-
-    Parameters
-    ----------
-    progress : callable, optional
-        Called after every epoch.
-
-    Returns
-    -------
-    Readouts
-        With scale 1: rates in units of the normalised responses.
 
     Raises
     ------
@@ -66,11 +57,9 @@ def fit_adamw(
         space_scale=settings.initial_scale,
         channel_scale=settings.initial_scale,
     ).to(data.device)
+    space = [readout.row_weights, readout.column_weights]
     groups = [
-        {
-            "params": [readout.row_weights, readout.column_weights],
-            "weight_decay": settings.space_decay,
-        },
+        {"params": space, "weight_decay": settings.space_decay},
         {"params": [readout.channel_weights], "weight_decay": settings.channel_decay},
         {"params": [readout.bias], "weight_decay": 0.0},
     ]
@@ -98,15 +87,10 @@ def fit_adamw(
     )
     network = _ReadoutsWithData(readout, data, settings.penalty)
     trained = train(Descent(network, [phase], loop), progress=progress)
-    row, column, channel, bias = (p.detach().cpu().numpy() for p in readout.parameters())
-    return Readouts(
-        row_weights=row,
-        column_weights=column,
-        channel_weights=channel,
-        bias=bias,
-        scale=np.ones_like(bias),
-        curve=trained.curve,
-    )
+    weights: dict[str, Any] = {
+        name: p.detach().cpu().numpy() for name, p in readout.named_parameters()
+    }
+    return Readouts(**weights, scale=np.ones_like(weights["bias"]), curve=trained.curve)
 
 
 class _ReadoutsWithData(Network):
@@ -124,7 +108,6 @@ class _ReadoutsWithData(Network):
         self._orders = np.random.default_rng(data.seed)
 
     def losses(self, rows: NDArray[np.int64]) -> Iterator[Losses]:
-        """Poisson loss, summed over the batch and averaged over neurons, and the penalty."""
         tokens = self.x_train.take(rows).to(self.data.device, torch.float32)
         responses = self.data.r_train[torch.from_numpy(rows)].to(self.data.device)
         poisson = poisson_loss(self.module(tokens), responses).sum(dim=0)
@@ -133,7 +116,6 @@ class _ReadoutsWithData(Network):
 
     @torch.inference_mode()
     def score(self) -> float:
-        """Mean variance explained on the validation trials."""
         n_trials, rows, columns, _ = self.data.x_validation.shape
         step = min(VALIDATION_BATCH, predicted_at_once(rows, columns, self.n_neurons))
         rates = []
@@ -143,7 +125,6 @@ class _ReadoutsWithData(Network):
         return mean_score(self.data.r_validation.numpy(), torch.cat(rates).numpy())
 
     def project(self) -> None:
-        """Keep row and column weights from being negative."""
         self.module.project()
 
     def order(self, *, seed: int, epoch: int) -> NDArray[np.int64]:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from stages.costs import Cost, Portion
+from stages.executors.resources import PROCESS
 from stages.readouts.rates import RATES
 from stages.readouts.sizes import PREDICT_ELEMENTS, VALIDATION_BATCH, FitSize
-from stages.readouts.solver_protocol import Solver
+from stages.readouts.solver_protocol import OnEpoch, Solver
 from stages.readouts.solver_settings import AdamWSettings
-from stages.training.epoch import Epoch
 
 if TYPE_CHECKING:
     from stages.readouts.data import FitData
@@ -24,11 +23,7 @@ class AdamW(Solver):
     keeps_order = True
 
     def fit(
-        self,
-        data: FitData,
-        settings: AdamWSettings,
-        *,
-        progress: Callable[[Epoch], None] | None = None,
+        self, data: FitData, settings: AdamWSettings, *, progress: OnEpoch | None = None
     ) -> Readouts:
         """Fit by the published protocol; see `stages.readouts.adamw.fit_adamw`."""
         from stages.readouts.adamw import fit_adamw
@@ -61,8 +56,6 @@ class AdamW(Solver):
         memory_limit: int | None = None,
     ) -> Cost:
         """The cost of a fit that takes all its epochs."""
-        from stages.executors.resources import PROCESS
-
         numbers = size.n_trials * size.places * size.n_channels
         epochs = settings.max_epochs
         shares = {

@@ -89,7 +89,8 @@ def fit_data(
     UserError
         As `fit_readouts`.
     """
-    xs = [_tokens(x_train), _tokens(x_val)]
+    arrays = np.ndarray | torch.Tensor
+    xs = [ArrayTokens(as_grid(x)) if isinstance(x, arrays) else x for x in (x_train, x_val)]
     rs = [np.asarray(r_train, dtype=np.float32), np.asarray(r_val, dtype=np.float32)]
     for kind, x, r in zip(("training", "validation"), xs, rs, strict=True):
         _check(kind, x, r)
@@ -115,10 +116,6 @@ def fit_data(
         memory_limit=memory_limit,
     )
     return data, scale
-
-
-def _tokens(x: AnyTokens) -> Tokens:
-    return ArrayTokens(as_grid(x)) if isinstance(x, np.ndarray | torch.Tensor) else x
 
 
 def _check(kind: str, x: Tokens, r: NDArray[np.float32]) -> None:

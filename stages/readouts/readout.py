@@ -84,16 +84,7 @@ class Readout(nn.Module):
         self.bias = nn.Parameter(bias.clone())
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        """The linear predictor z.
-
-        Parameters
-        ----------
-        tokens : tensor of shape (n_images, n_rows, n_columns, n_channels)
-
-        Returns
-        -------
-        tensor of shape (n_images, n_neurons)
-        """
+        """Tokens (n_images, n_rows, n_columns, n_channels) to z (n_images, n_neurons)."""
         _, rows, columns, channels = tokens.shape
         if channels >= rows * columns:
             mixed = tokens @ self.channel_weights.T  # (image, row, column, neuron)
@@ -149,20 +140,13 @@ class Readouts:
     @property
     def grid(self) -> tuple[int, int, int]:
         """Rows, columns and channels of the tokens these readouts read."""
-        return (
-            self.row_weights.shape[1],
-            self.column_weights.shape[1],
-            self.channel_weights.shape[1],
-        )
+        rows, columns, channels = self.row_weights, self.column_weights, self.channel_weights
+        return rows.shape[1], columns.shape[1], channels.shape[1]
 
     def module(self) -> Readout:
         """The same readouts as a torch module, for training on."""
-        return Readout(
-            row_weights=torch.from_numpy(self.row_weights),
-            column_weights=torch.from_numpy(self.column_weights),
-            channel_weights=torch.from_numpy(self.channel_weights),
-            bias=torch.from_numpy(self.bias),
-        )
+        names = ("row_weights", "column_weights", "channel_weights", "bias")
+        return Readout(**{name: torch.from_numpy(getattr(self, name)) for name in names})
 
     @torch.inference_mode()
     def predict(
@@ -195,13 +179,10 @@ class Readouts:
         rates = np.empty((len(x), len(self.bias)), dtype=np.float32)
         step = predicted_at_once(self.grid[0], self.grid[1], len(self.bias))
         for first in range(0, len(x), step):
-            part = x[first : first + step].to(device, torch.float32)
-            z = module(part)
-            rates[first : first + step] = self._link(z).cpu().numpy()
+            z = module(x[first : first + step].to(device, torch.float32))
+            mu = rate(z) if self.output == "elu" else z.clamp(min=0)
+            rates[first : first + step] = mu.cpu().numpy()
         return rates * self.scale
-
-    def _link(self, z: torch.Tensor) -> torch.Tensor:
-        return rate(z) if self.output == "elu" else z.clamp(min=0)
 
 
 def as_grid(tokens: NDArray[np.generic] | torch.Tensor) -> torch.Tensor:
@@ -246,30 +227,26 @@ def initial_readout(
     Parameters
     ----------
     neurons : array of shape (n_neurons,)
-        Who each neuron is: with the seed it decides what is drawn.
+        Identity of each neuron.
     grid : sequence of int
         Rows, columns and channels of the tokens.
     space_scale, channel_scale : float
         Standard deviation of the drawn weights.
     """
-    drawn = np.stack(
-        [
-            np.random.default_rng([seed, int(neuron)]).standard_normal(sum(grid))
-            for neuron in neurons
-        ]
-    )
+    draws = (np.random.default_rng([seed, int(neuron)]) for neuron in neurons)
+    drawn = np.stack([draw.standard_normal(sum(grid)) for draw in draws])
     row, column, channel = np.split(drawn, np.cumsum(grid)[:2], axis=1)
+
+    def scaled(weights: NDArray[np.float64], scale: float) -> torch.Tensor:
+        return torch.from_numpy((scale * weights).astype(np.float32))
+
     readout = Readout(
-        row_weights=_scaled(np.abs(row), space_scale),
-        column_weights=_scaled(np.abs(column), space_scale),
-        channel_weights=_scaled(channel, channel_scale),
+        row_weights=scaled(np.abs(row), space_scale),
+        column_weights=scaled(np.abs(column), space_scale),
+        channel_weights=scaled(channel, channel_scale),
         bias=torch.zeros(len(neurons)),
     )
     for space in (readout.row_weights, readout.column_weights):
         if space.shape[1] == 1:
             space.requires_grad_(False).fill_(1)
     return readout
-
-
-def _scaled(drawn: NDArray[np.float64], scale: float) -> torch.Tensor:
-    return torch.from_numpy((scale * drawn).astype(np.float32))

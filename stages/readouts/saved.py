@@ -41,6 +41,7 @@ NEURON_COLUMNS = (
     "feve_se",
 )
 
+#: Arrays of a readout, and the names of their axes.
 _WEIGHTS = {
     "row_weights": ("neuron", "row"),
     "column_weights": ("neuron", "column"),
@@ -97,6 +98,7 @@ def save_condition(run: Path, fitted: FittedCondition) -> None:
     Each group is written beside its place and moved there whole; the readouts come last, since
     they are what marks a condition as done.
     """
+    readouts, curve = fitted.readouts, fitted.readouts.curve
     attributes = {
         **fitted.condition.identity(),
         "key": fitted.key,
@@ -112,21 +114,26 @@ def save_condition(run: Path, fitted: FittedCondition) -> None:
         "test": (fitted.test_predictions, ("image", "neuron")),
     }
     arrays: dict[str, tuple[NDArray[Any], tuple[str, ...]]] = {
-        name: (getattr(fitted.readouts, name), dimensions) for name, dimensions in _WEIGHTS.items()
+        name: (getattr(readouts, name), dimensions) for name, dimensions in _WEIGHTS.items()
     }
-    if fitted.readouts.penalty is not None:
-        arrays["penalty"] = (fitted.readouts.penalty, ("neuron",))
+    if readouts.penalty is not None:
+        arrays["penalty"] = (readouts.penalty, ("neuron",))
     arrays |= {name: (values, ("neuron",)) for name, values in fitted.columns.items()}
-    curve = fitted.readouts.curve
     arrays["training_loss"] = (np.array([e.training_loss for e in curve]), ("epoch",))
     arrays["validation_score"] = (np.array([e.validation_score for e in curve]), ("epoch",))
     _write_group(run / PREDICTIONS, fitted.condition.slug, attributes, predictions)
     _write_group(run / READOUTS, fitted.condition.slug, attributes, arrays)
 
 
-def saved_attributes(run: Path, condition: Condition) -> Mapping[str, Any] | None:
-    """Attributes of a saved condition, or None where there is none."""
-    return _attributes(run, condition.slug)
+def saved_attributes(run: Path, condition: Condition | str) -> Mapping[str, Any] | None:
+    """Attributes of a saved condition, or of its slug; None where there is none."""
+    slug = condition if isinstance(condition, str) else condition.slug
+    try:
+        metadata = json.loads((run / READOUTS / slug / "zarr.json").read_bytes())
+    except FileNotFoundError:
+        return None
+    attributes: dict[str, Any] = metadata.get("attributes", {})
+    return attributes
 
 
 def is_saved(run: Path, condition: Condition, key: str) -> bool:
@@ -185,13 +192,10 @@ def load_readouts(run_dir: Path | str, **identity: str | int | None) -> Readouts
     if not (run / READOUTS).is_dir():
         raise UserError(f"{run} has no {READOUTS}: run vitv1 fit first, or correct the path")
     slugs = [path.parent.name for path in sorted((run / READOUTS).glob("*/zarr.json"))]
-    found = {slug: _attributes(run, slug) or {} for slug in slugs}
-    fitting = [
-        slug
-        for slug, attributes in found.items()
-        if all(attributes[name] == value for name, value in identity.items())
-    ]
-    asked = ", ".join(f"{name}={value!r}" for name, value in identity.items()) or "nothing"
+    found = {slug: saved_attributes(run, slug) or {} for slug in slugs}
+    wanted = identity.items()
+    fitting = [s for s, own in found.items() if all(own[name] == value for name, value in wanted)]
+    asked = ", ".join(f"{name}={value!r}" for name, value in wanted) or "nothing"
     if not fitting:
         raise UserError(f"{run} has no readouts with {asked}; it has {', '.join(found)}")
     if len(fitting) > 1:
@@ -200,23 +204,9 @@ def load_readouts(run_dir: Path | str, **identity: str | int | None) -> Readouts
             f"{', ...' if len(fitting) > 4 else ''}): name more columns"
         )
     group = _open(run, fitting[0])
-    return Readouts(
-        row_weights=_read(group, "row_weights"),
-        column_weights=_read(group, "column_weights"),
-        channel_weights=_read(group, "channel_weights"),
-        bias=_read(group, "bias"),
-        scale=_read(group, "scale"),
-        output="linear" if found[fitting[0]].get("output") == "linear" else "elu",
-    )
-
-
-def _attributes(run: Path, slug: str) -> dict[str, Any] | None:
-    try:
-        metadata = json.loads((run / READOUTS / slug / "zarr.json").read_bytes())
-    except FileNotFoundError:
-        return None
-    attributes: dict[str, Any] = metadata.get("attributes", {})
-    return attributes
+    weights: dict[str, Any] = {name: _read(group, name) for name in _WEIGHTS}
+    is_linear = found[fitting[0]].get("output") == "linear"
+    return Readouts(**weights, output="linear" if is_linear else "elu")
 
 
 def _open(run: Path, slug: str) -> zarr.Group:

@@ -23,17 +23,13 @@ if TYPE_CHECKING:
     from stages.tokens.tokens import Tokens
 
 
-class OpenTrials(NamedTuple):
-    """The trials of some neurons, ready to be fitted.
+OnEpoch = Callable[[Epoch], None]
 
-    Parameters
-    ----------
-    data : FitData
-        Training and validation.
-    scale : array of shape (n_neurons,)
-        What the responses were divided by.
-    test : Tokens
-        Of the test images.
+
+class OpenTrials(NamedTuple):
+    """The trials of some neurons, ready to be fitted, and tokens of the test images.
+
+    Responses were divided by `scale`, array of shape (n_neurons,).
     """
 
     data: FitData
@@ -68,7 +64,7 @@ class FitSource(Protocol):
 
 
 class Outcome(NamedTuple):
-    """What a divided fit ends in.
+    """What a fit ends in.
 
     Parameters
     ----------
@@ -84,15 +80,18 @@ class Outcome(NamedTuple):
 
 
 class DividedFit(Protocol):
-    """A fit in parts that several workers compute; its numbers are those of one process."""
+    """A fit in parts that several workers compute; its numbers are those of one process.
 
-    @property
-    def n_parts(self) -> int:
-        """Parts that `fit` reports."""
+    Attributes
+    ----------
+    n_parts : int
+        Parts that `fit` reports.
+    n_together : int
+        Parts that may be computed at a time when most is to be done.
+    """
 
-    @property
-    def n_together(self) -> int:
-        """Parts that may be computed at a time when most is to be done."""
+    n_parts: int
+    n_together: int
 
     def fit(self, executor: Executor, *, folder: Path, progress: Callable[[int], None]) -> Outcome:
         """Fit, and predict the test images.
@@ -131,13 +130,7 @@ class Solver(Protocol):
     settings: type[Any]
     keeps_order: bool = False
 
-    def fit(
-        self,
-        data: FitData,
-        settings: Any,
-        *,
-        progress: Callable[[Epoch], None] | None = None,
-    ) -> Readouts:
+    def fit(self, data: FitData, settings: Any, *, progress: OnEpoch | None = None) -> Readouts:
         """Fit one readout per neuron.
 
         Parameters
@@ -152,12 +145,9 @@ class Solver(Protocol):
         """
 
     def least_memory(self, size: FitSize, settings: Any, *, divided: bool = False) -> int:
-        """Bytes that a fit needs at least, responses included, besides an idle process.
+        """Bytes that a fit, or a part of it, needs at least, responses included.
 
-        Parameters
-        ----------
-        divided : bool
-            Of one part of it.
+        What an idle process takes comes on top.
         """
 
     def cost(

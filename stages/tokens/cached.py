@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -57,6 +57,10 @@ class CachedTokens:
         images = PARTITION_ELEMENTS // int(np.prod(self.shape[1:]))
         step = max(chunk, images // chunk * chunk)
         return np.split(order, np.flatnonzero(np.diff(rows[order] // step)) + 1)
+
+    def part(self, first: int, last: int) -> CachedTokens:
+        """The trials first <= trial < last."""
+        return replace(self, image_ids=self.image_ids[first:last])
 
     def read(self, first: int, last: int) -> torch.Tensor:
         """Tokens of the trials first <= trial < last."""

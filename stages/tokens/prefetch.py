@@ -16,32 +16,25 @@ from stages.tokens.cached import CachedTokens
 class Arrival:
     """One read of all tokens, in the order of the cache, by a thread of its own.
 
-    Parts of the trials may be used as soon as they are there. Every chunk is read once, which
-    counts where it comes over a network.
-
-    Parameters
-    ----------
-    source : CachedTokens
-        What to read; trials in any order.
+    Parts of the trials, which may be in any order, can be used as soon as they are there. Every
+    chunk is read once, which counts where it comes over a network.
     """
 
     def __init__(self, source: CachedTokens) -> None:
         self._source = source
-        self._steps = source.steps()
-        order = np.concatenate(self._steps)
-        #: When each trial arrives: its place in the order of reading.
-        self._place = np.empty_like(order)
-        self._place[order] = np.arange(len(order))
-        self._ends = np.cumsum([len(each) for each in self._steps])
-        array = source.blocks[0].array(source.kind)
-        self.values = np.empty(source.shape, dtype=array.dtype)
+        steps = source.steps()
+        #: The step in which each trial arrives.
+        self._step = np.empty(source.shape[0], dtype=np.intp)
+        for number, trials in enumerate(steps):
+            self._step[trials] = number
+        self.values = np.empty(source.shape, dtype=source.dtype)
         pool = ThreadPoolExecutor(1, "tokens")
         self._stopped = threading.Event()
-        self._arrived: list[Future[None]] = [pool.submit(self._read, each) for each in self._steps]
+        self._arrived: list[Future[None]] = [pool.submit(self._read, each) for each in steps]
         pool.shutdown(wait=False)
 
-    def wait(self, first: int, last: int) -> None:
-        """Return when the trials first <= trial < last are there.
+    def read(self, first: int, last: int) -> torch.Tensor:
+        """Tokens of the trials first <= trial < last, when they are there.
 
         Raises
         ------
@@ -49,18 +42,17 @@ class Arrival:
             They could not be read.
         """
         if first < last:
-            latest = int(self._place[first:last].max())
-            for arrived in self._arrived[: int(np.searchsorted(self._ends, latest, "right")) + 1]:
+            for arrived in self._arrived[: int(self._step[first:last].max()) + 1]:
                 arrived.result()
+        return torch.from_numpy(self.values[first:last])
 
     def stop(self) -> None:
         """Read no more."""
         self._stopped.set()
 
     def _read(self, trials: NDArray[np.intp]) -> None:
-        if self._stopped.is_set():
-            return
-        self.values[trials] = self._source.take(trials).numpy()
+        if not self._stopped.is_set():
+            self.values[trials] = self._source.take(trials).numpy()
 
     def part(self, first: int, last: int) -> ArrivingTokens:
         """The trials first <= trial < last."""
@@ -83,6 +75,4 @@ class ArrivingTokens:
 
     def read(self, first: int, last: int) -> torch.Tensor:
         """Tokens of the trials first <= trial < last."""
-        start, end = self.first + first, self.first + last
-        self.arrival.wait(start, end)
-        return torch.from_numpy(self.arrival.values[start:end])
+        return self.arrival.read(self.first + first, self.first + last)

@@ -35,7 +35,7 @@ class Rows(Protocol):
         """Some rows, in the order asked for."""
 
 
-class Source(Protocol):
+class Source(Rows, Protocol):
     """Rows of a feature cache."""
 
     @property
@@ -52,9 +52,6 @@ class Source(Protocol):
 
     def steps(self) -> Sequence[NDArray[np.intp]]:
         """Rows to be read together: each chunk of the cache is read in one step."""
-
-    def take(self, rows: NDArray[np.intp]) -> torch.Tensor:
-        """Some rows, in the order asked for."""
 
 
 def in_any_order(tokens: Tokens) -> Rows:
@@ -83,12 +80,7 @@ def hold(source: Source, *, in_memory: bool) -> Rows:
 
 
 class RowsInMemory:
-    """Rows of one tensor.
-
-    Parameters
-    ----------
-    tensor : tensor of shape (n_rows, ...)
-    """
+    """Rows of one tensor of shape (n_rows, ...)."""
 
     def __init__(self, tensor: torch.Tensor) -> None:
         self.tensor = tensor
@@ -112,9 +104,6 @@ class RowsOnDisk:
     ----------
     shape : tuple of int
         Rows, and what each is.
-    dtype : numpy dtype
-    folder : path
-        Where the file is.
 
     Raises
     ------
@@ -123,9 +112,9 @@ class RowsOnDisk:
     """
 
     def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any], folder: Path) -> None:
-        self._item = shape[1:]
+        self.shape = shape
         self._dtype = dtype
-        self._row_bytes = int(np.prod(self._item)) * dtype.itemsize
+        self._row_bytes = int(np.prod(shape[1:])) * dtype.itemsize
         self._file = tempfile.TemporaryFile(dir=folder, prefix="vitv1-")  # noqa: SIM115
 
     def write(self, first: int, values: NDArray[np.generic]) -> None:
@@ -137,10 +126,8 @@ class RowsOnDisk:
             left, place = left[written:], place + written
 
     def read(self, first: int, last: int) -> torch.Tensor:
-        """The rows first <= row < last, all of which were set."""
-        values = np.empty((last - first, *self._item), dtype=self._dtype)
-        self._read_into(values, first)
-        return torch.from_numpy(values)
+        """The rows first <= row < last."""
+        return self.take(np.arange(first, last))
 
     def put(self, rows: NDArray[np.intp], values: NDArray[np.generic]) -> None:
         """Set some rows."""
@@ -148,25 +135,22 @@ class RowsOnDisk:
             self.write(int(rows[part.start]), values[part])
 
     def take(self, rows: NDArray[np.intp]) -> torch.Tensor:
-        """Some rows, in the order asked for."""
-        values = np.empty((len(rows), *self._item), dtype=self._dtype)
+        """Some rows, all of which were set, in the order asked for."""
+        values = np.empty((len(rows), *self.shape[1:]), dtype=self._dtype)
         for part in _runs(rows):
-            self._read_into(values[part], int(rows[part.start]))
+            left = values[part].data.cast("B")
+            place = int(rows[part.start]) * self._row_bytes
+            while left:
+                content = os.pread(self._file.fileno(), min(len(left), AT_ONCE), place)
+                if not content:
+                    raise OSError("a temporary file of tokens was cut short")
+                left[: len(content)] = content
+                left, place = left[len(content) :], place + len(content)
         return torch.from_numpy(values)
 
     def close(self) -> None:
         """Delete the file."""
         self._file.close()
-
-    def _read_into(self, values: NDArray[np.generic], first: int) -> None:
-        left = values.data.cast("B")
-        place = first * self._row_bytes
-        while left:
-            content = os.pread(self._file.fileno(), min(len(left), AT_ONCE), place)
-            if not content:
-                raise OSError("a temporary file of tokens was cut short")
-            left[: len(content)] = content
-            left, place = left[len(content) :], place + len(content)
 
 
 def _filled(rows: RowsInMemory | RowsOnDisk, source: Source) -> Rows:

@@ -19,15 +19,19 @@ PARTITION_ELEMENTS = 2**23
 IN_MEMORY = 0.25
 
 
-class Tokens(Protocol):
+class Readable(Protocol):
+    """Anything that is read part by part."""
+
+    def read(self, first: int, last: int) -> torch.Tensor:
+        """Tokens of the trials first <= trial < last, in their stored dtype."""
+
+
+class Tokens(Readable, Protocol):
     """Tokens of some trials, in memory or wherever they can be read from."""
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
         """Trials, rows, columns, channels."""
-
-    def read(self, first: int, last: int) -> torch.Tensor:
-        """Tokens of the trials first <= trial < last, in their stored dtype."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,7 @@ def partitions(
 
 
 def read_ahead(
-    tokens: Tokens, parts: Iterable[tuple[int, int]]
+    tokens: Readable, parts: Iterable[tuple[int, int]]
 ) -> Iterator[tuple[int, int, torch.Tensor]]:
     """Each part's first and last trial and its tokens; the next part is read meanwhile."""
     if isinstance(tokens, ArrayTokens):

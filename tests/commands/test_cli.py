@@ -198,7 +198,7 @@ def test_an_unforeseen_failure_exits_1_without_a_traceback(tmp_path, capsys, mon
 def test_ctrl_c_exits_130_and_the_next_run_goes_on(tmp_path, capsys, monkeypatch, no_figures):
     path = write_experiment(tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr("stages.fit.run.fit_readouts", _interrupt)
+        patch.setattr("stages.fit.run.fitted_condition", _interrupt)
         assert main(["run", str(path), "--quiet"]) == 130
     assert "interrupted" in capsys.readouterr().err
     assert main(["run", str(path), "--quiet"]) == 0

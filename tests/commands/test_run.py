@@ -78,7 +78,7 @@ def test_a_run_killed_at_random_points_ends_in_the_same_tables(reference, tmp_pa
 
 def test_one_failing_condition_does_not_stop_the_others(tmp_path, capsys, monkeypatch):
     path = experiment(tmp_path / "failing")
-    whole = stages.fit.run.fit_readouts
+    whole = stages.fit.run.fitted_condition
     fitted = []
 
     def fit(*arguments, **settings):
@@ -88,7 +88,7 @@ def test_one_failing_condition_does_not_stop_the_others(tmp_path, capsys, monkey
         return whole(*arguments, **settings)
 
     with monkeypatch.context() as patch:
-        patch.setattr(stages.fit.run, "fit_readouts", fit)
+        patch.setattr(stages.fit.run, "fitted_condition", fit)
         assert main(["run", str(path), "--quiet"]) == 1
     err = capsys.readouterr().err
     assert "patch-block1" in err and "FloatingPointError: the loss is not finite" in err

@@ -10,20 +10,23 @@ columns are small non-negative problems that share one contraction of G with the
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 
 from stages.readouts.als.nnls import nonnegative_least_squares
 from stages.readouts.als.sufficient_statistics import Statistics, pairs
+from stages.readouts.solver_settings import ALSSettings
+
+Index = tuple[torch.Tensor, torch.Tensor]
 
 #: Exchanges between rows and columns for every contraction of G with the channels.
 SPACE_ROUNDS = 2
 
 
-@dataclass(frozen=True)
-class Factors:
+class Factors(NamedTuple):
     """Separable weights; rows and columns have unit norm, unless a neuron's are all zero.
 
     Parameters
@@ -37,17 +40,7 @@ class Factors:
 
     def of(self, neurons: torch.Tensor | slice) -> Factors:
         """The factors of some neurons."""
-        return Factors(self.row[neurons], self.column[neurons], self.channel[neurons])
-
-    def put(self, neurons: torch.Tensor, values: Factors) -> None:
-        """Replace those of some neurons, in place."""
-        self.row[neurons] = values.row
-        self.column[neurons] = values.column
-        self.channel[neurons] = values.channel
-
-    def copy(self) -> Factors:
-        """Factors that share no memory with these."""
-        return Factors(self.row.clone(), self.column.clone(), self.channel.clone())
+        return Factors(*(weights[neurons] for weights in self))
 
     def space(self) -> torch.Tensor:
         """Spatial weights, tensor of shape (n_neurons, n_rows * n_columns)."""
@@ -63,24 +56,22 @@ class Factors:
 
 
 class AlternatingLeastSquares:
-    """The alternation on one set of statistics.
+    """The alternation on tokens of one covariance.
 
     Parameters
     ----------
-    statistics : Statistics
-        Of the training trials.
-    tolerance : float
-        A neuron is done once new rows and columns lower its objective by less than this fraction
-        of what its weights have gained over none.
-    max_rounds : int
-        Rounds at most.
+    gram : tensor of shape (row pairs, column pairs, component pairs)
+        Covariance of the tokens, as `Statistics` has it.
+    grid : sequence of int
+        Rows, columns and components.
+    settings : ALSSettings
+        Of which `tolerance` and `max_rounds` are heeded.
     """
 
-    def __init__(self, statistics: Statistics, *, tolerance: float, max_rounds: int) -> None:
-        self.tolerance = tolerance
-        self.max_rounds = max_rounds
-        _, self.h, self.w, self.k = statistics.cross.shape
-        self.gram = statistics.gram.flatten(0, 1)
+    def __init__(self, gram: torch.Tensor, grid: Sequence[int], settings: ALSSettings) -> None:
+        self.settings = settings
+        self.h, self.w, self.k = grid
+        self.gram = gram.flatten(0, 1)
         device = self.gram.device
         self._rows, self._columns = pairs(self.h, device), pairs(self.w, device)
         i, j = pairs(self.k, device)
@@ -101,17 +92,18 @@ class AlternatingLeastSquares:
             Of which only rows and columns are used.
         penalty : tensor of shape (n_neurons,)
         """
-        factors = start.copy()
+        factors = Factors(*(weights.clone() for weights in start))
         active = torch.arange(len(cross), device=cross.device)
         reached = torch.zeros(len(cross), dtype=cross.dtype, device=cross.device)
         b, current, ridge = cross, factors, penalty
-        for _ in range(self.max_rounds):
+        for _ in range(self.settings.max_rounds):
             channel, between = self.channels(b, current, ridge)
             current, objective = self.space(b, Factors(current.row, current.column, channel), ridge)
-            factors.put(active, current)
+            for weights, new in zip(factors, current, strict=True):
+                weights[active] = new
             reached[active] = objective
             # What rows and columns gained is about what channels have to gain from them.
-            moving = between - objective > self.tolerance * -objective
+            moving = between - objective > self.settings.tolerance * -objective
             if not bool(moving.any()):
                 break
             if not bool(moving.all()):
@@ -124,9 +116,7 @@ class AlternatingLeastSquares:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """The best channels given rows and columns, a ridge solve per neuron; the objective too."""
         row, column = factors.row, factors.column
-        both = (
-            self._pairs(row, self._rows)[:, :, None] * self._pairs(column, self._columns)[:, None]
-        )
+        both = _pairs(row, self._rows)[:, :, None] * _pairs(column, self._columns)[:, None]
         packed = both.flatten(1) @ self.gram
         # Only the upper triangle is ever read.
         normal = packed.new_empty(len(packed), self.k**2).index_copy_(1, self._upper, packed)
@@ -148,7 +138,7 @@ class AlternatingLeastSquares:
         The norms of rows and columns move to the channels.
         """
         row, column, channel = factors.row, factors.column, factors.channel
-        gram = (self._pairs(channel, self._channels) * self._twice) @ self.gram.T
+        gram = (_pairs(channel, self._channels) * self._twice) @ self.gram.T
         gram = gram.view(-1, len(self._rows[0]), len(self._columns[0]))
         target = torch.bmm(cross.flatten(1, 2), channel[:, :, None]).view(-1, self.h, self.w)
         ridge = penalty * channel.square().sum(dim=1)
@@ -156,49 +146,45 @@ class AlternatingLeastSquares:
         row, column = row.double(), column.double()
         objective = torch.zeros_like(ridge)
         for _ in range(SPACE_ROUNDS):
-            pairs_x = self._pairs(column, self._columns)
+            pairs_x = _pairs(column, self._columns)
             linear = torch.bmm(target, column[:, :, None])[:, :, 0]
             quadratic = torch.bmm(gram, pairs_x[:, :, None])[:, :, 0]
-            row, _ = self._factor(
-                quadratic, linear, ridge * column.square().sum(dim=1), self._rows, row
-            )
-            pairs_y = self._pairs(row, self._rows)
+            weight = ridge * column.square().sum(dim=1)
+            row, _ = _factor(quadratic, linear, weight, self._rows, row)
+            pairs_y = _pairs(row, self._rows)
             linear = torch.bmm(row[:, None, :], target)[:, 0]
             quadratic = torch.bmm(pairs_y[:, None, :], gram)[:, 0]
-            column, objective = self._factor(
-                quadratic, linear, ridge * row.square().sum(dim=1), self._columns, column
-            )
+            weight = ridge * row.square().sum(dim=1)
+            column, objective = _factor(quadratic, linear, weight, self._columns, column)
         row, row_norm = _unit(row)
         column, column_norm = _unit(column)
         dtype = channel.dtype
         channel = channel * (row_norm * column_norm).to(dtype)
         return Factors(row.to(dtype), column.to(dtype), channel), objective.to(dtype)
 
-    def _factor(
-        self,
-        quadratic: torch.Tensor,
-        linear: torch.Tensor,
-        ridge: torch.Tensor,
-        index: tuple[torch.Tensor, torch.Tensor],
-        start: torch.Tensor,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """The best non-negative factor, and the objective with it."""
-        n = linear.shape[1]
-        i, j = index
-        gram = torch.empty(len(linear), n, n, dtype=linear.dtype, device=linear.device)
-        half = torch.where(i == j, 1.0, 0.5).to(linear.dtype)
-        gram[:, i, j] = quadratic * half
-        gram[:, j, i] = quadratic * half
-        diagonal = gram.diagonal(dim1=1, dim2=2)
-        diagonal += (ridge + 1e-9 * diagonal.mean(dim=1) + 1e-30)[:, None]
-        factor = nonnegative_least_squares(gram, linear, start=start)
-        value = torch.bmm(gram, factor[:, :, None])[:, :, 0]
-        return factor, (factor * (value - 2 * linear)).sum(dim=1)
 
-    def _pairs(
-        self, values: torch.Tensor, index: tuple[torch.Tensor, torch.Tensor]
-    ) -> torch.Tensor:
-        return values.index_select(1, index[0]) * values.index_select(1, index[1])
+def _factor(
+    quadratic: torch.Tensor,
+    linear: torch.Tensor,
+    ridge: torch.Tensor,
+    index: Index,
+    start: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The best non-negative factor, and the objective with it."""
+    n = linear.shape[1]
+    i, j = index
+    gram = torch.empty(len(linear), n, n, dtype=linear.dtype, device=linear.device)
+    half = torch.where(i == j, 1.0, 0.5).to(linear.dtype)
+    gram[:, i, j] = gram[:, j, i] = quadratic * half
+    diagonal = gram.diagonal(dim1=1, dim2=2)
+    diagonal += (ridge + 1e-9 * diagonal.mean(dim=1) + 1e-30)[:, None]
+    factor = nonnegative_least_squares(gram, linear, start=start)
+    value = torch.bmm(gram, factor[:, :, None])[:, :, 0]
+    return factor, (factor * (value - 2 * linear)).sum(dim=1)
+
+
+def _pairs(values: torch.Tensor, index: Index) -> torch.Tensor:
+    return values.index_select(1, index[0]) * values.index_select(1, index[1])
 
 
 def _solve(normal: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
@@ -223,14 +209,9 @@ def _solve(normal: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
 def initial_factors(statistics: Statistics, gram: torch.Tensor, penalty: float) -> Factors:
     """Rows and columns around the position that explains the responses best.
 
-    Every position's own ridge gives a map of how much it explains. Its fourth power, which leaves
-    little but the peak, is made separable: broader starts end in worse minima more often.
-
-    Parameters
-    ----------
-    gram : tensor of shape (n_rows, n_columns, n_components, n_components)
-        Covariance of the tokens within each position.
-    penalty : float
+    Every position's own ridge, from `position_grams`, gives a map of how much it explains. Its
+    fourth power, which leaves little but the peak, is made separable: broader starts end in worse
+    minima more often.
     """
     cross = statistics.cross
     h, w, _ = cross.shape[1:]

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from stages.costs import Cost, Portion
 from stages.executors.resources import PROCESS
-from stages.readouts.als.memory import SLOPE_TRIALS, plan_memory, problem_of
+from stages.readouts.als.memory import SLOPE_TRIALS, Problem, plan_memory, problem_of
 from stages.readouts.als.partition import largest_group, neuron_groups, shards
 from stages.readouts.rates import RATES
 from stages.readouts.sizes import FitSize
@@ -59,25 +59,21 @@ def als_operations(
     looks = p.n_trials * steps + SLOPE_LOOKS * min(p.n_trials, SLOPE_TRIALS)
     pairs = rows * columns * k * (k + 1) / 2
     solves = p.n_neurons * (p.n_penalties + steps) * ROUNDS * (2 * pairs + k**3 / 3)
-    # In one process and kept in memory, all of it is one read, and reduced once.
-    of_shards = Counter(
-        {
-            "start": 1.0,
-            "bytes read": (2 if divided or not kept else 0) * size.stored,
-            "token products": 2 * (moments + products + divided * reduced),
-        }
-    )
-    of_groups = Counter(
-        {
-            "bytes read": reads * size.stored,
-            "bytes spilled": spilled * p.reduced,
-            "token products": 2 * reads * reduced,
-            "neuron products": 2 * neurons,
-            "responses": looks * p.n_neurons,
-            "solving": 2 * solves,
-        }
-    )
-    return _billions(of_shards), _billions(of_groups)
+    of_shards = {
+        "start": 1.0,
+        # In one process and kept in memory, all of it is one read, and reduced once.
+        "bytes read": (2 if divided or not kept else 0) * size.stored / 1e9,
+        "token products": 2 * (moments + products + divided * reduced) / 1e9,
+    }
+    of_groups = {
+        "bytes read": reads * size.stored / 1e9,
+        "bytes spilled": spilled * p.reduced / 1e9,
+        "token products": 2 * reads * reduced / 1e9,
+        "neuron products": 2 * neurons / 1e9,
+        "responses": looks * p.n_neurons / 1e9,
+        "solving": 2 * solves / 1e9,
+    }
+    return +Counter(of_shards), +Counter(of_groups)  # without what is zero
 
 
 def als_cost(
@@ -88,13 +84,7 @@ def als_cost(
     memory_limit: int | None = None,
     rates: Mapping[str, float] = RATES,
 ) -> Cost:
-    """The cost of one condition; see `als_operations`.
-
-    Parameters
-    ----------
-    memory_limit : int, optional
-        Bytes that each worker may use.
-    """
+    """The cost of one condition; see `als_operations` and `Solver.cost`."""
     memory, kept = _peak_memory(size, settings, divided=divided, limit=memory_limit)
     of_shards, of_groups = als_operations(size, settings, divided=divided, kept=kept)
     operations = of_shards + of_groups
@@ -110,13 +100,13 @@ def als_cost(
     return Cost(phases=phases, n_bytes=operations["bytes read"] * 1e9, memory=memory, shares=shares)
 
 
-def held_size(size: FitSize, *, divided: bool) -> FitSize:
+def held_problem(size: FitSize, settings: ALSSettings, *, divided: bool) -> Problem:
     """What one process fits: all neurons, or a group of them where the fit is divided."""
     n_neurons = min(size.n_neurons, largest_group(size.n_neurons)) if divided else size.n_neurons
-    return replace(size, n_neurons=n_neurons)
+    return problem_of(replace(size, n_neurons=n_neurons), settings)
 
 
-def held_responses(held: FitSize, *, divided: bool) -> int:
+def held_responses(held: Problem, *, divided: bool) -> int:
     """Bytes of the responses in a process: recorded and normalised ones.
 
     A part of a divided fit selects its group's from a file.
@@ -128,17 +118,12 @@ def _peak_memory(
     size: FitSize, settings: ALSSettings, *, divided: bool, limit: int | None
 ) -> tuple[int, bool]:
     """Bytes of a worker at its peak, and whether reduced tokens stay in its memory."""
-    held = held_size(size, divided=divided)
-    problem = problem_of(held, settings)
+    held = held_problem(size, settings, divided=divided)
     used = PROCESS + held_responses(held, divided=divided)
     if limit is None or size.stored <= IN_MEMORY * limit:
         used += size.stored
     if limit is not None:
         # What cannot be kept is refused when the fit begins, not by its price.
-        limit = max(limit, used + problem.least_memory)
-    plan = plan_memory(problem, limit, used=used)
-    return used + problem.planned(plan), plan.keep
-
-
-def _billions(counts: Counter[str]) -> Counter[str]:
-    return Counter({n: v if n == "start" else v / 1e9 for n, v in counts.items() if v})
+        limit = max(limit, used + held.least_memory)
+    plan = plan_memory(held, limit, used=used)
+    return used + held.planned(plan), plan.keep

@@ -6,86 +6,53 @@ groups may be fitted one after the other, as here, or wherever there is room.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 
-from stages.readouts.als.groups import (
-    Candidates,
-    Polished,
-    ReducedTrials,
-    Scores,
-    TokenSums,
-    polish_group,
-    solve_group,
-)
+from stages.readouts.als.groups import Polished, ReducedTrials, polish_group, solve_group
 from stages.readouts.als.memory import plan_memory, problem_of
 from stages.readouts.als.partition import neuron_groups
 from stages.readouts.als.pca import Components, ReducedTokens, principal_components
 from stages.readouts.als.penalties import choose, concatenate
-from stages.readouts.als.predictor import Predictor, as_readouts, join, pick
+from stages.readouts.als.predictor import as_readouts, join, pick
 from stages.readouts.als.sufficient_statistics import sum_products
 from stages.readouts.data import FitData
 from stages.readouts.readout import Readouts
+from stages.readouts.solver_protocol import OnEpoch
 from stages.readouts.solver_settings import ALSSettings
 from stages.tokens.random_access import temporary_folder
 from stages.training.epoch import Epoch
 
 
 @torch.inference_mode()
-def fit_als(
-    data: FitData, settings: ALSSettings, *, progress: Callable[[Epoch], None] | None = None
-) -> Readouts:
+def fit_als(data: FitData, settings: ALSSettings, *, progress: OnEpoch | None = None) -> Readouts:
     """Fit every neuron by alternating least squares, and polish the result with the Poisson loss.
-
-    Parameters
-    ----------
-    progress : callable, optional
-        Called with every step of polishing.
-
-    Returns
-    -------
-    Readouts
-        With scale 1: rates in units of the normalised responses.
 
     Raises
     ------
     UserError
         Tokens that are not finite, or a memory limit that cannot be kept.
     """
-    components = components_for(data, settings)
+    components = principal_components(data.x_train, settings, device=data.device)
     tokens = reduced_tokens(data, settings, components)
     products = sum_products(tokens.training, rows_at_once=tokens.plan.rows_at_once)
-    known = TokenSums(components=components, products=products)
     groups = neuron_groups(data.r_train.shape[1])
-    solved = [solve_group(data.of(group), tokens, known, settings) for group in groups]
-    candidates, scores = [each for each, _ in solved], [each for _, each in solved]
-    chosen = choose_penalties(scores, settings)
+    solved = [solve_group(data.of(group), tokens, products, settings) for group in groups]
+    chosen = choose(concatenate([errors for _, errors in solved]), how=settings.selection)
+    if settings.output == "linear":
+        paths = zip(*(candidates.path for candidates, _ in solved), strict=True)
+        linear = pick([join(predictors) for predictors in paths], chosen.to(data.device))
+        return as_readouts(linear, components, output="linear")
     polished = [
-        polish_group(data.of(group), tokens, known, own, chosen[group], settings)
-        for group, own in zip(groups, candidates, strict=True)
-        if settings.output == "elu"
+        polish_group(data.of(group), tokens, products, candidates, chosen[group], settings)
+        for group, (candidates, _) in zip(groups, solved, strict=True)
     ]
-    if not polished:
-        return linear_readouts(candidates, chosen, components)
-    variances = torch.cat([each.variances for each in scores])
-    readouts = polished_readouts(polished, components, variances)
+    readouts = polished_readouts(polished, components)
     if progress is not None:
         for epoch in readouts.curve:
             progress(epoch)
     return readouts
-
-
-def components_for(data: FitData, settings: ALSSettings) -> Components:
-    """Principal components of the training tokens."""
-    return principal_components(
-        data.x_train,
-        variance_kept=settings.variance_kept,
-        max_components=settings.max_components,
-        max_images=settings.basis_images,
-        scale_limit=settings.scale_limit,
-        device=data.device,
-    )
 
 
 def reduced_tokens(
@@ -113,37 +80,12 @@ def reduced_tokens(
     )
 
 
-def choose_penalties(scores: Sequence[Scores], settings: ALSSettings) -> torch.Tensor:
-    """Position of every neuron's penalty, tensor of shape (n_neurons,): all neurons have a say."""
-    return choose(
-        concatenate([each.errors for each in scores]),
-        torch.cat([each.variances for each in scores]),
-        how=settings.selection,
-    )
-
-
-def linear_readouts(
-    candidates: Sequence[Candidates], chosen: torch.Tensor, components: Components
-) -> Readouts:
-    """The chosen least-squares fits as they are."""
-    joined = [join(paths) for paths in zip(*(each.path for each in candidates), strict=True)]
-    predictor: Predictor = pick(joined, chosen.to(components.mean.device))
-    return as_readouts(predictor, components, output="linear")
-
-
-def polished_readouts(
-    polished: Sequence[Polished], components: Components, variances: torch.Tensor
-) -> Readouts:
-    """All groups' readouts as one, with the learning curve of all neurons.
-
-    Parameters
-    ----------
-    variances : tensor of shape (n_neurons,)
-        Of the validation responses.
-    """
+def polished_readouts(polished: Sequence[Polished], components: Components) -> Readouts:
+    """All groups' readouts as one, with the learning curve of all neurons."""
     losses = torch.cat([each.losses for each in polished]).mean(dim=0)
-    errors = torch.cat([each.errors for each in polished])[variances > 0]
-    scores = (1 - errors / variances[variances > 0, None]).mean(dim=0)
+    errors = concatenate([each.errors for each in polished])
+    vary = errors.variances > 0
+    scores = (1 - errors.mean()[vary] / errors.variances[vary, None]).mean(dim=0)
     curve = [
         Epoch(number, float(loss), float(score))
         for number, (loss, score) in enumerate(zip(losses, scores, strict=True))

@@ -9,41 +9,18 @@ import torch
 
 from stages.readouts.als.alternating import (
     AlternatingLeastSquares,
-    Factors,
     initial_factors,
     position_grams,
 )
 from stages.readouts.als.memory import MemoryPlan
 from stages.readouts.als.pca import Components, ReducedTokens
 from stages.readouts.als.penalties import HeldOutErrors
-from stages.readouts.als.polish import polish, start
-from stages.readouts.als.predictor import Predictor, join, neuron_batches, pick
-from stages.readouts.als.sufficient_statistics import (
-    Statistics,
-    pair_products,
-    sum_statistics,
-)
+from stages.readouts.als.polish import GroupTrials, polish, start
+from stages.readouts.als.predictor import Predictor, centred, join, neuron_batches, pick
+from stages.readouts.als.sufficient_statistics import Statistics, sum_statistics, token_covariance
 from stages.readouts.data import FitData
 from stages.readouts.readout import rate
 from stages.readouts.solver_settings import ALSSettings
-
-Link = Callable[[torch.Tensor], torch.Tensor]
-
-
-@dataclass(frozen=True, kw_only=True)
-class TokenSums:
-    """What a fit needs to know of the training tokens alone.
-
-    Parameters
-    ----------
-    components : Components
-        Of the channels.
-    products : tensor
-        From `sum_products`.
-    """
-
-    components: Components
-    products: torch.Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,22 +30,6 @@ class ReducedTrials:
     training: ReducedTokens
     validation: ReducedTokens
     plan: MemoryPlan
-
-
-@dataclass(frozen=True, kw_only=True)
-class Scores:
-    """What one group's fits are worth: all that a choice between penalties takes.
-
-    Parameters
-    ----------
-    errors : HeldOutErrors
-        Of held-out trials.
-    variances : tensor of shape (n_neurons,)
-        Of the validation responses.
-    """
-
-    errors: HeldOutErrors
-    variances: torch.Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,89 +56,79 @@ class Polished:
     predictor : Predictor
     penalty : tensor of shape (n_neurons,)
         Of the summed squared weights, in the Poisson loss.
-    losses, errors : tensor of shape (n_neurons, n_steps)
-        Training loss before, and mean squared validation error after, every step.
+    losses : tensor of shape (n_neurons, n_steps)
+        Training loss before every step.
+    errors : HeldOutErrors
+        Validation errors after every step.
     """
 
     predictor: Predictor
     penalty: torch.Tensor
     losses: torch.Tensor
-    errors: torch.Tensor
+    errors: HeldOutErrors
 
 
 def solve_group(
-    data: FitData, tokens: ReducedTrials, known: TokenSums, settings: ALSSettings
-) -> tuple[Candidates, Scores]:
-    """Least squares under every penalty, and what each is worth on held-out trials."""
-    plan = tokens.plan
-    statistics = sum_statistics(tokens.training, data.r_train, known.products)
-    penalties = absolute(settings, known.components)
-    path = _solve_path(statistics, penalties, settings, plan)
-    errors = HeldOutErrors(data.r_train.shape[1], len(penalties))
-    _add_errors(errors, path, tokens.validation, data.r_validation, _clip, batch=plan.neurons)
-    scores = Scores(
-        errors=errors,
-        variances=data.r_validation.var(dim=0, correction=0),
-    )
-    return Candidates(path=path, mean_tokens=statistics.mean_tokens), scores
+    data: FitData, tokens: ReducedTrials, products: torch.Tensor, settings: ALSSettings
+) -> tuple[Candidates, HeldOutErrors]:
+    """Least squares under every penalty, from `sum_products`; their errors on held-out trials."""
+    statistics = sum_statistics(tokens.training, data.r_train, products)
+    penalties = _absolute(settings, tokens.training.components)
+    path = _solve_path(statistics, penalties, settings, batch=tokens.plan.neurons)
+    # As a rate, a linear predictor is never below zero.
+    errors = _held_out_errors(path, tokens, data, lambda z: z.clamp(min=0))
+    return Candidates(path=path, mean_tokens=statistics.mean_tokens), errors
 
 
 def polish_group(
     data: FitData,
     tokens: ReducedTrials,
-    known: TokenSums,
+    products: torch.Tensor,
     candidates: Candidates,
     chosen: torch.Tensor,
     settings: ALSSettings,
 ) -> Polished:
     """From each neuron's chosen fit to its readout.
 
+    That is its last step of polishing, or its best where the last is worse than the first on
+    validation: taking every neuron's best would follow the noise of single trials.
+
     Parameters
     ----------
     chosen : tensor of shape (n_neurons,)
         Position of each neuron's penalty.
     """
-    training, batch = tokens.training, tokens.plan.neurons
-    linear = pick(candidates.path, chosen.to(data.device))
-    penalties = torch.tensor(absolute(settings, training.components), device=data.device)
-    penalty = penalties[chosen.to(data.device)]
-    first, curvature = start(linear.factors, training, data.r_train, batch=batch)
-    steps = polish(
-        AlternatingLeastSquares(
-            _of_no_neuron(known, candidates.mean_tokens, len(data.r_train)),
-            tolerance=settings.tolerance,
-            max_rounds=settings.max_rounds,
-        ),
-        first,
-        curvature,
-        training,
-        data.r_train,
-        mean_tokens=candidates.mean_tokens,
-        penalty=penalty,
-        rounds=1 + settings.polish_rounds,
-        batch=batch,
-    )
-    iterates, losses = [], []
-    for predictor, loss in steps:
-        iterates.append(predictor)
-        losses.append(loss.cpu())
-    best, errors = _stop_early(iterates, tokens.validation, data, batch=batch)
+    mean_tokens = candidates.mean_tokens
+    batches = neuron_batches(len(chosen), tokens.plan.neurons)
+    trials = GroupTrials(tokens.training, mean_tokens, data.r_train, batches)
+    chosen = chosen.to(data.device)
+    penalties = torch.tensor(_absolute(settings, tokens.training.components), device=data.device)
+    penalty = penalties[chosen]
+    first, curvature = start(pick(candidates.path, chosen).factors, trials)
+    covariance = token_covariance(products, len(data.r_train), mean_tokens)
+    als = AlternatingLeastSquares(covariance, mean_tokens.shape, settings)
+    rounds = 1 + settings.polish_rounds
+    steps = list(polish(als, first, curvature, trials, penalty=penalty, rounds=rounds))
+    iterates = [predictor for predictor, _ in steps]
+    errors = _held_out_errors(iterates, tokens, data, rate)
+    mean = errors.mean()
+    best = torch.where(mean[:, -1] > mean[:, 0], mean.argmin(dim=1), len(iterates) - 1)
     return Polished(
-        predictor=best,
+        predictor=pick(iterates, best.to(data.device)),
         penalty=curvature * penalty / 2,
-        losses=torch.stack(losses, dim=1),
+        losses=torch.stack([loss.cpu() for _, loss in steps], dim=1),
         errors=errors,
     )
 
 
-def absolute(settings: ALSSettings, components: Components) -> list[float]:
+def _absolute(settings: ALSSettings, components: Components) -> list[float]:
     """The penalties in the tokens' own units, decreasing."""
     unit = float(components.variances.sum())
     return [penalty * unit for penalty in sorted(settings.penalties, reverse=True)]
 
 
 def _solve_path(
-    statistics: Statistics, penalties: Sequence[float], settings: ALSSettings, plan: MemoryPlan
+    statistics: Statistics, penalties: Sequence[float], settings: ALSSettings, *, batch: int
 ) -> list[Predictor]:
     """The least-squares predictor for every penalty.
 
@@ -185,75 +136,35 @@ def _solve_path(
     from the last.
     """
     grams = position_grams(statistics)
-    als = AlternatingLeastSquares(
-        statistics, tolerance=settings.tolerance, max_rounds=settings.max_rounds
-    )
+    als = AlternatingLeastSquares(statistics.gram, statistics.mean_tokens.shape, settings)
     middle = len(penalties) // 2
     order = [*range(middle, -1, -1), *range(middle + 1, len(penalties))]
     solved: list[list[Predictor]] = [[] for _ in penalties]
-    for part in neuron_batches(len(statistics.cross), plan.neurons):
+    for part in neuron_batches(len(statistics.cross), batch):
         own = statistics.of(part)
-        factors = initial_factors(own, grams, penalties[middle])
-        first = factors
+        factors = first = initial_factors(own, grams, penalties[middle])
         for number in order:
             begin = first if number == middle + 1 else factors
-            ridge = torch.full_like(own.variances, penalties[number])
+            ridge = torch.full_like(own.mean_responses, penalties[number])
             factors, _ = als.solve(own.cross, begin, ridge)
             first = factors if number == middle else first
-            solved[number].append(_with_intercept(factors, own))
+            solved[number].append(centred(factors, own.mean_tokens, own.mean_responses))
     return [join(predictors) for predictors in solved]
 
 
-def _with_intercept(factors: Factors, statistics: Statistics) -> Predictor:
-    mean = factors.predict(statistics.mean_tokens[None])[0]
-    return Predictor(factors, statistics.mean_responses - mean)
-
-
-def _clip(z: torch.Tensor) -> torch.Tensor:
-    """A linear predictor as a rate: none is below zero."""
-    return z.clamp(min=0)
-
-
-def _of_no_neuron(known: TokenSums, mean_tokens: torch.Tensor, n_trials: int) -> Statistics:
-    """The statistics of the tokens alone."""
-    nothing = mean_tokens.new_zeros(0)
-    return Statistics(
-        mean_tokens=mean_tokens,
-        mean_responses=nothing,
-        variances=nothing,
-        gram=known.products / n_trials - pair_products(mean_tokens),
-        cross=mean_tokens.new_zeros(0, *mean_tokens.shape),
-    )
-
-
-def _add_errors(
-    sums: HeldOutErrors,
+def _held_out_errors(
     predictors: Sequence[Predictor],
-    tokens: ReducedTokens,
-    responses: torch.Tensor,
-    link: Link,
-    *,
-    batch: int,
-) -> None:
-    """Take in the squared errors of several predictors on all trials."""
-    for first, last, reduced in tokens:
+    tokens: ReducedTrials,
+    data: FitData,
+    link: Callable[[torch.Tensor], torch.Tensor],
+) -> HeldOutErrors:
+    """Squared errors of several predictors on all validation trials."""
+    responses = data.r_validation
+    errors = HeldOutErrors(responses.var(dim=0, correction=0), len(predictors))
+    for first, last, reduced in tokens.validation:
         numbers = torch.arange(first, last)
-        for part in neuron_batches(responses.shape[1], batch):
+        for part in neuron_batches(responses.shape[1], tokens.plan.neurons):
             own = responses[first:last, part].to(reduced.device)
-            errors = [(own - link(p.of(part)(reduced))).square() for p in predictors]
-            sums.add(part, torch.stack(errors, dim=2), numbers)
-
-
-def _stop_early(
-    iterates: Sequence[Predictor], validation: ReducedTokens, data: FitData, *, batch: int
-) -> tuple[Predictor, torch.Tensor]:
-    """Each neuron's last step, or its best where the last is worse than the first on validation.
-
-    Taking every neuron's best would follow the noise of single trials. Also the mean errors of all
-    steps, tensor of shape (n_neurons, n_steps).
-    """
-    errors = HeldOutErrors(data.r_validation.shape[1], len(iterates))
-    _add_errors(errors, iterates, validation, data.r_validation, rate, batch=batch)
-    mean = errors.mean()
-    chosen = torch.where(mean[:, -1] > mean[:, 0], mean.argmin(dim=1), len(iterates) - 1)
-    return pick(iterates, chosen.to(data.device)), mean
+            squares = [(own - link(p.of(part)(reduced))).square() for p in predictors]
+            errors.add(part, torch.stack(squares, dim=2), numbers)
+    return errors

@@ -45,24 +45,20 @@ class MemoryPlan:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Problem:
+class Problem(FitSize):
     """Sizes that decide how much memory a fit needs."""
 
-    n_trials: int
-    n_rows: int
-    n_columns: int
     n_components: int
-    n_neurons: int
     n_penalties: int
 
     @property
-    def n_slope_trials(self) -> int:
-        """Trials that slope and offset are fitted on, at most: every n-th of all trials."""
+    def _n_slope_trials(self) -> int:
+        # Every n-th of all trials.
         return min(self.n_trials, 2 * SLOPE_TRIALS)
 
     @property
     def _features(self) -> int:
-        return self.n_rows * self.n_columns * self.n_components
+        return self.places * self.n_components
 
     @property
     def row_pairs(self) -> int:
@@ -83,7 +79,7 @@ class Problem:
     def neuron(self) -> int:
         """Bytes that a neuron needs while it is solved or its slope is fitted."""
         solving = 8 * self.n_components**2 + 2 * self._features
-        return _FLOAT * max(solving, 10 * self.n_slope_trials)
+        return _FLOAT * max(solving, 10 * self._n_slope_trials)
 
     @property
     def always(self) -> int:
@@ -96,7 +92,7 @@ class Problem:
         cross = 4 * _FLOAT * group * self._features
         factors = self.n_rows + self.n_columns + self.n_components
         paths = _FLOAT * self.n_neurons * self.n_penalties * (factors + 3 * self.n_penalties)
-        slopes = 2 * _FLOAT * self.n_slope_trials * group
+        slopes = 2 * _FLOAT * self._n_slope_trials * group
         return gram + cross + paths + slopes + 4 * _FLOAT * PARTITION_ELEMENTS
 
     @property
@@ -114,22 +110,10 @@ class Problem:
 
 
 def problem_of(size: FitSize, settings: ALSSettings, *, n_components: int | None = None) -> Problem:
-    """The sizes of a fit.
-
-    Parameters
-    ----------
-    n_components : int, optional
-        As many as there may be where absent.
-    """
-    most = min(settings.max_components, size.n_channels)
-    return Problem(
-        n_trials=size.n_trials,
-        n_rows=size.n_rows,
-        n_columns=size.n_columns,
-        n_components=most if n_components is None else n_components,
-        n_neurons=size.n_neurons,
-        n_penalties=len(settings.penalties),
-    )
+    """The sizes of a fit, with as many components as there may be where they are not known."""
+    if n_components is None:
+        n_components = min(settings.max_components, size.n_channels)
+    return Problem(**vars(size), n_components=n_components, n_penalties=len(settings.penalties))
 
 
 def plan_memory(problem: Problem, limit: int | None, *, used: int | None = None) -> MemoryPlan:

@@ -6,9 +6,11 @@ same numbers are added in the same order.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import operator
+from collections.abc import Callable, Sequence
+from functools import reduce
 from itertools import pairwise
-from typing import Any, Protocol, TypeVar
+from typing import TypeVar
 
 from stages.tokens.tokens import partitions
 
@@ -24,15 +26,7 @@ SMALLEST_GROUP = 1024
 LARGEST_GROUP = 4096
 GROUPS = 16
 
-
-class Summable(Protocol):
-    """Anything that has a sum."""
-
-    def __add__(self, other: Any, /) -> Any:
-        """Their sum."""
-
-
-_S = TypeVar("_S", bound=Summable)
+_S = TypeVar("_S")
 _T = TypeVar("_T")
 
 
@@ -64,35 +58,21 @@ def reduction(parts: Sequence[_T]) -> list[Sequence[_T]]:
     return [parts[first : first + FAN_IN] for first in range(0, len(parts), FAN_IN)]
 
 
-def tree_sum(parts: Iterable[_S]) -> _S:
-    """The sum of all parts in the order of `reduction`, holding few of them at a time.
+def tree_sum(compute: Callable[[_T], _S], parts: Sequence[_T]) -> _S:
+    """What is computed of every part, added in the order of `reduction`; few are held at a time.
 
     Raises
     ------
     ValueError
-        There are none.
+        There are no parts.
     """
-    sums: list[_S | None] = []
-    counts: list[int] = []
-    for part in parts:
-        carried, level = part, 0
-        while True:
-            if level == len(sums):
-                sums.append(None)
-                counts.append(0)
-            before = sums[level]
-            total = carried if before is None else before + carried
-            counts[level] += 1
-            if counts[level] < FAN_IN:
-                sums[level] = total
-                break
-            sums[level], counts[level] = None, 0
-            carried, level = total, level + 1
-    left = [each for each in reversed(sums) if each is not None]
-    if not left:
+    if not parts:
         raise ValueError("nothing to sum")
-    # What is left of lower levels comes after all of the higher ones, and is added to itself first.
-    total = left.pop()
-    while left:
-        total = left.pop() + total
+    if len(parts) == 1:
+        return compute(parts[0])
+    step = 1
+    while step * FAN_IN < len(parts):
+        step *= FAN_IN
+    branches = (parts[first : first + step] for first in range(0, len(parts), step))
+    total: _S = reduce(operator.add, (tree_sum(compute, branch) for branch in branches))
     return total

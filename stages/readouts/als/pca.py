@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from cache import UserError
 from stages.readouts.als.partition import shards, tree_sum
-from stages.tokens.spill import SpilledTokens
-from stages.tokens.tokens import Tokens, all_finite, partitions, read_ahead
+from stages.readouts.solver_settings import ALSSettings
+from stages.tokens.random_access import RowsOnDisk
+from stages.tokens.tokens import ArrayTokens, Tokens, all_finite, partitions, read_ahead
 
 
 @dataclass(frozen=True)
@@ -38,77 +42,24 @@ class Components:
         """How many components are kept."""
         return self.basis.shape[1]
 
-    def reduce(
-        self,
-        tokens: torch.Tensor,
-        *,
-        room: torch.Tensor | None = None,
-        out: torch.Tensor | None = None,
-    ) -> torch.Tensor:
-        """Tokens (..., n_channels) to components (..., n_components).
-
-        Parameters
-        ----------
-        room : tensor of shape (..., n_channels), optional
-            float32, overwritten: memory to compute in.
-        out : tensor of shape (..., n_components), optional
-            Where the components go.
-        """
-        x = self.mean.new_empty(tokens.shape) if room is None else room
-        z = self.mean.new_empty(*tokens.shape[:-1], self.n_components) if out is None else out
-        x.copy_(tokens).sub_(self.mean).div_(self.scale)
-        torch.mm(x.flatten(0, -2), self.basis, out=z.flatten(0, -2))
-        return z
-
     def expand(self, weights: torch.Tensor) -> torch.Tensor:
         """Weights of components (n_neurons, n_components) to weights of channels."""
         return weights @ self.basis.T / self.scale
 
 
 def principal_components(
-    tokens: Tokens,
-    *,
-    variance_kept: float,
-    max_components: int,
-    max_images: int,
-    scale_limit: float,
-    device: torch.device,
+    tokens: Tokens, settings: ALSSettings, *, device: torch.device
 ) -> Components:
-    """Principal components of the channels, over positions and evenly spread trials.
-
-    Parameters
-    ----------
-    variance_kept : float
-        Fraction of the variance that the kept components hold together, at least.
-    max_components : int
-        No more are kept.
-    max_images : int
-        Trials beyond this number are not read for the covariance.
-    scale_limit : float
-        Channels whose standard deviation is more than this many times the median channel's are
-        scaled down to it first, lest a few take all components.
-    """
-    mean, covariance = channel_moments(tokens, max_images=max_images, device=device)
-    return components_of(
-        mean,
-        covariance,
-        variance_kept=variance_kept,
-        max_components=max_components,
-        scale_limit=scale_limit,
-    )
+    """Principal components of the channels, over positions and evenly spread trials."""
+    moments = partial(shard_moments, tokens, max_images=settings.basis_images, device=device)
+    return components_of(tree_sum(moments, shards(tokens.shape)), settings)
 
 
-def components_of(
-    mean: torch.Tensor,
-    covariance: torch.Tensor,
-    *,
-    variance_kept: float,
-    max_components: int,
-    scale_limit: float,
-) -> Components:
-    """Principal components from the moments of the channels; see `principal_components`."""
+def components_of(moments: ChannelMoments, settings: ALSSettings) -> Components:
+    """Principal components from the moments of the channels."""
+    covariance = moments.scatter / moments.count
     deviation = covariance.diagonal().clamp(min=0).sqrt()
-    limit = scale_limit * deviation.median()
+    limit = settings.scale_limit * deviation.median()
     scale = torch.where((deviation > limit) & (limit > 0), deviation / limit, 1.0)
     covariance = covariance / scale / scale[:, None]
     variances, vectors = torch.linalg.eigh(covariance)
@@ -117,10 +68,10 @@ def components_of(
     largest = vectors.abs().argmax(dim=0, keepdim=True)
     vectors = vectors * torch.where(vectors.gather(0, largest) < 0, -1.0, 1.0)
     held = variances.cumsum(0) / variances.sum().clamp(min=1e-30)
-    wanted = int((held < variance_kept).sum()) + 1
-    kept = max(1, min(wanted, max_components, len(variances)))
+    wanted = int((held < settings.variance_kept).sum()) + 1
+    kept = max(1, min(wanted, settings.max_components, len(variances)))
     return Components(
-        mean=mean.float(),
+        mean=moments.mean.float(),
         scale=scale.float(),
         basis=vectors[:, :kept].float().contiguous(),
         variances=variances.float(),
@@ -156,9 +107,9 @@ class ChannelMoments:
 
 
 def shard_moments(
-    tokens: Tokens, first: int, last: int, *, max_images: int, device: torch.device
+    tokens: Tokens, shard: tuple[int, int], *, max_images: int, device: torch.device
 ) -> ChannelMoments:
-    """Moments of the trials first <= trial < last that are among the evenly spread ones.
+    """Moments of the trials from first to last that are among the evenly spread ones.
 
     Products are taken in float32 around each part's own mean, which keeps them small.
     """
@@ -166,7 +117,7 @@ def shard_moments(
     every = max(1, -(-tokens.shape[0] // max_images))
     nothing = torch.zeros(n_channels, dtype=torch.float64, device=device)
     moments = ChannelMoments(0, nothing, nothing.new_zeros(n_channels, n_channels))
-    for start, _, part in read_ahead(tokens, partitions(tokens.shape, first, last)):
+    for start, _, part in read_ahead(tokens, partitions(tokens.shape, *shard)):
         chosen = part[(-start) % every :: every]
         x = chosen.to(device, torch.float32).reshape(-1, n_channels)
         if len(x):
@@ -174,17 +125,6 @@ def shard_moments(
             x = x - mean
             moments += ChannelMoments(len(x), mean.double(), (x.T @ x).double())
     return moments
-
-
-def channel_moments(
-    tokens: Tokens, *, max_images: int, device: torch.device
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and covariance of the channels over positions, float64."""
-    moments = tree_sum(
-        shard_moments(tokens, *shard, max_images=max_images, device=device)
-        for shard in shards(tokens.shape)
-    )
-    return moments.mean, moments.scatter / moments.count
 
 
 class ReducedTokens:
@@ -198,7 +138,8 @@ class ReducedTokens:
     keep : bool
         In memory, from the first pass to the last.
     spill : path, optional
-        Folder for a file that holds them otherwise; absent: computed anew on every pass.
+        Folder for a file that holds them otherwise, as long as the disk has room: they are fewer
+        bytes than the tokens. Absent: computed anew on every pass.
     """
 
     def __init__(
@@ -207,9 +148,13 @@ class ReducedTokens:
         self.tokens = tokens
         self.components = components
         self.keep = keep
-        self._spilled = SpilledTokens(self.shape, spill)
         self._kept: torch.Tensor | None = None
-        self._known: set[int] = set()
+        self._file: RowsOnDisk | None = None
+        if spill is not None:
+            with suppress(OSError):
+                self._file = RowsOnDisk(self.shape, np.dtype(np.float32), spill)
+        #: First trials of the parts that are kept, or in the file.
+        self._held: set[int] = set()
         #: Memory that every part takes in turn: memory that comes and goes in such pieces stays
         #: with the process, many times over.
         self._room = torch.empty(0)
@@ -220,26 +165,23 @@ class ReducedTokens:
         return (*self.tokens.shape[:3], self.components.n_components)
 
     def __iter__(self) -> Iterator[tuple[int, int, torch.Tensor]]:
-        """First trial, last trial, tensor of shape (n, n_rows, n_columns, n_components).
+        """All parts."""
+        return self.parts()
+
+    def parts(
+        self, first: int = 0, last: int | None = None
+    ) -> Iterator[tuple[int, int, torch.Tensor]]:
+        """First and last trial, and components, of whole partitions in first <= trial < last.
 
         Raises
         ------
         UserError
             Tokens that are not finite.
         """
-        return self.parts()
-
-    def parts(
-        self, first: int = 0, last: int | None = None
-    ) -> Iterator[tuple[int, int, torch.Tensor]]:
-        """The same of whole partitions within first <= trial < last."""
         parts = list(partitions(self.tokens.shape, first, last))
-        if self._kept is not None and self._known.issuperset(start for start, _ in parts):
-            for start, end in parts:
-                yield start, end, self._kept[start:end]
-            return
-        if self._spilled.holds(parts):
-            for start, end, tokens in read_ahead(self._spilled, parts):
+        held = self._file if self._kept is None else ArrayTokens(self._kept)
+        if held is not None and self._held.issuperset(start for start, _ in parts):
+            for start, end, tokens in read_ahead(held, parts):
                 yield start, end, tokens.to(self.components.mean.device)
             return
         for start, end, tokens in read_ahead(self.tokens, parts):
@@ -249,17 +191,31 @@ class ReducedTokens:
                     f"tokens of trials {start}..{end - 1} are not all finite: extract them again "
                     "in float32"
                 )
-            if self.keep:
-                self._known.add(start)
-            else:
-                self._spilled.write(start, z)
+            self._hold(start, z)
             yield start, end, z
+
+    def _hold(self, start: int, z: torch.Tensor) -> None:
+        """Hold a part that begins with trial `start`; where the disk is full, none from now on."""
+        if self._file is not None:
+            try:
+                self._file.write(start, z.cpu().numpy())
+            except OSError:
+                self._held.clear()
+                self._file.close()
+                self._file = None
+        if self._file is not None or self.keep:
+            self._held.add(start)
 
     def _reduce(self, start: int, end: int, tokens: torch.Tensor) -> torch.Tensor:
         """One part's components, in their place where they are kept."""
         if self.keep and self._kept is None:
             self._kept = self.components.mean.new_empty(self.shape)
+        own = self.components
         if len(self._room) < len(tokens):
-            self._room = self.components.mean.new_empty(tokens.shape)
-        out = None if self._kept is None else self._kept[start:end]
-        return self.components.reduce(tokens, room=self._room[: len(tokens)], out=out)
+            self._room = own.mean.new_empty(tokens.shape)
+        x = self._room[: len(tokens)]
+        x.copy_(tokens).sub_(own.mean).div_(own.scale)
+        kept, shape = self._kept, (end - start, *self.shape[1:])
+        z = own.mean.new_empty(shape) if kept is None else kept[start:end]
+        torch.mm(x.flatten(0, -2), own.basis, out=z.flatten(0, -2))
+        return z

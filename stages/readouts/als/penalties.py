@@ -15,14 +15,17 @@ class HeldOutErrors:
 
     Attributes
     ----------
+    variances : tensor of shape (n_neurons,)
+        Of the held-out responses.
     count : tensor of shape (2, n_neurons, 1)
         Trials in each half: those of even and of odd number.
     total : tensor of shape (2, n_neurons, n_choices)
     """
 
-    def __init__(self, n_neurons: int, n_choices: int) -> None:
-        self.count = torch.zeros(2, n_neurons, 1, dtype=torch.float64)
-        self.total = torch.zeros(2, n_neurons, n_choices, dtype=torch.float64)
+    def __init__(self, variances: torch.Tensor, n_choices: int) -> None:
+        self.variances = variances
+        self.count = torch.zeros(2, len(variances), 1, dtype=torch.float64)
+        self.total = torch.zeros(2, len(variances), n_choices, dtype=torch.float64)
 
     def add(self, neurons: slice, errors: torch.Tensor, numbers: torch.Tensor) -> None:
         """Take in more trials of some neurons.
@@ -46,14 +49,15 @@ class HeldOutErrors:
 
 def concatenate(parts: Sequence[HeldOutErrors]) -> HeldOutErrors:
     """The errors of several groups of neurons, one after the other."""
-    joined = HeldOutErrors(0, parts[0].total.shape[2])
+    variances = torch.cat([each.variances for each in parts])
+    joined = HeldOutErrors(variances, parts[0].total.shape[2])
     joined.count = torch.cat([each.count for each in parts], dim=1)
     joined.total = torch.cat([each.total for each in parts], dim=1)
     return joined
 
 
-def choose(errors: HeldOutErrors, variances: torch.Tensor, *, how: str = "shrunk") -> torch.Tensor:
-    """Index of each neuron's choice.
+def choose(errors: HeldOutErrors, *, how: str = "shrunk") -> torch.Tensor:
+    """Index of each neuron's choice; neurons that do not vary get the shared one, and do not vote.
 
     Single trials are noisy: of many choices a neuron's best as measured is seldom its best. So what
     each choice gains a neuron is taken to be the population's mean gain plus some share of what the
@@ -63,8 +67,6 @@ def choose(errors: HeldOutErrors, variances: torch.Tensor, *, how: str = "shrunk
 
     Parameters
     ----------
-    variances : tensor of shape (n_neurons,)
-        Of the held-out responses; neurons that do not vary get the shared choice and do not vote.
     how : str
         "shrunk" as above; "shared" for the one choice that is best on average; "own" for each
         neuron's best as measured.
@@ -73,7 +75,7 @@ def choose(errors: HeldOutErrors, variances: torch.Tensor, *, how: str = "shrunk
     -------
     tensor of shape (n_neurons,)
     """
-    variances = variances.double().cpu()
+    variances = errors.variances.double().cpu()
     voting = variances > 0
     unit = torch.where(voting, variances, torch.inf)[:, None]
     whole = errors.mean() / unit

@@ -9,14 +9,15 @@ two matrix products with the tokens, and settles rows, columns and channels alik
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import torch
 
 from stages.readouts.als.alternating import AlternatingLeastSquares, Factors
 from stages.readouts.als.memory import SLOPE_TRIALS
 from stages.readouts.als.pca import ReducedTokens
-from stages.readouts.als.predictor import Predictor, join, neuron_batches, pick
+from stages.readouts.als.predictor import Predictor, centred, join, pick
 from stages.readouts.readout import poisson_loss, rate
 
 #: What the parabola's curvature is to the mean of the loss's: more is slower and safer.
@@ -27,55 +28,53 @@ NEWTON_STEPS = 15
 SHORTER_STEPS = 4
 
 
-def start(
-    factors: Factors, training: ReducedTokens, responses: torch.Tensor, *, batch: int
-) -> tuple[Predictor, torch.Tensor]:
-    """Slope and offset on top of least-squares factors, and the loss's mean curvature there.
+class GroupTrials(NamedTuple):
+    """The training trials of a group of neurons.
 
     Parameters
     ----------
+    tokens : ReducedTokens
+    mean_tokens : tensor of shape (n_rows, n_columns, n_components)
     responses : tensor of shape (n_trials, n_neurons)
-    batch : int
-        Neurons at a time.
+    batches : sequence of slice
+        The neurons that are computed at a time.
     """
-    every = max(1, -(-len(responses) // SLOPE_TRIALS))
-    device = factors.row.device
-    z = torch.cat(
-        [
-            torch.cat(
-                [
-                    factors.of(part).predict(tokens[(-first) % every :: every])
-                    for part in neuron_batches(len(factors.row), batch)
-                ],
-                dim=1,
-            )
-            for first, _, tokens in training
-        ]
-    )
-    r = responses[::every].to(device)
+
+    tokens: ReducedTokens
+    mean_tokens: torch.Tensor
+    responses: torch.Tensor
+    batches: Sequence[slice]
+
+
+def start(factors: Factors, trials: GroupTrials) -> tuple[Predictor, torch.Tensor]:
+    """Slope and offset on top of least-squares factors, and the loss's mean curvature there."""
+    every = max(1, -(-len(trials.responses) // SLOPE_TRIALS))
+
+    def predicted(first: int, tokens: torch.Tensor) -> torch.Tensor:
+        some = tokens[(-first) % every :: every]
+        return torch.cat([factors.of(part).predict(some) for part in trials.batches], dim=1)
+
+    z = torch.cat([predicted(first, tokens) for first, _, tokens in trials.tokens])
+    r = trials.responses[::every].to(factors.row.device)
     slopes, offsets, curvatures = [], [], []
-    for part in neuron_batches(len(factors.row), batch):
-        slope, offset = fit_slope_and_offset(z[:, part], r[:, part])
-        _, curvature = derivatives(slope * z[:, part] + offset, r[:, part])
+    for part in trials.batches:
+        slope, offset = _fit_slope_and_offset(z[:, part], r[:, part])
+        _, curvature = _derivatives(slope * z[:, part] + offset, r[:, part])
         slopes.append(slope)
         offsets.append(offset)
         curvatures.append(curvature.mean(dim=0))
-    channel = factors.channel * torch.cat(slopes)[:, None]
-    predictor = Predictor(Factors(factors.row, factors.column, channel), torch.cat(offsets))
-    return predictor, torch.cat(curvatures).clamp(min=1e-3)
+    scaled = factors._replace(channel=factors.channel * torch.cat(slopes)[:, None])
+    return Predictor(scaled, torch.cat(offsets)), torch.cat(curvatures).clamp(min=1e-3)
 
 
 def polish(
     als: AlternatingLeastSquares,
     first: Predictor,
     curvature: torch.Tensor,
-    training: ReducedTokens,
-    responses: torch.Tensor,
+    trials: GroupTrials,
     *,
-    mean_tokens: torch.Tensor,
     penalty: torch.Tensor,
     rounds: int,
-    batch: int,
 ) -> Iterator[tuple[Predictor, torch.Tensor]]:
     """Each step's predictor, of which no neuron's penalised training loss is above the last's.
 
@@ -85,12 +84,8 @@ def polish(
         Where to start.
     curvature : tensor of shape (n_neurons,)
         Mean second derivative of the loss there.
-    mean_tokens : tensor of shape (n_rows, n_columns, n_components)
-        Over the training trials.
     penalty : tensor of shape (n_neurons,)
         Of the least-squares fit.
-    batch : int
-        Neurons at a time.
 
     Yields
     ------
@@ -102,9 +97,7 @@ def polish(
     lowest = torch.full_like(curvature, torch.inf)
     caution = torch.full_like(curvature, CAUTION)
     for _ in range(rounds):
-        loss, centre, cross = _parabola(
-            candidate, curvature * caution, training, responses, mean_tokens, batch=batch
-        )
+        loss, centre, cross = _parabola(candidate, curvature * caution, trials)
         f = candidate.factors
         weight = f.channel.square().sum(dim=1) * f.space().square().sum(dim=1)
         objective = loss + curvature * penalty / 2 * weight
@@ -112,9 +105,9 @@ def polish(
         best = pick([candidate, best], rose.long())
         lowest = torch.minimum(lowest, objective)
         moved = []
-        for part in neuron_batches(len(penalty), batch):
+        for part in trials.batches:
             factors, _ = als.solve(cross[part], f.of(part), penalty[part] / caution[part])
-            moved.append(Predictor(factors, centre[part] - factors.predict(mean_tokens[None])[0]))
+            moved.append(centred(factors, trials.mean_tokens, centre[part]))
         # A step that went too far is taken back, and taken again with more caution.
         caution = torch.where(rose, 2 * caution, caution)
         candidate = pick([join(moved), best], rose.long())
@@ -122,37 +115,31 @@ def polish(
 
 
 def _parabola(
-    predictor: Predictor,
-    curvature: torch.Tensor,
-    training: ReducedTokens,
-    responses: torch.Tensor,
-    mean_tokens: torch.Tensor,
-    *,
-    batch: int,
+    predictor: Predictor, curvature: torch.Tensor, trials: GroupTrials
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Mean loss, and mean and token covariance of the responses that a parabola stands for."""
-    n_trials, n_neurons = responses.shape
+    n_trials, n_neurons = trials.responses.shape
     device = predictor.bias.device
     weights = predictor.factors.weights()
     loss = torch.zeros(n_neurons, device=device)
     total = torch.zeros(n_neurons, device=device)
     cross = torch.zeros_like(weights)
-    for first, last, tokens in training:
+    for first, last, tokens in trials.tokens:
         flat = tokens.flatten(1)
-        for part in neuron_batches(n_neurons, batch):
+        for part in trials.batches:
             z = torch.addmm(predictor.bias[part], flat, weights[part].T)
-            r = responses[first:last, part].to(device)
+            r = trials.responses[first:last, part].to(device)
             loss[part] += poisson_loss(z, r).sum(dim=0)
-            gradient, _ = derivatives(z, r)
+            gradient, _ = _derivatives(z, r)
             target = z - gradient / curvature[part]
             total[part] += target.sum(dim=0)
             cross[part].addmm_(target.T, flat)
     centre = total / n_trials
-    cross = cross / n_trials - centre[:, None] * mean_tokens.flatten()
-    return loss / n_trials, centre, cross.view(n_neurons, *mean_tokens.shape)
+    cross = cross / n_trials - centre[:, None] * trials.mean_tokens.flatten()
+    return loss / n_trials, centre, cross.view(n_neurons, *trials.mean_tokens.shape)
 
 
-def derivatives(z: torch.Tensor, responses: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _derivatives(z: torch.Tensor, responses: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """First derivative in z of the Poisson loss, and its expected second derivative."""
     mu = rate(z)
     above = z > 0
@@ -160,22 +147,12 @@ def derivatives(z: torch.Tensor, responses: torch.Tensor) -> tuple[torch.Tensor,
     return (mu - responses) * slope / mu.clamp(min=1e-30), slope.square() / mu.clamp(min=1e-30)
 
 
-def fit_slope_and_offset(
+def _fit_slope_and_offset(
     z: torch.Tensor, responses: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Slope >= 0 and offset per neuron that minimise the Poisson loss of slope * z + offset.
-
-    The loss is convex in both; Newton steps with the expected curvature, shortened where the loss
-    would rise.
-
-    Parameters
-    ----------
-    z, responses : tensor of shape (n_trials, n_neurons)
-
-    Returns
-    -------
-    tensor of shape (n_neurons,), twice
-    """
+    """Slope >= 0 and offset per neuron that minimise the Poisson loss of slope * z + offset."""
+    # The loss is convex in both: Newton steps with the expected curvature, shortened where the
+    # loss would rise.
     mean = responses.mean(dim=0).clamp(min=1e-3)
     offset = torch.where(mean > 1, mean - 1, mean.log())
     centre = z.mean(dim=0)
@@ -186,7 +163,7 @@ def fit_slope_and_offset(
     slope = torch.zeros_like(offset)
     loss = poisson_loss(offset.expand_as(unit), responses).mean(dim=0)
     for _ in range(NEWTON_STEPS):
-        gradient, curvature = derivatives(slope * unit + offset, responses)
+        gradient, curvature = _derivatives(slope * unit + offset, responses)
         g0, g1 = gradient.mean(dim=0), (gradient * unit).mean(dim=0)
         h00 = curvature.mean(dim=0) + 1e-6
         h01 = (curvature * unit).mean(dim=0)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
 
 import torch
 
@@ -14,14 +13,12 @@ from stages.readouts.readout import Readouts
 from stages.training.epoch import Epoch
 
 
-def neuron_batches(n_neurons: int, size: int) -> Iterator[slice]:
+def neuron_batches(n_neurons: int, size: int) -> list[slice]:
     """Slices of at most `size` neurons."""
-    for first in range(0, n_neurons, size):
-        yield slice(first, min(n_neurons, first + size))
+    return [slice(first, min(n_neurons, first + size)) for first in range(0, n_neurons, size)]
 
 
-@dataclass(frozen=True)
-class Predictor:
+class Predictor(NamedTuple):
     """z = factors . tokens + bias; tensor bias of shape (n_neurons,)."""
 
     factors: Factors
@@ -36,31 +33,24 @@ class Predictor:
         return Predictor(self.factors.of(neurons), self.bias[neurons])
 
 
+def centred(factors: Factors, mean_tokens: torch.Tensor, mean_responses: torch.Tensor) -> Predictor:
+    """The predictor with these factors whose mean over trials is that of the responses."""
+    return Predictor(factors, mean_responses - factors.predict(mean_tokens[None])[0])
+
+
 def join(parts: Sequence[Predictor]) -> Predictor:
     """The predictors of several batches of neurons as one."""
-    factors = [p.factors for p in parts]
-    return Predictor(
-        Factors(
-            torch.cat([f.row for f in factors]),
-            torch.cat([f.column for f in factors]),
-            torch.cat([f.channel for f in factors]),
-        ),
-        torch.cat([p.bias for p in parts]),
-    )
+    factors = zip(*(p.factors for p in parts), strict=True)
+    bias = torch.cat([p.bias for p in parts])
+    return Predictor(Factors(*(torch.cat(weights) for weights in factors)), bias)
 
 
 def pick(choices: Sequence[Predictor], chosen: torch.Tensor) -> Predictor:
     """Each neuron's predictor from the choice it got; `chosen` of shape (n_neurons,)."""
     neuron = torch.arange(len(chosen), device=chosen.device)
-    factors = [p.factors for p in choices]
-    return Predictor(
-        Factors(
-            torch.stack([f.row for f in factors])[chosen, neuron],
-            torch.stack([f.column for f in factors])[chosen, neuron],
-            torch.stack([f.channel for f in factors])[chosen, neuron],
-        ),
-        torch.stack([p.bias for p in choices])[chosen, neuron],
-    )
+    factors = zip(*(p.factors for p in choices), strict=True)
+    picked = Factors(*(torch.stack(weights)[chosen, neuron] for weights in factors))
+    return Predictor(picked, torch.stack([p.bias for p in choices])[chosen, neuron])
 
 
 def as_readouts(

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from stages.costs import Cost
+from stages.readouts.als.cost import als_cost, held_problem, held_responses
 from stages.readouts.sizes import FitSize
-from stages.readouts.solver_protocol import DividedFit, FitSource, Solver
+from stages.readouts.solver_protocol import DividedFit, FitSource, OnEpoch, Solver
 from stages.readouts.solver_settings import ALSSettings
-from stages.training.epoch import Epoch
 
 if TYPE_CHECKING:
     from stages.readouts.data import FitData
@@ -21,13 +19,10 @@ class ALS(Solver):
     """Alternating least squares, polished with the Poisson loss; see `stages.readouts.als.fit`."""
 
     settings = ALSSettings
+    cost = staticmethod(als_cost)
 
     def fit(
-        self,
-        data: FitData,
-        settings: ALSSettings,
-        *,
-        progress: Callable[[Epoch], None] | None = None,
+        self, data: FitData, settings: ALSSettings, *, progress: OnEpoch | None = None
     ) -> Readouts:
         """Fit every neuron; see `stages.readouts.als.fit.fit_als`."""
         from stages.readouts.als.fit import fit_als
@@ -46,24 +41,8 @@ class ALS(Solver):
 
     def least_memory(self, size: FitSize, settings: ALSSettings, *, divided: bool = False) -> int:
         """Bytes that a fit, or its part of one group of neurons, needs at least."""
-        from stages.readouts.als.cost import held_responses, held_size
-        from stages.readouts.als.memory import problem_of
-
-        held = held_size(size, divided=divided)
-        return held_responses(held, divided=divided) + problem_of(held, settings).least_memory
-
-    def cost(
-        self,
-        size: FitSize,
-        settings: ALSSettings,
-        *,
-        divided: bool = False,
-        memory_limit: int | None = None,
-    ) -> Cost:
-        """The cost of a fit."""
-        from stages.readouts.als.cost import als_cost
-
-        return als_cost(size, settings, divided=divided, memory_limit=memory_limit)
+        held = held_problem(size, settings, divided=divided)
+        return held_responses(held, divided=divided) + held.least_memory
 
     def divide(self, source: FitSource, settings: ALSSettings) -> DividedFit | None:
         """Shards of trials and groups of neurons, where there are several of either."""
@@ -71,5 +50,5 @@ class ALS(Solver):
 
         if source.device != "cpu" or settings.output != "elu":
             return None
-        fit = DividedALS.of(source, settings)
+        fit = DividedALS(source, settings)
         return fit if len(fit.shards) > 1 or len(fit.groups) > 1 else None

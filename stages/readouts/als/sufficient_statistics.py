@@ -9,6 +9,7 @@ G on a 4 x 8 grid, and so are the matrix products with it.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 
@@ -29,8 +30,7 @@ class Statistics:
     Parameters
     ----------
     mean_tokens : tensor of shape (n_rows, n_columns, n_components)
-    mean_responses, variances : tensor of shape (n_neurons,)
-        Of the responses.
+    mean_responses : tensor of shape (n_neurons,)
     gram : tensor of shape (row pairs, column pairs, component pairs)
         Covariance of the tokens, over both orders of each pair.
     cross : tensor of shape (n_neurons, n_rows, n_columns, n_components)
@@ -39,38 +39,26 @@ class Statistics:
 
     mean_tokens: torch.Tensor
     mean_responses: torch.Tensor
-    variances: torch.Tensor
     gram: torch.Tensor
     cross: torch.Tensor
 
     def of(self, neurons: slice) -> Statistics:
         """The same of some neurons."""
-        return replace(
-            self,
-            mean_responses=self.mean_responses[neurons],
-            variances=self.variances[neurons],
-            cross=self.cross[neurons],
-        )
+        own = self.mean_responses[neurons]
+        return replace(self, mean_responses=own, cross=self.cross[neurons])
 
 
-def pair_products(tokens: torch.Tensor) -> torch.Tensor:
+def _pair_products(tokens: torch.Tensor) -> torch.Tensor:
     """Pair statistics of one token map (n_rows, n_columns, n_components) with itself."""
     i, j = pairs(tokens.shape[0], tokens.device)
     blocks = torch.einsum("pak,pbl->pakbl", tokens[i], tokens[j])
-    return torch.stack([fold(b, same=bool(p == q)) for b, p, q in zip(blocks, i, j, strict=True)])
+    return torch.stack([_fold(b, same=bool(p == q)) for b, p, q in zip(blocks, i, j, strict=True)])
 
 
-def fold(block: torch.Tensor, *, same: bool) -> torch.Tensor:
-    """Products of two rows of tokens, (column, component, column, component), as pairs.
+def _fold(block: torch.Tensor, *, same: bool) -> torch.Tensor:
+    """Products of two rows of tokens (`same`: one and the same), over pairs.
 
-    Parameters
-    ----------
-    same : bool
-        The two rows are one and the same.
-
-    Returns
-    -------
-    tensor of shape (column pairs, component pairs)
+    From (column, component, column, component) to (column pairs, component pairs).
     """
     w, k = block.shape[:2]
     both = block.permute(0, 2, 1, 3)
@@ -82,6 +70,13 @@ def fold(block: torch.Tensor, *, same: bool) -> torch.Tensor:
     folded = upper[a, b] + upper[b, a]
     folded[a == b] *= 0.5
     return folded
+
+
+def token_covariance(
+    products: torch.Tensor, n_trials: int, mean_tokens: torch.Tensor
+) -> torch.Tensor:
+    """Covariance of the tokens, as pairs, from `sum_products`."""
+    return products / n_trials - _pair_products(mean_tokens)
 
 
 def sum_products(reduced: ReducedTokens, *, rows_at_once: int | None = None) -> torch.Tensor:
@@ -98,16 +93,14 @@ def sum_products(reduced: ReducedTokens, *, rows_at_once: int | None = None) -> 
     tensor of shape (row pairs, column pairs, component pairs)
         Over both orders of each pair.
     """
-    return tree_sum(
-        shard_products(reduced, *shard, rows_at_once=rows_at_once)
-        for shard in shards(reduced.tokens.shape)
-    )
+    products = partial(shard_products, reduced, rows_at_once=rows_at_once)
+    return tree_sum(products, shards(reduced.tokens.shape))
 
 
 def shard_products(
-    reduced: ReducedTokens, first: int, last: int, *, rows_at_once: int | None = None
+    reduced: ReducedTokens, shard: tuple[int, int], *, rows_at_once: int | None = None
 ) -> torch.Tensor:
-    """`sum_products` over the trials first <= trial < last."""
+    """`sum_products` over the trials from first to last."""
     _, h, w, k = reduced.shape
     device = reduced.components.basis.device
     i, j = (index.tolist() for index in pairs(h))
@@ -116,12 +109,12 @@ def shard_products(
     for start in range(0, len(i), step):
         chosen = list(zip(i[start : start + step], j[start : start + step], strict=True))
         blocks = torch.zeros(len(chosen), w * k, w * k, device=device)
-        for _, _, z in reduced.parts(first, last):
+        for _, _, z in reduced.parts(*shard):
             rows = z.reshape(len(z), h, w * k)
             for block, (p, q) in zip(blocks, chosen, strict=True):
                 block.addmm_(rows[:, p].T, rows[:, q])
         folded += [
-            fold(block.view(w, k, w, k), same=p == q)
+            _fold(block.view(w, k, w, k), same=p == q)
             for block, (p, q) in zip(blocks, chosen, strict=True)
         ]
     return torch.stack(folded)
@@ -130,14 +123,7 @@ def shard_products(
 def sum_statistics(
     reduced: ReducedTokens, responses: torch.Tensor, products: torch.Tensor
 ) -> Statistics:
-    """Means and covariances over the trials.
-
-    Parameters
-    ----------
-    responses : tensor of shape (n_trials, n_neurons)
-    products : tensor
-        From `sum_products` of the same tokens.
-    """
+    """Means and covariances over trials; responses (n_trials, n_neurons), and `sum_products`."""
     _, h, w, k = reduced.shape
     device = reduced.components.basis.device
     tokens = torch.zeros(h * w * k, device=device)
@@ -147,14 +133,11 @@ def sum_statistics(
         tokens += flat.sum(dim=0)
         cross.addmm_(responses[first:last].to(device).T, flat)
     count = len(responses)
-    double = responses.double()
     mean = tokens.view(h, w, k) / count
-    rate = double.sum(dim=0).float().to(device) / count
-    squares = double.square().sum(dim=0).float().to(device)
+    rate = responses.double().sum(dim=0).float().to(device) / count
     return Statistics(
         mean_tokens=mean,
         mean_responses=rate,
-        variances=(squares / count - rate.square()).clamp(min=0),
-        gram=products / count - pair_products(mean),
+        gram=token_covariance(products, count, mean),
         cross=cross.view(-1, h, w, k) / count - rate[:, None, None, None] * mean,
     )

@@ -22,7 +22,7 @@ from cache.format.metadata import ROOT
 from pipeline.cli.app import main
 from stages.executors import LocalExecutor, dask_executor
 from stages.fit.cost import needed_memory
-from stages.fit.distributed import fit_divided, is_divisible
+from stages.fit.distributed import division, fit_divided
 from stages.fit.run import fit_condition
 from stages.fit.schedule import count_parts, fit_all, most_together
 from stages.readouts.als import partition
@@ -140,7 +140,7 @@ def test_a_part_needs_the_memory_of_its_group_of_neurons(task, small_groups):
     large = replace(task, recording=recording)
     whole, part = (needed_memory(large, divided=divided) for divided in (False, True))
     assert whole > 2 * responses.nbytes and part < whole / 2
-    assert is_divisible(large)
+    assert division(large)
 
 
 def test_divided_conditions_that_nobody_waits_for_are_stopped(task, cluster, tmp_path):

@@ -12,7 +12,7 @@ from cache import UserError
 from pipeline.experiment import load_experiment
 from stages.costs import Cost, Portion
 from stages.fit.cost import fit_cost, needed_memory
-from stages.fit.distributed import is_divisible
+from stages.fit.distributed import division
 from stages.fit.inputs import TaskSource
 from stages.fit.run import fit_condition
 from stages.readouts import Readouts, Solver
@@ -179,7 +179,7 @@ def test_a_solver_from_outside_serves_an_experiment(toy, tmp_path):
     training = task.recording.responses[~task.recording.validation]
     np.testing.assert_allclose(fitted.test_predictions[0], training.mean(axis=0), rtol=1e-5)
     assert fitted.inputs["solver"] == {"factor": 1.0} and fitted.key != default.key
-    assert not is_divisible(task)
+    assert division(task) is None
     size = TaskSource(task).size
     assert needed_memory(task) > size.responses
     assert fit_cost(size, readout, n_fits=1, workers=4).core_seconds > 0

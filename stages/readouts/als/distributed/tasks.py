@@ -6,10 +6,13 @@ is computed again, and gives the same.
 
 from __future__ import annotations
 
+import operator
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,25 +21,16 @@ from numpy.typing import NDArray
 from cache import replaced
 from stages.readouts.als.alternating import Factors
 from stages.readouts.als.fit import polished_readouts, reduced_tokens
-from stages.readouts.als.groups import (
-    Candidates,
-    Polished,
-    Scores,
-    TokenSums,
-    polish_group,
-    solve_group,
-)
+from stages.readouts.als.groups import Candidates, Polished, polish_group, solve_group
 from stages.readouts.als.memory import plan_memory, problem_of
 from stages.readouts.als.pca import ChannelMoments, Components, ReducedTokens, shard_moments
+from stages.readouts.als.penalties import HeldOutErrors
 from stages.readouts.als.predictor import Predictor
 from stages.readouts.als.sufficient_statistics import shard_products
 from stages.readouts.readout import predict
 from stages.readouts.solver_protocol import FitSource
 from stages.readouts.solver_settings import ALSSettings
 from stages.scores import variance_explained
-
-_CPU = torch.device("cpu")
-_FACTORS = ("row", "column", "channel")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +40,6 @@ class Part:
     Parameters
     ----------
     source : FitSource
-        Trials of the condition.
     settings : ALSSettings
     folder : path
         Where all parts of this condition leave their results.
@@ -68,28 +61,8 @@ class Part:
         return self.folder / f"{name}-{self.first}-{self.last}.pt"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Addition:
-    """Files whose contents are added, in this order, and where the sum goes."""
-
-    files: tuple[Path, ...]
-    total: Path
-
-
-@dataclass(frozen=True, kw_only=True)
-class FittedGroup:
-    """One group of neurons at the end: rows of the result.
-
-    Parameters
-    ----------
-    polished : Polished
-        Weights of the components.
-    scale : array of shape (n_neurons,)
-        What the responses were divided by.
-    test_predictions : array of shape (n_test, n_neurons)
-    explained : array of shape (n_neurons,)
-        Variance explained on the validation trials.
-    """
+class FittedGroup(NamedTuple):
+    """One group of neurons at the end: its part of an `Outcome`, readouts not yet put together."""
 
     polished: Polished
     scale: NDArray[np.float32]
@@ -102,60 +75,55 @@ def moments_of_shard(part: Part) -> Path:
     """Moments of the channels over one shard of training trials."""
     moments = shard_moments(
         part.source.training_tokens(),
-        part.first,
-        part.last,
+        (part.first, part.last),
         max_images=part.settings.basis_images,
-        device=_CPU,
+        device=torch.device("cpu"),
     )
-    return _save(part.file("moments"), vars(moments))
+    return save_values(part.file("moments"), vars(moments))
 
 
 @torch.inference_mode()
 def products_of_shard(part: Part) -> Path:
     """Products of the reduced tokens over one shard of training trials."""
-    components = load_components(part.folder)
+    components = _components(part)
     size = replace(part.source.size, n_neurons=1)
     plan = plan_memory(problem_of(size, part.settings), part.source.memory_limit)
     products = shard_products(
         ReducedTokens(part.source.training_tokens(), components, keep=False),
-        part.first,
-        part.last,
+        (part.first, part.last),
         rows_at_once=plan.rows_at_once,
     )
-    return _save(part.file("products"), {"products": products})
+    return save_values(part.file("products"), {"products": products})
 
 
-def add_files(addition: Addition) -> Path:
-    """The sum of some files' contents; the files are deleted."""
-    if addition.total.exists():
-        return addition.total
-    total: Any = None
-    for file in addition.files:
-        loaded = _load(file)
-        value: Any = ChannelMoments(**loaded) if "scatter" in loaded else loaded["products"]
-        total = value if total is None else total + value
-    _save(addition.total, vars(total) if isinstance(total, ChannelMoments) else {"products": total})
-    for file in addition.files:
+def add_files(files: Sequence[Path]) -> Path:
+    """A file of the sum of some files' contents, added in this order; the files are deleted."""
+    sum_file = files[0].with_name(f"{files[0].stem}-sum.pt")
+    if sum_file.exists():
+        return sum_file
+
+    def content(file: Path) -> Any:
+        loaded = load_values(file)
+        return ChannelMoments(**loaded) if "scatter" in loaded else loaded["products"]
+
+    total = reduce(operator.add, map(content, files))
+    values = vars(total) if isinstance(total, ChannelMoments) else {"products": total}
+    save_values(sum_file, values)
+    for file in files:
         file.unlink(missing_ok=True)
-    return addition.total
+    return sum_file
 
 
 @torch.inference_mode()
-def solve_neurons(part: Part) -> Scores:
+def solve_neurons(part: Part) -> HeldOutErrors:
     """Least-squares fits of one group of neurons."""
     settings = part.settings
     with part.source.opened(slice(part.first, part.last)) as (data, _, _):
-        components, known = _known(part.folder)
-        tokens = reduced_tokens(data, settings, components, once=True)
-        candidates, scores = solve_group(data, tokens, known, settings)
-    path = {
-        f"{name}{number}": getattr(predictor.factors, name)
-        for number, predictor in enumerate(candidates.path)
-        for name in _FACTORS
-    }
-    biases = torch.stack([predictor.bias for predictor in candidates.path])
-    _save(part.file("path"), path | {"bias": biases, "mean_tokens": candidates.mean_tokens})
-    return scores
+        tokens = reduced_tokens(data, settings, _components(part), once=True)
+        candidates, errors = solve_group(data, tokens, _products(part), settings)
+    path = [(*predictor.factors, predictor.bias) for predictor in candidates.path]
+    save_values(part.file("path"), {"path": path, "mean_tokens": candidates.mean_tokens})
+    return errors
 
 
 @torch.inference_mode()
@@ -163,18 +131,18 @@ def polish_neurons(part: Part) -> FittedGroup:
     """Readouts of one group of neurons from the fits that were chosen."""
     assert part.chosen is not None
     source, settings = part.source, part.settings
+    components, solved = _components(part), load_values(part.file("path"))
+    path = [Predictor(Factors(*factors), bias) for *factors, bias in solved["path"]]
     with source.opened(slice(part.first, part.last)) as (data, scale, test):
-        components, known = _known(part.folder)
         polished = polish_group(
             data,
             reduced_tokens(data, settings, components),
-            known,
-            _candidates(part),
+            _products(part),
+            Candidates(path=path, mean_tokens=solved["mean_tokens"]),
             torch.from_numpy(part.chosen),
             settings,
         )
-        variances = data.r_validation.var(dim=0, correction=0)
-        readouts = replace(polished_readouts([polished], components, variances), scale=scale)
+        readouts = replace(polished_readouts([polished], components), scale=scale)
         validation = predict(readouts, data.x_validation, source.device)
         return FittedGroup(
             polished=polished,
@@ -184,44 +152,24 @@ def polish_neurons(part: Part) -> FittedGroup:
         )
 
 
-def load_moments(file: Path) -> ChannelMoments:
-    """Moments from the file of a sum."""
-    return ChannelMoments(**_load(file))
-
-
-def save_components(folder: Path, components: Components) -> None:
-    """For all parts to come."""
-    _save(folder / "components.pt", vars(components))
-
-
-def load_components(folder: Path) -> Components:
-    """From `save_components`."""
-    return Components(**_load(folder / "components.pt"))
-
-
-def _known(folder: Path) -> tuple[Components, TokenSums]:
-    components = load_components(folder)
-    products = _load(folder / "products.pt")["products"]
-    return components, TokenSums(components=components, products=products)
-
-
-def _candidates(part: Part) -> Candidates:
-    """What `solve_neurons` saved."""
-    stored = _load(part.file("path"))
-    path = [
-        Predictor(Factors(*(stored[f"{name}{number}"] for name in _FACTORS)), bias)
-        for number, bias in enumerate(stored["bias"])
-    ]
-    return Candidates(path=path, mean_tokens=stored["mean_tokens"])
-
-
-def _save(path: Path, values: dict[str, Any]) -> Path:
+def save_values(path: Path, values: dict[str, Any]) -> Path:
+    """Write tensors to a file, whole or not at all, whichever process writes the same."""
     temporary = path.with_name(f"{path.name}.{os.getpid()}.new")
     with replaced(path, temporary=temporary) as file:
         torch.save(values, file)
     return path
 
 
-def _load(path: Path) -> dict[str, Any]:
+def load_values(path: Path) -> dict[str, Any]:
+    """From `save_values`."""
     loaded: dict[str, Any] = torch.load(path, weights_only=True)
     return loaded
+
+
+def _components(part: Part) -> Components:
+    return Components(**load_values(part.folder / "components.pt"))
+
+
+def _products(part: Part) -> torch.Tensor:
+    products: torch.Tensor = load_values(part.folder / "products.pt")["products"]
+    return products

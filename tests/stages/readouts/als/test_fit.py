@@ -27,13 +27,14 @@ EXACT = ALSSettings(
 
 def alternation(planted, *, tolerance=1e-6, max_rounds=50):
     x, r = torch.from_numpy(planted.x), torch.from_numpy(planted.r)
-    components = principal_components(
-        ArrayTokens(x), variance_kept=1.0, max_components=99, max_images=10**6, scale_limit=1e9,
-        device=torch.device("cpu"),
+    settings = ALSSettings(
+        variance_kept=1.0, max_components=99, basis_images=10**6, scale_limit=1e9,
+        tolerance=tolerance, max_rounds=max_rounds,
     )  # fmt: skip
+    components = principal_components(ArrayTokens(x), settings, device=torch.device("cpu"))
     tokens = ReducedTokens(ArrayTokens(x), components, keep=True)
     statistics = sum_statistics(tokens, r, sum_products(tokens))
-    als = AlternatingLeastSquares(statistics, tolerance=tolerance, max_rounds=max_rounds)
+    als = AlternatingLeastSquares(statistics.gram, statistics.mean_tokens.shape, settings)
     z = torch.cat([part for _, _, part in tokens])
     return als, statistics, z
 

@@ -9,8 +9,8 @@ from stages.readouts.als.memory import Problem, plan_memory
 
 def problem(**changes):
     sizes = {
-        "n_trials": 50_000, "n_rows": 4, "n_columns": 8, "n_components": 96, "n_neurons": 5000,
-        "n_penalties": 7,
+        "n_trials": 50_000, "n_rows": 4, "n_columns": 8, "n_channels": 384, "n_components": 96,
+        "n_neurons": 5000, "n_penalties": 7,
     }  # fmt: skip
     return Problem(**{**sizes, **changes})
 

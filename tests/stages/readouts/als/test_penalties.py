@@ -17,8 +17,9 @@ def errors_of(expected, noise, *, seed, n_trials=N_TRIALS):
     return expected + noise * scatter
 
 
-def held_out(errors, neurons=slice(None)):
-    sums = HeldOutErrors(errors[:, neurons].shape[1], errors.shape[2])
+def held_out(errors, neurons=slice(None), variances=None):
+    variances = torch.ones(errors.shape[1]) if variances is None else variances
+    sums = HeldOutErrors(variances[neurons], errors.shape[2])
     sums.add(slice(None), errors[:, neurons], torch.arange(len(errors)))
     return sums
 
@@ -32,7 +33,7 @@ def population(n_neurons, spread, *, seed):
 
 def test_without_noise_each_neuron_gets_its_best():
     expected = population(200, 1.0, seed=0)
-    chosen = choose(held_out(errors_of(expected, 0.0, seed=0)), torch.ones(200))
+    chosen = choose(held_out(errors_of(expected, 0.0, seed=0)))
     assert torch.equal(chosen, expected.argmin(dim=1))
     assert len(chosen.unique()) > 2
 
@@ -40,7 +41,7 @@ def test_without_noise_each_neuron_gets_its_best():
 def test_where_all_are_alike_noise_changes_no_choice():
     expected = population(200, 0.0, seed=0)
     sums = held_out(errors_of(expected, 1.0, seed=0))
-    chosen, own = (choose(sums, torch.ones(200), how=how) for how in ("shrunk", "own"))
+    chosen, own = (choose(sums, how=how) for how in ("shrunk", "own"))
     assert (chosen == 2).double().mean() > 0.95
     assert (own == 2).double().mean() < 0.5
 
@@ -53,7 +54,7 @@ def test_shrinkage_serves_at_least_as_well_as_one_choice_for_all(spread, noise, 
     expected = population(500, spread, seed=seed)
     sums = held_out(errors_of(expected, noise, seed=seed + 100))
     cost = {
-        how: expected.gather(1, choose(sums, torch.ones(500), how=how)[:, None]).mean()
+        how: expected.gather(1, choose(sums, how=how)[:, None]).mean()
         for how in ("shrunk", "shared", "own")
     }
     worth = expected[:, 2].mean() - expected.min(dim=1).values.mean()
@@ -68,13 +69,13 @@ def test_parts_of_trials_and_groups_of_neurons_give_the_same(cut, seed):
     errors = errors_of(expected, 0.3, seed=seed)
     whole = held_out(errors)
     groups = concatenate([held_out(errors, slice(0, 5)), held_out(errors, slice(5, None))])
-    parts = HeldOutErrors(12, N_CHOICES)
+    parts = HeldOutErrors(torch.ones(12), N_CHOICES)
     for some in torch.arange(N_TRIALS).split(cut):
         parts.add(slice(None), errors[some], some)
     for other in (groups, parts):
         torch.testing.assert_close(other.total, whole.total)
         assert torch.equal(other.count, whole.count)
-        assert torch.equal(choose(other, torch.ones(12)), choose(whole, torch.ones(12)))
+        assert torch.equal(choose(other), choose(whole))
 
 
 def test_neurons_that_do_not_vary_follow_the_others():
@@ -82,12 +83,13 @@ def test_neurons_that_do_not_vary_follow_the_others():
     expected[7] = torch.tensor([0.0, 9, 9, 9, 9])
     variances = torch.ones(50)
     variances[7] = 0
-    sums = held_out(errors_of(expected, 0.0, seed=0))
-    assert choose(sums, variances)[7] == choose(sums, variances, how="shared")[0] == 2
-    assert (choose(sums, torch.zeros(50)) == choose(sums, torch.zeros(50))[0]).all()
+    errors = errors_of(expected, 0.0, seed=0)
+    sums, none = (held_out(errors, variances=each) for each in (variances, torch.zeros(50)))
+    assert choose(sums)[7] == choose(sums, how="shared")[0] == 2
+    assert (choose(none) == choose(none)[0]).all()
 
 
 def test_one_held_out_trial_is_enough_to_choose_by():
     errors = errors_of(population(20, 1.0, seed=0), 0.1, seed=0, n_trials=1)
-    chosen = choose(held_out(errors), torch.ones(20))
+    chosen = choose(held_out(errors))
     assert chosen.shape == (20,)

@@ -7,15 +7,16 @@ import tempfile
 from collections import namedtuple
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 import torch
 
 from stages.executors.resources import is_in_memory
 from stages.readouts.als.pca import ReducedTokens, principal_components
+from stages.readouts.settings import ALSSettings
 from stages.tokens import tokens as data_module
 from stages.tokens.random_access import RowsOnDisk, temporary_folder
-from stages.tokens.spill import SpilledTokens
 from stages.tokens.tokens import ArrayTokens
 
 CPU = torch.device("cpu")
@@ -41,10 +42,8 @@ def tokens(monkeypatch):
 
 @pytest.fixture
 def components(tokens):
-    return principal_components(
-        ArrayTokens(tokens.tensor), variance_kept=1.0, max_components=4, max_images=50,
-        scale_limit=10, device=CPU,
-    )  # fmt: skip
+    settings = ALSSettings(variance_kept=1.0, max_components=4, basis_images=50, scale_limit=10)
+    return principal_components(ArrayTokens(tokens.tensor), settings, device=CPU)
 
 
 def values(reduced, *borders):
@@ -95,10 +94,10 @@ def test_where_the_disk_is_full_tokens_are_reduced_anew(tokens, components, tmp_
 
 def test_the_file_ends_with_its_tokens(tmp_path):
     before = psutil.Process().num_fds() if hasattr(psutil.Process, "num_fds") else 0
-    spilled = SpilledTokens((4, 1, 1, 2), tmp_path)
-    spilled.write(0, torch.ones(4, 1, 1, 2))
-    assert spilled.holds([(0, 4)]) and torch.equal(spilled.read(1, 3), torch.ones(2, 1, 1, 2))
-    del spilled
+    rows = RowsOnDisk((4, 1, 1, 2), np.dtype(np.float32), tmp_path)
+    rows.write(0, np.ones((4, 1, 1, 2), np.float32))
+    assert torch.equal(rows.read(1, 3), torch.ones(2, 1, 1, 2))
+    del rows
     assert not list(tmp_path.iterdir())
     assert not before or psutil.Process().num_fds() == before
 
