@@ -24,8 +24,7 @@ def cache_info(cache: FeatureCache) -> dict[str, Any]:
         its arrays. `settings` leave out what is only there to describe differences.
     """
     attributes = cache.store.attributes
-    contents = attributes["contents"]
-    arrays = [sync(cache.store.trusted(path)) for path in array_paths(contents)]
+    arrays = [sync(cache.store.trusted(path)) for path in array_paths(attributes["contents"])]
     tokens = {array.tokens: array for array in arrays if array.tokens is not None}
     missing = int((~cache.shards_done).sum())
     return {

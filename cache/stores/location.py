@@ -81,6 +81,7 @@ def open_store(path_or_url: str) -> Store:
         try:
             parts = urlsplit(path_or_url)
         except ValueError:
+            # Told below as an address that has neither scheme nor host.
             parts = urlsplit("")
         if parts.scheme not in SCHEMES or not parts.netloc:
             raise CacheError(

@@ -74,7 +74,8 @@ class VerifyingStore(WrapperStore[Store]):
         file = array.file_of(key)
         if file is None:
             return None
-        await self._require_written(array, file)
+        if not self._complete and array.tokens is not None:
+            await self._require_written(file)
         value = await self._store.get(key, prototype, byte_range)
         if value is None:
             raise await self._damaged(array, file, "absent")
@@ -171,9 +172,7 @@ class VerifyingStore(WrapperStore[Store]):
         if problem is not None:
             raise await self._damaged(array, file, f"it {problem}")
 
-    async def _require_written(self, array: StoredArray, file: int) -> None:
-        if self._complete or array.tokens is None:
-            return
+    async def _require_written(self, file: int) -> None:
         done = await self.shards_done()
         if not done[file]:
             raise CacheError(

@@ -80,11 +80,11 @@ class ShardWriter:
         )
 
     def _described(self, name: str) -> StoredArray:
-        where = f"{self.path / name}/zarr.json"
+        file = self.path / name / "zarr.json"
         try:
-            document = parse((self.path / name / "zarr.json").read_bytes(), where=where)
+            document = parse(file.read_bytes(), where=str(file))
         except FileNotFoundError:
-            raise CacheError(f"{where} is absent: vitv1 cache repair") from None
+            raise CacheError(f"{file} is absent: vitv1 cache repair") from None
         return StoredArray.from_document(name, document, where=str(self.path))
 
     def _write(self, files: Iterable[tuple[StoredArray, int, NDArray[Any]]]) -> None:
