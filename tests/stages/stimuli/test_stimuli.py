@@ -14,7 +14,7 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
 from cache import UserError
-from stages.stimuli.stimuli import BATCH, Stimuli, digest, stimuli_from_array
+from stages.stimuli.stimuli import READ_BATCH, Stimuli, digest, stimuli_from_array
 
 
 def images(n: int = 5, dtype: Any = np.uint8) -> NDArray[Any]:
@@ -101,7 +101,7 @@ def test_ids_shape_and_dtype_change_the_digest() -> None:
 
 
 def test_the_digest_depends_on_content_alone() -> None:
-    stack = images(BATCH + 3, np.float32)
+    stack = images(READ_BATCH + 3, np.float32)
     original = digest(of(stack))
     for same in (stack.astype(">f4"), np.asfortranarray(stack)):
         other = digest(of(same))
@@ -111,8 +111,8 @@ def test_the_digest_depends_on_content_alone() -> None:
 
 def test_the_digest_reports_progress() -> None:
     seen: list[int] = []
-    digest(of(images(BATCH + 3)), progress=seen.append)
-    assert seen == [BATCH, 3]
+    digest(of(images(READ_BATCH + 3)), progress=seen.append)
+    assert seen == [READ_BATCH, 3]
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
