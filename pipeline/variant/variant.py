@@ -249,16 +249,9 @@ class Variant:
     def _plant(self, settings: RecordingSettings) -> Recording:
         """A recording planted in the cache's tokens: once for all variants that share the cache."""
         cache = self.cache.required()
-        assert self.stimuli is not None and self.crop is not None
         if cache.key not in self.inputs.planted_in:
             self.inputs.planted_in[cache.key] = FORMATS[settings.format].plant(
-                settings,
-                cache=cache,
-                stimuli=self.stimuli,
-                crop=self.crop,
-                backbone=self.settings.backbone,
-                input_size=self.settings.stimuli.size,
-                keep=self.keeps,
+                settings, cache=cache, variant=self, keep=self.keeps
             )
         return chosen_neurons(settings, self.inputs.planted_in[cache.key])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +13,10 @@ from numpy.typing import NDArray
 
 from cache import UserError
 from stages.feve import pad_repeats
-from stages.recordings.npy_archive import NpyFolder, integer_vector, numbers, open_npz
+from stages.recordings.npy_archive import NpyFolder, integer_vector, numbers, open_archive
 from stages.recordings.recording import Recording, check_recording
 from stages.recordings.recording_format import RecordingFormat, recording_path
-from stages.stimuli.stimuli import Stimuli
+from stages.stimuli.stimuli import Stimuli, stimuli_from_array
 
 if TYPE_CHECKING:
     from stages.recordings.settings import RecordingSettings
@@ -72,15 +73,7 @@ def is_mouse(mouse: str, name: str, path: Path | None = None) -> bool:
 
 
 def default_crop(name: str, path: Path | None = None) -> tuple[int, int]:
-    """Raw image columns, first and one past the last, that the recorded neurons look at.
-
-    Parameters
-    ----------
-    name : str
-        The recording's name.
-    path : Path, optional
-        The recording's file, whose name may tell the mouse where `name` does not.
-    """
+    """Raw image columns [first, last) that the neurons of a recording look at; see `is_mouse`."""
     return (46, 176) if is_mouse("FX20", name, path) else (0, 132)
 
 
@@ -95,14 +88,7 @@ def read_minimodel_images(path: Path) -> Stimuli:
         No such file, not MATLAB v5, no such key, or no stack of numbers.
     """
     reader = _MatImages(path)
-    images = reader.images()
-    return Stimuli(
-        ids=np.arange(len(images), dtype=np.int64),
-        image_shape=(images.shape[1], images.shape[2]),
-        dtype=images.dtype,
-        reader=reader,
-        source=str(path),
-    )
+    return replace(stimuli_from_array(reader.images(), source=str(path)), reader=reader)
 
 
 class _MatImages:
@@ -140,17 +126,15 @@ def _load_mat(path: Path) -> NDArray[Any]:
         )
     try:
         content = scipy.io.loadmat(path, variable_names=[IMAGE_KEY])
-        if IMAGE_KEY not in content:
-            there = ", ".join(key for key, _, _ in scipy.io.whosmat(path)) or "nothing"
-            raise UserError(
-                f"{path} has no variable `{IMAGE_KEY}` (it holds {there}): name the file of images"
-            )
-    except UserError:
-        raise
+        there = ", ".join(key for key, _, _ in scipy.io.whosmat(path)) or "nothing"
     except Exception as error:  # damaged bytes make the parser raise nearly anything
         raise UserError(
             f"{path} cannot be read as a MATLAB v5 file ({error}): fetch it again, or name another"
         ) from error
+    if IMAGE_KEY not in content:
+        raise UserError(
+            f"{path} has no variable `{IMAGE_KEY}` (it holds {there}): name the file of images"
+        )
     what = f"`{IMAGE_KEY}` of {path}"
     return numbers(np.asanyarray(content[IMAGE_KEY]), what, axes=("row", "column", "image"))
 
@@ -179,7 +163,7 @@ def read_minimodel(path: Path, *, name: str, allow_pickle: bool = False) -> Reco
         No such file or key, arrays that disagree, an object array without consent, or a recording
         that `check_recording` refuses.
     """
-    npz = open_npz(path)
+    npz = open_archive(path)
     shown = integer_vector(_read(npz, "istim_sp", allow_pickle), f"istim_sp of {path}")
     test_ids = integer_vector(_read(npz, "istim_ss", allow_pickle), f"istim_ss of {path}")
     sp = numbers(_read(npz, "sp", allow_pickle), f"sp of {path}", axes=("neuron", "trial"))

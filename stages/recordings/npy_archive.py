@@ -95,15 +95,26 @@ class NpyFolder:
             raise UserError(f"{where} cannot be read ({error}): fetch the file again") from error
 
 
-def open_npz(path: Path) -> NpyFolder:
-    """The arrays of an `.npz` file, members `<key>.npy`.
+def open_archive(path: Path, *, may_be_folder: bool = False) -> NpyFolder:
+    """The arrays of a zip archive, such as an `.npz`, whose members are `<key>.npy`.
 
     Raises
     ------
     UserError
         No such file, or not a zip archive.
     """
-    return _opened(path, may_be_folder=False)
+    folder = NpyFolder(path)
+    if not path.exists():
+        raise UserError(f"{path} does not exist: check the path in the experiment file")
+    try:
+        if path.is_dir() and not may_be_folder:
+            raise IsADirectoryError("it is a folder")
+        folder.tree()
+    except (zipfile.BadZipFile, OSError) as error:
+        raise UserError(
+            f"{path} is not a readable .zip or .npz file ({error}): fetch it again, or name another"
+        ) from error
+    return folder
 
 
 def open_npy_folder(path: Path, marker: str) -> NpyFolder:
@@ -116,7 +127,7 @@ def open_npy_folder(path: Path, marker: str) -> NpyFolder:
     UserError
         No such path, a file that is no zip archive, no root or several.
     """
-    folder = _opened(path, may_be_folder=True)
+    folder = open_archive(path, may_be_folder=True)
     tree = folder.tree()
     inside = sorted(entry.name for entry in tree.iterdir() if entry.is_dir())
     roots = [r for r in ("", *(f"{name}/" for name in inside)) if (tree / r / marker).is_file()]
@@ -131,21 +142,6 @@ def open_npy_folder(path: Path, marker: str) -> NpyFolder:
             "name one of them"
         )
     folder.root = roots[0]
-    return folder
-
-
-def _opened(path: Path, *, may_be_folder: bool) -> NpyFolder:
-    folder = NpyFolder(path)
-    if not path.exists():
-        raise UserError(f"{path} does not exist: check the path in the experiment file")
-    try:
-        if path.is_dir() and not may_be_folder:
-            raise IsADirectoryError("it is a folder")
-        folder.tree()
-    except (zipfile.BadZipFile, OSError) as error:
-        raise UserError(
-            f"{path} is not a readable .zip or .npz file ({error}): fetch it again, or name another"
-        ) from error
     return folder
 
 

@@ -94,16 +94,16 @@ def synthetic_recording(
         )
     directions = _leading_directions(tokens, settings.n_components)
     components = tokens @ directions
-    neurons = [_plant(settings, components, n) for n in range(settings.n_neurons)]
+    planted = (_plant(settings, components, number) for number in range(settings.n_neurons))
+    rows, columns, mixtures, biases, single, repeats = zip(*planted, strict=True)
     readouts = PlantedReadouts(
-        row_weights=np.array([neuron.rows for neuron in neurons]),
-        column_weights=np.array([neuron.columns for neuron in neurons]),
-        channel_weights=np.array([directions @ neuron.mixture for neuron in neurons]),
-        bias=np.array([neuron.bias for neuron in neurons]),
+        row_weights=np.array(rows),
+        column_weights=np.array(columns),
+        channel_weights=np.array([directions @ mixture for mixture in mixtures]),
+        bias=np.array(biases),
     )
-    single = np.stack([neuron.single for neuron in neurons], axis=-1).astype(np.float32)
-    test = np.stack([neuron.repeats for neuron in neurons], axis=-1).astype(np.float32)
-    return recording_of(settings, single, test, name=name), readouts
+    responses = (np.stack(each, axis=-1).astype(np.float32) for each in (single, repeats))
+    return recording_of(settings, *responses, name=name), readouts
 
 
 def recording_of(
@@ -127,20 +127,10 @@ def recording_of(
     return check_recording(recording)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Neuron:
-    """One planted neuron: its weights, and its responses to single and repeated images."""
-
-    rows: NDArray[np.float64]
-    columns: NDArray[np.float64]
-    mixture: NDArray[np.float64]
-    bias: float
-    single: NDArray[np.float64]
-    repeats: NDArray[np.float64]
-
-
-def _plant(settings: SyntheticSettings, components: NDArray[np.float64], number: int) -> _Neuron:
-    """Draw one neuron; components is an array of shape (n_images, row, column, component)."""
+def _plant(
+    settings: SyntheticSettings, components: NDArray[np.float64], number: int
+) -> tuple[NDArray[np.float64], ...]:
+    """Rows, columns, mixture and bias of one neuron, its single and its repeated responses."""
     # A caller that plants nothing does not wait for scipy.
     from scipy.special import gammaincinv
 
@@ -150,21 +140,20 @@ def _plant(settings: SyntheticSettings, components: NDArray[np.float64], number:
     mixture = rng.standard_normal(settings.n_components)
     drive = np.einsum("iyxk,y,x,k->i", components, rows, columns, mixture)
     scale = DRIVE_STD / drive.std()
-    bias = -float(drive.mean() * scale)
+    bias = np.asarray(-drive.mean() * scale)
     rate = _rate(drive * scale + bias)
 
     fev = settings.fev + FEV_SPREAD * rng.uniform(-1, 1)
     noise_variance = rate.var() * (1 - fev) / fev
     unit = noise_variance / rate.mean()
     single, repeated = rate[: settings.n_single], rate[settings.n_single :, None]
-    return _Neuron(
-        rows=rows,
-        columns=columns,
-        mixture=mixture * scale,
-        bias=bias,
-        single=unit * gammaincinv(single / unit, rng.random(len(single))),
-        repeats=unit
-        * gammaincinv(repeated / unit, rng.random((len(repeated), settings.n_repeats))),
+    return (
+        rows,
+        columns,
+        mixture * scale,
+        bias,
+        unit * gammaincinv(single / unit, rng.random(len(single))),
+        unit * gammaincinv(repeated / unit, rng.random((len(repeated), settings.n_repeats))),
     )
 
 

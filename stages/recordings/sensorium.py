@@ -81,7 +81,8 @@ def read_sensorium_images(path: Path, *, allow_pickle: bool = False) -> Stimuli:
     ids, first = np.unique(trials.image_id, return_index=True)
     first_trial = dict(zip(ids.tolist(), trials.number[first].tolist(), strict=True))
     for number, image_id in zip(trials.number.tolist(), trials.image_id.tolist(), strict=True):
-        _require_same_image(folder, image_id, first_trial[image_id], number)
+        if number != first_trial[image_id]:
+            _require_same_image(folder, image_id, first_trial[image_id], number)
     image = _read_image(folder, int(trials.number[0]))
     return Stimuli(
         ids=ids,
@@ -123,12 +124,10 @@ def read_sensorium(path: Path, *, name: str, allow_pickle: bool = False) -> Reco
 
     Parameters
     ----------
-    path : Path
-        The folder with `data/` and `meta/`, the folder that holds only it, or a `.zip` of either.
+    path, allow_pickle
+        As for `read_sensorium_images`.
     name : str
         What results call the recording.
-    allow_pickle : bool
-        Unpickle object arrays, which runs whatever code the file holds.
 
     Raises
     ------
@@ -213,18 +212,15 @@ def _read_image(folder: NpyFolder, trial: int) -> NDArray[Any]:
             f"{what} has {stored.shape[0]} channels (shape {stored.shape}): only grey images, "
             "(1, row, column), can be used"
         )
-    image: NDArray[Any] = stored[0]
-    return image
+    return np.asarray(stored[0])
 
 
 def _require_same_image(folder: NpyFolder, image_id: int, first: int, other: int) -> None:
-    if other == first:
-        return
     names = _image_file(first), _image_file(other)
-    if folder.checksum(names[0]) == folder.checksum(names[1]):
-        return
     # Headers may differ between equal images, so the pixels decide.
-    if not np.array_equal(_read_image(folder, first), _read_image(folder, other)):
+    if folder.checksum(names[0]) != folder.checksum(names[1]) and not np.array_equal(
+        _read_image(folder, first), _read_image(folder, other)
+    ):
         raise UserError(
             f"{names[0]} and {names[1]} of {folder.path} show different pixels, but both trials "
             f"have image id {image_id}: correct {_IDS_FILE}"

@@ -71,3 +71,7 @@ class RecordingSettings:
     allow_pickle: bool = False
     synthetic: SyntheticSettings = Field(default_factory=SyntheticSettings)
     expected: ExpectedTrials = Field(default_factory=ExpectedTrials)
+
+    def chosen(self, held: int | None) -> int | None:
+        """Number of chosen neurons of a recording that holds so many."""
+        return held if self.neurons == "all" else self.neurons[1] - self.neurons[0]
