@@ -10,7 +10,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 if TYPE_CHECKING:
     import torch
@@ -50,8 +50,7 @@ class Family(ABC):
 
     def convert(self, state: Mapping[str, Any], model: Any) -> dict[str, Any]:
         """A checkpoint's state dict as the model has it: its names, and its sizes of embeddings."""
-        converted: dict[str, Any] = import_module(self.module).checkpoint_filter_fn(state, model)
-        return converted
+        return dict(import_module(self.module).checkpoint_filter_fn(state, model))
 
     @abstractmethod
     def embed(self, model: Any, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
@@ -77,14 +76,10 @@ class Family(ABC):
         self, model: Any, index: int, tokens: torch.Tensor, rotary: torch.Tensor | None
     ) -> torch.Tensor:
         """Tokens after one block, of the shape of those before it."""
-        out: torch.Tensor = model.blocks[index](tokens)
-        return out
+        return cast("torch.Tensor", model.blocks[index](tokens))
 
     def layer(self, parameter: str) -> int:
-        """Layer of a parameter by its name: a block, -1 for the embeddings, -2 for what never runs.
-
-        What never runs is above the blocks.
-        """
+        """Layer of a parameter by its name: a block, -1 for the embeddings, -2 above the blocks."""
         if parameter.startswith("blocks."):
             return int(parameter.split(".")[1])
         return -1 if parameter.startswith(self.embeddings) else -2
@@ -119,8 +114,7 @@ class EvaViT(Family):
         if rope is None:
             return None
         known = getattr(rope, "feat_shape", None) is not None
-        embedding: torch.Tensor = rope.get_embed() if known else rope.get_embed(shape=grid)
-        return embedding.clone()
+        return cast("torch.Tensor", rope.get_embed(None if known else grid)).clone()
 
     def block(
         self, model: Any, index: int, tokens: torch.Tensor, rotary: torch.Tensor | None
@@ -129,8 +123,7 @@ class EvaViT(Family):
         if rotary is not None and model.rope_mixed:
             # One of its own for each block.
             rotary = rotary[index]
-        out: torch.Tensor = model.blocks[index](tokens, rope=rotary)
-        return out
+        return cast("torch.Tensor", model.blocks[index](tokens, rope=rotary))
 
 
 #: All of them. Another family is one more class in this file, and its place here.
