@@ -148,14 +148,7 @@ def read_minimodel(path: Path, *, name: str, allow_pickle: bool = False) -> Reco
     Validation is every tenth of the trials, from the first. Mouse L1_A1, recognised by `name` or by
     the name of the file, first loses the trials that showed it flipped test images.
 
-    Parameters
-    ----------
-    path : Path
-        The file.
-    name : str
-        What results call the recording.
-    allow_pickle : bool
-        Unpickle object arrays, which runs whatever code the file holds.
+    With `allow_pickle` object arrays are unpickled, which runs whatever code the file holds.
 
     Raises
     ------
@@ -180,7 +173,11 @@ def read_minimodel(path: Path, *, name: str, allow_pickle: bool = False) -> Reco
         kept = (shown < first) | (shown > last)
         shown, responses = shown[kept], responses[kept]
     test = _read(npz, "ss_all", allow_pickle)
-    x, y = (_positions(npz, key, allow_pickle) for key in ("xpos", "ypos"))
+    positions: list[NDArray[np.float64] | None] = [None, None]
+    for axis, key in enumerate(("xpos", "ypos")):
+        if npz.has(f"{key}.npy"):
+            stored = numbers(_read(npz, key, allow_pickle), f"{key} of {path}", axes=("neuron",))
+            positions[axis] = stored.astype(np.float64)
     return check_recording(
         Recording(
             name=name,
@@ -190,8 +187,8 @@ def read_minimodel(path: Path, *, name: str, allow_pickle: bool = False) -> Reco
             validation=np.arange(len(shown)) % VALIDATION_INTERVAL == 0,
             test_image_ids=test_ids,
             test_responses=_repeats(test, f"ss_all of {path}", len(test_ids), n_neurons),
-            x=x,
-            y=y,
+            x=positions[0],
+            y=positions[1],
         )
     )
 
@@ -204,13 +201,6 @@ def _read(npz: NpyFolder, key: str, allow_pickle: bool) -> NDArray[Any]:
             "minimodel release"
         )
     return npz.array(f"{key}.npy", allow_pickle=allow_pickle)
-
-
-def _positions(npz: NpyFolder, key: str, allow_pickle: bool) -> NDArray[np.float64] | None:
-    if not npz.has(f"{key}.npy"):
-        return None
-    stored = numbers(_read(npz, key, allow_pickle), f"{key} of {npz.path}", axes=("neuron",))
-    return stored.astype(np.float64)
 
 
 def _repeats(stored: NDArray[Any], what: str, n_test: int, n_neurons: int) -> NDArray[np.float32]:

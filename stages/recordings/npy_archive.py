@@ -6,6 +6,7 @@ import os
 import threading
 import zipfile
 import zlib
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -161,10 +162,8 @@ def numbers(array: NDArray[Any], what: str, *, axes: tuple[str, ...]) -> NDArray
             "check the file"
         )
     if array.dtype.kind == "O":
-        try:
+        with suppress(TypeError, ValueError):
             return array.astype(np.float64)
-        except (TypeError, ValueError):
-            pass
     if array.dtype.kind not in "buif":
         raise UserError(f"{what} must hold real numbers, found dtype {array.dtype}: check the file")
     return array

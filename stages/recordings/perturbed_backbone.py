@@ -40,21 +40,8 @@ def moved_tokens(
 ) -> NDArray[np.float16]:
     """Patch tokens of the planted block after `settings.perturb`.
 
-    Parameters
-    ----------
-    settings : SyntheticSettings
-        With `perturb`.
-    cache : FeatureCache
-        The cache that the backbone made without the perturbation.
-    variant : Variant
-        The images of the cache, and the backbone before it is moved.
-    keep : bool
-        Whether the tokens may be kept in a file beside the cache.
-
-    Returns
-    -------
-    array of shape (n_images, row, column, channel)
-        In the order of the image ids.
+    Array of shape (n_images, row, column, channel), in the order of the image ids. The cache is the
+    one that the backbone made before it was moved; `keep` allows a file beside it.
     """
     assert settings.perturb is not None
     content = {

@@ -27,9 +27,7 @@ class PlantedReadouts:
 
     Parameters
     ----------
-    row_weights : array of shape (n_neurons, n_rows)
-        Not negative.
-    column_weights : array of shape (n_neurons, n_columns)
+    row_weights, column_weights : array of shape (n_neurons, n_rows) or (n_neurons, n_columns)
         Not negative.
     channel_weights : array of shape (n_neurons, n_channels)
     bias : array of shape (n_neurons,)
@@ -39,17 +37,6 @@ class PlantedReadouts:
     column_weights: NDArray[np.float64]
     channel_weights: NDArray[np.float64]
     bias: NDArray[np.float64]
-
-    def rates(self, tokens: NDArray[np.floating]) -> NDArray[np.float64]:
-        """Noiseless responses, array of shape (n_images, n_neurons).
-
-        Parameters
-        ----------
-        tokens : array of shape (n_images, row, column, channel)
-        """
-        mixed = tokens @ self.channel_weights.T
-        drive = np.einsum("iyxn,ny,nx->in", mixed, self.row_weights, self.column_weights)
-        return _rate(drive + self.bias)
 
 
 def synthetic_recording(
@@ -68,12 +55,8 @@ def synthetic_recording(
 
     Parameters
     ----------
-    settings : SyntheticSettings
-        What to plant.
     tokens : array of shape (n_images, row, column, channel)
         Patch tokens of `settings.block` for the images of `synthetic_images`.
-    name : str
-        What results call this recording.
 
     Raises
     ------

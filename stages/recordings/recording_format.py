@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class RecordingSizes:
-    """How much one recording holds; None where it cannot be told.
+    """How much one recording holds: trials and neurons as in `ExpectedTrials`, None where unknown.
 
     Parameters
     ----------
@@ -27,10 +27,6 @@ class RecordingSizes:
         The recording's name.
     neurons : int, optional
         Neurons that the settings choose.
-    trials : int, optional
-        Training and validation trials together.
-    test_images : int, optional
-        Images of the test trials.
     """
 
     recording: str
@@ -58,13 +54,7 @@ class RecordingFormat:
     planted: bool = False
 
     def read(self, settings: RecordingSettings) -> Recording:
-        """The whole recording, all neurons of its file; only of formats that are not planted.
-
-        Returns
-        -------
-        Recording
-            Checked by `check_recording`. Responses have shape (n_trials, n_neurons), test
-            responses (n_test, n_repeats, n_neurons).
+        """The whole recording, all neurons of its file, checked by `check_recording`.
 
         Raises
         ------
@@ -89,13 +79,6 @@ class RecordingFormat:
 
     def read_images(self, path: Path, *, allow_pickle: bool) -> Stimuli:
         """Grey images by image id, each of shape (row, column); opened now, read when asked for.
-
-        Parameters
-        ----------
-        path : Path
-            A file or folder that `reads_images` accepts.
-        allow_pickle : bool
-            Unpickle object arrays, which runs whatever code the file holds.
 
         Raises
         ------

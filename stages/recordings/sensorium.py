@@ -49,26 +49,14 @@ class SensoriumFormat(RecordingFormat):
         return read_sensorium_images(path, allow_pickle=allow_pickle)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Trials:
-    """The trials of the tiers that are read: arrays of shape (n_trials,)."""
-
-    number: NDArray[np.int64]
-    tier: NDArray[np.str_]
-    image_id: NDArray[np.int64]
-
-
 def read_sensorium_images(path: Path, *, allow_pickle: bool = False) -> Stimuli:
     """Images of the train, validation and test trials, by their `frame_image_id`.
 
     An image is that of the first trial that showed it. Files are opened when a batch asks for them.
 
-    Parameters
-    ----------
-    path : Path
-        The folder with `data/` and `meta/`, the folder that holds only it, or a `.zip` of either.
-    allow_pickle : bool
-        Unpickle object arrays, which runs whatever code the file holds.
+    The path is that of the folder with `data/` and `meta/`, of a folder that holds only it, or of a
+    `.zip` of either. With `allow_pickle` object arrays are unpickled, which runs whatever code the
+    files hold.
 
     Raises
     ------
@@ -77,13 +65,13 @@ def read_sensorium_images(path: Path, *, allow_pickle: bool = False) -> Stimuli:
         that share an image id but showed different pixels.
     """
     folder = open_npy_folder(path, _TIERS_FILE)
-    trials = _read_trials(folder, "data/images", allow_pickle)
-    ids, first = np.unique(trials.image_id, return_index=True)
-    first_trial = dict(zip(ids.tolist(), trials.number[first].tolist(), strict=True))
-    for number, image_id in zip(trials.number.tolist(), trials.image_id.tolist(), strict=True):
+    trials, _, shown = _read_trials(folder, "data/images", allow_pickle)
+    ids, first = np.unique(shown, return_index=True)
+    first_trial = dict(zip(ids.tolist(), trials[first].tolist(), strict=True))
+    for number, image_id in zip(trials.tolist(), shown.tolist(), strict=True):
         if number != first_trial[image_id]:
             _require_same_image(folder, image_id, first_trial[image_id], number)
-    image = _read_image(folder, int(trials.number[0]))
+    image = _read_image(folder, int(trials[0]))
     return Stimuli(
         ids=ids,
         image_shape=(image.shape[0], image.shape[1]),
@@ -120,14 +108,7 @@ def read_sensorium(path: Path, *, name: str, allow_pickle: bool = False) -> Reco
     """Responses of the train, validation and test trials.
 
     Trials of tier test that share an image id are its repeats; images are in order of id. Trials of
-    other tiers are left out.
-
-    Parameters
-    ----------
-    path, allow_pickle
-        As for `read_sensorium_images`.
-    name : str
-        What results call the recording.
+    other tiers are left out. Path and consent are as for `read_sensorium_images`.
 
     Raises
     ------
@@ -136,26 +117,33 @@ def read_sensorium(path: Path, *, name: str, allow_pickle: bool = False) -> Reco
         consent, or a recording that `check_recording` refuses.
     """
     folder = open_npy_folder(path, _TIERS_FILE)
-    trials = _read_trials(folder, "data/responses", allow_pickle)
-    responses = _read_responses(folder, trials.number)
-    single = trials.tier != "test"
+    trials, tiers, shown = _read_trials(folder, "data/responses", allow_pickle)
+    responses = _read_responses(folder, trials)
+    single = tiers != "test"
     repeated = responses[~single]
-    test_ids = np.unique(trials.image_id[~single])
-    repeats = [repeated[trials.image_id[~single] == image_id] for image_id in test_ids]
+    test_ids = np.unique(shown[~single])
+    repeats = [repeated[shown[~single] == image_id] for image_id in test_ids]
     n_neurons = responses.shape[1]
     unit_ids = x = y = None
     if folder.has(_UNITS_FILE):
         stored = folder.array(_UNITS_FILE, allow_pickle=allow_pickle)
         unit_ids = integer_vector(stored, f"{_UNITS_FILE} of {path}")
     if folder.has(_POSITIONS_FILE):
-        x, y = _read_positions(folder, n_neurons, allow_pickle)
+        what = f"{_POSITIONS_FILE} of {path}"
+        stored = folder.array(_POSITIONS_FILE, allow_pickle=allow_pickle)
+        positions = numbers(stored, what, axes=("neuron", "coordinate"))
+        if positions.shape[0] != n_neurons or positions.shape[1] < 2:
+            raise UserError(
+                f"{what} has shape {positions.shape}, expected ({n_neurons}, 3): check the file"
+            )
+        x, y = positions[:, 0].astype(np.float64), positions[:, 1].astype(np.float64)
     return check_recording(
         Recording(
             name=name,
             neurons=np.arange(n_neurons, dtype=np.int64),
-            image_ids=trials.image_id[single],
+            image_ids=shown[single],
             responses=responses[single],
-            validation=trials.tier[single] == "validation",
+            validation=tiers[single] == "validation",
             test_image_ids=test_ids,
             test_responses=pad_repeats(repeats, n_neurons, dtype=np.float32),
             unit_ids=unit_ids,
@@ -165,8 +153,10 @@ def read_sensorium(path: Path, *, name: str, allow_pickle: bool = False) -> Reco
     )
 
 
-def _read_trials(folder: NpyFolder, files: str, allow_pickle: bool) -> _Trials:
-    """Trials of the tiers that are read, each of which has its file in the folder `files`."""
+def _read_trials(
+    folder: NpyFolder, files: str, allow_pickle: bool
+) -> tuple[NDArray[np.int64], NDArray[np.str_], NDArray[np.int64]]:
+    """Numbers, tiers and image ids of the trials that are read; each has its file in `files`."""
     tiers = folder.array(_TIERS_FILE, allow_pickle=allow_pickle).astype(np.str_)
     ids_where = f"{_IDS_FILE} of {folder.path}"
     ids = integer_vector(folder.array(_IDS_FILE, allow_pickle=allow_pickle), ids_where)
@@ -195,7 +185,7 @@ def _read_trials(folder: NpyFolder, files: str, allow_pickle: bool) -> _Trials:
             f"{folder.path} lists {len(tiers)} trials in {_TIERS_FILE}, but {files} holds "
             f"{surplus} files beyond {len(tiers) - 1}.npy: the two do not belong together"
         )
-    return _Trials(number=used, tier=tiers[used], image_id=ids[used])
+    return used, tiers[used], ids[used]
 
 
 def _image_file(trial: int) -> str:
@@ -244,16 +234,3 @@ def _read_responses(folder: NpyFolder, trials: NDArray[np.int64]) -> NDArray[np.
         responses[row] = response
     assert responses is not None  # there is at least one trial
     return responses
-
-
-def _read_positions(
-    folder: NpyFolder, n_neurons: int, allow_pickle: bool
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    what = f"{_POSITIONS_FILE} of {folder.path}"
-    stored = folder.array(_POSITIONS_FILE, allow_pickle=allow_pickle)
-    positions = numbers(stored, what, axes=("neuron", "coordinate"))
-    if positions.shape[0] != n_neurons or positions.shape[1] < 2:
-        raise UserError(
-            f"{what} has shape {positions.shape}, expected ({n_neurons}, 3): check the file"
-        )
-    return positions[:, 0].astype(np.float64), positions[:, 1].astype(np.float64)
