@@ -44,10 +44,6 @@ class Family(ABC):
         "norm_pre.",
     )
 
-    def has(self, model: torch.nn.Module) -> bool:
-        """Whether a model is of this family."""
-        return isinstance(model, getattr(import_module(self.module), self.kind))
-
     def convert(self, state: Mapping[str, Any], model: Any) -> dict[str, Any]:
         """A checkpoint's state dict as the model has it: its names, and its sizes of embeddings."""
         return dict(import_module(self.module).checkpoint_filter_fn(state, model))
@@ -132,7 +128,10 @@ FAMILIES: tuple[Family, ...] = (PlainViT(), EvaViT())
 
 def family_of(model: torch.nn.Module) -> Family | None:
     """The family of a timm model; None where no family has it."""
-    return next((family for family in FAMILIES if family.has(model)), None)
+    for family in FAMILIES:
+        if isinstance(model, getattr(import_module(family.module), family.kind)):
+            return family
+    return None
 
 
 def model_name(name: str) -> str:

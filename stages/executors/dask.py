@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -30,33 +31,19 @@ PATIENCE = 20
 ADAPT: Mapping[str, Any] = {"target_duration": "100ms", "interval": "2s", "wait_count": 60}
 
 
+@dataclass(kw_only=True)
 class DaskExecutor:
-    """The workers of one dask scheduler; see `stages.executors.executor.Executor`.
+    """The workers of one dask scheduler; see `stages.executors.executor.Executor`."""
 
-    Parameters
-    ----------
-    client : Client
-        Connected to the scheduler.
-    folder : path
-        A folder in which this process and all workers can write.
-    most_workers : int
-        Tasks at a time once all workers are there.
-    task_memory : int, optional
-        Bytes that each task may use.
-    """
+    client: Client
+    shipment: Shipment
+    workers: int
+    task_memory: int | None
+    at_work: set[Any] = field(default_factory=set)
+    stopped: bool = False
 
     remote = True
     concurrent = True
-
-    def __init__(
-        self, client: Client, *, folder: Path, most_workers: int, task_memory: int | None
-    ) -> None:
-        self._client = client
-        self._shipment = Shipment(folder)
-        self.workers = most_workers
-        self.task_memory = task_memory
-        self._at_work: set[Any] = set()
-        self._stopped = False
 
     def map(
         self, function: Callable[[T], R], tasks: Sequence[T], *, device: str = "cpu"
@@ -64,18 +51,18 @@ class DaskExecutor:
         """See `stages.executors.executor.Executor.map`."""
         from distributed import KilledWorker, as_completed
 
-        if self._stopped:
+        if self.stopped:
             raise InterruptedError("the workers were told to stop")
-        futures = self._client.map(
+        futures = self.client.map(
             compute,
             [function] * len(tasks),
             list(range(len(tasks))),
-            [self._shipment.pack(task) for task in tasks],
+            [self.shipment.pack(task) for task in tasks],
             [str(Path.cwd())] * len(tasks),
             pure=False,
             resources=None if device == "cpu" else {GPU: 1},
         )
-        self._at_work.update(futures)
+        self.at_work.update(futures)
         try:
             for future in as_completed(futures):
                 try:
@@ -87,13 +74,13 @@ class DaskExecutor:
                     ) from None
                 future.release()
         finally:
-            self._at_work.difference_update(futures)
-            self._client.cancel(futures, force=True)
+            self.at_work.difference_update(futures)
+            self.client.cancel(futures, force=True)
 
     def stop(self) -> None:
         """See `stages.executors.executor.Executor.stop`."""
-        self._stopped = True
-        self._client.cancel(list(self._at_work), force=True)
+        self.stopped = True
+        self.client.cancel(list(self.at_work), force=True)
 
 
 @contextmanager
@@ -148,7 +135,9 @@ def dask_executor(
         else:
             client = stack.enter_context(_connected(str(scheduler)))
             workers, share = _offered(client)
-        yield DaskExecutor(client, folder=folder, most_workers=workers, task_memory=share)
+        yield DaskExecutor(
+            client=client, shipment=Shipment(folder), workers=workers, task_memory=share
+        )
 
 
 def batch_cluster(system: System, settings: ClusterSettings, *, logs: Path | None = None) -> Any:

@@ -105,14 +105,10 @@ class LocalExecutor:
         devices: Sequence[str] = ("cpu",),
     ) -> None:
         self.workers = workers
+        self.remote = workers > 1
         self._shipment = Shipment(folder)
         self._memory_limit = memory_limit
         self._devices = tuple(devices)
-
-    @property
-    def remote(self) -> bool:
-        """Whether tasks are computed outside this process."""
-        return self.workers > 1
 
     def stop(self) -> None:
         """No other thread maps."""
@@ -157,13 +153,12 @@ class LocalExecutor:
         self, function: Callable[[T], R], tasks: Mapping[int, T], places: int
     ) -> Iterator[tuple[int, R]]:
         """So many at a time, each on one core."""
-        parallel = joblib.Parallel(n_jobs=places, return_as="generator_unordered")
         home = str(Path.cwd())
         calls = [
             joblib.delayed(compute)(function, position, self._shipment.pack(task), home)
             for position, task in tasks.items()
         ]
-        yield from parallel(calls)
+        yield from joblib.Parallel(n_jobs=places, return_as="generator_unordered")(calls)
 
     def _on_devices(
         self, function: Callable[[T], R], tasks: Mapping[int, T], places: int
@@ -194,10 +189,7 @@ class LocalExecutor:
 def compute(function: Callable[[Any], R], position: int, packed: bytes, home: str) -> tuple[int, R]:
     """Compute one task in a worker: on one thread, whatever libraries would take.
 
-    Parameters
-    ----------
-    home : path
-        The folder in which the command was given: relative paths in tasks start there.
+    Relative paths in tasks start at `home`, the folder in which the command was given.
     """
     import torch
 

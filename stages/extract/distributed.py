@@ -30,22 +30,14 @@ SHARDS_AT_ONCE = 4
 
 @dataclass(frozen=True, kw_only=True)
 class ShardsTask:
-    """Some shards of one store.
+    """Some shards of one store, which is on a disk that all workers share.
 
     Parameters
     ----------
-    path : path
-        The store, on a disk that all workers share.
-    shards : tuple of int
-        Their numbers.
-    stimuli, preprocessing
-        Of the whole `Extraction`.
     backbone : BackboneSettings
         The backbone, which each task makes.
     weights : mapping
         Identity that its weights must have.
-    device : str
-        "cpu" or a CUDA device.
     """
 
     path: Path

@@ -26,8 +26,7 @@ def recompute_tokens(
     preprocessing: Preprocessing,
     *,
     n_images: int,
-    seed: int = 0,
-    progress: Callable[[int], None] | None = None,
+    progress: Callable[[int], None],
 ) -> list[Fault]:
     """Compute the tokens of random images again and compare them with the stored ones.
 
@@ -35,9 +34,7 @@ def recompute_tokens(
     ----------
     n_images : int
         Number of images; all that are in the cache where it holds fewer.
-    seed : int
-        Of their choice.
-    progress : callable, optional
+    progress : callable
         Called with the number of images of each batch, once it is compared.
 
     Returns
@@ -47,7 +44,7 @@ def recompute_tokens(
     """
     written = np.repeat(cache.shards_done, cache.images_per_shard)[: len(cache.image_ids)]
     held = cache.image_ids[written]
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     chosen = np.sort(rng.choice(held, min(n_images, len(held)), replace=False))
     device = next(backbone.model.parameters()).device
     faults: list[Fault] = []
@@ -55,8 +52,7 @@ def recompute_tokens(
         ids = chosen[first : first + BATCH]
         images = preprocessing(stimuli.read(ids), device=device)
         faults += _compare(cache, backbone, images, ids)
-        if progress is not None:
-            progress(len(ids))
+        progress(len(ids))
     return faults
 
 

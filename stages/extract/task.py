@@ -61,16 +61,7 @@ def prepare_extraction(
 ) -> Extraction:
     """Build the backbone, and refuse what cannot be written.
 
-    Parameters
-    ----------
-    digest : StimulusDigest
-        Content of the images.
-    crop : pair of int
-        Raw columns to use.
-    input_size : pair of int
-        Rows and columns that the backbone sees.
-    provenance : mapping
-        Who makes the cache, when and with what; the weights' label is added.
+    The provenance says who makes the cache, when and with what; the weights' label is added to it.
 
     Raises
     ------

@@ -112,13 +112,8 @@ class StimulusDigest:
     crc32: NDArray[np.uint32]
 
 
-def digest(stimuli: Stimuli, *, progress: Callable[[int], None] | None = None) -> StimulusDigest:
+def digest(stimuli: Stimuli) -> StimulusDigest:
     """Hash ids, shape, dtype and pixels of every image, and refuse images that are not finite.
-
-    Parameters
-    ----------
-    progress : callable, optional
-        Called with the number of images of each batch.
 
     Raises
     ------
@@ -141,8 +136,6 @@ def digest(stimuli: Stimuli, *, progress: Callable[[int], None] | None = None) -
             whole.update(content)
             sums[row] = zlib.crc32(content)
             row += 1
-        if progress is not None:
-            progress(len(ids))
     if broken:
         raise UserError(
             f"{len(broken)} images of {stimuli.source} hold NaN or infinite pixels, the first has "
