@@ -224,18 +224,14 @@ class Variant:
         """
         from stages.extract import prepare_extraction
 
-        stimuli, crop, digest = self.inputs.required_stimuli, self.crop, self.inputs.digest
-        assert crop is not None and digest is not None
+        _ = self.inputs.required_stimuli
+        assert self.inputs.digest is not None
         return prepare_extraction(
             self.cache.path,
-            stimuli=stimuli,
-            digest=digest,
-            crop=crop,
-            input_size=self.settings.stimuli.size,
-            backbone=self.settings.backbone,
-            dtype=self.settings.cache.dtype,
+            variant=self,
+            digest=self.inputs.digest,
             device=device,
-            provenance={**provenance, "stimuli": Path(stimuli.source).name},
+            provenance=provenance,
         )
 
     def reopened(self) -> Variant:

@@ -17,7 +17,7 @@ from cache import TokenKind, TokenShape, UserError
 from stages.backbones.families import Family, family_of
 from stages.backbones.random_weights import randomise
 from stages.backbones.settings import BackboneSettings
-from stages.backbones.weights import WeightsIdentity, file_identity, local_weights, random_identity
+from stages.backbones.weights import WeightsIdentity, file_identity, random_identity
 
 #: Images per forward pass. Tokens shift a little with the batch that they are computed in.
 BATCH = 64
@@ -198,7 +198,18 @@ def _load_weights(model: Any, family: Family, settings: BackboneSettings) -> Wei
     if settings.weights == "hub":
         path, source = _hub_file(settings.name, model), "hub"
     else:
-        path, source = local_weights(settings), "file"
+        path, source = Path(settings.weights), "file"
+        given = f'backbone.weights = "{settings.weights}"'
+        if not path.is_file():
+            raise UserError(
+                f'{given}: no such file; give "hub", "random" or the path of a .safetensors or '
+                ".pth file"
+            )
+        if path.suffix not in (".safetensors", ".pth", ".pt", ".bin"):
+            raise UserError(
+                f"{given}: cannot read {path.suffix or 'no suffix'}, only .safetensors and .pth "
+                "(.pt, .bin) files"
+            )
     try:
         state = family.convert(load_state_dict(str(path)), model)
     except (RuntimeError, SafetensorError, pickle.UnpicklingError, EOFError, KeyError) as error:

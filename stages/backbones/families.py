@@ -50,18 +50,10 @@ class Family(ABC):
 
     @abstractmethod
     def embed(self, model: Any, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Compute what enters block 0.
+        """Tokens that enter block 0, and the rotary embedding, where the model has one.
 
-        Parameters
-        ----------
-        images : tensor of shape (n_images, 3, row, column)
-            Preprocessed.
-
-        Returns
-        -------
-        tensor of shape (n_images, CLS + registers + patches, channel)
-        tensor or None
-            The rotary embedding, where the model has one.
+        Preprocessed images (n_images, 3, row, column) become tokens of shape
+        (n_images, CLS + registers + patches, channel).
         """
 
     def rotary(self, model: Any, grid: tuple[int, int]) -> torch.Tensor | None:
@@ -140,10 +132,8 @@ def model_name(name: str) -> str:
     if match is None:
         return name
     size, patch, pretraining = match.groups()
-    for family in FAMILIES:
-        if pretraining in family.pretrainings:
-            return f"ViT-{size[0].upper()}/{patch} {family.pretrainings[pretraining]}"
-    return name
+    known = {key: said for family in FAMILIES for key, said in family.pretrainings.items()}
+    return f"ViT-{size[0].upper()}/{patch} {known[pretraining]}" if pretraining in known else name
 
 
 def block_operations(tokens: TokenShape) -> float:

@@ -163,17 +163,10 @@ def batch_cluster(system: System, settings: ClusterSettings, *, logs: Path | Non
             "pip install 'vitv1[cluster]'"
         ) from None
     kind = getattr(dask_jobqueue, {"slurm": "SLURMCluster", "lsf": "LSFCluster"}[system])
-    try:
-        return kind(**({"log_directory": logs} | jobqueue_options(system, settings)))
-    except (TypeError, ValueError) as error:
-        what = str(error).partition(". ")[0]
-        raise UserError(f"[run.{system}] options: {what}; see dask-jobqueue's manual") from None
-
-
-def jobqueue_options(system: System, settings: ClusterSettings) -> dict[str, Any]:
-    """Arguments of dask-jobqueue's cluster; each system writes time its own way."""
     hours, minutes, seconds = settings.time()
+    # Each system writes time its own way.
     options: dict[str, Any] = {
+        "log_directory": logs,
         "queue": settings.queue,
         # A worker with a GPU computes one task at a time, whatever else the job has.
         "cores": settings.tasks,
@@ -201,7 +194,11 @@ def jobqueue_options(system: System, settings: ClusterSettings) -> dict[str, Any
             "job_cpu": settings.cores,
             "walltime": f"{hours:02d}:{minutes:02d}:{seconds:02d}",
         }
-    return options | settings.options
+    try:
+        return kind(**options | settings.options)
+    except (TypeError, ValueError) as error:
+        what = str(error).partition(". ")[0]
+        raise UserError(f"[run.{system}] options: {what}; see dask-jobqueue's manual") from None
 
 
 @contextmanager

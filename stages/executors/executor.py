@@ -7,6 +7,7 @@ wherever and however often it is computed: a worker that dies costs time and not
 from __future__ import annotations
 
 import os
+import pickle
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import replace
@@ -19,7 +20,7 @@ from joblib.externals.loky.process_executor import BrokenProcessPool
 from threadpoolctl import threadpool_limits
 
 from stages.executors.resources import return_memory, shared_limit
-from stages.executors.serialize import Shipment, unpack
+from stages.executors.serialize import Shipment
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -35,21 +36,16 @@ class WorkersDied(Exception):
 class Executor(Protocol):
     """Computes tasks, several at a time."""
 
-    @property
-    def workers(self) -> int:
-        """Tasks that are computed at a time."""
+    #: Tasks that are computed at a time.
+    workers: int
+    #: Whether tasks are computed outside this process.
+    remote: bool
+    #: Whether several threads may map at a time.
+    concurrent: bool
 
     @property
     def task_memory(self) -> int | None:
         """Bytes that one task may use; None where that is not known."""
-
-    @property
-    def remote(self) -> bool:
-        """Whether tasks are computed outside this process."""
-
-    @property
-    def concurrent(self) -> bool:
-        """Whether several threads may map at a time."""
 
     def stop(self) -> None:
         """End all maps of other threads, with an error, and give no more tasks out."""
@@ -81,12 +77,10 @@ class Executor(Protocol):
 class LocalExecutor:
     """Processes of this machine; with one worker, this process itself.
 
+    Each worker has one thread. Arrays that tasks share are written to the folder.
+
     Parameters
     ----------
-    workers : int
-        Processes, each with one thread.
-    folder : path
-        A folder for arrays that tasks share.
     memory_limit : int, optional
         Bytes for all together, this process included.
     devices : sequence of str
@@ -198,7 +192,7 @@ def compute(function: Callable[[Any], R], position: int, packed: bytes, home: st
         os.chdir(home)
     try:
         with threadpool_limits(1):
-            return position, function(unpack(packed))
+            return position, function(pickle.loads(packed))
     finally:
         # loky ends a worker that seems to keep the memory of its task, and starts another.
         return_memory()

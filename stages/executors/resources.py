@@ -108,11 +108,5 @@ def resolve_device(name: str) -> str:
 
 
 def resolve_devices(names: str) -> list[str]:
-    """The devices that a comma-separated list names, such as "cuda:0,cuda:1".
-
-    Raises
-    ------
-    UserError
-        As `resolve_device`.
-    """
+    """The devices that a list such as "cuda:0,cuda:1" names, each as by `resolve_device`."""
     return [resolve_device(name.strip()) for name in names.split(",")]

@@ -29,16 +29,8 @@ SHARDS_AT_ONCE = 4
 
 
 @dataclass(frozen=True, kw_only=True)
-class ShardsTask:
-    """Some shards of one store, which is on a disk that all workers share.
-
-    Parameters
-    ----------
-    backbone : BackboneSettings
-        The backbone, which each task makes.
-    weights : mapping
-        Identity that its weights must have.
-    """
+class _ShardsTask:
+    """Some shards of a store, and what makes them: a backbone whose weights have an identity."""
 
     path: Path
     shards: tuple[int, ...]
@@ -72,7 +64,7 @@ def write_elsewhere(
     """
     size = max(1, min(SHARDS_AT_ONCE, len(missing) // (4 * executor.workers)))
     tasks = [
-        ShardsTask(
+        _ShardsTask(
             path=task.path.absolute(),
             shards=tuple(missing[first : first + size]),
             stimuli=task.stimuli,
@@ -83,19 +75,13 @@ def write_elsewhere(
         )
         for first in range(0, len(missing), size)
     ]
-    for position, n_images in executor.map(write_shards, tasks, device=device):
+    for position, n_images in executor.map(_write_shards, tasks, device=device):
         progress(n_images)
         yield from tasks[position].shards
 
 
-def write_shards(task: ShardsTask) -> int:
-    """Compute and write some shards; the number of their images.
-
-    Raises
-    ------
-    CacheError
-        This worker's weights are others than the store's, or a token that the dtype cannot hold.
-    """
+def _write_shards(task: _ShardsTask) -> int:
+    """Compute and write some shards; the number of their images."""
     backbone = create_backbone(
         task.backbone, input_size=task.preprocessing.input_size, device=task.device
     )

@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 
 from cache import Fault, FeatureCache
 from stages.backbones.backbone import BATCH, Backbone
-from stages.stimuli.preprocessing import Preprocessing
-from stages.stimuli.stimuli import Stimuli
+from stages.extract.task import Extraction
 
 #: Largest difference that rounding explains, by precision: a part of the size of an image's tokens
 #: (root mean square). Storage in float16 makes 2e-4; another machine or batch makes 1e-5 in float32
@@ -21,9 +20,7 @@ TOLERANCE = {"float32": 1e-3, "bfloat16": 0.05}
 
 def recompute_tokens(
     cache: FeatureCache,
-    stimuli: Stimuli,
-    backbone: Backbone,
-    preprocessing: Preprocessing,
+    made: Extraction,
     *,
     n_images: int,
     progress: Callable[[int], None],
@@ -46,12 +43,12 @@ def recompute_tokens(
     held = cache.image_ids[written]
     rng = np.random.default_rng(0)
     chosen = np.sort(rng.choice(held, min(n_images, len(held)), replace=False))
-    device = next(backbone.model.parameters()).device
+    device = next(made.backbone.model.parameters()).device
     faults: list[Fault] = []
     for first in range(0, len(chosen), BATCH):
         ids = chosen[first : first + BATCH]
-        images = preprocessing(stimuli.read(ids), device=device)
-        faults += _compare(cache, backbone, images, ids)
+        images = made.preprocessing(made.stimuli.read(ids), device=device)
+        faults += _compare(cache, made.backbone, images, ids)
         progress(len(ids))
     return faults
 

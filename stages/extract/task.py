@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from cache import Layout
     from stages.backbones.backbone import Backbone
     from stages.executors.executor import Executor
+    from stages.variant import Variant
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,18 +51,14 @@ class Extraction:
 def prepare_extraction(
     path: str,
     *,
-    stimuli: Stimuli,
+    variant: Variant,
     digest: StimulusDigest,
-    crop: tuple[int, int],
-    input_size: tuple[int, int],
-    backbone: BackboneSettings,
-    dtype: str,
     device: str,
     provenance: Mapping[str, Any],
 ) -> Extraction:
-    """Build the backbone, and refuse what cannot be written.
+    """Build the backbone of a variant whose images are there, and refuse what cannot be written.
 
-    The provenance says who makes the cache, when and with what; the weights' label is added to it.
+    The provenance says who makes the cache, when and with what; weights and images are added to it.
 
     Raises
     ------
@@ -73,8 +70,11 @@ def prepare_extraction(
     from stages.tokens.identity import token_settings
 
     check_path(path)
-    made = create_backbone(backbone, input_size=input_size, device=device)
-    preprocessing = Preprocessing(crop=crop, input_size=input_size, mean=made.mean, std=made.std)
+    stimuli, crop, dtype = variant.stimuli, variant.crop, variant.settings.cache.dtype
+    assert stimuli is not None and crop is not None
+    backbone, size = variant.settings.backbone, variant.settings.stimuli.size
+    made = create_backbone(backbone, input_size=size, device=device)
+    preprocessing = Preprocessing(crop=crop, input_size=size, mean=made.mean, std=made.std)
     return Extraction(
         path=Path(path),
         stimuli=stimuli,
@@ -89,7 +89,11 @@ def prepare_extraction(
             images=digest,
             dtype=dtype,
         ),
-        provenance={"weights": made.weights.label, **provenance},
+        provenance={
+            "weights": made.weights.label,
+            **provenance,
+            "stimuli": Path(stimuli.source).name,
+        },
         dtype=dtype,
     )
 

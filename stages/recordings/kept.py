@@ -33,16 +33,14 @@ def kept_beside(
 ) -> Mapping[str, NDArray[Any]]:
     """Arrays by name, as they were kept; made where they were not, or the file is damaged.
 
+    Nothing is kept beside a cache that is behind a URL.
+
     Parameters
     ----------
-    cache : FeatureCache
-        Nothing is kept beside one that is behind a URL.
     name : str
         What the arrays are, such as "planted".
     content : mapping
         Everything that they depend on.
-    make : callable
-        Makes them.
     keep : bool
         Whether new ones may be written.
     """

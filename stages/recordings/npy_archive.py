@@ -19,14 +19,8 @@ from cache import UserError
 class NpyFolder:
     """Members of a folder or archive, by names relative to a root, such as `data/images/0.npy`.
 
-    It can be used from several threads, and pickled: it then carries its path, not its content.
-
-    Parameters
-    ----------
-    path : Path
-        A folder or a zip archive.
-    root : str
-        The folder in it that names are relative to, with a slash at its end; "" for the top.
+    The root has a slash at its end; it is "" for the top. All can be used from several threads, and
+    pickled: the path travels then, not the content.
     """
 
     def __init__(self, path: Path, root: str = "") -> None:

@@ -143,14 +143,12 @@ def _plant(
 def _bump(n: int, width: float, rng: np.random.Generator) -> NDArray[np.float64]:
     """A Gaussian bump at a random place along n patches, array of shape (n,)."""
     centre = rng.uniform(-0.5, n - 0.5)
-    bump: NDArray[np.float64] = np.exp(-0.5 * ((np.arange(n) - centre) / width) ** 2)
-    return bump
+    return np.asarray(np.exp(-0.5 * ((np.arange(n) - centre) / width) ** 2))
 
 
 def _rate(drive: NDArray[np.float64]) -> NDArray[np.float64]:
     """ELU(drive) + 1, exactly positive also where ELU is close to -1."""
-    rate: NDArray[np.float64] = np.where(drive > 0, 1 + drive, np.exp(np.minimum(drive, 0)))
-    return rate
+    return np.where(drive > 0, 1 + drive, np.exp(np.minimum(drive, 0)))
 
 
 def _leading_directions(tokens: NDArray[np.floating], n_components: int) -> NDArray[np.float64]:
@@ -163,7 +161,4 @@ def _leading_directions(tokens: NDArray[np.floating], n_components: int) -> NDAr
     leading = directions[:, ::-1][:, :n_components]
     # Eigenvectors have no sign of their own, and libraries choose differently.
     largest = np.take_along_axis(leading, abs(leading).argmax(axis=0)[None], axis=0)
-    scaled: NDArray[np.float64] = (
-        leading * np.sign(largest) / np.sqrt(variances[::-1][:n_components])
-    )
-    return scaled
+    return np.asarray(leading * np.sign(largest) / np.sqrt(variances[::-1][:n_components]))

@@ -123,14 +123,8 @@ class RecordingFormat:
     ) -> Recording:
         """The whole recording of planted neurons; only of planted formats.
 
-        Parameters
-        ----------
-        cache : FeatureCache
-            Complete; its patch tokens have shape (n_images, row, column, channel).
-        variant : Variant
-            The images of the cache, and the backbone that made it.
-        keep : bool
-            Whether files may be written beside the cache, for the next time.
+        The cache is complete: it has patch tokens (n_images, row, column, channel) of the variant's
+        images. With `keep`, files may be written beside it, for the next time.
 
         Raises
         ------

@@ -66,11 +66,21 @@ def read_sensorium_images(path: Path, *, allow_pickle: bool = False) -> Stimuli:
     """
     folder = open_npy_folder(path, _TIERS_FILE)
     trials, _, shown = _read_trials(folder, "data/images", allow_pickle)
-    ids, first = np.unique(shown, return_index=True)
-    first_trial = dict(zip(ids.tolist(), trials[first].tolist(), strict=True))
+    ids, rows = np.unique(shown, return_index=True)
+    first_trial = dict(zip(ids.tolist(), trials[rows].tolist(), strict=True))
     for number, image_id in zip(trials.tolist(), shown.tolist(), strict=True):
-        if number != first_trial[image_id]:
-            _require_same_image(folder, image_id, first_trial[image_id], number)
+        first = first_trial[image_id]
+        names = _image_file(first), _image_file(number)
+        # Headers may differ between equal images, so the pixels decide.
+        if (
+            number != first
+            and folder.checksum(names[0]) != folder.checksum(names[1])
+            and not np.array_equal(_read_image(folder, first), _read_image(folder, number))
+        ):
+            raise UserError(
+                f"{names[0]} and {names[1]} of {path} show different pixels, but both trials "
+                f"have image id {image_id}: correct {_IDS_FILE}"
+            )
     image = _read_image(folder, int(trials[0]))
     return Stimuli(
         ids=ids,
@@ -203,18 +213,6 @@ def _read_image(folder: NpyFolder, trial: int) -> NDArray[Any]:
             "(1, row, column), can be used"
         )
     return np.asarray(stored[0])
-
-
-def _require_same_image(folder: NpyFolder, image_id: int, first: int, other: int) -> None:
-    names = _image_file(first), _image_file(other)
-    # Headers may differ between equal images, so the pixels decide.
-    if folder.checksum(names[0]) != folder.checksum(names[1]) and not np.array_equal(
-        _read_image(folder, first), _read_image(folder, other)
-    ):
-        raise UserError(
-            f"{names[0]} and {names[1]} of {folder.path} show different pixels, but both trials "
-            f"have image id {image_id}: correct {_IDS_FILE}"
-        )
 
 
 def _read_responses(folder: NpyFolder, trials: NDArray[np.int64]) -> NDArray[np.float32]:
