@@ -145,11 +145,6 @@ def batch_cluster(system: System, settings: ClusterSettings, *, logs: Path | Non
 
     One process per core: Python computes one task at a time.
 
-    Parameters
-    ----------
-    logs : path, optional
-        Folder for what its jobs print.
-
     Raises
     ------
     UserError

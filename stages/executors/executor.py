@@ -10,7 +10,7 @@ import os
 import pickle
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from dataclasses import replace
+from dataclasses import KW_ONLY, InitVar, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, cast
 
@@ -74,6 +74,7 @@ class Executor(Protocol):
         """
 
 
+@dataclass
 class LocalExecutor:
     """Processes of this machine; with one worker, this process itself.
 
@@ -88,21 +89,17 @@ class LocalExecutor:
         devices (and workers), each on a device of its own. One that is named twice takes two.
     """
 
+    workers: int
+    _: KW_ONLY
+    folder: InitVar[Path]
+    memory_limit: int | None = None
+    devices: Sequence[str] = ("cpu",)
+
     concurrent = False
 
-    def __init__(
-        self,
-        workers: int,
-        *,
-        folder: Path,
-        memory_limit: int | None = None,
-        devices: Sequence[str] = ("cpu",),
-    ) -> None:
-        self.workers = workers
-        self.remote = workers > 1
-        self._shipment = Shipment(folder)
-        self._memory_limit = memory_limit
-        self._devices = tuple(devices)
+    def __post_init__(self, folder: Path) -> None:
+        self.remote = self.workers > 1
+        self.shipment = Shipment(folder)
 
     def stop(self) -> None:
         """No other thread maps."""
@@ -110,7 +107,7 @@ class LocalExecutor:
     @property
     def task_memory(self) -> int | None:
         """Bytes that one task may use."""
-        return shared_limit(self._memory_limit, self.workers)
+        return shared_limit(self.memory_limit, self.workers)
 
     def map(
         self, function: Callable[[T], R], tasks: Sequence[T], *, device: str = "cpu"
@@ -124,7 +121,7 @@ class LocalExecutor:
         waiting = dict(enumerate(tasks))
         places = min(self.workers, len(tasks))
         if device != "cpu":
-            places = min(places, len(self._devices))
+            places = min(places, len(self.devices))
         if places <= 1:
             for position, task in waiting.items():
                 yield position, function(task)
@@ -149,7 +146,7 @@ class LocalExecutor:
         """So many at a time, each on one core."""
         home = str(Path.cwd())
         calls = [
-            joblib.delayed(compute)(function, position, self._shipment.pack(task), home)
+            joblib.delayed(compute)(function, position, self.shipment.pack(task), home)
             for position, task in tasks.items()
         ]
         yield from joblib.Parallel(n_jobs=places, return_as="generator_unordered")(calls)
@@ -162,14 +159,14 @@ class LocalExecutor:
         A process that went from device to device would keep memory on all of them.
         """
         home = str(Path.cwd())
-        processes = [(ProcessPoolExecutor(1), device) for device in self._devices[:places]]
+        processes = [(ProcessPoolExecutor(1), device) for device in self.devices[:places]]
         free, left = list(processes), list(tasks.items())
         running: dict[Future[tuple[int, R]], tuple[ProcessPoolExecutor, str]] = {}
         try:
             while left or running:
                 while left and free:
                     (position, task), (process, device) = left.pop(0), free.pop(0)
-                    placed = self._shipment.pack(replace(cast(Any, task), device=device))
+                    placed = self.shipment.pack(replace(cast(Any, task), device=device))
                     future = process.submit(compute, function, position, placed, home)
                     running[future] = process, device
                 for future in wait(running, return_when=FIRST_COMPLETED).done:

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from cache import Fault, FeatureCache
-from stages.backbones.backbone import BATCH, Backbone
+from stages.backbones.backbone import BATCH
 from stages.extract.task import Extraction
 
 #: Largest difference that rounding explains, by precision: a part of the size of an image's tokens
@@ -27,12 +27,7 @@ def recompute_tokens(
 ) -> list[Fault]:
     """Compute the tokens of random images again and compare them with the stored ones.
 
-    Parameters
-    ----------
-    n_images : int
-        Number of images; all that are in the cache where it holds fewer.
-    progress : callable
-        Called with the number of images of each batch, once it is compared.
+    All are chosen where the cache holds fewer. Progress is told as batches have been compared.
 
     Returns
     -------
@@ -43,21 +38,18 @@ def recompute_tokens(
     held = cache.image_ids[written]
     rng = np.random.default_rng(0)
     chosen = np.sort(rng.choice(held, min(n_images, len(held)), replace=False))
-    device = next(made.backbone.model.parameters()).device
     faults: list[Fault] = []
     for first in range(0, len(chosen), BATCH):
         ids = chosen[first : first + BATCH]
-        images = made.preprocessing(made.stimuli.read(ids), device=device)
-        faults += _compare(cache, made.backbone, images, ids)
+        faults += _compare(cache, made, ids)
         progress(len(ids))
     return faults
 
 
-def _compare(
-    cache: FeatureCache, backbone: Backbone, images: torch.Tensor, ids: NDArray[np.int64]
-) -> Iterator[Fault]:
-    allowed = TOLERANCE[backbone.precision]
-    tokens = backbone.tokens(images)
+def _compare(cache: FeatureCache, made: Extraction, ids: NDArray[np.int64]) -> Iterator[Fault]:
+    device = next(made.backbone.model.parameters()).device
+    allowed = TOLERANCE[made.backbone.precision]
+    tokens = made.backbone.tokens(made.preprocessing(made.stimuli.read(ids), device=device))
     for index in cache.blocks:
         block = cache.block(index)
         for kind in cache.kinds:

@@ -31,9 +31,6 @@ _MATRIX = re.compile(r"blocks\.(\d+)\..*weight$")
 #: First number of the seeds of the noise; images and neurons of a recording have others.
 _STREAM = 2
 
-#: Images per forward pass. Tokens shift a little with the batch that they are computed in.
-_BATCH = 64
-
 
 def moved_tokens(
     settings: SyntheticSettings, *, cache: FeatureCache, variant: Variant, keep: bool
@@ -80,7 +77,7 @@ def _compute(
     # torch and timm take seconds to import, and tokens that are kept need neither.
     import torch
 
-    from stages.backbones.backbone import create_backbone
+    from stages.backbones.backbone import BATCH, create_backbone
     from stages.stimuli.preprocessing import Preprocessing
 
     assert variant.stimuli is not None and variant.crop is not None
@@ -90,6 +87,6 @@ def _compute(
     prepare = Preprocessing(crop=variant.crop, input_size=size, mean=moved.mean, std=moved.std)
     tokens = [
         moved.tokens(prepare(images))[settings.block]["patches"].to(torch.float16).numpy()
-        for _, images in variant.stimuli.batches(_BATCH)
+        for _, images in variant.stimuli.batches(BATCH)
     ]
     return {"patches": np.concatenate(tokens)}

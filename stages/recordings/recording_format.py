@@ -19,15 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class RecordingSizes:
-    """How much one recording holds: trials and neurons as in `ExpectedTrials`, None where unknown.
-
-    Parameters
-    ----------
-    recording : str
-        The recording's name.
-    neurons : int, optional
-        Neurons that the settings choose.
-    """
+    """How much a recording holds: chosen neurons, and as `ExpectedTrials`; None where unknown."""
 
     recording: str
     neurons: int | None

@@ -29,12 +29,52 @@ _POSITIONS_FILE = "meta/neurons/cell_motor_coordinates.npy"
 
 
 class SensoriumFormat(RecordingFormat):
-    """Recordings in the Sensorium layout, which hold their images, too."""
+    """Recordings in the Sensorium layout, which hold their images, too.
+
+    The path is that of the folder with `data/` and `meta/`, of a folder that holds only it, or of a
+    `.zip` of either. Trials of the tiers train, validation and test are read. Those of tier test
+    that share an image id are its repeats. Images are in order of their `frame_image_id`; an image
+    is that of the first trial that showed it, and others must have the same pixels.
+    """
 
     def read(self, settings: RecordingSettings) -> Recording:
-        """See `read_sensorium`."""
-        path = recording_path(settings)
-        return read_sensorium(path, name=settings.name, allow_pickle=settings.allow_pickle)
+        """See `RecordingFormat.read`."""
+        path, allow_pickle = recording_path(settings), settings.allow_pickle
+        folder = open_npy_folder(path, _TIERS_FILE)
+        trials, tiers, shown = _read_trials(folder, "data/responses", allow_pickle)
+        responses = _read_responses(folder, trials)
+        single = tiers != "test"
+        repeated = responses[~single]
+        test_ids = np.unique(shown[~single])
+        repeats = [repeated[shown[~single] == image_id] for image_id in test_ids]
+        n_neurons = responses.shape[1]
+        unit_ids = x = y = None
+        if folder.has(_UNITS_FILE):
+            stored = folder.array(_UNITS_FILE, allow_pickle=allow_pickle)
+            unit_ids = integer_vector(stored, f"{_UNITS_FILE} of {path}")
+        if folder.has(_POSITIONS_FILE):
+            what = f"{_POSITIONS_FILE} of {path}"
+            stored = folder.array(_POSITIONS_FILE, allow_pickle=allow_pickle)
+            positions = numbers(stored, what, axes=("neuron", "coordinate"))
+            if positions.shape[0] != n_neurons or positions.shape[1] < 2:
+                raise UserError(
+                    f"{what} has shape {positions.shape}, expected ({n_neurons}, 3): check the file"
+                )
+            x, y = positions[:, 0].astype(np.float64), positions[:, 1].astype(np.float64)
+        return check_recording(
+            Recording(
+                name=settings.name,
+                neurons=np.arange(n_neurons, dtype=np.int64),
+                image_ids=shown[single],
+                responses=responses[single],
+                validation=tiers[single] == "validation",
+                test_image_ids=test_ids,
+                test_responses=pad_repeats(repeats, n_neurons, dtype=np.float32),
+                unit_ids=unit_ids,
+                x=x,
+                y=y,
+            )
+        )
 
     def images_path(self, settings: RecordingSettings) -> Path:
         """The recording's own path."""
@@ -45,52 +85,34 @@ class SensoriumFormat(RecordingFormat):
         return path.is_dir() or path.suffix == ".zip"
 
     def read_images(self, path: Path, *, allow_pickle: bool) -> Stimuli:
-        """See `read_sensorium_images`."""
-        return read_sensorium_images(path, allow_pickle=allow_pickle)
-
-
-def read_sensorium_images(path: Path, *, allow_pickle: bool = False) -> Stimuli:
-    """Images of the train, validation and test trials, by their `frame_image_id`.
-
-    An image is that of the first trial that showed it. Files are opened when a batch asks for them.
-
-    The path is that of the folder with `data/` and `meta/`, of a folder that holds only it, or of a
-    `.zip` of either. With `allow_pickle` object arrays are unpickled, which runs whatever code the
-    files hold.
-
-    Raises
-    ------
-    UserError
-        No such path, an absent or damaged member, images that are not (1, row, column), or trials
-        that share an image id but showed different pixels.
-    """
-    folder = open_npy_folder(path, _TIERS_FILE)
-    trials, _, shown = _read_trials(folder, "data/images", allow_pickle)
-    ids, rows = np.unique(shown, return_index=True)
-    first_trial = dict(zip(ids.tolist(), trials[rows].tolist(), strict=True))
-    for number, image_id in zip(trials.tolist(), shown.tolist(), strict=True):
-        first = first_trial[image_id]
-        names = _image_file(first), _image_file(number)
-        # Headers may differ between equal images, so the pixels decide.
-        if (
-            number != first
-            and folder.checksum(names[0]) != folder.checksum(names[1])
-            and not np.array_equal(_read_image(folder, first), _read_image(folder, number))
-        ):
-            raise UserError(
-                f"{names[0]} and {names[1]} of {path} show different pixels, but both trials "
-                f"have image id {image_id}: correct {_IDS_FILE}"
-            )
-    image = _read_image(folder, int(trials[0]))
-    return Stimuli(
-        ids=ids,
-        image_shape=(image.shape[0], image.shape[1]),
-        dtype=image.dtype,
-        reader=_TrialImages(
-            folder=folder, first_trial=first_trial, shape=image.shape, dtype=image.dtype
-        ),
-        source=str(path),
-    )
+        """See `RecordingFormat.read_images`."""
+        folder = open_npy_folder(path, _TIERS_FILE)
+        trials, _, shown = _read_trials(folder, "data/images", allow_pickle)
+        ids, rows = np.unique(shown, return_index=True)
+        first_trial = dict(zip(ids.tolist(), trials[rows].tolist(), strict=True))
+        for number, image_id in zip(trials.tolist(), shown.tolist(), strict=True):
+            first = first_trial[image_id]
+            names = _image_file(first), _image_file(number)
+            # Headers may differ between equal images, so the pixels decide.
+            if (
+                number != first
+                and folder.checksum(names[0]) != folder.checksum(names[1])
+                and not np.array_equal(_read_image(folder, first), _read_image(folder, number))
+            ):
+                raise UserError(
+                    f"{names[0]} and {names[1]} of {path} show different pixels, but both trials "
+                    f"have image id {image_id}: correct {_IDS_FILE}"
+                )
+        image = _read_image(folder, int(trials[0]))
+        return Stimuli(
+            ids=ids,
+            image_shape=(image.shape[0], image.shape[1]),
+            dtype=image.dtype,
+            reader=_TrialImages(
+                folder=folder, first_trial=first_trial, shape=image.shape, dtype=image.dtype
+            ),
+            source=str(path),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,55 +134,6 @@ class _TrialImages:
                 )
             images[row] = image
         return images
-
-
-def read_sensorium(path: Path, *, name: str, allow_pickle: bool = False) -> Recording:
-    """Responses of the train, validation and test trials.
-
-    Trials of tier test that share an image id are its repeats; images are in order of id. Trials of
-    other tiers are left out. Path and consent are as for `read_sensorium_images`.
-
-    Raises
-    ------
-    UserError
-        No such path, an absent or damaged member, members that disagree, an object array without
-        consent, or a recording that `check_recording` refuses.
-    """
-    folder = open_npy_folder(path, _TIERS_FILE)
-    trials, tiers, shown = _read_trials(folder, "data/responses", allow_pickle)
-    responses = _read_responses(folder, trials)
-    single = tiers != "test"
-    repeated = responses[~single]
-    test_ids = np.unique(shown[~single])
-    repeats = [repeated[shown[~single] == image_id] for image_id in test_ids]
-    n_neurons = responses.shape[1]
-    unit_ids = x = y = None
-    if folder.has(_UNITS_FILE):
-        stored = folder.array(_UNITS_FILE, allow_pickle=allow_pickle)
-        unit_ids = integer_vector(stored, f"{_UNITS_FILE} of {path}")
-    if folder.has(_POSITIONS_FILE):
-        what = f"{_POSITIONS_FILE} of {path}"
-        stored = folder.array(_POSITIONS_FILE, allow_pickle=allow_pickle)
-        positions = numbers(stored, what, axes=("neuron", "coordinate"))
-        if positions.shape[0] != n_neurons or positions.shape[1] < 2:
-            raise UserError(
-                f"{what} has shape {positions.shape}, expected ({n_neurons}, 3): check the file"
-            )
-        x, y = positions[:, 0].astype(np.float64), positions[:, 1].astype(np.float64)
-    return check_recording(
-        Recording(
-            name=name,
-            neurons=np.arange(n_neurons, dtype=np.int64),
-            image_ids=shown[single],
-            responses=responses[single],
-            validation=tiers[single] == "validation",
-            test_image_ids=test_ids,
-            test_responses=pad_repeats(repeats, n_neurons, dtype=np.float32),
-            unit_ids=unit_ids,
-            x=x,
-            y=y,
-        )
-    )
 
 
 def _read_trials(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,8 +36,8 @@ class SyntheticFormat(RecordingFormat):
     def sizes(self, settings: RecordingSettings) -> RecordingSizes:
         """Sizes, which are settings themselves."""
         planted = settings.synthetic
-        return RecordingSizes(
-            recording=settings.name,
+        return replace(
+            super().sizes(settings),
             neurons=settings.chosen(planted.n_neurons),
             trials=planted.n_single,
             test_images=planted.n_test,
