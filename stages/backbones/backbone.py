@@ -149,10 +149,9 @@ def plan_token_shape(
 
 
 def _token_shape(model: Any, dtype: str) -> TokenShape:
-    rows, columns = model.patch_embed.grid_size
     return TokenShape(
         n_blocks=len(model.blocks),
-        grid=(rows, columns),
+        grid=tuple(model.patch_embed.grid_size),
         n_channels=model.embed_dim,
         n_registers=model.num_prefix_tokens - 1,
         dtype=dtype,

@@ -50,7 +50,7 @@ def extract_shards(
             yield ahead.result()
 
     with ThreadPoolExecutor(1, "read") as reading, ThreadPoolExecutor(1, "write") as writing:
-        written: Future[None] | None = None
+        written = writing.submit(lambda: None)
         batches = prepared()
         for shard in shards:
             ids = writer.shard_ids(shard)
@@ -64,11 +64,9 @@ def extract_shards(
             for first in range(0, len(ids), BATCH):
                 _compute(backbone, next(batches), tokens, first, ids)
                 progress(min(BATCH, len(ids) - first))
-            if written is not None:
-                written.result()
-            written = writing.submit(write, shard, tokens)
-        if written is not None:
             written.result()
+            written = writing.submit(write, shard, tokens)
+        written.result()
 
 
 def _compute(

@@ -133,10 +133,8 @@ def extract_task(
         How a new store is cut; planned from the tokens' size by default.
     memory_limit : int, optional
         Bytes that the process may use: a new store gets smaller shards where it must.
-    executor : Executor, optional
-        Whose workers compute the shards; this process does by default.
-    device : str
-        Where such workers compute.
+    executor, device : Executor and str, optional
+        Whose workers compute the shards, and where; this process does by default.
     progress : callable
         Called with a number of images whenever so many more are in the cache or computed.
 

@@ -48,9 +48,8 @@ def read_images(path: Path, *, allow_pickle: bool) -> Stimuli:
         A file that cannot be used.
     """
     takers = (known for known in FORMATS.values() if known.reads_images(path))
-    # It says what is wrong with images that no format takes.
-    fallback = FORMATS["sensorium"]
-    return next(takers, fallback).read_images(path, allow_pickle=allow_pickle)
+    # The default says what is wrong with images that no format takes.
+    return next(takers, FORMATS["sensorium"]).read_images(path, allow_pickle=allow_pickle)
 
 
 def chosen_neurons(settings: RecordingSettings, recording: Recording) -> Recording:

@@ -8,7 +8,7 @@ import zipfile
 import zlib
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,11 +50,9 @@ class NpyFolder:
         from wherever the other had moved it.
         """
         if getattr(self._own, "process", None) != os.getpid():
-            is_folder = self.path.is_dir()
-            self._own.tree = self.path if is_folder else zipfile.Path(self.path)
+            self._own.tree = self.path if self.path.is_dir() else zipfile.Path(self.path)
             self._own.process = os.getpid()
-        tree: Path | zipfile.Path = self._own.tree
-        return tree
+        return cast("Path | zipfile.Path", self._own.tree)
 
     def _member(self, name: str) -> Path | zipfile.Path:
         return self.tree() / f"{self.root}{name}"

@@ -48,10 +48,10 @@ class SensoriumFormat(RecordingFormat):
         test_ids = np.unique(shown[~single])
         repeats = [repeated[shown[~single] == image_id] for image_id in test_ids]
         n_neurons = responses.shape[1]
-        unit_ids = x = y = None
+        optional: dict[str, Any] = {}
         if folder.has(_UNITS_FILE):
             stored = folder.array(_UNITS_FILE, allow_pickle=allow_pickle)
-            unit_ids = integer_vector(stored, f"{_UNITS_FILE} of {path}")
+            optional["unit_ids"] = integer_vector(stored, f"{_UNITS_FILE} of {path}")
         if folder.has(_POSITIONS_FILE):
             what = f"{_POSITIONS_FILE} of {path}"
             stored = folder.array(_POSITIONS_FILE, allow_pickle=allow_pickle)
@@ -60,7 +60,7 @@ class SensoriumFormat(RecordingFormat):
                 raise UserError(
                     f"{what} has shape {positions.shape}, expected ({n_neurons}, 3): check the file"
                 )
-            x, y = positions[:, 0].astype(np.float64), positions[:, 1].astype(np.float64)
+            optional |= zip("xy", positions.T.astype(np.float64), strict=False)
         return check_recording(
             Recording(
                 name=settings.name,
@@ -70,9 +70,7 @@ class SensoriumFormat(RecordingFormat):
                 validation=tiers[single] == "validation",
                 test_image_ids=test_ids,
                 test_responses=pad_repeats(repeats, n_neurons, dtype=np.float32),
-                unit_ids=unit_ids,
-                x=x,
-                y=y,
+                **optional,
             )
         )
 
