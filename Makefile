@@ -39,7 +39,7 @@ report: install
 	$(BIN)/vitv1 report $(EXPERIMENT) $(ARGS)
 
 test: install
-	$(BIN)/python -m pytest -n auto $(ARGS)
+	$(BIN)/python -m pytest -n logical $(ARGS)
 
 # Both sides of every comparison in one run, as ratios; takes an hour or so. BENCH=cache_trust runs one.
 BENCH ?= house cache_trust cache_format readouts finetune minimodels scale costs

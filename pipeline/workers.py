@@ -56,8 +56,8 @@ def check_run(run: RunSettings) -> None:
         raise UserError(f'run.{places[0]} is for run.executor = "dask": set that, or drop it')
     if len(places) > 1:
         raise UserError(f"run.{places[0]} and run.{places[1]} exclude each other: keep one")
-    # Which device "auto" is, only torch knows, and it takes seconds to import.
-    if run.device != "auto":
+    # Only torch knows other devices, and it takes seconds to import.
+    if run.device not in ("auto", "cpu"):
         device_of(run)
 
 

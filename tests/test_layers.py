@@ -2,6 +2,7 @@
 
 import ast
 import dataclasses
+import re
 import subprocess
 import sys
 import typing
@@ -182,21 +183,20 @@ def test_input_paths_are_marked_in_the_schema():
     assert set(paths(Experiment, "")) == {"run.output"}
 
 
-def test_settings_stand_where_they_are_read():
-    for path in files("stages"):
-        for node in tree_of(path).body:
-            if not isinstance(node, ast.ClassDef) or not node.name.endswith("Settings"):
-                continue
-            # The stages read these tables; the settings stand with what they are about.
-            if node.name in ("CacheSettings", "ReadoutSettings"):
-                continue
-            readers = sum(
-                isinstance(name, ast.Name) and name.id == node.name
-                for file in path.parent.glob("*.py")
-                for name in ast.walk(tree_of(file))
-            )
-            protocol = any("Protocol" in ast.unparse(base) for base in node.bases)
-            assert readers or protocol, f"{node.name} in {path} is read elsewhere only"
+def test_settings_stand_in_the_room_of_their_table():
+    from pipeline.experiment import Experiment
+
+    def classes(schema):
+        yield schema
+        for hint in typing.get_type_hints(schema, include_extras=True).values():
+            for part in [hint, *typing.get_args(hint)]:
+                for inner in [part, *typing.get_args(part)]:
+                    if isinstance(inner, type) and dataclasses.is_dataclass(inner):
+                        yield from classes(inner)
+
+    rooms = {cls.__module__ for cls in classes(Experiment)} - {"pipeline.experiment"}
+    assert all(re.fullmatch(r"stages\.\w+\.(\w+_)?settings", module) for module in rooms), rooms
+    assert {module.split(".")[1] for module in rooms} >= {"stimuli", "recordings", "readouts"}
 
 
 # 6. One meaning per name

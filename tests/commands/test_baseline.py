@@ -21,6 +21,8 @@ from stages.readouts import load_readouts
 from stages.readouts.saved import saved_attributes
 from stages.training.checkpoints import Checkpoint
 
+pytestmark = pytest.mark.usefixtures("no_figures")
+
 TABLE = """
 [baseline]
 models = ["cnn_fullmodel", "cnn_minimodel"]

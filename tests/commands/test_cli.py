@@ -149,7 +149,7 @@ def test_the_minimodel_release_runs_end_to_end(tmp_path):
     assert (tmp_path / "runs/figures/feve_per_block.png").stat().st_size > 10_000
 
 
-def test_the_cache_is_enough_where_the_images_are_not(tmp_path, capsys):
+def test_the_cache_is_enough_where_the_images_are_not(tmp_path, capsys, no_figures):
     path = minimodel_experiment(tmp_path)
     assert main(["extract", str(path), "--quiet"]) == 0
     next(tmp_path.glob("*.mat")).unlink()
@@ -164,7 +164,7 @@ def test_recording_and_images_that_disagree(tmp_path, capsys):
     assert "images that" in refused(capsys, path)
 
 
-def test_object_arrays_need_consent(tmp_path, capsys):
+def test_object_arrays_need_consent(tmp_path, capsys, no_figures):
     from support.recording_files import ragged
 
     rng = np.random.default_rng(0)
@@ -195,7 +195,7 @@ def test_an_unforeseen_failure_exits_1_without_a_traceback(tmp_path, capsys, mon
         main(["extract", str(path), "--quiet", "--debug"])
 
 
-def test_ctrl_c_exits_130_and_the_next_run_goes_on(tmp_path, capsys, monkeypatch):
+def test_ctrl_c_exits_130_and_the_next_run_goes_on(tmp_path, capsys, monkeypatch, no_figures):
     path = write_experiment(tmp_path)
     with monkeypatch.context() as patch:
         patch.setattr("stages.fit.run.fit_readouts", _interrupt)

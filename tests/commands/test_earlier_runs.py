@@ -1,45 +1,25 @@
 """Runs of earlier versions: whole ones are up to date, and their tables are read."""
 
 import json
-import os
-import subprocess
-import sys
-import tarfile
-from pathlib import Path
 
 import numpy as np
 import pytest
+from support.earlier import earlier_run, python
 
 from cache import open_cache
 from pipeline.results.tables import read_curves, read_neurons, read_summary
 from stages.readouts import load_readouts
 
-DATA = Path(__file__).parents[1] / "data"
-
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """The folder of a run made by vitv1 0.1, with its experiment file and its recording."""
-    folder = tmp_path_factory.mktemp("earlier")
-    with tarfile.open(DATA / "run-0.1.tar.xz") as packed:
-        packed.extractall(folder, filter="data")
-    return folder / "run-0.1"
-
-
-def vitv1(folder, *arguments):
-    path = os.pathsep.join(p for p in sys.path if p)
-    return subprocess.run(
-        [sys.executable, "-m", "pipeline", *arguments],
-        cwd=folder,
-        env=os.environ | {"PYTHONPATH": path},
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
+    return earlier_run(tmp_path_factory.mktemp("earlier"))
 
 
 def test_nothing_of_it_is_to_be_done(run):
-    plan = json.loads(vitv1(run, "run", "--dry-run", "--json", "experiment.toml"))
+    plan = json.loads(
+        python(run, "-m", "pipeline", "run", "--dry-run", "--json", "experiment.toml")
+    )
     assert len(plan["steps"]) == 14
     assert {s["name"]: s["reason"] for s in plan["steps"] if s["state"] != "up to date"} == {}
 

@@ -41,7 +41,7 @@ def run(file: Path, output: Path, cache: str, copies: Path, blocks: str) -> pd.D
     return pd.read_parquet(output / "results/neurons.parquet")
 
 
-def test_only_what_is_asked_travels_and_only_once(experiment, web, tmp_path):
+def test_only_what_is_asked_travels_and_only_once(experiment, web, tmp_path, no_figures):
     source = open_cache(str(local(experiment)))
     sizes = {
         blocks: plan_copy(source, blocks=blocks, kinds=["patches"]).n_bytes

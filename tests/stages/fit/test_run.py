@@ -26,6 +26,8 @@ from stages.readouts import fit_readouts, load_readouts
 from stages.readouts.settings import AdamWSettings, ReadoutSettings
 from stages.recordings.recording import normalise
 
+pytestmark = pytest.mark.usefixtures("no_figures")
+
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):

@@ -18,7 +18,7 @@ from pipeline.report.figures import (
     spatial_maps,
     tuned_per_block,
 )
-from pipeline.report.figures.neurons import LOWEST
+from pipeline.report.figures.style import LOWEST_FEVE
 from stages.readouts.readout import Readouts
 
 MODELS = ("vit_small_patch16_dinov3.lvd1689m", "vit_base_patch16_dinov3.lvd1689m")
@@ -156,7 +156,7 @@ def test_scatter_marks_what_is_off_its_axes():
     figure = scatter(first, second, names=("patch", "cls"))
     (axes,) = figure.axes
     assert points(figure) == len(first) and "of these below -0.5: 3" in said(figure)
-    assert axes.get_xlim() == axes.get_ylim() and axes.get_ylim()[0] < LOWEST
+    assert axes.get_xlim() == axes.get_ylim() and axes.get_ylim()[0] < LOWEST_FEVE
     assert axes.get_xlabel() == "FEVE, patch" and axes.get_ylabel() == "FEVE, cls"
     assert scatter(first, first, names=("a", "b")).axes[0].get_ylim()[0] > -0.1
     assert "no neuron is valid in both" in said(scatter(first, ALL_NAN, names=("a", "b")))
