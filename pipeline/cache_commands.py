@@ -72,14 +72,7 @@ def recompute_cache(
             "name the experiment that made it"
         )
     with terminal.bar("recomputing", total=n_images, unit="images") as done:
-        return recompute_tokens(
-            cache,
-            made.stimuli,
-            made.backbone,
-            made.preprocessing,
-            n_images=n_images,
-            progress=done,
-        )
+        return recompute_tokens(cache, made, n_images=n_images, progress=done)
 
 
 def repair_caches(file: ExperimentFile, terminal: Terminal) -> bool:

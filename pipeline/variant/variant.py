@@ -225,33 +225,22 @@ class Variant:
         """
         from stages.extract import prepare_extraction
 
-        stimuli, crop, digest = self.inputs.required_stimuli, self.crop, self.inputs.digest
-        assert crop is not None and digest is not None
+        _ = self.inputs.required_stimuli
+        assert self.inputs.digest is not None
         return prepare_extraction(
             self.cache.path,
-            stimuli=stimuli,
-            digest=digest,
-            crop=crop,
-            input_size=self.settings.stimuli.size,
-            backbone=self.settings.backbone,
-            dtype=self.settings.cache.dtype,
+            variant=self,
+            digest=self.inputs.digest,
             device=device,
-            provenance={**provenance, "stimuli": Path(stimuli.source).name},
+            provenance=provenance,
         )
 
     def _plant(self, settings: RecordingSettings) -> Recording:
         """A recording planted in the cache's tokens: once for all variants that share the cache."""
         cache = self.cache.required()
-        assert self.stimuli is not None and self.crop is not None
         if cache.key not in self.inputs.planted_in:
             self.inputs.planted_in[cache.key] = FORMATS[settings.format].plant(
-                settings,
-                cache=cache,
-                stimuli=self.stimuli,
-                crop=self.crop,
-                backbone=self.settings.backbone,
-                input_size=self.settings.stimuli.size,
-                keep=self.keeps,
+                settings, cache=cache, variant=self, keep=self.keeps
             )
         return chosen_neurons(settings, self.inputs.planted_in[cache.key])
 

@@ -1,8 +1,4 @@
-"""Frozen Vision Transformers: their settings, their weights, and the tokens of every block.
-
-The names stand in `__init__.pyi`, and each is loaded when it is first used: settings, identities,
-names and costs without torch.
-"""
+"""Frozen Vision Transformers; names stand in `__init__.pyi`, many can be used without torch."""
 
 import lazy_loader
 

@@ -17,7 +17,7 @@ from cache import TokenKind, TokenShape, UserError
 from stages.backbones.families import Family, family_of
 from stages.backbones.random_weights import randomise
 from stages.backbones.settings import BackboneSettings
-from stages.backbones.weights import WeightsIdentity, file_identity, local_weights, random_identity
+from stages.backbones.weights import WeightsIdentity, file_identity, random_identity
 
 #: Images per forward pass. Tokens shift a little with the batch that they are computed in.
 BATCH = 64
@@ -35,10 +35,8 @@ class Backbone:
         A timm model.
     family : Family
         The one that the model is of.
-    name : str
-        timm name.
-    input_size, grid : pair of int
-        Pixels and patches, rows first.
+    grid : pair of int
+        Patches, rows first.
     mean, std : tuple of float
         Normalisation constants of the checkpoint's own configuration.
     precision : str
@@ -49,8 +47,6 @@ class Backbone:
 
     model: Any
     family: Family
-    name: str
-    input_size: tuple[int, int]
     grid: tuple[int, int]
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -91,16 +87,12 @@ class Backbone:
                 output_fmt="NLC",
                 intermediates_only=True,
             )
-        return [self._named(patches, prefix) for patches, prefix in outputs]
-
-    def _named(self, patches: torch.Tensor, prefix: torch.Tensor) -> dict[TokenKind, torch.Tensor]:
-        named: dict[TokenKind, torch.Tensor] = {
-            "patches": patches.unflatten(1, self.grid),
-            "cls": prefix[:, 0],
-        }
-        if prefix.shape[1] > 1:
-            named["registers"] = prefix[:, 1:]
-        return named
+        tokens: list[dict[TokenKind, torch.Tensor]] = []
+        for patches, prefix in outputs:
+            tokens.append({"patches": patches.unflatten(1, self.grid), "cls": prefix[:, 0]})
+            if prefix.shape[1] > 1:
+                tokens[-1]["registers"] = prefix[:, 1:]
+        return tokens
 
 
 def create_backbone(
@@ -133,8 +125,6 @@ def create_backbone(
     return Backbone(
         model=model.to(device),
         family=family,
-        name=settings.name,
-        input_size=input_size,
         grid=tuple(model.patch_embed.grid_size),
         mean=tuple(config["mean"]),
         std=tuple(config["std"]),
@@ -159,10 +149,9 @@ def plan_token_shape(
 
 
 def _token_shape(model: Any, dtype: str) -> TokenShape:
-    rows, columns = model.patch_embed.grid_size
     return TokenShape(
         n_blocks=len(model.blocks),
-        grid=(rows, columns),
+        grid=tuple(model.patch_embed.grid_size),
         n_channels=model.embed_dim,
         n_registers=model.num_prefix_tokens - 1,
         dtype=dtype,
@@ -171,7 +160,12 @@ def _token_shape(model: Any, dtype: str) -> TokenShape:
 
 def _architecture(settings: BackboneSettings, input_size: tuple[int, int]) -> tuple[Any, Family]:
     """The model as timm makes it, its weights not those that are asked for, and its family."""
-    _check_name(settings.name)
+    known = timm.list_models() + timm.list_models(pretrained=True)
+    if settings.name not in known:
+        near = difflib.get_close_matches(settings.name, known, n=1, cutoff=0.0)[0]
+        raise UserError(
+            f'backbone.name = "{settings.name}" is not a model of timm; did you mean "{near}"?'
+        )
     arguments: dict[str, Any] = {"img_size": input_size, "num_classes": 0, **settings.arguments}
     if settings.patch_size is not None:
         arguments["patch_size"] = settings.patch_size
@@ -188,35 +182,33 @@ def _architecture(settings: BackboneSettings, input_size: tuple[int, int]) -> tu
             f'backbone.name = "{settings.name}" is not a Vision Transformer with a CLS token: name '
             f"{_SUITABLE}"
         )
-    _check_size(input_size, model.patch_embed.patch_size)
-    return model, family
-
-
-def _check_name(name: str) -> None:
-    known = timm.list_models() + timm.list_models(pretrained=True)
-    if name in known:
-        return
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
-    raise UserError(f'backbone.name = "{name}" is not a model of timm; did you mean "{near}"?')
-
-
-def _check_size(input_size: tuple[int, int], patch: tuple[int, int]) -> None:
-    if any(size % step for size, step in zip(input_size, patch, strict=True)):
-        near = [
-            max(step, round(size / step) * step)
-            for size, step in zip(input_size, patch, strict=True)
-        ]
+    patch = model.patch_embed.patch_size
+    pairs = list(zip(input_size, patch, strict=True))
+    if any(size % step for size, step in pairs):
+        fitting = [max(step, round(size / step) * step) for size, step in pairs]
         raise UserError(
             f"stimuli.input_size = {list(input_size)} is not a multiple of the patch size "
-            f"{patch[0]}x{patch[1]}: use {near}, or set backbone.patch_size"
+            f"{patch[0]}x{patch[1]}: use {fitting}, or set backbone.patch_size"
         )
+    return model, family
 
 
 def _load_weights(model: Any, family: Family, settings: BackboneSettings) -> WeightsIdentity:
     if settings.weights == "hub":
         path, source = _hub_file(settings.name, model), "hub"
     else:
-        path, source = local_weights(settings), "file"
+        path, source = Path(settings.weights), "file"
+        given = f'backbone.weights = "{settings.weights}"'
+        if not path.is_file():
+            raise UserError(
+                f'{given}: no such file; give "hub", "random" or the path of a .safetensors or '
+                ".pth file"
+            )
+        if path.suffix not in (".safetensors", ".pth", ".pt", ".bin"):
+            raise UserError(
+                f"{given}: cannot read {path.suffix or 'no suffix'}, only .safetensors and .pth "
+                "(.pt, .bin) files"
+            )
     try:
         state = family.convert(load_state_dict(str(path)), model)
     except (RuntimeError, SafetensorError, pickle.UnpicklingError, EOFError, KeyError) as error:

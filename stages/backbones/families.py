@@ -10,7 +10,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 if TYPE_CHECKING:
     import torch
@@ -44,29 +44,16 @@ class Family(ABC):
         "norm_pre.",
     )
 
-    def has(self, model: torch.nn.Module) -> bool:
-        """Whether a model is of this family."""
-        return isinstance(model, getattr(import_module(self.module), self.kind))
-
     def convert(self, state: Mapping[str, Any], model: Any) -> dict[str, Any]:
         """A checkpoint's state dict as the model has it: its names, and its sizes of embeddings."""
-        converted: dict[str, Any] = import_module(self.module).checkpoint_filter_fn(state, model)
-        return converted
+        return dict(import_module(self.module).checkpoint_filter_fn(state, model))
 
     @abstractmethod
     def embed(self, model: Any, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Compute what enters block 0.
+        """Tokens that enter block 0, and the rotary embedding, where the model has one.
 
-        Parameters
-        ----------
-        images : tensor of shape (n_images, 3, row, column)
-            Preprocessed.
-
-        Returns
-        -------
-        tensor of shape (n_images, CLS + registers + patches, channel)
-        tensor or None
-            The rotary embedding, where the model has one.
+        Preprocessed images (n_images, 3, row, column) become tokens of shape
+        (n_images, CLS + registers + patches, channel).
         """
 
     def rotary(self, model: Any, grid: tuple[int, int]) -> torch.Tensor | None:
@@ -77,14 +64,10 @@ class Family(ABC):
         self, model: Any, index: int, tokens: torch.Tensor, rotary: torch.Tensor | None
     ) -> torch.Tensor:
         """Tokens after one block, of the shape of those before it."""
-        out: torch.Tensor = model.blocks[index](tokens)
-        return out
+        return cast("torch.Tensor", model.blocks[index](tokens))
 
     def layer(self, parameter: str) -> int:
-        """Layer of a parameter by its name: a block, -1 for the embeddings, -2 for what never runs.
-
-        What never runs is above the blocks.
-        """
+        """Layer of a parameter by its name: a block, -1 for the embeddings, -2 above the blocks."""
         if parameter.startswith("blocks."):
             return int(parameter.split(".")[1])
         return -1 if parameter.startswith(self.embeddings) else -2
@@ -119,8 +102,7 @@ class EvaViT(Family):
         if rope is None:
             return None
         known = getattr(rope, "feat_shape", None) is not None
-        embedding: torch.Tensor = rope.get_embed() if known else rope.get_embed(shape=grid)
-        return embedding.clone()
+        return cast("torch.Tensor", rope.get_embed(None if known else grid)).clone()
 
     def block(
         self, model: Any, index: int, tokens: torch.Tensor, rotary: torch.Tensor | None
@@ -129,8 +111,7 @@ class EvaViT(Family):
         if rotary is not None and model.rope_mixed:
             # One of its own for each block.
             rotary = rotary[index]
-        out: torch.Tensor = model.blocks[index](tokens, rope=rotary)
-        return out
+        return cast("torch.Tensor", model.blocks[index](tokens, rope=rotary))
 
 
 #: All of them. Another family is one more class in this file, and its place here.
@@ -139,7 +120,10 @@ FAMILIES: tuple[Family, ...] = (PlainViT(), EvaViT())
 
 def family_of(model: torch.nn.Module) -> Family | None:
     """The family of a timm model; None where no family has it."""
-    return next((family for family in FAMILIES if family.has(model)), None)
+    for family in FAMILIES:
+        if isinstance(model, getattr(import_module(family.module), family.kind)):
+            return family
+    return None
 
 
 def model_name(name: str) -> str:
@@ -148,10 +132,8 @@ def model_name(name: str) -> str:
     if match is None:
         return name
     size, patch, pretraining = match.groups()
-    for family in FAMILIES:
-        if pretraining in family.pretrainings:
-            return f"ViT-{size[0].upper()}/{patch} {family.pretrainings[pretraining]}"
-    return name
+    known = {key: said for family in FAMILIES for key, said in family.pretrainings.items()}
+    return f"ViT-{size[0].upper()}/{patch} {known[pretraining]}" if pretraining in known else name
 
 
 def block_operations(tokens: TokenShape) -> float:

@@ -40,10 +40,6 @@ def randomise(model: torch.nn.Module, *, seed: int, gain: float = DEFAULT_GAIN) 
 
     Parameters
     ----------
-    model : torch.nn.Module
-        Of any family, with or without LayerScale and register tokens.
-    seed : int
-        At least 0.
     gain : float
         How much the attention and MLP outputs that are added to the tokens grow from each block
         to the next. A residual block forgets nothing: with equal outputs (gain 1, or the usual

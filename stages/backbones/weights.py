@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cache import UserError
 from stages.backbones.random_weights import DEFAULT_GAIN, RECIPE
 from stages.backbones.settings import BackboneSettings
 
@@ -55,25 +54,3 @@ def declared_identity(settings: BackboneSettings) -> Mapping[str, Any]:
     if settings.weights != "hub" and Path(settings.weights).is_file():
         return file_identity(Path(settings.weights)).identity
     return {"kind": "file"}
-
-
-def local_weights(settings: BackboneSettings) -> Path:
-    """The weights file a person named.
-
-    Raises
-    ------
-    UserError
-        No such file, or a suffix that is neither .safetensors nor .pth.
-    """
-    path = Path(settings.weights)
-    if not path.is_file():
-        raise UserError(
-            f'backbone.weights = "{settings.weights}": no such file; give "hub", "random" or the '
-            "path of a .safetensors or .pth file"
-        )
-    if path.suffix not in (".safetensors", ".pth", ".pt", ".bin"):
-        raise UserError(
-            f'backbone.weights = "{settings.weights}": cannot read {path.suffix or "no suffix"}, '
-            "only .safetensors and .pth (.pt, .bin) files"
-        )
-    return path

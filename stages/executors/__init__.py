@@ -1,8 +1,4 @@
-"""Executors: tasks on this machine's cores and GPUs, or on a cluster's.
-
-The names stand in `__init__.pyi`, and each is loaded when it is first used: settings, and what a
-machine has, without torch.
-"""
+"""Executors: tasks on cores and GPUs, here or on a cluster; names stand in `__init__.pyi`."""
 
 import lazy_loader
 

@@ -12,7 +12,6 @@ from .resources import PROCESS as PROCESS
 from .resources import TIMM as TIMM
 from .resources import cpu_threads as cpu_threads
 from .resources import default_memory_limit as default_memory_limit
-from .resources import free_memory as free_memory
 from .resources import is_in_memory as is_in_memory
 from .resources import n_cores as n_cores
 from .resources import resident_memory as resident_memory

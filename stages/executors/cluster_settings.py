@@ -86,8 +86,7 @@ class ClusterSettings:
 
         A worker that the batch system kills has failed its task, and a few failures end a run.
         """
-        hours, minutes, seconds = self.time()
-        walltime = 3600 * hours + 60 * minutes + seconds
+        walltime = sum(n * part for n, part in zip((3600, 60, 1), self.time(), strict=True))
         return walltime - min(LEAVE, walltime // 4)
 
     def time(self) -> tuple[int, int, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -30,33 +31,19 @@ PATIENCE = 20
 ADAPT: Mapping[str, Any] = {"target_duration": "100ms", "interval": "2s", "wait_count": 60}
 
 
+@dataclass(kw_only=True)
 class DaskExecutor:
-    """The workers of one dask scheduler; see `stages.executors.executor.Executor`.
+    """The workers of one dask scheduler; see `stages.executors.executor.Executor`."""
 
-    Parameters
-    ----------
-    client : Client
-        Connected to the scheduler.
-    folder : path
-        A folder in which this process and all workers can write.
-    most_workers : int
-        Tasks at a time once all workers are there.
-    task_memory : int, optional
-        Bytes that each task may use.
-    """
+    client: Client
+    shipment: Shipment
+    workers: int
+    task_memory: int | None
+    at_work: set[Any] = field(default_factory=set)
+    stopped: bool = False
 
     remote = True
     concurrent = True
-
-    def __init__(
-        self, client: Client, *, folder: Path, most_workers: int, task_memory: int | None
-    ) -> None:
-        self._client = client
-        self._shipment = Shipment(folder)
-        self.workers = most_workers
-        self.task_memory = task_memory
-        self._at_work: set[Any] = set()
-        self._stopped = False
 
     def map(
         self, function: Callable[[T], R], tasks: Sequence[T], *, device: str = "cpu"
@@ -64,18 +51,18 @@ class DaskExecutor:
         """See `stages.executors.executor.Executor.map`."""
         from distributed import KilledWorker, as_completed
 
-        if self._stopped:
+        if self.stopped:
             raise InterruptedError("the workers were told to stop")
-        futures = self._client.map(
+        futures = self.client.map(
             compute,
             [function] * len(tasks),
             list(range(len(tasks))),
-            [self._shipment.pack(task) for task in tasks],
+            [self.shipment.pack(task) for task in tasks],
             [str(Path.cwd())] * len(tasks),
             pure=False,
             resources=None if device == "cpu" else {GPU: 1},
         )
-        self._at_work.update(futures)
+        self.at_work.update(futures)
         try:
             for future in as_completed(futures):
                 try:
@@ -87,13 +74,13 @@ class DaskExecutor:
                     ) from None
                 future.release()
         finally:
-            self._at_work.difference_update(futures)
-            self._client.cancel(futures, force=True)
+            self.at_work.difference_update(futures)
+            self.client.cancel(futures, force=True)
 
     def stop(self) -> None:
         """See `stages.executors.executor.Executor.stop`."""
-        self._stopped = True
-        self._client.cancel(list(self._at_work), force=True)
+        self.stopped = True
+        self.client.cancel(list(self.at_work), force=True)
 
 
 @contextmanager
@@ -148,18 +135,15 @@ def dask_executor(
         else:
             client = stack.enter_context(_connected(str(scheduler)))
             workers, share = _offered(client)
-        yield DaskExecutor(client, folder=folder, most_workers=workers, task_memory=share)
+        yield DaskExecutor(
+            client=client, shipment=Shipment(folder), workers=workers, task_memory=share
+        )
 
 
 def batch_cluster(system: System, settings: ClusterSettings, *, logs: Path | None = None) -> Any:
     """dask-jobqueue's cluster for a batch system, without any job yet.
 
     One process per core: Python computes one task at a time.
-
-    Parameters
-    ----------
-    logs : path, optional
-        Folder for what its jobs print.
 
     Raises
     ------
@@ -174,17 +158,10 @@ def batch_cluster(system: System, settings: ClusterSettings, *, logs: Path | Non
             "pip install 'vitv1[cluster]'"
         ) from None
     kind = getattr(dask_jobqueue, {"slurm": "SLURMCluster", "lsf": "LSFCluster"}[system])
-    try:
-        return kind(**({"log_directory": logs} | jobqueue_options(system, settings)))
-    except (TypeError, ValueError) as error:
-        what = str(error).partition(". ")[0]
-        raise UserError(f"[run.{system}] options: {what}; see dask-jobqueue's manual") from None
-
-
-def jobqueue_options(system: System, settings: ClusterSettings) -> dict[str, Any]:
-    """Arguments of dask-jobqueue's cluster; each system writes time its own way."""
     hours, minutes, seconds = settings.time()
+    # Each system writes time its own way.
     options: dict[str, Any] = {
+        "log_directory": logs,
         "queue": settings.queue,
         # A worker with a GPU computes one task at a time, whatever else the job has.
         "cores": settings.tasks,
@@ -212,7 +189,11 @@ def jobqueue_options(system: System, settings: ClusterSettings) -> dict[str, Any
             "job_cpu": settings.cores,
             "walltime": f"{hours:02d}:{minutes:02d}:{seconds:02d}",
         }
-    return options | settings.options
+    try:
+        return kind(**options | settings.options)
+    except (TypeError, ValueError) as error:
+        what = str(error).partition(". ")[0]
+        raise UserError(f"[run.{system}] options: {what}; see dask-jobqueue's manual") from None
 
 
 @contextmanager

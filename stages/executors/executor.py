@@ -7,9 +7,10 @@ wherever and however often it is computed: a worker that dies costs time and not
 from __future__ import annotations
 
 import os
+import pickle
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from dataclasses import replace
+from dataclasses import KW_ONLY, InitVar, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, cast
 
@@ -19,7 +20,7 @@ from joblib.externals.loky.process_executor import BrokenProcessPool
 from threadpoolctl import threadpool_limits
 
 from stages.executors.resources import return_memory, shared_limit
-from stages.executors.serialize import Shipment, unpack
+from stages.executors.serialize import Shipment
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -35,21 +36,16 @@ class WorkersDied(Exception):
 class Executor(Protocol):
     """Computes tasks, several at a time."""
 
-    @property
-    def workers(self) -> int:
-        """Tasks that are computed at a time."""
+    #: Tasks that are computed at a time.
+    workers: int
+    #: Whether tasks are computed outside this process.
+    remote: bool
+    #: Whether several threads may map at a time.
+    concurrent: bool
 
     @property
     def task_memory(self) -> int | None:
         """Bytes that one task may use; None where that is not known."""
-
-    @property
-    def remote(self) -> bool:
-        """Whether tasks are computed outside this process."""
-
-    @property
-    def concurrent(self) -> bool:
-        """Whether several threads may map at a time."""
 
     def stop(self) -> None:
         """End all maps of other threads, with an error, and give no more tasks out."""
@@ -78,15 +74,14 @@ class Executor(Protocol):
         """
 
 
+@dataclass
 class LocalExecutor:
     """Processes of this machine; with one worker, this process itself.
 
+    Each worker has one thread. Arrays that tasks share are written to the folder.
+
     Parameters
     ----------
-    workers : int
-        Processes, each with one thread.
-    folder : path
-        A folder for arrays that tasks share.
     memory_limit : int, optional
         Bytes for all together, this process included.
     devices : sequence of str
@@ -94,25 +89,17 @@ class LocalExecutor:
         devices (and workers), each on a device of its own. One that is named twice takes two.
     """
 
+    workers: int
+    _: KW_ONLY
+    folder: InitVar[Path]
+    memory_limit: int | None = None
+    devices: Sequence[str] = ("cpu",)
+
     concurrent = False
 
-    def __init__(
-        self,
-        workers: int,
-        *,
-        folder: Path,
-        memory_limit: int | None = None,
-        devices: Sequence[str] = ("cpu",),
-    ) -> None:
-        self.workers = workers
-        self._shipment = Shipment(folder)
-        self._memory_limit = memory_limit
-        self._devices = tuple(devices)
-
-    @property
-    def remote(self) -> bool:
-        """Whether tasks are computed outside this process."""
-        return self.workers > 1
+    def __post_init__(self, folder: Path) -> None:
+        self.remote = self.workers > 1
+        self.shipment = Shipment(folder)
 
     def stop(self) -> None:
         """No other thread maps."""
@@ -120,7 +107,7 @@ class LocalExecutor:
     @property
     def task_memory(self) -> int | None:
         """Bytes that one task may use."""
-        return shared_limit(self._memory_limit, self.workers)
+        return shared_limit(self.memory_limit, self.workers)
 
     def map(
         self, function: Callable[[T], R], tasks: Sequence[T], *, device: str = "cpu"
@@ -134,7 +121,7 @@ class LocalExecutor:
         waiting = dict(enumerate(tasks))
         places = min(self.workers, len(tasks))
         if device != "cpu":
-            places = min(places, len(self._devices))
+            places = min(places, len(self.devices))
         if places <= 1:
             for position, task in waiting.items():
                 yield position, function(task)
@@ -157,13 +144,12 @@ class LocalExecutor:
         self, function: Callable[[T], R], tasks: Mapping[int, T], places: int
     ) -> Iterator[tuple[int, R]]:
         """So many at a time, each on one core."""
-        parallel = joblib.Parallel(n_jobs=places, return_as="generator_unordered")
         home = str(Path.cwd())
         calls = [
-            joblib.delayed(compute)(function, position, self._shipment.pack(task), home)
+            joblib.delayed(compute)(function, position, self.shipment.pack(task), home)
             for position, task in tasks.items()
         ]
-        yield from parallel(calls)
+        yield from joblib.Parallel(n_jobs=places, return_as="generator_unordered")(calls)
 
     def _on_devices(
         self, function: Callable[[T], R], tasks: Mapping[int, T], places: int
@@ -173,14 +159,14 @@ class LocalExecutor:
         A process that went from device to device would keep memory on all of them.
         """
         home = str(Path.cwd())
-        processes = [(ProcessPoolExecutor(1), device) for device in self._devices[:places]]
+        processes = [(ProcessPoolExecutor(1), device) for device in self.devices[:places]]
         free, left = list(processes), list(tasks.items())
         running: dict[Future[tuple[int, R]], tuple[ProcessPoolExecutor, str]] = {}
         try:
             while left or running:
                 while left and free:
                     (position, task), (process, device) = left.pop(0), free.pop(0)
-                    placed = self._shipment.pack(replace(cast(Any, task), device=device))
+                    placed = self.shipment.pack(replace(cast(Any, task), device=device))
                     future = process.submit(compute, function, position, placed, home)
                     running[future] = process, device
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
@@ -194,10 +180,7 @@ class LocalExecutor:
 def compute(function: Callable[[Any], R], position: int, packed: bytes, home: str) -> tuple[int, R]:
     """Compute one task in a worker: on one thread, whatever libraries would take.
 
-    Parameters
-    ----------
-    home : path
-        The folder in which the command was given: relative paths in tasks start there.
+    Relative paths in tasks start at `home`, the folder in which the command was given.
     """
     import torch
 
@@ -206,7 +189,7 @@ def compute(function: Callable[[Any], R], position: int, packed: bytes, home: st
         os.chdir(home)
     try:
         with threadpool_limits(1):
-            return position, function(unpack(packed))
+            return position, function(pickle.loads(packed))
     finally:
         # loky ends a worker that seems to keep the memory of its task, and starts another.
         return_memory()

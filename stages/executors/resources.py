@@ -27,19 +27,14 @@ _CGROUPS = (
 )
 
 
-def free_memory() -> int:
-    """Bytes that could be taken now without swapping."""
+def default_memory_limit() -> int:
+    """Half of the bytes that could be taken now without swapping."""
     free = [int(psutil.virtual_memory().available)]
     for limit, used in _CGROUPS:
         # There is no such file, or it says "max".
         with suppress(OSError, ValueError):
             free.append(int(Path(limit).read_text()) - int(Path(used).read_text()))
-    return max(0, min(free))
-
-
-def default_memory_limit() -> int:
-    """Half of what is free, in bytes."""
-    return free_memory() // 2
+    return max(0, min(free)) // 2
 
 
 def resident_memory() -> int:
@@ -113,11 +108,5 @@ def resolve_device(name: str) -> str:
 
 
 def resolve_devices(names: str) -> list[str]:
-    """The devices that a comma-separated list names, such as "cuda:0,cuda:1".
-
-    Raises
-    ------
-    UserError
-        As `resolve_device`.
-    """
+    """The devices that a list such as "cuda:0,cuda:1" names, each as by `resolve_device`."""
     return [resolve_device(name.strip()) for name in names.split(",")]

@@ -6,10 +6,10 @@ one copy in memory, and a scheduler in between never holds an array.
 
 from __future__ import annotations
 
+import copyreg
 import io
 import pickle
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,7 @@ SMALL = 2**16
 class Shipment:
     """The files of one executor's tasks: each large array is written once, whoever has it.
 
-    Parameters
-    ----------
-    folder : path
-        A folder that the workers can read; made when the first array is written.
+    The workers can read the folder, which is made when the first array is written.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -36,39 +33,28 @@ class Shipment:
         self._one = threading.Lock()
 
     def pack(self, task: object) -> bytes:
-        """A task as bytes, for `unpack` in another process."""
+        """A task as bytes, for `pickle.loads` in another process."""
         buffer = io.BytesIO()
         with self._one:
-            _Pickler(buffer, self._path_of).dump(task)
+            pickler = pickle.Pickler(buffer, protocol=pickle.HIGHEST_PROTOCOL)
+            pickler.dispatch_table = {
+                **copyreg.dispatch_table,
+                np.ndarray: self._reduced,
+                np.memmap: self._reduced,
+            }
+            pickler.dump(task)
         return buffer.getvalue()
 
-    def _path_of(self, array: NDArray[Any]) -> Path:
-        known = self._written.get(id(array))
-        if known is not None:
-            return known[1]
-        self._folder.mkdir(parents=True, exist_ok=True)
-        path = self._folder / f"{len(self._written)}.npy"
-        np.save(path, array, allow_pickle=False)
-        self._written[id(array)] = (array, path)
-        return path
-
-
-def unpack(content: bytes) -> Any:
-    """A task from the bytes that `Shipment.pack` made of it."""
-    return pickle.loads(content)
-
-
-class _Pickler(pickle.Pickler):
-    """Writes the path of a large array in its place."""
-
-    def __init__(self, buffer: io.BytesIO, path_of: Callable[[NDArray[Any]], Path]) -> None:
-        super().__init__(buffer, protocol=pickle.HIGHEST_PROTOCOL)
-        self._path_of = path_of
-
-    def reducer_override(self, value: Any) -> Any:
-        if isinstance(value, np.ndarray) and value.nbytes >= SMALL and value.dtype.kind in "biufc":
-            return _mapped, (str(self._path_of(value)),)
-        return NotImplemented
+    def _reduced(self, array: NDArray[Any]) -> Any:
+        """The path of a large array in its place."""
+        if array.nbytes < SMALL or array.dtype.kind not in "biufc":
+            return array.__reduce_ex__(pickle.HIGHEST_PROTOCOL)
+        if id(array) not in self._written:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            path = self._folder / f"{len(self._written)}.npy"
+            np.save(path, array, allow_pickle=False)
+            self._written[id(array)] = (array, path)
+        return _mapped, (str(self._written[id(array)][1]),)
 
 
 def _mapped(path: str) -> NDArray[Any]:

@@ -1,7 +1,4 @@
-"""Extraction: images into a feature cache, every block's tokens of a frozen backbone.
-
-The names stand in `__init__.pyi`, and each is loaded when it is first used.
-"""
+"""Extraction: images into a feature cache of tokens; names stand in `__init__.pyi`."""
 
 import lazy_loader
 

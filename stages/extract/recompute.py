@@ -9,9 +9,8 @@ import torch
 from numpy.typing import NDArray
 
 from cache import Fault, FeatureCache
-from stages.backbones.backbone import BATCH, Backbone
-from stages.stimuli.preprocessing import Preprocessing
-from stages.stimuli.stimuli import Stimuli
+from stages.backbones.backbone import BATCH
+from stages.extract.task import Extraction
 
 #: Largest difference that rounding explains, by precision: a part of the size of an image's tokens
 #: (root mean square). Storage in float16 makes 2e-4; another machine or batch makes 1e-5 in float32
@@ -21,24 +20,14 @@ TOLERANCE = {"float32": 1e-3, "bfloat16": 0.05}
 
 def recompute_tokens(
     cache: FeatureCache,
-    stimuli: Stimuli,
-    backbone: Backbone,
-    preprocessing: Preprocessing,
+    made: Extraction,
     *,
     n_images: int,
-    seed: int = 0,
-    progress: Callable[[int], None] | None = None,
+    progress: Callable[[int], None],
 ) -> list[Fault]:
     """Compute the tokens of random images again and compare them with the stored ones.
 
-    Parameters
-    ----------
-    n_images : int
-        Number of images; all that are in the cache where it holds fewer.
-    seed : int
-        Of their choice.
-    progress : callable, optional
-        Called with the number of images of each batch, once it is compared.
+    All are chosen where the cache holds fewer. Progress is told as batches have been compared.
 
     Returns
     -------
@@ -47,24 +36,20 @@ def recompute_tokens(
     """
     written = np.repeat(cache.shards_done, cache.images_per_shard)[: len(cache.image_ids)]
     held = cache.image_ids[written]
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     chosen = np.sort(rng.choice(held, min(n_images, len(held)), replace=False))
-    device = next(backbone.model.parameters()).device
     faults: list[Fault] = []
     for first in range(0, len(chosen), BATCH):
         ids = chosen[first : first + BATCH]
-        images = preprocessing(stimuli.read(ids), device=device)
-        faults += _compare(cache, backbone, images, ids)
-        if progress is not None:
-            progress(len(ids))
+        faults += _compare(cache, made, ids)
+        progress(len(ids))
     return faults
 
 
-def _compare(
-    cache: FeatureCache, backbone: Backbone, images: torch.Tensor, ids: NDArray[np.int64]
-) -> Iterator[Fault]:
-    allowed = TOLERANCE[backbone.precision]
-    tokens = backbone.tokens(images)
+def _compare(cache: FeatureCache, made: Extraction, ids: NDArray[np.int64]) -> Iterator[Fault]:
+    device = next(made.backbone.model.parameters()).device
+    allowed = TOLERANCE[made.backbone.precision]
+    tokens = made.backbone.tokens(made.preprocessing(made.stimuli.read(ids), device=device))
     for index in cache.blocks:
         block = cache.block(index)
         for kind in cache.kinds:

@@ -1,4 +1,4 @@
-"""The extraction of one variant's tokens: all that they are made of, checked and ready."""
+"""Extraction of one variant's tokens: all that they are made of, and the filling of a cache."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ from stages.stimuli.preprocessing import Preprocessing
 from stages.stimuli.stimuli import Stimuli, StimulusDigest
 
 if TYPE_CHECKING:
+    from cache import Layout
     from stages.backbones.backbone import Backbone
     from stages.executors.executor import Executor
+    from stages.variant import Variant
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +35,7 @@ class Extraction:
     settings, provenance : mapping
         What the cache's root says of them.
     dtype : str
-        Stored dtype.
+        Stored dtype, "float16" or "float32".
     """
 
     path: Path
@@ -49,29 +51,14 @@ class Extraction:
 def prepare_extraction(
     path: str,
     *,
-    stimuli: Stimuli,
+    variant: Variant,
     digest: StimulusDigest,
-    crop: tuple[int, int],
-    input_size: tuple[int, int],
-    backbone: BackboneSettings,
-    dtype: str,
     device: str,
     provenance: Mapping[str, Any],
 ) -> Extraction:
-    """Build the backbone, and refuse what cannot be written.
+    """Build the backbone of a variant whose images are there, and refuse what cannot be written.
 
-    Parameters
-    ----------
-    path : str
-        Where the cache is or will be.
-    digest : StimulusDigest
-        Content of the images.
-    crop : pair of int
-        Raw columns to use.
-    input_size : pair of int
-        Rows and columns that the backbone sees.
-    provenance : mapping
-        Who makes the cache, when and with what; the weights' label is added.
+    The provenance says who makes the cache, when and with what; weights and images are added to it.
 
     Raises
     ------
@@ -83,8 +70,11 @@ def prepare_extraction(
     from stages.tokens.identity import token_settings
 
     check_path(path)
-    made = create_backbone(backbone, input_size=input_size, device=device)
-    preprocessing = Preprocessing(crop=crop, input_size=input_size, mean=made.mean, std=made.std)
+    stimuli, crop, dtype = variant.stimuli, variant.crop, variant.settings.cache.dtype
+    assert stimuli is not None and crop is not None
+    backbone, size = variant.settings.backbone, variant.settings.stimuli.size
+    made = create_backbone(backbone, input_size=size, device=device)
+    preprocessing = Preprocessing(crop=crop, input_size=size, mean=made.mean, std=made.std)
     return Extraction(
         path=Path(path),
         stimuli=stimuli,
@@ -99,7 +89,11 @@ def prepare_extraction(
             images=digest,
             dtype=dtype,
         ),
-        provenance={"weights": made.weights.label, **provenance},
+        provenance={
+            "weights": made.weights.label,
+            **provenance,
+            "stimuli": Path(stimuli.source).name,
+        },
         dtype=dtype,
     )
 
@@ -123,57 +117,70 @@ def extract_task(
     task: Extraction,
     *,
     replace: bool = False,
+    layout: Layout | None = None,
     memory_limit: int | None = None,
     executor: Executor | None = None,
     device: str = "cpu",
-    progress: Callable[[int], None] | None = None,
+    progress: Callable[[int], None] = lambda number: None,
 ) -> int:
-    """Compute what the cache lacks; the number of images that were computed.
+    """Fill a cache with the tokens of all images, going on where an earlier run ended.
 
     Parameters
     ----------
     replace : bool
         Delete a store of other settings at the same path.
+    layout : Layout, optional
+        How a new store is cut; planned from the tokens' size by default.
     memory_limit : int, optional
-        Bytes that the process may use.
-    executor : Executor, optional
-        Whose workers compute the shards; this process does by default.
-    device : str
-        Where such workers compute.
-    progress : callable, optional
-        Called with a number of images.
+        Bytes that the process may use: a new store gets smaller shards where it must.
+    executor, device : Executor and str, optional
+        Whose workers compute the shards, and where; this process does by default.
+    progress : callable
+        Called with a number of images whenever so many more are in the cache or computed.
+
+    Returns
+    -------
+    int
+        Images that were computed; the rest was there.
 
     Raises
     ------
     CacheError
         A store of other settings, another writer, or a token that the dtype cannot hold.
     """
-    from stages.extract.distributed import Extractors
-    from stages.extract.run import extract
+    from cache import plan_layout, write_cache
+    from stages.backbones.backbone import BATCH
+    from stages.extract.distributed import write_elsewhere
+    from stages.extract.run import extract_shards
 
-    parts = None
-    if executor is not None:
-        parts = Extractors(
-            executor=executor,
-            device=device,
-            stimuli=task.stimuli,
-            backbone=task.declared,
-            weights=task.backbone.weights.identity,
-            preprocessing=task.preprocessing,
-        )
-    return extract(
-        task.stimuli,
-        task.backbone,
-        task.preprocessing,
+    shape = task.backbone.token_shape(task.dtype)
+    # Two shards are held, one being computed and one being written. None is made smaller than a
+    # batch, so that no token depends on the limit.
+    most = SHARD_BYTES if memory_limit is None else min(SHARD_BYTES, memory_limit // 4)
+    plan = layout or plan_layout(
+        shape, n_images=len(task.stimuli), shard_bytes=max(BATCH * shape.image_bytes, most)
+    )
+    with write_cache(
         task.path,
         settings=task.settings,
         provenance=task.provenance,
-        dtype=task.dtype,
+        image_ids=task.stimuli.ids,
+        shape=shape,
+        layout=plan,
         replace=replace,
-        memory_limit=memory_limit,
-        parts=parts,
-        progress=progress,
-    )
+    ) as writer:
+        missing = writer.missing_shards()
+        computed = sum(len(writer.shard_ids(shard)) for shard in missing)
+        progress(len(task.stimuli) - computed)
+        if missing and executor is not None:
+            for shard in write_elsewhere(task, missing, executor, device, progress):
+                writer.record(shard)
+        elif missing:
+            made = task.stimuli, task.backbone, task.preprocessing
+            extract_shards(*made, writer, missing, writer.write_shard, progress)
+        if not writer.cache.complete:
+            writer.finish()
+    return computed
 
 
 def worker_memory() -> int:

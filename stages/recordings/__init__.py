@@ -1,7 +1,4 @@
-"""Recordings, and the formats that they are published in.
-
-Names for other packages stand in `__init__.pyi`; each is loaded when it is first used.
-"""
+"""Recordings, and the formats that they are published in; names stand in `__init__.pyi`."""
 
 import lazy_loader
 

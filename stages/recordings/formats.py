@@ -27,9 +27,6 @@ FORMATS: dict[str, RecordingFormat] = {
     "synthetic": SyntheticFormat(),
 }
 
-#: It reads the images that no format claims, and says what is wrong with them.
-_FALLBACK = "sensorium"
-
 
 def read_recording(settings: RecordingSettings) -> Recording:
     """All neurons of a recording that is a file.
@@ -45,20 +42,14 @@ def read_recording(settings: RecordingSettings) -> Recording:
 def read_images(path: Path, *, allow_pickle: bool) -> Stimuli:
     """Images of a file or folder, opened by the first format that takes it.
 
-    Parameters
-    ----------
-    path : Path
-        The file or folder.
-    allow_pickle : bool
-        Unpickle object arrays, which runs whatever code the file holds.
-
     Raises
     ------
     UserError
         A file that cannot be used.
     """
     takers = (known for known in FORMATS.values() if known.reads_images(path))
-    return next(takers, FORMATS[_FALLBACK]).read_images(path, allow_pickle=allow_pickle)
+    # The default says what is wrong with images that no format takes.
+    return next(takers, FORMATS["sensorium"]).read_images(path, allow_pickle=allow_pickle)
 
 
 def chosen_neurons(settings: RecordingSettings, recording: Recording) -> Recording:

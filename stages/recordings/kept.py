@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,37 +23,40 @@ if TYPE_CHECKING:
     from cache import FeatureCache
 
 
-def path_beside(cache: FeatureCache, name: str, content: Mapping[str, Any]) -> Path | None:
-    """Where arrays are kept; None where the cache is behind a URL.
+def kept_beside(
+    cache: FeatureCache,
+    name: str,
+    content: Mapping[str, Any],
+    make: Callable[[], Mapping[str, NDArray[Any]]],
+    *,
+    keep: bool,
+) -> Mapping[str, NDArray[Any]]:
+    """Arrays by name, as they were kept; made where they were not, or the file is damaged.
+
+    Nothing is kept beside a cache that is behind a URL.
 
     Parameters
     ----------
     name : str
-        What they are, such as "planted".
+        What the arrays are, such as "planted".
     content : mapping
         Everything that they depend on.
+    keep : bool
+        Whether new ones may be written.
     """
     if is_url(cache.path):
-        return None
-    return Path(cache.path).parent / f"{name}-{content_key(content)[:16]}.npz"
-
-
-def kept_arrays(path: Path | None) -> dict[str, NDArray[Any]] | None:
-    """Kept arrays by name; None where there are none, or the file is damaged."""
-    if path is None:
-        return None
-    try:
-        with np.load(path, allow_pickle=False) as kept:
-            return {name: kept[name] for name in kept.files}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
-        return None
-
-
-def keep_arrays(path: Path | None, arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Keep arrays, where the folder may be written to: a cache may lie in somebody else's."""
-    if path is None:
-        return
-    content = io.BytesIO()
-    np.savez(content, allow_pickle=False, **arrays)
-    with suppress(PermissionError):
-        atomic_write(path, content.getvalue())
+        return make()
+    path = Path(cache.path).parent / f"{name}-{content_key(content)[:16]}.npz"
+    with (
+        suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error),
+        np.load(path, allow_pickle=False) as kept,
+    ):
+        return {name: kept[name] for name in kept.files}
+    arrays = make()
+    if keep:
+        file = io.BytesIO()
+        np.savez(file, allow_pickle=False, **arrays)
+        # The cache may lie in somebody else's folder.
+        with suppress(PermissionError):
+            atomic_write(path, file.getvalue())
+    return arrays

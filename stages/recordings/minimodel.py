@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +13,10 @@ from numpy.typing import NDArray
 
 from cache import UserError
 from stages.feve import pad_repeats
-from stages.recordings.npy_archive import NpyFolder, integer_vector, numbers, open_npz
+from stages.recordings.npy_archive import NpyFolder, integer_vector, numbers, open_archive
 from stages.recordings.recording import Recording, check_recording
 from stages.recordings.recording_format import RecordingFormat, recording_path
-from stages.stimuli.stimuli import Stimuli
+from stages.stimuli.stimuli import Stimuli, stimuli_from_array
 
 if TYPE_CHECKING:
     from stages.recordings.settings import RecordingSettings
@@ -36,73 +37,83 @@ _HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 
 class MinimodelFormat(RecordingFormat):
-    """Recordings of the minimodel release; the mouse decides which columns are looked at."""
+    """Recordings of the minimodel release; the mouse decides which columns are looked at.
+
+    A recording's `.npz` file holds `sp` (n_neurons, n_trials); the image shown in each trial,
+    `istim_sp` (n_trials,), and the repeated images, `istim_ss` (n_test,); `ss_all` (n_test,
+    n_repeats, n_neurons) or an object array of n_test arrays (n_repeats_i, n_neurons); perhaps
+    positions `xpos` and `ypos`. Validation is every tenth of the trials, from the first. Mouse
+    L1_A1, recognised by the name or by that of the file, first loses the trials that showed it
+    flipped test images.
+
+    Images are in a MATLAB v5 file, key `img` of shape (row, column, n_images); ids count from 0.
+    """
 
     def read(self, settings: RecordingSettings) -> Recording:
-        """See `read_minimodel`."""
-        path = recording_path(settings)
-        return read_minimodel(path, name=settings.name, allow_pickle=settings.allow_pickle)
+        """See `RecordingFormat.read`."""
+        path, allow_pickle = recording_path(settings), settings.allow_pickle
+        npz = open_archive(path)
+        shown = integer_vector(_read(npz, "istim_sp", allow_pickle), f"istim_sp of {path}")
+        test_ids = integer_vector(_read(npz, "istim_ss", allow_pickle), f"istim_ss of {path}")
+        sp = numbers(_read(npz, "sp", allow_pickle), f"sp of {path}", axes=("neuron", "trial"))
+        n_neurons, n_trials = sp.shape
+        if len(shown) != n_trials:
+            raise UserError(
+                f"istim_sp of {path} names {len(shown)} images, but sp has {n_trials} trials "
+                f"(shape {sp.shape}): check the file"
+            )
+        responses = np.ascontiguousarray(sp.T, dtype=np.float32)
+        del sp  # gigabytes in a full recording
+        if _is_mouse("L1_A1", settings):
+            first, last = FLIPPED_IN_L1_A1
+            kept = (shown < first) | (shown > last)
+            shown, responses = shown[kept], responses[kept]
+        test = _read(npz, "ss_all", allow_pickle)
+        positions: dict[str, Any] = {
+            axis: numbers(_read(npz, key, allow_pickle), f"{key} of {path}", axes=("neuron",))
+            for axis, key in {"x": "xpos", "y": "ypos"}.items()
+            if npz.has(f"{key}.npy")
+        }
+        return check_recording(
+            Recording(
+                name=settings.name,
+                neurons=np.arange(n_neurons, dtype=np.int64),
+                image_ids=shown,
+                responses=responses,
+                validation=np.arange(len(shown)) % VALIDATION_INTERVAL == 0,
+                test_image_ids=test_ids,
+                test_responses=_repeats(test, f"ss_all of {path}", len(test_ids), n_neurons),
+                **{axis: values.astype(np.float64) for axis, values in positions.items()},
+            )
+        )
 
     def reads_images(self, path: Path) -> bool:
         """Whether it is a MATLAB file."""
         return path.suffix == ".mat"
 
     def read_images(self, path: Path, *, allow_pickle: bool) -> Stimuli:
-        """See `read_minimodel_images`; there is nothing to unpickle."""
-        return read_minimodel_images(path)
+        """See `RecordingFormat.read_images`; the stack is held once, in its stored dtype."""
+        reader = _MatImages(path)
+        return replace(stimuli_from_array(reader.images(), source=str(path)), reader=reader)
 
     def columns(self, settings: RecordingSettings) -> tuple[int, int]:
-        """See `default_crop`."""
-        return default_crop(settings.name, settings.path)
+        """Those that the neurons look at, which the mouse decides."""
+        return (46, 176) if _is_mouse("FX20", settings) else (0, 132)
 
     def cnn_columns(self, settings: RecordingSettings) -> tuple[int, int]:
-        """The first `CNN_COLUMNS` of `default_crop`."""
-        first, _ = default_crop(settings.name, settings.path)
+        """The first `CNN_COLUMNS` of `columns`."""
+        first, _ = self.columns(settings)
         return first, first + CNN_COLUMNS
 
 
-def is_mouse(mouse: str, name: str, path: Path | None = None) -> bool:
+def _is_mouse(mouse: str, settings: RecordingSettings) -> bool:
     """Whether a recording is of this mouse: its name holds the mouse's, or its file's begins so.
 
     Case matters, and FX2 is not FX20.
     """
-    whole = rf"{re.escape(mouse)}(?![A-Za-z0-9])"
-    in_name = re.search(rf"(?<![A-Za-z0-9]){whole}", name) is not None
+    whole, path = rf"{re.escape(mouse)}(?![A-Za-z0-9])", settings.path
+    in_name = re.search(rf"(?<![A-Za-z0-9]){whole}", settings.name) is not None
     return in_name or (path is not None and re.match(whole, path.name) is not None)
-
-
-def default_crop(name: str, path: Path | None = None) -> tuple[int, int]:
-    """Raw image columns, first and one past the last, that the recorded neurons look at.
-
-    Parameters
-    ----------
-    name : str
-        The recording's name.
-    path : Path, optional
-        The recording's file, whose name may tell the mouse where `name` does not.
-    """
-    return (46, 176) if is_mouse("FX20", name, path) else (0, 132)
-
-
-def read_minimodel_images(path: Path) -> Stimuli:
-    """Images of a MATLAB v5 file, key `img` of shape (row, column, n_images); ids count from 0.
-
-    The stack is held once, in its stored dtype; a pickled copy reads the file again.
-
-    Raises
-    ------
-    UserError
-        No such file, not MATLAB v5, no such key, or no stack of numbers.
-    """
-    reader = _MatImages(path)
-    images = reader.images()
-    return Stimuli(
-        ids=np.arange(len(images), dtype=np.int64),
-        image_shape=(images.shape[1], images.shape[2]),
-        dtype=images.dtype,
-        reader=reader,
-        source=str(path),
-    )
 
 
 class _MatImages:
@@ -140,76 +151,17 @@ def _load_mat(path: Path) -> NDArray[Any]:
         )
     try:
         content = scipy.io.loadmat(path, variable_names=[IMAGE_KEY])
-        if IMAGE_KEY not in content:
-            there = ", ".join(key for key, _, _ in scipy.io.whosmat(path)) or "nothing"
-            raise UserError(
-                f"{path} has no variable `{IMAGE_KEY}` (it holds {there}): name the file of images"
-            )
-    except UserError:
-        raise
+        there = ", ".join(key for key, _, _ in scipy.io.whosmat(path)) or "nothing"
     except Exception as error:  # damaged bytes make the parser raise nearly anything
         raise UserError(
             f"{path} cannot be read as a MATLAB v5 file ({error}): fetch it again, or name another"
         ) from error
+    if IMAGE_KEY not in content:
+        raise UserError(
+            f"{path} has no variable `{IMAGE_KEY}` (it holds {there}): name the file of images"
+        )
     what = f"`{IMAGE_KEY}` of {path}"
     return numbers(np.asanyarray(content[IMAGE_KEY]), what, axes=("row", "column", "image"))
-
-
-def read_minimodel(path: Path, *, name: str, allow_pickle: bool = False) -> Recording:
-    """One recording's `.npz` file.
-
-    It holds `sp` (n_neurons, n_trials); the image shown in each trial, `istim_sp` (n_trials,), and
-    the repeated images, `istim_ss` (n_test,); `ss_all` (n_test, n_repeats, n_neurons) or an
-    object array of n_test arrays (n_repeats_i, n_neurons); perhaps positions `xpos` and `ypos`.
-    Validation is every tenth of the trials, from the first. Mouse L1_A1, recognised by `name` or by
-    the name of the file, first loses the trials that showed it flipped test images.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-    name : str
-        What results call the recording.
-    allow_pickle : bool
-        Unpickle object arrays, which runs whatever code the file holds.
-
-    Raises
-    ------
-    UserError
-        No such file or key, arrays that disagree, an object array without consent, or a recording
-        that `check_recording` refuses.
-    """
-    npz = open_npz(path)
-    shown = integer_vector(_read(npz, "istim_sp", allow_pickle), f"istim_sp of {path}")
-    test_ids = integer_vector(_read(npz, "istim_ss", allow_pickle), f"istim_ss of {path}")
-    sp = numbers(_read(npz, "sp", allow_pickle), f"sp of {path}", axes=("neuron", "trial"))
-    n_neurons, n_trials = sp.shape
-    if len(shown) != n_trials:
-        raise UserError(
-            f"istim_sp of {path} names {len(shown)} images, but sp has {n_trials} trials "
-            f"(shape {sp.shape}): check the file"
-        )
-    responses = np.ascontiguousarray(sp.T, dtype=np.float32)
-    del sp  # gigabytes in a full recording
-    if is_mouse("L1_A1", name, path):
-        first, last = FLIPPED_IN_L1_A1
-        kept = (shown < first) | (shown > last)
-        shown, responses = shown[kept], responses[kept]
-    test = _read(npz, "ss_all", allow_pickle)
-    x, y = (_positions(npz, key, allow_pickle) for key in ("xpos", "ypos"))
-    return check_recording(
-        Recording(
-            name=name,
-            neurons=np.arange(n_neurons, dtype=np.int64),
-            image_ids=shown,
-            responses=responses,
-            validation=np.arange(len(shown)) % VALIDATION_INTERVAL == 0,
-            test_image_ids=test_ids,
-            test_responses=_repeats(test, f"ss_all of {path}", len(test_ids), n_neurons),
-            x=x,
-            y=y,
-        )
-    )
 
 
 def _read(npz: NpyFolder, key: str, allow_pickle: bool) -> NDArray[Any]:
@@ -220,13 +172,6 @@ def _read(npz: NpyFolder, key: str, allow_pickle: bool) -> NDArray[Any]:
             "minimodel release"
         )
     return npz.array(f"{key}.npy", allow_pickle=allow_pickle)
-
-
-def _positions(npz: NpyFolder, key: str, allow_pickle: bool) -> NDArray[np.float64] | None:
-    if not npz.has(f"{key}.npy"):
-        return None
-    stored = numbers(_read(npz, key, allow_pickle), f"{key} of {npz.path}", axes=("neuron",))
-    return stored.astype(np.float64)
 
 
 def _repeats(stored: NDArray[Any], what: str, n_test: int, n_neurons: int) -> NDArray[np.float32]:

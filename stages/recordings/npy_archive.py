@@ -6,8 +6,9 @@ import os
 import threading
 import zipfile
 import zlib
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,14 +19,8 @@ from cache import UserError
 class NpyFolder:
     """Members of a folder or archive, by names relative to a root, such as `data/images/0.npy`.
 
-    It can be used from several threads, and pickled: it then carries its path, not its content.
-
-    Parameters
-    ----------
-    path : Path
-        A folder or a zip archive.
-    root : str
-        The folder in it that names are relative to, with a slash at its end; "" for the top.
+    The root has a slash at its end; it is "" for the top. All can be used from several threads, and
+    pickled: the path travels then, not the content.
     """
 
     def __init__(self, path: Path, root: str = "") -> None:
@@ -55,11 +50,9 @@ class NpyFolder:
         from wherever the other had moved it.
         """
         if getattr(self._own, "process", None) != os.getpid():
-            is_folder = self.path.is_dir()
-            self._own.tree = self.path if is_folder else zipfile.Path(self.path)
+            self._own.tree = self.path if self.path.is_dir() else zipfile.Path(self.path)
             self._own.process = os.getpid()
-        tree: Path | zipfile.Path = self._own.tree
-        return tree
+        return cast("Path | zipfile.Path", self._own.tree)
 
     def _member(self, name: str) -> Path | zipfile.Path:
         return self.tree() / f"{self.root}{name}"
@@ -95,15 +88,26 @@ class NpyFolder:
             raise UserError(f"{where} cannot be read ({error}): fetch the file again") from error
 
 
-def open_npz(path: Path) -> NpyFolder:
-    """The arrays of an `.npz` file, members `<key>.npy`.
+def open_archive(path: Path, *, may_be_folder: bool = False) -> NpyFolder:
+    """The arrays of a zip archive, such as an `.npz`, whose members are `<key>.npy`.
 
     Raises
     ------
     UserError
         No such file, or not a zip archive.
     """
-    return _opened(path, may_be_folder=False)
+    folder = NpyFolder(path)
+    if not path.exists():
+        raise UserError(f"{path} does not exist: check the path in the experiment file")
+    try:
+        if path.is_dir() and not may_be_folder:
+            raise IsADirectoryError("it is a folder")
+        folder.tree()
+    except (zipfile.BadZipFile, OSError) as error:
+        raise UserError(
+            f"{path} is not a readable .zip or .npz file ({error}): fetch it again, or name another"
+        ) from error
+    return folder
 
 
 def open_npy_folder(path: Path, marker: str) -> NpyFolder:
@@ -116,7 +120,7 @@ def open_npy_folder(path: Path, marker: str) -> NpyFolder:
     UserError
         No such path, a file that is no zip archive, no root or several.
     """
-    folder = _opened(path, may_be_folder=True)
+    folder = open_archive(path, may_be_folder=True)
     tree = folder.tree()
     inside = sorted(entry.name for entry in tree.iterdir() if entry.is_dir())
     roots = [r for r in ("", *(f"{name}/" for name in inside)) if (tree / r / marker).is_file()]
@@ -131,21 +135,6 @@ def open_npy_folder(path: Path, marker: str) -> NpyFolder:
             "name one of them"
         )
     folder.root = roots[0]
-    return folder
-
-
-def _opened(path: Path, *, may_be_folder: bool) -> NpyFolder:
-    folder = NpyFolder(path)
-    if not path.exists():
-        raise UserError(f"{path} does not exist: check the path in the experiment file")
-    try:
-        if path.is_dir() and not may_be_folder:
-            raise IsADirectoryError("it is a folder")
-        folder.tree()
-    except (zipfile.BadZipFile, OSError) as error:
-        raise UserError(
-            f"{path} is not a readable .zip or .npz file ({error}): fetch it again, or name another"
-        ) from error
     return folder
 
 
@@ -165,10 +154,8 @@ def numbers(array: NDArray[Any], what: str, *, axes: tuple[str, ...]) -> NDArray
             "check the file"
         )
     if array.dtype.kind == "O":
-        try:
+        with suppress(TypeError, ValueError):
             return array.astype(np.float64)
-        except (TypeError, ValueError):
-            pass
     if array.dtype.kind not in "buif":
         raise UserError(f"{what} must hold real numbers, found dtype {array.dtype}: check the file")
     return array

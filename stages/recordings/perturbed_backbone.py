@@ -8,20 +8,20 @@ from __future__ import annotations
 import re
 import zlib
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.recordings.kept import keep_arrays, kept_arrays, path_beside
+from stages.recordings.kept import kept_beside
 
 if TYPE_CHECKING:
     import torch
 
     from cache import FeatureCache
-    from stages.backbones.settings import BackboneSettings
     from stages.recordings.synthetic_settings import Perturbation, SyntheticSettings
-    from stages.stimuli.stimuli import Stimuli
+    from stages.variant import Variant
 
 #: Raised whenever the same settings give other tokens than before.
 PLANTING_VERSION = 1
@@ -31,43 +31,14 @@ _MATRIX = re.compile(r"blocks\.(\d+)\..*weight$")
 #: First number of the seeds of the noise; images and neurons of a recording have others.
 _STREAM = 2
 
-#: Images per forward pass. Tokens shift a little with the batch that they are computed in.
-_BATCH = 64
-
 
 def moved_tokens(
-    settings: SyntheticSettings,
-    *,
-    cache: FeatureCache,
-    stimuli: Stimuli,
-    crop: tuple[int, int],
-    backbone: BackboneSettings,
-    input_size: tuple[int, int],
-    keep: bool = True,
+    settings: SyntheticSettings, *, cache: FeatureCache, variant: Variant, keep: bool
 ) -> NDArray[np.float16]:
     """Patch tokens of the planted block after `settings.perturb`.
 
-    Parameters
-    ----------
-    settings : SyntheticSettings
-        With `perturb`.
-    cache : FeatureCache
-        The cache that the backbone made without the perturbation.
-    stimuli : Stimuli
-        The images of the cache.
-    crop : pair of int
-        Raw columns [first, last) that the backbone sees.
-    backbone : BackboneSettings
-        The backbone before it is moved.
-    input_size : pair of int
-        Rows and columns that the backbone sees.
-    keep : bool
-        Whether they may be kept in a file beside the cache.
-
-    Returns
-    -------
-    array of shape (n_images, row, column, channel)
-        In the order of the image ids.
+    Array of shape (n_images, row, column, channel), in the order of the image ids. The cache is the
+    one that the backbone made before it was moved; `keep` allows a file beside it.
     """
     assert settings.perturb is not None
     content = {
@@ -77,14 +48,8 @@ def moved_tokens(
         "seed": settings.seed,
         "version": PLANTING_VERSION,
     }
-    path = path_beside(cache, "planted", content)
-    kept = kept_arrays(path)
-    if kept is not None:
-        return kept["patches"]
-    tokens = _compute(settings, settings.perturb, stimuli, crop, backbone, input_size)
-    if keep:
-        keep_arrays(path, {"patches": tokens})
-    return tokens
+    compute = partial(_compute, settings, settings.perturb, variant)
+    return kept_beside(cache, "planted", content, compute, keep=keep)["patches"]
 
 
 def perturb(model: torch.nn.Module, perturbation: Perturbation, *, seed: int) -> None:
@@ -107,24 +72,21 @@ def perturb(model: torch.nn.Module, perturbation: Perturbation, *, seed: int) ->
 
 
 def _compute(
-    settings: SyntheticSettings,
-    perturbation: Perturbation,
-    stimuli: Stimuli,
-    crop: tuple[int, int],
-    backbone: BackboneSettings,
-    input_size: tuple[int, int],
-) -> NDArray[np.float16]:
+    settings: SyntheticSettings, perturbation: Perturbation, variant: Variant
+) -> dict[str, NDArray[Any]]:
     # torch and timm take seconds to import, and tokens that are kept need neither.
     import torch
 
-    from stages.backbones.backbone import create_backbone
+    from stages.backbones.backbone import BATCH, create_backbone
     from stages.stimuli.preprocessing import Preprocessing
 
-    moved = create_backbone(backbone, input_size=input_size)
+    assert variant.stimuli is not None and variant.crop is not None
+    size = variant.settings.stimuli.size
+    moved = create_backbone(variant.settings.backbone, input_size=size)
     perturb(moved.model, perturbation, seed=settings.seed)
-    prepare = Preprocessing(crop=crop, input_size=input_size, mean=moved.mean, std=moved.std)
+    prepare = Preprocessing(crop=variant.crop, input_size=size, mean=moved.mean, std=moved.std)
     tokens = [
         moved.tokens(prepare(images))[settings.block]["patches"].to(torch.float16).numpy()
-        for _, images in stimuli.batches(_BATCH)
+        for _, images in variant.stimuli.batches(BATCH)
     ]
-    return np.concatenate(tokens)
+    return {"patches": np.concatenate(tokens)}

@@ -27,9 +27,7 @@ class PlantedReadouts:
 
     Parameters
     ----------
-    row_weights : array of shape (n_neurons, n_rows)
-        Not negative.
-    column_weights : array of shape (n_neurons, n_columns)
+    row_weights, column_weights : array of shape (n_neurons, n_rows) or (n_neurons, n_columns)
         Not negative.
     channel_weights : array of shape (n_neurons, n_channels)
     bias : array of shape (n_neurons,)
@@ -39,17 +37,6 @@ class PlantedReadouts:
     column_weights: NDArray[np.float64]
     channel_weights: NDArray[np.float64]
     bias: NDArray[np.float64]
-
-    def rates(self, tokens: NDArray[np.floating]) -> NDArray[np.float64]:
-        """Noiseless responses, array of shape (n_images, n_neurons).
-
-        Parameters
-        ----------
-        tokens : array of shape (n_images, row, column, channel)
-        """
-        mixed = tokens @ self.channel_weights.T
-        drive = np.einsum("iyxn,ny,nx->in", mixed, self.row_weights, self.column_weights)
-        return _rate(drive + self.bias)
 
 
 def synthetic_recording(
@@ -68,12 +55,8 @@ def synthetic_recording(
 
     Parameters
     ----------
-    settings : SyntheticSettings
-        What to plant.
     tokens : array of shape (n_images, row, column, channel)
         Patch tokens of `settings.block` for the images of `synthetic_images`.
-    name : str
-        What results call this recording.
 
     Raises
     ------
@@ -94,16 +77,16 @@ def synthetic_recording(
         )
     directions = _leading_directions(tokens, settings.n_components)
     components = tokens @ directions
-    neurons = [_plant(settings, components, n) for n in range(settings.n_neurons)]
+    planted = (_plant(settings, components, number) for number in range(settings.n_neurons))
+    rows, columns, mixtures, biases, single, repeats = zip(*planted, strict=True)
     readouts = PlantedReadouts(
-        row_weights=np.array([neuron.rows for neuron in neurons]),
-        column_weights=np.array([neuron.columns for neuron in neurons]),
-        channel_weights=np.array([directions @ neuron.mixture for neuron in neurons]),
-        bias=np.array([neuron.bias for neuron in neurons]),
+        row_weights=np.array(rows),
+        column_weights=np.array(columns),
+        channel_weights=np.array([directions @ mixture for mixture in mixtures]),
+        bias=np.array(biases),
     )
-    single = np.stack([neuron.single for neuron in neurons], axis=-1).astype(np.float32)
-    test = np.stack([neuron.repeats for neuron in neurons], axis=-1).astype(np.float32)
-    return recording_of(settings, single, test, name=name), readouts
+    responses = (np.stack(each, axis=-1).astype(np.float32) for each in (single, repeats))
+    return recording_of(settings, *responses, name=name), readouts
 
 
 def recording_of(
@@ -127,20 +110,10 @@ def recording_of(
     return check_recording(recording)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Neuron:
-    """One planted neuron: its weights, and its responses to single and repeated images."""
-
-    rows: NDArray[np.float64]
-    columns: NDArray[np.float64]
-    mixture: NDArray[np.float64]
-    bias: float
-    single: NDArray[np.float64]
-    repeats: NDArray[np.float64]
-
-
-def _plant(settings: SyntheticSettings, components: NDArray[np.float64], number: int) -> _Neuron:
-    """Draw one neuron; components is an array of shape (n_images, row, column, component)."""
+def _plant(
+    settings: SyntheticSettings, components: NDArray[np.float64], number: int
+) -> tuple[NDArray[np.float64], ...]:
+    """Rows, columns, mixture and bias of one neuron, its single and its repeated responses."""
     # A caller that plants nothing does not wait for scipy.
     from scipy.special import gammaincinv
 
@@ -150,35 +123,32 @@ def _plant(settings: SyntheticSettings, components: NDArray[np.float64], number:
     mixture = rng.standard_normal(settings.n_components)
     drive = np.einsum("iyxk,y,x,k->i", components, rows, columns, mixture)
     scale = DRIVE_STD / drive.std()
-    bias = -float(drive.mean() * scale)
+    bias = np.asarray(-drive.mean() * scale)
     rate = _rate(drive * scale + bias)
 
     fev = settings.fev + FEV_SPREAD * rng.uniform(-1, 1)
     noise_variance = rate.var() * (1 - fev) / fev
     unit = noise_variance / rate.mean()
     single, repeated = rate[: settings.n_single], rate[settings.n_single :, None]
-    return _Neuron(
-        rows=rows,
-        columns=columns,
-        mixture=mixture * scale,
-        bias=bias,
-        single=unit * gammaincinv(single / unit, rng.random(len(single))),
-        repeats=unit
-        * gammaincinv(repeated / unit, rng.random((len(repeated), settings.n_repeats))),
+    return (
+        rows,
+        columns,
+        mixture * scale,
+        bias,
+        unit * gammaincinv(single / unit, rng.random(len(single))),
+        unit * gammaincinv(repeated / unit, rng.random((len(repeated), settings.n_repeats))),
     )
 
 
 def _bump(n: int, width: float, rng: np.random.Generator) -> NDArray[np.float64]:
     """A Gaussian bump at a random place along n patches, array of shape (n,)."""
     centre = rng.uniform(-0.5, n - 0.5)
-    bump: NDArray[np.float64] = np.exp(-0.5 * ((np.arange(n) - centre) / width) ** 2)
-    return bump
+    return np.asarray(np.exp(-0.5 * ((np.arange(n) - centre) / width) ** 2))
 
 
 def _rate(drive: NDArray[np.float64]) -> NDArray[np.float64]:
     """ELU(drive) + 1, exactly positive also where ELU is close to -1."""
-    rate: NDArray[np.float64] = np.where(drive > 0, 1 + drive, np.exp(np.minimum(drive, 0)))
-    return rate
+    return np.where(drive > 0, 1 + drive, np.exp(np.minimum(drive, 0)))
 
 
 def _leading_directions(tokens: NDArray[np.floating], n_components: int) -> NDArray[np.float64]:
@@ -191,7 +161,4 @@ def _leading_directions(tokens: NDArray[np.floating], n_components: int) -> NDAr
     leading = directions[:, ::-1][:, :n_components]
     # Eigenvectors have no sign of their own, and libraries choose differently.
     largest = np.take_along_axis(leading, abs(leading).argmax(axis=0)[None], axis=0)
-    scaled: NDArray[np.float64] = (
-        leading * np.sign(largest) / np.sqrt(variances[::-1][:n_components])
-    )
-    return scaled
+    return np.asarray(leading * np.sign(largest) / np.sqrt(variances[::-1][:n_components]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,6 +58,12 @@ class Recording:
         return len(self.neurons)
 
     @property
+    def optional(self) -> dict[str, Any]:
+        """Unit numbers and positions by field, as far as there are any."""
+        each = {"unit_ids": self.unit_ids, "x": self.x, "y": self.y}
+        return {key: values for key, values in each.items() if values is not None}
+
+    @property
     def all_image_ids(self) -> NDArray[np.int64]:
         """Ids of all images this recording needs, increasing, each once."""
         return np.union1d(self.image_ids, self.test_image_ids)
@@ -80,9 +87,7 @@ class Recording:
             neurons=self.neurons[part],
             responses=self.responses[:, part],
             test_responses=self.test_responses[:, :, part],
-            unit_ids=None if self.unit_ids is None else self.unit_ids[part],
-            x=None if self.x is None else self.x[part],
-            y=None if self.y is None else self.y[part],
+            **{key: values[part] for key, values in self.optional.items()},
         )
 
 
@@ -106,17 +111,14 @@ def check_recording(recording: Recording) -> Recording:
             f"recording {name}: responses have shape {recording.responses.shape}, but there are "
             f"{n_trials} trials and {n_neurons} neurons: check the file"
         )
-    if recording.test_responses.ndim != 3 or (
-        recording.test_responses.shape[0] != n_test
-        or recording.test_responses.shape[2] != n_neurons
-    ):
+    shape = recording.test_responses.shape
+    if len(shape) != 3 or shape[::2] != (n_test, n_neurons):
         raise UserError(
-            f"recording {name}: test responses have shape {recording.test_responses.shape}, "
+            f"recording {name}: test responses have shape {shape}, "
             f"expected ({n_test} images, repeats, {n_neurons} neurons): check the file"
         )
-    per_neuron = {"unit_ids": recording.unit_ids, "x": recording.x, "y": recording.y}
-    for key, values in per_neuron.items():
-        if values is not None and values.shape != (n_neurons,):
+    for key, values in recording.optional.items():
+        if values.shape != (n_neurons,):
             raise UserError(
                 f"recording {name}: {key} has shape {values.shape}, but there are {n_neurons} "
                 "neurons: check the file"
@@ -164,11 +166,9 @@ def _lowest_rates(
     trials = tuple(range(responses.ndim - 1))
     lowest: NDArray[np.float32] = responses.min(axis=trials)
     finite = np.isfinite(lowest) & np.isfinite(responses.max(axis=trials))
-    for fault, bad in (
-        ("NaN or infinite", ~finite),
-        ("negative", lowest < -ROUNDING * largest),
-    ):
-        faulty = np.flatnonzero(bad)
+    bad = {"NaN or infinite": ~finite, "negative": lowest < -ROUNDING * largest}
+    for fault, where in bad.items():
+        faulty = np.flatnonzero(where)
         if len(faulty):
             named = ", ".join(str(n) for n in recording.neurons[faulty[:5]])
             more = ", ..." if len(faulty) > 5 else ""

@@ -13,25 +13,13 @@ from stages.stimuli.stimuli import Stimuli
 
 if TYPE_CHECKING:
     from cache import FeatureCache
-    from stages.backbones.settings import BackboneSettings
     from stages.recordings.settings import RecordingSettings
+    from stages.variant import Variant
 
 
 @dataclass(frozen=True, kw_only=True)
 class RecordingSizes:
-    """How much one recording holds; None where it cannot be told.
-
-    Parameters
-    ----------
-    recording : str
-        The recording's name.
-    neurons : int, optional
-        Neurons that the settings choose.
-    trials : int, optional
-        Training and validation trials together.
-    test_images : int, optional
-        Images of the test trials.
-    """
+    """How much a recording holds: chosen neurons, and as `ExpectedTrials`; None where unknown."""
 
     recording: str
     neurons: int | None
@@ -41,22 +29,9 @@ class RecordingSizes:
     @property
     def images(self) -> int | None:
         """Images of all trials, repeated ones counted again; None where they cannot be told."""
-        known = self.trials is not None and self.test_images is not None
-        return (self.trials or 0) + (self.test_images or 0) if known else None
-
-    @classmethod
-    def of(
-        cls,
-        settings: RecordingSettings,
-        *,
-        neurons: int | None,
-        trials: int | None,
-        test_images: int | None,
-    ) -> RecordingSizes:
-        """Sizes of a recording that has so many neurons before the settings choose some."""
-        if settings.neurons != "all":
-            neurons = settings.neurons[1] - settings.neurons[0]
-        return cls(recording=settings.name, neurons=neurons, trials=trials, test_images=test_images)
+        if self.trials is None or self.test_images is None:
+            return None
+        return self.trials + self.test_images
 
 
 class RecordingFormat:
@@ -71,13 +46,7 @@ class RecordingFormat:
     planted: bool = False
 
     def read(self, settings: RecordingSettings) -> Recording:
-        """The whole recording, all neurons of its file; only of formats that are not planted.
-
-        Returns
-        -------
-        Recording
-            Checked by `check_recording`. Responses have shape (n_trials, n_neurons), test
-            responses (n_test, n_repeats, n_neurons).
+        """The whole recording, all neurons of its file, checked by `check_recording`.
 
         Raises
         ------
@@ -103,13 +72,6 @@ class RecordingFormat:
     def read_images(self, path: Path, *, allow_pickle: bool) -> Stimuli:
         """Grey images by image id, each of shape (row, column); opened now, read when asked for.
 
-        Parameters
-        ----------
-        path : Path
-            A file or folder that `reads_images` accepts.
-        allow_pickle : bool
-            Unpickle object arrays, which runs whatever code the file holds.
-
         Raises
         ------
         UserError
@@ -128,9 +90,9 @@ class RecordingFormat:
     def sizes(self, settings: RecordingSettings) -> RecordingSizes:
         """Sizes as far as the settings tell them, without the file."""
         expected = settings.expected
-        return RecordingSizes.of(
-            settings,
-            neurons=expected.neurons,
+        return RecordingSizes(
+            recording=settings.name,
+            neurons=settings.chosen(expected.neurons),
             trials=expected.trials,
             test_images=expected.test_images,
         )
@@ -148,30 +110,13 @@ class RecordingFormat:
         settings: RecordingSettings,
         *,
         cache: FeatureCache,
-        stimuli: Stimuli,
-        crop: tuple[int, int],
-        backbone: BackboneSettings,
-        input_size: tuple[int, int],
+        variant: Variant,
         keep: bool = False,
     ) -> Recording:
         """The whole recording of planted neurons; only of planted formats.
 
-        Parameters
-        ----------
-        settings : RecordingSettings
-            The recording.
-        cache : FeatureCache
-            Complete; its patch tokens have shape (n_images, row, column, channel).
-        stimuli : Stimuli
-            The images of the cache.
-        crop : pair of int
-            Raw columns [first, last) that the backbone sees.
-        backbone : BackboneSettings
-            The backbone that made the cache.
-        input_size : pair of int
-            Rows and columns that the backbone sees.
-        keep : bool
-            Whether files may be written beside the cache, for the next time.
+        The cache is complete: it has patch tokens (n_images, row, column, channel) of the variant's
+        images. With `keep`, files may be written beside it, for the next time.
 
         Raises
         ------
@@ -181,13 +126,7 @@ class RecordingFormat:
         raise NotImplementedError(f"{type(self).__name__} does not plant neurons")
 
     def remark(self, table: Mapping[str, Any]) -> str | None:
-        """A sentence that reports say of the neurons, where there is one.
-
-        Parameters
-        ----------
-        table : mapping
-            The recording's table of an experiment file, as it was written.
-        """
+        """A sentence that reports say of the neurons of a table of an experiment file, if any."""
         return None
 
 

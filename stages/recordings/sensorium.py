@@ -29,12 +29,50 @@ _POSITIONS_FILE = "meta/neurons/cell_motor_coordinates.npy"
 
 
 class SensoriumFormat(RecordingFormat):
-    """Recordings in the Sensorium layout, which hold their images, too."""
+    """Recordings in the Sensorium layout, which hold their images, too.
+
+    The path is that of the folder with `data/` and `meta/`, of a folder that holds only it, or of a
+    `.zip` of either. Trials of the tiers train, validation and test are read. Those of tier test
+    that share an image id are its repeats. Images are in order of their `frame_image_id`; an image
+    is that of the first trial that showed it, and others must have the same pixels.
+    """
 
     def read(self, settings: RecordingSettings) -> Recording:
-        """See `read_sensorium`."""
-        path = recording_path(settings)
-        return read_sensorium(path, name=settings.name, allow_pickle=settings.allow_pickle)
+        """See `RecordingFormat.read`."""
+        path, allow_pickle = recording_path(settings), settings.allow_pickle
+        folder = open_npy_folder(path, _TIERS_FILE)
+        trials, tiers, shown = _read_trials(folder, "data/responses", allow_pickle)
+        responses = _read_responses(folder, trials)
+        single = tiers != "test"
+        repeated = responses[~single]
+        test_ids = np.unique(shown[~single])
+        repeats = [repeated[shown[~single] == image_id] for image_id in test_ids]
+        n_neurons = responses.shape[1]
+        optional: dict[str, Any] = {}
+        if folder.has(_UNITS_FILE):
+            stored = folder.array(_UNITS_FILE, allow_pickle=allow_pickle)
+            optional["unit_ids"] = integer_vector(stored, f"{_UNITS_FILE} of {path}")
+        if folder.has(_POSITIONS_FILE):
+            what = f"{_POSITIONS_FILE} of {path}"
+            stored = folder.array(_POSITIONS_FILE, allow_pickle=allow_pickle)
+            positions = numbers(stored, what, axes=("neuron", "coordinate"))
+            if positions.shape[0] != n_neurons or positions.shape[1] < 2:
+                raise UserError(
+                    f"{what} has shape {positions.shape}, expected ({n_neurons}, 3): check the file"
+                )
+            optional |= zip("xy", positions.T.astype(np.float64), strict=False)
+        return check_recording(
+            Recording(
+                name=settings.name,
+                neurons=np.arange(n_neurons, dtype=np.int64),
+                image_ids=shown[single],
+                responses=responses[single],
+                validation=tiers[single] == "validation",
+                test_image_ids=test_ids,
+                test_responses=pad_repeats(repeats, n_neurons, dtype=np.float32),
+                **optional,
+            )
+        )
 
     def images_path(self, settings: RecordingSettings) -> Path:
         """The recording's own path."""
@@ -45,53 +83,34 @@ class SensoriumFormat(RecordingFormat):
         return path.is_dir() or path.suffix == ".zip"
 
     def read_images(self, path: Path, *, allow_pickle: bool) -> Stimuli:
-        """See `read_sensorium_images`."""
-        return read_sensorium_images(path, allow_pickle=allow_pickle)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Trials:
-    """The trials of the tiers that are read: arrays of shape (n_trials,)."""
-
-    number: NDArray[np.int64]
-    tier: NDArray[np.str_]
-    image_id: NDArray[np.int64]
-
-
-def read_sensorium_images(path: Path, *, allow_pickle: bool = False) -> Stimuli:
-    """Images of the train, validation and test trials, by their `frame_image_id`.
-
-    An image is that of the first trial that showed it. Files are opened when a batch asks for them.
-
-    Parameters
-    ----------
-    path : Path
-        The folder with `data/` and `meta/`, the folder that holds only it, or a `.zip` of either.
-    allow_pickle : bool
-        Unpickle object arrays, which runs whatever code the file holds.
-
-    Raises
-    ------
-    UserError
-        No such path, an absent or damaged member, images that are not (1, row, column), or trials
-        that share an image id but showed different pixels.
-    """
-    folder = open_npy_folder(path, _TIERS_FILE)
-    trials = _read_trials(folder, "data/images", allow_pickle)
-    ids, first = np.unique(trials.image_id, return_index=True)
-    first_trial = dict(zip(ids.tolist(), trials.number[first].tolist(), strict=True))
-    for number, image_id in zip(trials.number.tolist(), trials.image_id.tolist(), strict=True):
-        _require_same_image(folder, image_id, first_trial[image_id], number)
-    image = _read_image(folder, int(trials.number[0]))
-    return Stimuli(
-        ids=ids,
-        image_shape=(image.shape[0], image.shape[1]),
-        dtype=image.dtype,
-        reader=_TrialImages(
-            folder=folder, first_trial=first_trial, shape=image.shape, dtype=image.dtype
-        ),
-        source=str(path),
-    )
+        """See `RecordingFormat.read_images`."""
+        folder = open_npy_folder(path, _TIERS_FILE)
+        trials, _, shown = _read_trials(folder, "data/images", allow_pickle)
+        ids, rows = np.unique(shown, return_index=True)
+        first_trial = dict(zip(ids.tolist(), trials[rows].tolist(), strict=True))
+        for number, image_id in zip(trials.tolist(), shown.tolist(), strict=True):
+            first = first_trial[image_id]
+            names = _image_file(first), _image_file(number)
+            # Headers may differ between equal images, so the pixels decide.
+            if (
+                number != first
+                and folder.checksum(names[0]) != folder.checksum(names[1])
+                and not np.array_equal(_read_image(folder, first), _read_image(folder, number))
+            ):
+                raise UserError(
+                    f"{names[0]} and {names[1]} of {path} show different pixels, but both trials "
+                    f"have image id {image_id}: correct {_IDS_FILE}"
+                )
+        image = _read_image(folder, int(trials[0]))
+        return Stimuli(
+            ids=ids,
+            image_shape=(image.shape[0], image.shape[1]),
+            dtype=image.dtype,
+            reader=_TrialImages(
+                folder=folder, first_trial=first_trial, shape=image.shape, dtype=image.dtype
+            ),
+            source=str(path),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,59 +134,10 @@ class _TrialImages:
         return images
 
 
-def read_sensorium(path: Path, *, name: str, allow_pickle: bool = False) -> Recording:
-    """Responses of the train, validation and test trials.
-
-    Trials of tier test that share an image id are its repeats; images are in order of id. Trials of
-    other tiers are left out.
-
-    Parameters
-    ----------
-    path : Path
-        The folder with `data/` and `meta/`, the folder that holds only it, or a `.zip` of either.
-    name : str
-        What results call the recording.
-    allow_pickle : bool
-        Unpickle object arrays, which runs whatever code the file holds.
-
-    Raises
-    ------
-    UserError
-        No such path, an absent or damaged member, members that disagree, an object array without
-        consent, or a recording that `check_recording` refuses.
-    """
-    folder = open_npy_folder(path, _TIERS_FILE)
-    trials = _read_trials(folder, "data/responses", allow_pickle)
-    responses = _read_responses(folder, trials.number)
-    single = trials.tier != "test"
-    repeated = responses[~single]
-    test_ids = np.unique(trials.image_id[~single])
-    repeats = [repeated[trials.image_id[~single] == image_id] for image_id in test_ids]
-    n_neurons = responses.shape[1]
-    unit_ids = x = y = None
-    if folder.has(_UNITS_FILE):
-        stored = folder.array(_UNITS_FILE, allow_pickle=allow_pickle)
-        unit_ids = integer_vector(stored, f"{_UNITS_FILE} of {path}")
-    if folder.has(_POSITIONS_FILE):
-        x, y = _read_positions(folder, n_neurons, allow_pickle)
-    return check_recording(
-        Recording(
-            name=name,
-            neurons=np.arange(n_neurons, dtype=np.int64),
-            image_ids=trials.image_id[single],
-            responses=responses[single],
-            validation=trials.tier[single] == "validation",
-            test_image_ids=test_ids,
-            test_responses=pad_repeats(repeats, n_neurons, dtype=np.float32),
-            unit_ids=unit_ids,
-            x=x,
-            y=y,
-        )
-    )
-
-
-def _read_trials(folder: NpyFolder, files: str, allow_pickle: bool) -> _Trials:
-    """Trials of the tiers that are read, each of which has its file in the folder `files`."""
+def _read_trials(
+    folder: NpyFolder, files: str, allow_pickle: bool
+) -> tuple[NDArray[np.int64], NDArray[np.str_], NDArray[np.int64]]:
+    """Numbers, tiers and image ids of the trials that are read; each has its file in `files`."""
     tiers = folder.array(_TIERS_FILE, allow_pickle=allow_pickle).astype(np.str_)
     ids_where = f"{_IDS_FILE} of {folder.path}"
     ids = integer_vector(folder.array(_IDS_FILE, allow_pickle=allow_pickle), ids_where)
@@ -196,7 +166,7 @@ def _read_trials(folder: NpyFolder, files: str, allow_pickle: bool) -> _Trials:
             f"{folder.path} lists {len(tiers)} trials in {_TIERS_FILE}, but {files} holds "
             f"{surplus} files beyond {len(tiers) - 1}.npy: the two do not belong together"
         )
-    return _Trials(number=used, tier=tiers[used], image_id=ids[used])
+    return used, tiers[used], ids[used]
 
 
 def _image_file(trial: int) -> str:
@@ -213,22 +183,7 @@ def _read_image(folder: NpyFolder, trial: int) -> NDArray[Any]:
             f"{what} has {stored.shape[0]} channels (shape {stored.shape}): only grey images, "
             "(1, row, column), can be used"
         )
-    image: NDArray[Any] = stored[0]
-    return image
-
-
-def _require_same_image(folder: NpyFolder, image_id: int, first: int, other: int) -> None:
-    if other == first:
-        return
-    names = _image_file(first), _image_file(other)
-    if folder.checksum(names[0]) == folder.checksum(names[1]):
-        return
-    # Headers may differ between equal images, so the pixels decide.
-    if not np.array_equal(_read_image(folder, first), _read_image(folder, other)):
-        raise UserError(
-            f"{names[0]} and {names[1]} of {folder.path} show different pixels, but both trials "
-            f"have image id {image_id}: correct {_IDS_FILE}"
-        )
+    return np.asarray(stored[0])
 
 
 def _read_responses(folder: NpyFolder, trials: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -248,16 +203,3 @@ def _read_responses(folder: NpyFolder, trials: NDArray[np.int64]) -> NDArray[np.
         responses[row] = response
     assert responses is not None  # there is at least one trial
     return responses
-
-
-def _read_positions(
-    folder: NpyFolder, n_neurons: int, allow_pickle: bool
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    what = f"{_POSITIONS_FILE} of {folder.path}"
-    stored = folder.array(_POSITIONS_FILE, allow_pickle=allow_pickle)
-    positions = numbers(stored, what, axes=("neuron", "coordinate"))
-    if positions.shape[0] != n_neurons or positions.shape[1] < 2:
-        raise UserError(
-            f"{what} has shape {positions.shape}, expected ({n_neurons}, 3): check the file"
-        )
-    return positions[:, 0].astype(np.float64), positions[:, 1].astype(np.float64)

@@ -25,16 +25,9 @@ def _known_format(name: str) -> str:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class ExpectedTrials:
-    """What a recording's file is said to hold, for plans where it is not at hand.
+    """Numbers that a recording's file is said to hold, for plans where it is not at hand.
 
-    Parameters
-    ----------
-    neurons : int, optional
-        How many neurons.
-    trials : int, optional
-        Training and validation trials together.
-    test_images : int, optional
-        Images of the test trials.
+    Trials are those of training and validation together; test images are those of the test trials.
     """
 
     neurons: Positive | None = None
@@ -71,3 +64,7 @@ class RecordingSettings:
     allow_pickle: bool = False
     synthetic: SyntheticSettings = Field(default_factory=SyntheticSettings)
     expected: ExpectedTrials = Field(default_factory=ExpectedTrials)
+
+    def chosen(self, held: int | None) -> int | None:
+        """Number of chosen neurons of a recording that holds so many."""
+        return held if self.neurons == "all" else self.neurons[1] - self.neurons[0]

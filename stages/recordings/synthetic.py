@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.recordings.kept import keep_arrays, kept_arrays, path_beside
+from stages.recordings.kept import kept_beside
 from stages.recordings.planted import recording_of, synthetic_recording
 from stages.recordings.recording import Recording
 from stages.recordings.recording_format import RecordingFormat, RecordingSizes
@@ -18,9 +18,8 @@ from stages.stimuli.stimuli import Stimuli, stimuli_from_array
 
 if TYPE_CHECKING:
     from cache import FeatureCache
-    from stages.backbones.settings import BackboneSettings
     from stages.recordings.settings import RecordingSettings
-
+    from stages.variant import Variant
 
 #: Raised whenever the same settings and tokens give other responses than before.
 RESPONSES_VERSION = 1
@@ -37,9 +36,9 @@ class SyntheticFormat(RecordingFormat):
     def sizes(self, settings: RecordingSettings) -> RecordingSizes:
         """Sizes, which are settings themselves."""
         planted = settings.synthetic
-        return RecordingSizes.of(
-            settings,
-            neurons=planted.n_neurons,
+        return replace(
+            super().sizes(settings),
+            neurons=settings.chosen(planted.n_neurons),
             trials=planted.n_single,
             test_images=planted.n_test,
         )
@@ -57,37 +56,25 @@ class SyntheticFormat(RecordingFormat):
         settings: RecordingSettings,
         *,
         cache: FeatureCache,
-        stimuli: Stimuli,
-        crop: tuple[int, int],
-        backbone: BackboneSettings,
-        input_size: tuple[int, int],
+        variant: Variant,
         keep: bool = False,
     ) -> Recording:
         """Plant all neurons in the cache's tokens, or in those of the moved backbone."""
         planted = settings.synthetic
-        content = {"tokens": cache.key, "synthetic": asdict(planted), "version": RESPONSES_VERSION}
-        path = path_beside(cache, "responses", content)
-        kept = kept_arrays(path)
-        if kept is not None:
-            return recording_of(planted, kept["single"], kept["test"], name=settings.name)
-        if planted.perturb is None:
-            tokens = cache.block(planted.block).read("patches", cache.image_ids)
-        else:
-            from stages.recordings.perturbed_backbone import moved_tokens
 
-            tokens = moved_tokens(
-                planted,
-                cache=cache,
-                stimuli=stimuli,
-                crop=crop,
-                backbone=backbone,
-                input_size=input_size,
-                keep=keep,
-            )
-        recording, _ = synthetic_recording(planted, tokens.astype(np.float32), name=settings.name)
-        if keep:
-            keep_arrays(path, {"single": recording.responses, "test": recording.test_responses})
-        return recording
+        def respond() -> dict[str, NDArray[np.float32]]:
+            if planted.perturb is None:
+                tokens = cache.block(planted.block).read("patches", cache.image_ids)
+            else:
+                from stages.recordings.perturbed_backbone import moved_tokens
+
+                tokens = moved_tokens(planted, cache=cache, variant=variant, keep=keep)
+            found, _ = synthetic_recording(planted, tokens.astype(np.float32), name=settings.name)
+            return {"single": found.responses, "test": found.test_responses}
+
+        content = {"tokens": cache.key, "synthetic": asdict(planted), "version": RESPONSES_VERSION}
+        kept = kept_beside(cache, "responses", content, respond, keep=keep)
+        return recording_of(planted, kept["single"], kept["test"], name=settings.name)
 
     def remark(self, table: Mapping[str, Any]) -> str:
         """Where the neurons come from."""

@@ -1,7 +1,4 @@
-"""Images, and their preparation for a network.
-
-Names for other packages stand in `__init__.pyi`; each is loaded when it is first used.
-"""
+"""Images, and their preparation for a network; names stand in `__init__.pyi`."""
 
 import lazy_loader
 

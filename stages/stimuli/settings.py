@@ -13,14 +13,9 @@ from stages.settings import STRICT, InputPath, Positive
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class ExpectedImages:
-    """What the images' file is said to hold, for plans where it is not at hand.
+    """Number of images in their file and size of one, for plans where it is not at hand.
 
-    Parameters
-    ----------
-    images : int, optional
-        How many images.
-    size : pair of int, optional
-        Rows and columns of one, in pixels.
+    The size is that of rows and columns, in pixels.
     """
 
     images: Positive | None = None

@@ -5,7 +5,10 @@ from __future__ import annotations
 import hashlib
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
+from operator import getitem
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,13 +65,7 @@ class Stimuli:
     def select(self, ids: NDArray[np.int64]) -> Stimuli:
         """The subset of the given ids (duplicates dropped, in increasing order)."""
         self._require(ids)
-        return Stimuli(
-            ids=np.unique(ids).astype(np.int64),
-            image_shape=self.image_shape,
-            dtype=self.dtype,
-            reader=self.reader,
-            source=self.source,
-        )
+        return replace(self, ids=np.unique(ids).astype(np.int64))
 
     def batches(
         self, size: int = READ_BATCH
@@ -98,19 +95,10 @@ def stimuli_from_array(images: NDArray[np.generic], *, source: str) -> Stimuli:
         ids=np.arange(len(images), dtype=np.int64),
         image_shape=(images.shape[1], images.shape[2]),
         dtype=images.dtype,
-        reader=_InMemory(images),
+        # Unlike a closure it can be pickled to another process.
+        reader=partial[Any](getitem, images),
         source=source,
     )
-
-
-@dataclass(frozen=True)
-class _InMemory:
-    """A reader that, unlike a closure, can be pickled to another process."""
-
-    images: NDArray[np.generic]
-
-    def __call__(self, ids: NDArray[np.int64]) -> NDArray[np.generic]:
-        return self.images[ids]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,13 +112,8 @@ class StimulusDigest:
     crc32: NDArray[np.uint32]
 
 
-def digest(stimuli: Stimuli, *, progress: Callable[[int], None] | None = None) -> StimulusDigest:
+def digest(stimuli: Stimuli) -> StimulusDigest:
     """Hash ids, shape, dtype and pixels of every image, and refuse images that are not finite.
-
-    Parameters
-    ----------
-    progress : callable, optional
-        Called with the number of images of each batch.
 
     Raises
     ------
@@ -153,8 +136,6 @@ def digest(stimuli: Stimuli, *, progress: Callable[[int], None] | None = None) -
             whole.update(content)
             sums[row] = zlib.crc32(content)
             row += 1
-        if progress is not None:
-            progress(len(ids))
     if broken:
         raise UserError(
             f"{len(broken)} images of {stimuli.source} hold NaN or infinite pixels, the first has "

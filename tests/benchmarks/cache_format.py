@@ -24,7 +24,7 @@ from benchmarks.cache_codecs import best, compare_codecs, round_bits
 from cache import Layout, TokenShape, open_cache, plan_layout, write_cache
 from stages.backbones.backbone import BATCH, Backbone, create_backbone
 from stages.backbones.settings import BackboneSettings
-from stages.extract.run import extract
+from stages.extract import Extraction, extract_task
 from stages.feve import VALID_FEV, fev_and_feve
 from stages.readouts.solvers import fit_readouts
 from stages.recordings import SyntheticSettings, synthetic_recording, synthetic_stimuli
@@ -71,15 +71,17 @@ def forward_seconds(case: Demo, n_images: int) -> float:
 def extract_seconds(case: Demo, path: Path, n_images: int) -> float:
     """A whole extraction, until it is durable."""
     began = time.perf_counter()
-    extract(
-        case.stimuli.select(case.stimuli.ids[:n_images]),
-        case.backbone,
-        case.preprocessing,
-        path,
+    task = Extraction(
+        path=path,
+        stimuli=case.stimuli.select(case.stimuli.ids[:n_images]),
+        backbone=case.backbone,
+        preprocessing=case.preprocessing,
+        declared=BackboneSettings(weights="random"),
         settings={"backbone": {"n_blocks": 12}},
         provenance={},
         dtype="float16",
     )
+    extract_task(task)
     return time.perf_counter() - began
 
 
@@ -189,8 +191,7 @@ def measure_buffers(name: str, folder: Path) -> None:
         reader=lambda ids: images[ids],
         source="blank images",
     )
-    names = ("model", "name", "input_size", "grid", "mean", "std", "precision", "weights")
-    instant = Instant(**{name: getattr(case.backbone, name) for name in names})
+    instant = Instant(**vars(case.backbone))
     Path("/proc/self/clear_refs").write_text("5")  # The peak begins anew.
     before = resident_bytes("VmRSS")
     extract_seconds(Demo(instant, stimuli, case.synthetic, case.preprocessing), folder, len(images))

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from support.recording_files import images_of, read_file
 
 from benchmarks.gabor import gabor_features
-from stages.recordings import sensorium
 
 
 @dataclass(frozen=True)
@@ -91,8 +91,8 @@ def planted(
 
 def recorded(path: Path) -> Features:
     """Gabor features of a recording in the Sensorium layout."""
-    recording = sensorium.read_sensorium(path, name="recording")
-    stimuli = sensorium.read_sensorium_images(path)
+    recording = read_file("sensorium", path, name="recording")
+    stimuli = images_of("sensorium", path)
     ids = recording.all_image_ids
     tokens = gabor_features(stimuli.read(ids))
     rows = np.searchsorted(ids, recording.image_ids)

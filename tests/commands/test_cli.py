@@ -188,7 +188,7 @@ def test_an_unforeseen_failure_exits_1_without_a_traceback(tmp_path, capsys, mon
     def fail(*_args, **_kwargs):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("stages.extract.run.write_cache", fail)
+    monkeypatch.setattr("cache.write_cache", fail)
     assert main(["extract", str(path), "--quiet"]) == 1
     assert "free some and repeat" in capsys.readouterr().err
     with pytest.raises(OSError, match="No space left"):

@@ -111,7 +111,7 @@ def test_a_cache_that_cannot_be_made_costs_what_needs_it_alone(tmp_path, capsys,
     whole = stages.backbones.backbone.Backbone.tokens
 
     def tokens(backbone, images):
-        if backbone.input_size == (64, 128):
+        if backbone.grid == (4, 8):
             raise RuntimeError("out of memory")
         return whole(backbone, images)
 

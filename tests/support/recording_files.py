@@ -11,6 +11,9 @@ import numpy as np
 import scipy.io
 from numpy.typing import NDArray
 
+from stages.recordings import FORMATS, Recording, RecordingSettings, read_recording
+from stages.stimuli import Stimuli
+
 
 class MinimodelFiles(NamedTuple):
     """Where `write_minimodel` put the images and the recording."""
@@ -125,3 +128,17 @@ def as_zip(folder: Path, *, top: bool = True) -> Path:
         for file in sorted(p for p in folder.rglob("*") if p.is_file()):
             packed.write(file, file.relative_to(base))
     return archive
+
+
+def read_file(
+    format: str, path: Path, *, name: str = "mouse", allow_pickle: bool = False
+) -> Recording:
+    """The whole recording of a file or folder."""
+    return read_recording(
+        RecordingSettings(format=format, name=name, path=path, allow_pickle=allow_pickle)
+    )
+
+
+def images_of(format: str, path: Path, *, allow_pickle: bool = False) -> Stimuli:
+    """The images of a file or folder."""
+    return FORMATS[format].read_images(path, allow_pickle=allow_pickle)

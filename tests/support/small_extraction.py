@@ -35,15 +35,15 @@ class Extraction:
             "embed_dim": 24,
             "num_heads": 3,
         }
-        declared = BackboneSettings(
+        self.declared = BackboneSettings(
             name="vit_small_patch16_dinov3", weights="random", arguments=arguments
         )
-        self.backbone = create_backbone(declared, input_size=(32, 32))
+        self.backbone = create_backbone(self.declared, input_size=(32, 32))
         self.preprocessing = Preprocessing(
             crop=(0, 32), input_size=(32, 32), mean=self.backbone.mean, std=self.backbone.std
         )
         self.settings = token_settings(
-            declared,
+            self.declared,
             n_blocks=self.backbone.n_blocks,
             weights=self.backbone.weights,
             preprocessing=self.preprocessing,
@@ -53,17 +53,22 @@ class Extraction:
 
     def run(self, path: Path) -> int:
         """Extract; the number of images that were computed."""
-        from stages.extract.run import extract
+        from stages.extract.task import Extraction as Task
+        from stages.extract.task import extract_task
 
         kinds = self.backbone.token_shape("float16").kinds()
-        return extract(
-            self.stimuli,
-            self.backbone,
-            self.preprocessing,
-            path,
+        task = Task(
+            path=path,
+            stimuli=self.stimuli,
+            backbone=self.backbone,
+            preprocessing=self.preprocessing,
+            declared=self.declared,
             settings=self.settings,
             provenance={"made": "in a trial"},
             dtype="float16",
+        )
+        return extract_task(
+            task,
             layout=Layout(images_per_shard=PER_SHARD, images_per_chunk=dict.fromkeys(kinds, 2)),
         )
 

@@ -5,11 +5,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from stages.recordings.kept import keep_arrays, kept_arrays, path_beside
+from stages.recordings.kept import kept_beside
 
 
-def cache(folder):
-    return SimpleNamespace(path=str(folder / "features.zarr"))
+def beside(folder, arrays, *, seed=0, keep=True):
+    """Arrays kept beside a cache in a folder; those that are given, where there are none."""
+    cache = SimpleNamespace(path=f"{folder}/features.zarr")
+    return kept_beside(cache, "responses", {"seed": seed}, lambda: arrays, keep=keep)
 
 
 @pytest.fixture
@@ -22,37 +24,36 @@ def arrays():
 
 
 def test_what_was_kept_comes_back_bit_for_bit(tmp_path, arrays):
-    path = path_beside(cache(tmp_path), "responses", {"seed": 0})
-    assert kept_arrays(path) is None
-    keep_arrays(path, arrays)
-    kept = kept_arrays(path)
+    assert beside(tmp_path, arrays, keep=False) is arrays and not list(tmp_path.iterdir())
+    assert beside(tmp_path, arrays) is arrays
+    kept = beside(tmp_path, {})
     assert kept.keys() == arrays.keys()
     for name, values in arrays.items():
         assert kept[name].dtype == values.dtype
         np.testing.assert_array_equal(kept[name], values)
-    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+    (path,) = tmp_path.iterdir()
+    assert path.name.startswith("responses-")
 
 
-def test_the_name_follows_what_the_arrays_depend_on(tmp_path):
-    one = path_beside(cache(tmp_path), "responses", {"seed": 0})
-    assert one.parent == tmp_path and one.name.startswith("responses-")
-    assert path_beside(cache(tmp_path), "responses", {"seed": 1}) != one
+def test_the_name_follows_what_the_arrays_depend_on(tmp_path, arrays):
+    for seed in (0, 1):
+        assert beside(tmp_path, arrays, seed=seed) is arrays
+    assert len(list(tmp_path.glob("responses-*"))) == 2
 
 
 @pytest.mark.parametrize("position", [0, 40, 200, -30])
 def test_a_damaged_file_is_as_good_as_none(tmp_path, arrays, position):
-    path = path_beside(cache(tmp_path), "responses", {})
-    keep_arrays(path, arrays)
+    beside(tmp_path, arrays)
+    (path,) = tmp_path.iterdir()
     content = bytearray(path.read_bytes())
     content[position] ^= 0xFF
     path.write_bytes(bytes(content))
-    found = kept_arrays(path)
-    assert found is None or all(np.array_equal(found[name], arrays[name]) for name in found)
+    found = beside(tmp_path, {}, keep=False)
+    assert all(np.array_equal(found[name], arrays[name]) for name in found)
     path.write_bytes(bytes(content[:100]))
-    assert kept_arrays(path) is None
+    assert beside(tmp_path, {}, keep=False) == {}
 
 
 def test_nothing_is_kept_beside_a_url(arrays):
-    remote = SimpleNamespace(path="https://host.invalid/features.zarr")
-    assert path_beside(remote, "responses", {}) is None and kept_arrays(None) is None
-    keep_arrays(None, arrays)
+    assert beside("https://host.invalid", arrays) is arrays
+    assert beside("https://host.invalid", {}) == {}

@@ -9,10 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from support.recording_files import ragged, write_minimodel
+from support.recording_files import ragged, read_file, write_minimodel
 
 from cache import UserError
-from stages.recordings import minimodel
+from stages.recordings import FORMATS, RecordingSettings
+
+
+def crop_of(name: str, path: Path | None = None) -> tuple[int, int] | None:
+    settings = RecordingSettings(format="minimodel", name=name, path=path)
+    return FORMATS["minimodel"].columns(settings)
 
 
 def stored(path: Path) -> dict[str, NDArray[Any]]:
@@ -22,7 +27,7 @@ def stored(path: Path) -> dict[str, NDArray[Any]]:
 
 def test_a_recording_is_read_trial_by_trial(tmp_path: Path) -> None:
     path = write_minimodel(tmp_path).recording
-    raw, recording = stored(path), minimodel.read_minimodel(path, name="FX10")
+    raw, recording = stored(path), read_file("minimodel", path, name="FX10")
     assert recording.name == "FX10" and recording.unit_ids is None
     np.testing.assert_array_equal(recording.neurons, np.arange(5))
     np.testing.assert_array_equal(recording.responses, raw["sp"].T)
@@ -36,14 +41,14 @@ def test_a_recording_is_read_trial_by_trial(tmp_path: Path) -> None:
 
 def test_validation_is_every_tenth_trial_from_the_first(tmp_path: Path) -> None:
     path = write_minimodel(tmp_path, n_trials=25).recording
-    recording = minimodel.read_minimodel(path, name="FX10")
+    recording = read_file("minimodel", path, name="FX10")
     np.testing.assert_array_equal(np.flatnonzero(recording.validation), [0, 10, 20])
 
 
 def test_positions_are_optional(tmp_path: Path) -> None:
     changes = {"xpos": None, "ypos": None, "iplane": None}
     path = write_minimodel(tmp_path, changes=changes).recording
-    recording = minimodel.read_minimodel(path, name="FX10")
+    recording = read_file("minimodel", path, name="FX10")
     assert recording.x is None and recording.y is None
 
 
@@ -55,10 +60,10 @@ def test_other_number_types_become_the_same_recording(tmp_path: Path) -> None:
         "istim_sp": raw["istim_sp"].astype(np.float64),
         "istim_ss": raw["istim_ss"].astype(np.uint16),
     }
-    other = minimodel.read_minimodel(
-        write_minimodel(tmp_path / "b", changes=changes).recording, name="FX10"
+    other = read_file(
+        "minimodel", write_minimodel(tmp_path / "b", changes=changes).recording, name="FX10"
     )
-    recording = minimodel.read_minimodel(path, name="FX10")
+    recording = read_file("minimodel", path, name="FX10")
     np.testing.assert_array_equal(other.responses, recording.responses)
     assert other.responses.dtype == np.float32
     for ids in ("image_ids", "test_image_ids"):
@@ -69,7 +74,7 @@ def test_other_number_types_become_the_same_recording(tmp_path: Path) -> None:
 def test_ragged_repeats_are_padded_with_nan(tmp_path: Path) -> None:
     parts = [np.full((n, 5), n, dtype=np.float32) for n in (2, 4, 1, 3)]
     path = write_minimodel(tmp_path, changes={"ss_all": ragged(parts)}).recording
-    test = minimodel.read_minimodel(path, name="FX10", allow_pickle=True).test_responses
+    test = read_file("minimodel", path, name="FX10", allow_pickle=True).test_responses
     assert test.shape == (4, 4, 5) and test.dtype == np.float32
     for image, part in zip(test, parts, strict=True):
         np.testing.assert_array_equal(image[: len(part)], part)
@@ -81,8 +86,8 @@ def test_an_object_array_of_equal_repeats_reads_like_a_plain_one(tmp_path: Path)
     changes = {"ss_all": stored(plain)["ss_all"].astype(object)}
     objects = write_minimodel(tmp_path / "b", changes=changes).recording
     np.testing.assert_array_equal(
-        minimodel.read_minimodel(objects, name="m", allow_pickle=True).test_responses,
-        minimodel.read_minimodel(plain, name="m").test_responses,
+        read_file("minimodel", objects, name="m", allow_pickle=True).test_responses,
+        read_file("minimodel", plain, name="m").test_responses,
     )
 
 
@@ -98,7 +103,7 @@ def test_object_arrays_are_not_unpickled_without_consent(tmp_path: Path) -> None
     trap = np.array([_Trap(tmp_path / "sprung"), None], dtype=object)
     path = write_minimodel(tmp_path, changes={"ss_all": trap}).recording
     with pytest.raises(UserError, match=r"ss_all\.npy of .*FX10.*recording\.allow_pickle = true"):
-        minimodel.read_minimodel(path, name="FX10")
+        read_file("minimodel", path, name="FX10")
     assert not (tmp_path / "sprung").exists()
 
 
@@ -118,7 +123,7 @@ def test_l1_a1_loses_its_flipped_images_before_the_split(
 ) -> None:
     changes = {"istim_sp": L1_A1_IDS}
     path = write_minimodel(tmp_path, name=file, n_trials=40, changes=changes).recording
-    recording = minimodel.read_minimodel(path, name=name)
+    recording = read_file("minimodel", path, name=name)
     kept = np.r_[0:10, 31:40]
     np.testing.assert_array_equal(recording.image_ids, np.r_[29_990:30_000, 30_501:30_510])
     np.testing.assert_array_equal(recording.responses, stored(path)["sp"].T[kept])
@@ -136,7 +141,7 @@ def test_l1_a1_loses_its_flipped_images_before_the_split(
 def test_other_mice_keep_all_images(tmp_path: Path, name: str, file: str) -> None:
     changes = {"istim_sp": L1_A1_IDS}
     path = write_minimodel(tmp_path, name=file, n_trials=40, changes=changes).recording
-    recording = minimodel.read_minimodel(path, name=name)
+    recording = read_file("minimodel", path, name=name)
     np.testing.assert_array_equal(recording.image_ids, L1_A1_IDS)
 
 
@@ -149,24 +154,24 @@ def test_other_mice_keep_all_images(tmp_path: Path, name: str, file: str) -> Non
         ("FX10", (0, 132)),
         ("FX201", (0, 132)),
         ("fx20", (0, 132)),
-        ("", (0, 132)),
+        ("mouse", (0, 132)),
     ],
 )
 def test_only_fx20_looks_at_other_columns(name: str, crop: tuple[int, int]) -> None:
-    assert minimodel.default_crop(name) == crop
+    assert crop_of(name) == crop
 
 
 def test_the_file_can_tell_the_crop() -> None:
     path = Path("data") / "FX20_nat60k_2023_09_29.npz"
-    assert minimodel.default_crop("mine", path) == (46, 176)
-    assert minimodel.default_crop("mine", Path("FX20") / "other.npz") == (0, 132)
+    assert crop_of("mine", path) == (46, 176)
+    assert crop_of("mine", Path("FX20") / "other.npz") == (0, 132)
 
 
 @pytest.mark.parametrize("key", ["sp", "istim_sp", "istim_ss", "ss_all"])
 def test_a_missing_array_is_named_with_those_there(tmp_path: Path, key: str) -> None:
     path = write_minimodel(tmp_path, changes={key: None}).recording
     with pytest.raises(UserError, match=rf"no array `{key}` \(it holds iplane, .*xpos, ypos\)"):
-        minimodel.read_minimodel(path, name="FX10")
+        read_file("minimodel", path, name="FX10")
 
 
 @pytest.mark.parametrize(
@@ -194,7 +199,7 @@ def test_arrays_that_disagree_are_refused(
 ) -> None:
     path = write_minimodel(tmp_path, shape=(4, 4), changes=changes).recording
     with pytest.raises(UserError, match=message):
-        minimodel.read_minimodel(path, name="FX10")
+        read_file("minimodel", path, name="FX10")
 
 
 @pytest.mark.parametrize(
@@ -211,23 +216,23 @@ def test_ragged_repeats_that_disagree_are_refused(
 ) -> None:
     path = write_minimodel(tmp_path, shape=(4, 4), changes={"ss_all": ragged(parts)}).recording
     with pytest.raises(UserError, match=message):
-        minimodel.read_minimodel(path, name="FX10", allow_pickle=True)
+        read_file("minimodel", path, name="FX10", allow_pickle=True)
 
 
 def test_a_file_that_is_no_npz_is_refused(tmp_path: Path) -> None:
     path = write_minimodel(tmp_path, shape=(4, 4)).recording
     path.write_bytes(path.read_bytes()[:-30])
     with pytest.raises(UserError, match=r"FX10.*is not a readable \.zip or \.npz"):
-        minimodel.read_minimodel(path, name="FX10")
+        read_file("minimodel", path, name="FX10")
     with pytest.raises(UserError, match=r"not a readable \.zip or \.npz file \(it is a folder\)"):
-        minimodel.read_minimodel(path.parent, name="FX10")
+        read_file("minimodel", path.parent, name="FX10")
 
 
 def test_a_pickle_is_not_loaded_even_with_consent_to_object_arrays(tmp_path: Path) -> None:
     path = tmp_path / "recording.npz"
     path.write_bytes(pickle.dumps(_Trap(tmp_path / "sprung")))
     with pytest.raises(UserError, match=r"not a readable \.zip or \.npz"):
-        minimodel.read_minimodel(path, name="FX10", allow_pickle=True)
+        read_file("minimodel", path, name="FX10", allow_pickle=True)
     assert not (tmp_path / "sprung").exists()
 
 
@@ -237,4 +242,4 @@ def test_a_flipped_bit_in_the_responses_is_found(tmp_path: Path) -> None:
     content[content.index(stored(path)["sp"].tobytes()) + 11] ^= 1
     path.write_bytes(content)
     with pytest.raises(UserError, match=r"sp\.npy of .* cannot be read .*CRC"):
-        minimodel.read_minimodel(path, name="FX10")
+        read_file("minimodel", path, name="FX10")

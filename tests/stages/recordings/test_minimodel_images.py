@@ -10,16 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 import scipy.io
-from support.recording_files import write_minimodel
+from support.recording_files import images_of, read_file, write_minimodel
 
 from cache import UserError
-from stages.recordings import minimodel
 
 
 def test_images_come_first_and_keep_their_dtype(tmp_path: Path) -> None:
     files = write_minimodel(tmp_path)
     stack = scipy.io.loadmat(files.images)["img"]
-    stimuli = minimodel.read_minimodel_images(files.images)
+    stimuli = images_of("minimodel", files.images)
     assert len(stimuli) == 34 and stimuli.image_shape == (66, 264)
     assert stimuli.dtype == np.uint8 and str(files.images) in stimuli.source
     batch = stimuli.read(np.array([33, 0, 5]))
@@ -28,14 +27,14 @@ def test_images_come_first_and_keep_their_dtype(tmp_path: Path) -> None:
 
 
 def test_the_stack_is_not_copied_for_a_transposition(tmp_path: Path) -> None:
-    reader = minimodel.read_minimodel_images(write_minimodel(tmp_path).images).reader
+    reader = images_of("minimodel", write_minimodel(tmp_path).images).reader
     images = reader.images()  # type: ignore[attr-defined]
     assert images.base is not None and images.transpose(1, 2, 0).flags.f_contiguous
     assert reader.images().base is images.base  # type: ignore[attr-defined]
 
 
 def test_pickled_images_carry_the_path_and_read_the_same(tmp_path: Path) -> None:
-    stimuli = minimodel.read_minimodel_images(write_minimodel(tmp_path).images)
+    stimuli = images_of("minimodel", write_minimodel(tmp_path).images)
     packed = pickle.dumps(stimuli)
     assert len(packed) < 5_000
     with ThreadPoolExecutor(4) as threads:
@@ -55,7 +54,7 @@ def test_pickled_images_carry_the_path_and_read_the_same(tmp_path: Path) -> None
 def test_other_mat_files_are_refused(tmp_path: Path, content: Any, message: str) -> None:
     scipy.io.savemat(tmp_path / "images.mat", content)
     with pytest.raises(UserError, match=message):
-        minimodel.read_minimodel_images(tmp_path / "images.mat")
+        images_of("minimodel", tmp_path / "images.mat")
 
 
 @pytest.mark.parametrize("user_block", [0, 512])
@@ -63,25 +62,25 @@ def test_an_hdf5_mat_file_is_named_as_such(tmp_path: Path, user_block: int) -> N
     path = tmp_path / "images.mat"
     path.write_bytes(b"M" * user_block + b"\x89HDF\r\n\x1a\n" + bytes(600))
     with pytest.raises(UserError, match=r"v7.3 \(HDF5\).*'-v7'"):
-        minimodel.read_minimodel_images(path)
+        images_of("minimodel", path)
 
 
 @pytest.mark.parametrize("content", [b"", b"not a MATLAB file at all, but long enough" * 20])
 def test_a_file_that_is_no_mat_file_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "images.mat").write_bytes(content)
     with pytest.raises(UserError, match=r"images\.mat cannot be read as a MATLAB v5 file"):
-        minimodel.read_minimodel_images(tmp_path / "images.mat")
+        images_of("minimodel", tmp_path / "images.mat")
 
 
 def test_a_truncated_mat_file_is_refused(tmp_path: Path) -> None:
     path = write_minimodel(tmp_path, shape=(8, 8)).images
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(UserError, match="cannot be read as a MATLAB v5 file"):
-        minimodel.read_minimodel_images(path)
+        images_of("minimodel", path)
 
 
 def test_absent_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"none\.mat does not exist"):
-        minimodel.read_minimodel_images(tmp_path / "none.mat")
-    with pytest.raises(UserError, match=r"none\.npz does not exist"):
-        minimodel.read_minimodel(tmp_path / "none.npz", name="m")
+        images_of("minimodel", tmp_path / "none.mat")
+    with pytest.raises(UserError, match=r"none\.npz: no such file or folder"):
+        read_file("minimodel", tmp_path / "none.npz", name="m")

@@ -10,11 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.recording_files import as_zip, write_sensorium
+from support.recording_files import as_zip, images_of, read_file, write_sensorium
 from support.sensorium_folder import EXTRA, LAYOUTS, change, member, trials
 
 from cache import UserError
-from stages.recordings import sensorium
 from stages.stimuli.stimuli import digest
 
 
@@ -28,7 +27,7 @@ def written(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_images_are_those_of_each_ids_first_trial(written: Path, layout: str) -> None:
-    stimuli = sensorium.read_sensorium_images(LAYOUTS[layout](written))
+    stimuli = images_of("sensorium", LAYOUTS[layout](written))
     tiers, ids = trials(written)
     used = np.isin(tiers, ["train", "validation", "test"])
     np.testing.assert_array_equal(stimuli.ids, np.unique(ids[used]))
@@ -40,13 +39,13 @@ def test_images_are_those_of_each_ids_first_trial(written: Path, layout: str) ->
 
 
 def test_folder_and_zip_hold_the_same_images(written: Path) -> None:
-    folder = digest(sensorium.read_sensorium_images(written))
-    assert digest(sensorium.read_sensorium_images(as_zip(written))).sha256 == folder.sha256
+    folder = digest(images_of("sensorium", written))
+    assert digest(images_of("sensorium", as_zip(written))).sha256 == folder.sha256
 
 
 @pytest.mark.parametrize("layout", ["folder", "zip with a top folder"])
 def test_images_are_read_from_threads_and_from_pickled_copies(written: Path, layout: str) -> None:
-    stimuli = sensorium.read_sensorium_images(LAYOUTS[layout](written))
+    stimuli = images_of("sensorium", LAYOUTS[layout](written))
     expected = stimuli.read(stimuli.ids)
     copy = pickle.loads(pickle.dumps(stimuli))
     with ThreadPoolExecutor(4) as threads:
@@ -61,7 +60,7 @@ def test_images_are_read_from_threads_and_from_pickled_copies(written: Path, lay
     "fork" not in multiprocessing.get_all_start_methods(), reason="this system cannot fork"
 )
 def test_a_zip_opened_before_a_fork_is_read_right_after_it(written: Path) -> None:
-    stimuli = sensorium.read_sensorium_images(as_zip(written))
+    stimuli = images_of("sensorium", as_zip(written))
     expected = stimuli.read(stimuli.ids)  # the parent holds an open file now
     fork = multiprocessing.get_context("fork")
 
@@ -86,7 +85,7 @@ def test_different_pixels_under_one_id_are_refused(written: Path, layout: str) -
     image[0, -1, -1] += 1
     change(written, f"data/images/{other}.npy", image)
     with pytest.raises(UserError, match=rf"{first}\.npy and .*{other}\.npy .* image id {shared}"):
-        sensorium.read_sensorium_images(LAYOUTS[layout](written))
+        images_of("sensorium", LAYOUTS[layout](written))
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -95,7 +94,7 @@ def test_equal_pixels_in_unequal_files_are_the_same_image(written: Path, layout:
     other = np.flatnonzero(ids == ids[tiers == "test"][0])[1]
     image = member(written, "images", other)
     change(written, f"data/images/{other}.npy", np.asfortranarray(image.astype(np.float64)))
-    stimuli = sensorium.read_sensorium_images(LAYOUTS[layout](written))
+    stimuli = images_of("sensorium", LAYOUTS[layout](written))
     np.testing.assert_array_equal(stimuli.read(ids[[other]]), image)
 
 
@@ -115,7 +114,7 @@ def test_an_image_of_another_shape_is_named(
     trial = np.flatnonzero(tiers == "train")[-1]
     change(written, f"data/images/{trial}.npy", np.ones(shape, dtype=np.float32))
     with pytest.raises(UserError, match=rf"data/images/{trial}\.npy of .*{message}"):
-        digest(sensorium.read_sensorium_images(LAYOUTS[layout](written)))
+        digest(images_of("sensorium", LAYOUTS[layout](written)))
 
 
 def test_images_of_mixed_dtypes_are_refused(written: Path) -> None:
@@ -123,7 +122,7 @@ def test_images_of_mixed_dtypes_are_refused(written: Path) -> None:
     trial = np.flatnonzero(tiers == "train")[-1]
     change(written, f"data/images/{trial}.npy", np.ones((1, 36, 64)))
     with pytest.raises(UserError, match=rf"{trial}\.npy of .* float64, the first image .* float32"):
-        digest(sensorium.read_sensorium_images(written))
+        digest(images_of("sensorium", written))
 
 
 # recordings
@@ -131,7 +130,7 @@ def test_images_of_mixed_dtypes_are_refused(written: Path) -> None:
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_tiers_become_training_validation_and_repeats(written: Path, layout: str) -> None:
-    recording = sensorium.read_sensorium(LAYOUTS[layout](written), name="lurz")
+    recording = read_file("sensorium", LAYOUTS[layout](written), name="lurz")
     tiers, ids = trials(written)
     single = np.flatnonzero(np.isin(tiers, ["train", "validation"]))
     assert recording.name == "lurz" and recording.n_neurons == 5
@@ -144,7 +143,7 @@ def test_tiers_become_training_validation_and_repeats(written: Path, layout: str
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_test_trials_are_grouped_by_image_in_order_of_id(written: Path, layout: str) -> None:
-    recording = sensorium.read_sensorium(LAYOUTS[layout](written), name="lurz")
+    recording = read_file("sensorium", LAYOUTS[layout](written), name="lurz")
     tiers, ids = trials(written)
     np.testing.assert_array_equal(recording.test_image_ids, np.unique(ids[tiers == "test"]))
     assert recording.test_responses.shape == (3, 3, 5)
@@ -161,12 +160,12 @@ def test_a_training_trial_of_a_test_image_is_no_repeat(written: Path) -> None:
     tiers, ids = trials(written)
     ids[np.flatnonzero(tiers == "train")[0]] = ids[tiers == "test"][0]
     change(written, "meta/trials/frame_image_id.npy", ids)
-    recording = sensorium.read_sensorium(written, name="lurz")
+    recording = read_file("sensorium", written, name="lurz")
     assert np.isfinite(recording.test_responses[:, :, 0]).sum() == 3 + 2 + 3
 
 
 def test_units_and_positions_are_read(written: Path) -> None:
-    recording = sensorium.read_sensorium(written, name="lurz")
+    recording = read_file("sensorium", written, name="lurz")
     positions = np.load(written / "meta/neurons/cell_motor_coordinates.npy")
     np.testing.assert_array_equal(recording.unit_ids, [1, 2, 3, 4, 5])
     np.testing.assert_array_equal(recording.x, positions[:, 0])
@@ -176,7 +175,7 @@ def test_units_and_positions_are_read(written: Path) -> None:
 def test_units_and_positions_are_optional(tmp_path: Path) -> None:
     folder = write_sensorium(tmp_path / "a", optional=False)
     for path in (folder, as_zip(folder)):
-        recording = sensorium.read_sensorium(path, name="lurz")
+        recording = read_file("sensorium", path, name="lurz")
         assert recording.unit_ids is None and recording.x is None and recording.y is None
 
 
@@ -184,7 +183,7 @@ def test_absent_files_of_tiers_left_out_do_not_matter(written: Path) -> None:
     tiers, _ = trials(written)
     for trial in np.flatnonzero(tiers == "final_test"):
         (written / f"data/responses/{trial}.npy").unlink()
-    assert sensorium.read_sensorium(written, name="lurz").responses.shape == (16, 5)
+    assert read_file("sensorium", written, name="lurz").responses.shape == (16, 5)
 
 
 # a real recording
@@ -194,12 +193,12 @@ def test_a_real_recording(tmp_path: Path) -> None:
     given = os.environ.get("VITV1_RECORDING", "")
     if not given or not Path(given).is_file():
         pytest.skip("VITV1_RECORDING names no file; set it to a recording's .zip")
-    recording = sensorium.read_sensorium(Path(given), name="lurz")
+    recording = read_file("sensorium", Path(given), name="lurz")
     assert recording.n_neurons == 1500
     assert (~recording.validation).sum() == 4472 and recording.validation.sum() == 522
     repeats = np.isfinite(recording.test_responses[:, :, 0]).sum(axis=1)
     assert len(repeats) == 100 and set(repeats) == {9, 10} and repeats.sum() == 999
-    stimuli = sensorium.read_sensorium_images(Path(given))
+    stimuli = images_of("sensorium", Path(given))
     assert stimuli.image_shape == (36, 64)
     np.testing.assert_array_equal(stimuli.ids, recording.all_image_ids)
     assert stimuli.read(recording.test_image_ids).std() > 1

@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from support.recording_files import as_zip, write_sensorium
+from support.recording_files import as_zip, images_of, read_file, write_sensorium
 from support.sensorium_folder import EXTRA, LAYOUTS, change, trials
 
 from cache import UserError
-from stages.recordings import sensorium
 
 
 @pytest.fixture
@@ -47,7 +46,7 @@ def test_tiers_and_image_ids_of_different_lengths_are_refused(written: Path) -> 
     tiers, ids = trials(written)
     change(written, "meta/trials/frame_image_id.npy", ids[1:])
     with pytest.raises(UserError, match=rf"shape \({len(tiers)},\), but .* \({len(tiers) - 1},\)"):
-        sensorium.read_sensorium(written, name="lurz")
+        read_file("sensorium", written, name="lurz")
 
 
 def test_a_recording_without_known_tiers_is_refused(written: Path) -> None:
@@ -56,7 +55,7 @@ def test_a_recording_without_known_tiers_is_refused(written: Path) -> None:
     with pytest.raises(
         UserError, match=r"no trial of tier train, validation, test \(it has oracle"
     ):
-        sensorium.read_sensorium_images(written)
+        images_of("sensorium", written)
 
 
 @pytest.mark.parametrize(
@@ -73,7 +72,7 @@ def test_a_recording_that_lacks_a_tier_is_refused(
 ) -> None:
     folder = write_sensorium(tmp_path / "a", shape=(4, 4), **sizes)
     with pytest.raises(UserError, match=message):
-        sensorium.read_sensorium(folder, name="lurz")
+        read_file("sensorium", folder, name="lurz")
 
 
 @pytest.mark.parametrize(
@@ -92,14 +91,14 @@ def test_unusable_responses_are_refused(
     trial = np.flatnonzero(tiers == "train")[-1]
     change(written, f"data/responses/{trial}.npy", response)
     with pytest.raises(UserError, match=message):
-        sensorium.read_sensorium(written, name="lurz")
+        read_file("sensorium", written, name="lurz")
 
 
 def test_rounding_below_zero_is_read_as_zero(written: Path) -> None:
     tiers, _ = trials(written)
     trial = np.flatnonzero(tiers == "train")[0]
     change(written, f"data/responses/{trial}.npy", np.array([-4e-8, 1, 1, 1, 1]))
-    recording = sensorium.read_sensorium(written, name="lurz")
+    recording = read_file("sensorium", written, name="lurz")
     assert recording.responses.min() == 0
 
 
@@ -117,7 +116,7 @@ def test_units_and_positions_that_disagree_are_refused(
 ) -> None:
     change(written, f"meta/neurons/{name}.npy", array)
     with pytest.raises(UserError, match=message):
-        sensorium.read_sensorium(written, name="lurz")
+        read_file("sensorium", written, name="lurz")
 
 
 def test_object_arrays_need_consent(written: Path) -> None:
@@ -126,8 +125,8 @@ def test_object_arrays_need_consent(written: Path) -> None:
     for read in ("read_stimuli", "read_recording"):
         with pytest.raises(UserError, match=r"meta/trials/tiers\.npy of .*recording\.allow_pickle"):
             _read(read, written)
-    assert len(sensorium.read_sensorium_images(written, allow_pickle=True)) == 19
-    recording = sensorium.read_sensorium(written, name="lurz", allow_pickle=True)
+    assert len(images_of("sensorium", written, allow_pickle=True)) == 19
+    recording = read_file("sensorium", written, name="lurz", allow_pickle=True)
     assert recording.responses.shape == (16, 5)
 
 
@@ -135,26 +134,27 @@ def test_object_arrays_need_consent(written: Path) -> None:
 def test_a_missing_member_is_named_with_those_beside_it(written: Path, layout: str) -> None:
     (written / "meta/trials/frame_image_id.npy").unlink()
     with pytest.raises(UserError, match=r"frame_image_id\.npy of .* \(beside it: tiers\.npy\)"):
-        sensorium.read_sensorium(LAYOUTS[layout](written), name="lurz")
+        read_file("sensorium", LAYOUTS[layout](written), name="lurz")
 
 
 def test_absent_paths_are_refused(tmp_path: Path) -> None:
-    for read in ("read_stimuli", "read_recording"):
-        with pytest.raises(UserError, match=r"none\.zip does not exist"):
-            _read(read, tmp_path / "none.zip")
+    with pytest.raises(UserError, match=r"none\.zip does not exist"):
+        images_of("sensorium", tmp_path / "none.zip")
+    with pytest.raises(UserError, match=r"none\.zip: no such file or folder"):
+        read_file("sensorium", tmp_path / "none.zip", name="lurz")
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_a_place_without_a_recording_is_refused(written: Path, layout: str) -> None:
     (written / "meta/trials/tiers.npy").unlink()
     with pytest.raises(UserError, match=r"holds no meta/trials/tiers\.npy"):
-        sensorium.read_sensorium(LAYOUTS[layout](written), name="lurz")
+        read_file("sensorium", LAYOUTS[layout](written), name="lurz")
 
 
 def test_only_one_folder_is_looked_through(written: Path) -> None:
     for path in (written.parent.parent, as_zip(written.parent)):
         with pytest.raises(UserError, match="neither at its top nor one folder below"):
-            sensorium.read_sensorium(path, name="lurz")
+            read_file("sensorium", path, name="lurz")
 
 
 @pytest.mark.parametrize("packed", [False, True])
@@ -162,7 +162,7 @@ def test_two_recordings_in_one_place_are_refused(written: Path, packed: bool) ->
     write_sensorium(written.parent / "other", shape=(4, 4))
     path = as_zip(written.parent, top=False) if packed else written.parent
     with pytest.raises(UserError, match=r"holds 2 recordings \(other/, static1-2-3-preproc0/\)"):
-        sensorium.read_sensorium(path, name="lurz")
+        read_file("sensorium", path, name="lurz")
 
 
 def test_leftovers_of_other_archivers_are_ignored(written: Path) -> None:
@@ -171,14 +171,14 @@ def test_leftovers_of_other_archivers_are_ignored(written: Path) -> None:
         packed.writestr("__MACOSX/static1-2-3-preproc0/meta/trials/._tiers.npy", b"x")
         packed.writestr("static1-2-3-preproc0/data/images/._0.npy", b"x")
         packed.writestr("static1-2-3-preproc0/data/images/", b"")
-    assert len(sensorium.read_sensorium_images(path)) == 19
+    assert len(images_of("sensorium", path)) == 19
 
 
 def test_a_truncated_zip_is_refused(written: Path) -> None:
     path = as_zip(written)
     path.write_bytes(path.read_bytes()[:-40])
     with pytest.raises(UserError, match=r"preproc0\.zip is not a readable \.zip"):
-        sensorium.read_sensorium_images(path)
+        images_of("sensorium", path)
 
 
 def test_a_damaged_member_is_named(written: Path) -> None:
@@ -192,17 +192,17 @@ def test_a_damaged_member_is_named(written: Path) -> None:
     content[middle] ^= 0xFF
     path.write_bytes(content)
     with pytest.raises(UserError, match=rf"data/responses/{trial}\.npy of .* cannot be read"):
-        sensorium.read_sensorium(path, name="lurz")
+        read_file("sensorium", path, name="lurz")
 
 
 def test_a_member_that_is_no_array_is_named(written: Path) -> None:
     (written / "meta/trials/tiers.npy").write_bytes(b"nothing")
     with pytest.raises(UserError, match=r"tiers\.npy of .* cannot be read"):
-        sensorium.read_sensorium(written, name="lurz")
+        read_file("sensorium", written, name="lurz")
 
 
 def _read(read: str, path: Path) -> None:
     if read == "read_stimuli":
-        sensorium.read_sensorium_images(path)
+        images_of("sensorium", path)
     else:
-        sensorium.read_sensorium(path, name="lurz")
+        read_file("sensorium", path, name="lurz")

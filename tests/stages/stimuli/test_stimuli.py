@@ -109,12 +109,6 @@ def test_the_digest_depends_on_content_alone() -> None:
         np.testing.assert_array_equal(other.crc32, original.crc32)
 
 
-def test_the_digest_reports_progress() -> None:
-    seen: list[int] = []
-    digest(of(images(READ_BATCH + 3)), progress=seen.append)
-    assert seen == [READ_BATCH, 3]
-
-
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_images_that_are_not_finite_are_refused(value: float) -> None:
     stack = images(dtype=np.float32)

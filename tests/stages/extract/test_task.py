@@ -8,7 +8,7 @@ from support.tiny import FAMILIES
 from cache import CacheError, Layout, open_cache
 from stages.backbones.backbone import create_backbone
 from stages.backbones.settings import BackboneSettings
-from stages.extract.run import extract
+from stages.extract.task import Extraction, extract_task
 from stages.stimuli.preprocessing import Preprocessing
 from stages.stimuli.stimuli import digest, stimuli_from_array
 from stages.tokens.identity import token_settings
@@ -41,14 +41,18 @@ class Case:
 
     def extract(self, path, *, images_per_shard=8, **options):
         kinds = self.backbone.token_shape(self.dtype).kinds()
-        return extract(
-            self.stimuli,
-            self.backbone,
-            self.preprocessing,
-            path,
+        task = Extraction(
+            path=path,
+            stimuli=self.stimuli,
+            backbone=self.backbone,
+            preprocessing=self.preprocessing,
+            declared=self.settings,
             settings=self.token_settings(),
             provenance={"weights": "random"},
             dtype=self.dtype,
+        )
+        return extract_task(
+            task,
             layout=Layout(
                 images_per_shard=images_per_shard,
                 images_per_chunk=dict.fromkeys(kinds, images_per_shard // 2),
