@@ -70,21 +70,12 @@ class MemoryLimit:
     divides: bool = False
 
     def require(self, needed: int, what: str, *, lower: str) -> None:
-        """Refuse what the memory cannot hold.
-
-        Parameters
-        ----------
-        needed : int
-            Bytes that a worker needs at least.
-        what : str
-            What needs them, such as "last2 at block 4 with 3,000 neurons".
-        lower : str
-            What makes it less, such as "choose fewer recording.neurons".
+        """Refuse what the memory cannot hold: a worker for `what` that needs more bytes.
 
         Raises
         ------
         UserError
-            More than there is.
+            The message says what makes it `lower`, such as "choose fewer recording.neurons".
         """
         if needed > self.n_bytes:
             raise UserError(

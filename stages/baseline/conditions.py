@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from cache import UserError
-from stages.baseline.settings import BaselineSettings
-from stages.baseline.task import FULLMODEL, MINIMODEL, BaselineTask
+from stages.baseline.settings import FULLMODEL, MINIMODEL, BaselineSettings
+from stages.baseline.task import BaselineTask
 from stages.conditions import Condition
 from stages.recordings.formats import FORMATS
 from stages.recordings.settings import RecordingSettings

@@ -153,17 +153,18 @@ class Population:
         return vars(self) | {"active": active}
 
     @classmethod
-    def from_plain(cls, content: dict[str, Any], device: torch.device) -> Population:
+    def from_plain(cls, content: dict[str, Any], device: str) -> Population:
         """What `plain` gave, on a device."""
-        content = _moved(content, device)
+        content = moved(content, device)
         active = content["active"]
         active["moments"] = AdamWMoments(*active["moments"])
         return cls(**(content | {"active": Active(**active)}))
 
 
-def _moved(content: Any, device: torch.device) -> Any:
+def moved(content: Any, device: str) -> Any:
+    """Tensors, and dicts and lists of them, on a device."""
     if isinstance(content, torch.Tensor):
         return content.to(device)
     if isinstance(content, dict):
-        return {name: _moved(value, device) for name, value in content.items()}
-    return [_moved(value, device) for value in content] if isinstance(content, list) else content
+        return {name: moved(value, device) for name, value in content.items()}
+    return [moved(value, device) for value in content]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Literal
 
 from stages.conditions import Condition
 from stages.finetune.settings import PROTOCOLS, FinetuneSettings, Last
@@ -38,7 +37,7 @@ def starting_readout(settings: Settings) -> ReadoutSettings | None:
     )
 
 
-def tunings(settings: FinetuneSettings, frozen: Condition) -> Iterator[tuple[Last, Condition]]:
+def _tunings(settings: FinetuneSettings, frozen: Condition) -> Iterator[tuple[Last, Condition]]:
     """What is tuned from a frozen condition: how many layers, and the condition that results."""
     for last in dict.fromkeys(settings.last):
         tuning = last if last == "full" else f"last{last}"
@@ -60,7 +59,7 @@ def planned_tunings(variant: Variant) -> Iterator[Planned]:
     for sizes in variant.sizes:
         for frozen in frozen_conditions(variant, readout, recording=sizes.recording):
             assert frozen.block is not None
-            for last, condition in tunings(settings, frozen):
+            for last, condition in _tunings(settings, frozen):
                 first = first_tuned_block(last, frozen.block)
                 start = starting_block(first)
                 cached = settings.start == "cache" and start is not None
@@ -92,7 +91,7 @@ def tuning_tasks(variant: Variant) -> Iterator[FinetuneTask]:
         return
     for fit in fit_tasks(variant, readout):
         assert fit.condition.block is not None
-        for last, condition in tunings(settings, fit.condition):
+        for last, condition in _tunings(settings, fit.condition):
             start = starting_block(first_tuned_block(last, fit.condition.block))
             cached = settings.start == "cache" and start is not None
             task = FinetuneTask(
@@ -104,6 +103,7 @@ def tuning_tasks(variant: Variant) -> Iterator[FinetuneTask]:
                 recording=fit.recording,
                 recording_digest=fit.recording_digest,
                 backbone=variant.settings.backbone,
+                shape=variant.token_shape,
                 input_size=variant.settings.stimuli.size,
                 cache_path=tokens.path,
                 cache_key=tokens.key,
@@ -117,11 +117,6 @@ def tuning_tasks(variant: Variant) -> Iterator[FinetuneTask]:
             absent = isinstance(tokens, Uncached) and not tokens.begun
             if cached and absent and not is_saved(task.run, condition, task.key):
                 task = replace(task, start="images")
-            yield replace(task, images=_images(variant, task.start))
-
-
-def _images(variant: Variant, start: Literal["cache", "images"]) -> ImageSource | None:
-    """The images, where training starts from them and they are at hand."""
-    if start == "cache" or variant.stimuli is None or variant.crop is None:
-        return None
-    return ImageSource(stimuli=variant.stimuli, crop=variant.crop)
+            if task.start == "images" and variant.stimuli is not None and variant.crop is not None:
+                task = replace(task, images=ImageSource(stimuli=variant.stimuli, crop=variant.crop))
+            yield task

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from cache import TokenShape
@@ -11,7 +10,6 @@ from stages.conditions import Condition
 from stages.costs import COPIES, FLOAT, PASSES, Cost, Portion, readout_seconds
 from stages.executors.resources import PROCESS, TIMM
 from stages.finetune.settings import FinetuneSettings
-from stages.finetune.task import FinetuneTask, first_tuned_block
 from stages.readouts.sizes import PREDICT_ELEMENTS
 from stages.stage import Work
 
@@ -77,7 +75,7 @@ def tuning_memory(size: TuningSize) -> int:
 
 
 def planned_size(condition: Condition, work: Work, settings: FinetuneSettings) -> TuningSize:
-    """The sizes of a planned condition, whose counts are known."""
+    """The sizes of a condition, whose counts are known."""
     assert condition.block is not None and work.tokens is not None
     return TuningSize(
         tokens=work.tokens,
@@ -88,42 +86,6 @@ def planned_size(condition: Condition, work: Work, settings: FinetuneSettings) -
         pass_size=settings.micro_batch or settings.batch_size,
         cls=condition.tokens == "cls",
     )
-
-
-def task_size(task: FinetuneTask, tokens: TokenShape | None = None) -> TuningSize:
-    """The sizes of a task.
-
-    Parameters
-    ----------
-    tokens : TokenShape, optional
-        Of its backbone; by default asked of the backbone itself.
-    """
-    # timm takes seconds to import, and plans must do without it.
-    from stages.backbones.backbone import plan_token_shape
-
-    block, settings = task.condition.block, task.settings
-    assert block is not None
-    return TuningSize(
-        tokens=tokens
-        or plan_token_shape(task.backbone, input_size=task.input_size, dtype="float16"),
-        block=block,
-        tuned_blocks=block + 1 - max(0, first_tuned_block(task.last, block)),
-        cls=task.condition.tokens == "cls",
-        n_neurons=task.recording.n_neurons,
-        n_trials=len(task.recording.image_ids),
-        pass_size=settings.micro_batch or settings.batch_size,
-    )
-
-
-def most_memory(tasks: Iterable[FinetuneTask]) -> int:
-    """Bytes that a process needs at least, whichever of the conditions it trains on the CPU."""
-    shapes: dict[tuple[str, tuple[int, int]], TokenShape] = {}
-    most = 0
-    for task in tasks:
-        size = task_size(task, shapes.get((task.condition.model, task.input_size)))
-        shapes[task.condition.model, task.input_size] = size.tokens
-        most = max(most, tuning_memory(size))
-    return most
 
 
 def tuning_cost(

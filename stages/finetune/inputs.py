@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,9 +14,6 @@ from stages.stimuli.preprocessing import Preprocessing
 from stages.stimuli.stimuli import Stimuli
 from stages.tokens.cached import CachedTokens
 from stages.tokens.random_access import Rows
-
-#: Takes image ids, array of shape (n,), and gives what `TunedViT` takes, on the device.
-Inputs = Callable[[NDArray[np.int64]], torch.Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)

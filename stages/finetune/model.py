@@ -12,9 +12,10 @@ from cache import UserError
 from stages.backbones.backbone import Backbone
 from stages.finetune.task import first_tuned_block, starting_block
 from stages.readouts.readout import Readout
+from stages.training.network import ReadoutNetwork
 
 
-class TunedViT(nn.Module):
+class TunedViT(ReadoutNetwork):
     """A truncated backbone and the readouts of its last block.
 
     The backbone is a copy and stays in evaluation mode, whatever is tuned and asked for: no

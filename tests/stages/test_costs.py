@@ -11,7 +11,7 @@ from pipeline.experiment import RunSettings
 from pipeline.plan.price import price
 from pipeline.plan.steps import Plan, Step
 from pipeline.workers import workers_of
-from stages.baseline.cost import cnn_cost
+from stages.baseline.cost import NetworkSize, cnn_cost
 from stages.baseline.settings import BaselineSettings
 from stages.costs import Cost, Portion, side_by_side
 from stages.executors.cluster_settings import ClusterSettings
@@ -55,10 +55,10 @@ def test_a_trained_block_costs_three_passes():
 
 def test_networks_cost_more_with_more_of_everything():
     settings = BaselineSettings()
-    one = {"input_size": (66, 130), "n_trials": 100, "n_neurons": 50, "minimodels": False}
+    one = NetworkSize(input_size=(66, 130), n_trials=100, n_neurons=50, minimodels=False)
     for more in {"n_trials": 200}, {"n_neurons": 100}, {"minimodels": True}:
-        dearer = cnn_cost(settings, **one | more)
-        assert dearer.core_seconds > cnn_cost(settings, **one).core_seconds
+        dearer = cnn_cost(settings, replace(one, **more))
+        assert dearer.core_seconds > cnn_cost(settings, one).core_seconds
     fewer = extraction_cost(SHAPE, n_images=10**5)
     assert extraction_cost(SHAPE, n_images=10**6).core_seconds > fewer.core_seconds
     assert fewer.seconds(16) < fewer.core_seconds / 8

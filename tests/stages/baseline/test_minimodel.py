@@ -1,5 +1,7 @@
 """The grouped minimodels against one plain network per neuron, alone and among others."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -16,7 +18,7 @@ from stages.baseline.settings import BaselineSettings
 from stages.scores import variance_explained
 from stages.stimuli.stimuli import stimuli_from_array
 from stages.training.checkpoints import Checkpoint
-from stages.training.loop import LoopSettings
+from stages.training.loop import LoopSettings, train
 
 SMALL = Minimodels(first_channels=4, channels=6, kernel=3, grid=(5, 7), momentum=0.9)
 SETTINGS = BaselineSettings(
@@ -56,7 +58,12 @@ def of(data, chosen):
 
 
 def trained(data, settings=SETTINGS, **options):
-    return MinimodelTraining(SMALL, data, settings, LOOP, **options).run()
+    training = MinimodelTraining(SMALL, data, settings, LOOP, **options)
+    return outcome(training, train(training))
+
+
+def outcome(training, trained):
+    return SimpleNamespace(**vars(training.population), curve=trained.curve)
 
 
 def initial(data):
@@ -232,14 +239,14 @@ def test_an_interrupted_training_goes_on_exactly(data, tmp_path):
     checkpoint = Checkpoint(tmp_path / "k.pt", "k")
     training = MinimodelTraining(SMALL, data, SETTINGS, LOOP)
     with pytest.raises(Stop):
-        training.run(checkpoint=checkpoint, progress=stop)
+        train(training, checkpoint=checkpoint, progress=stop)
     seen = []
-    resumed = training.run(checkpoint=checkpoint, progress=seen.append)
+    resumed = outcome(training, train(training, checkpoint=checkpoint, progress=seen.append))
     assert torch.equal(resumed.weights, whole.weights)
     assert all(torch.equal(resumed.running[name], whole.running[name]) for name in whole.running)
     assert resumed.curve == whole.curve and [e.epoch for e in seen] == list(range(len(seen)))
     with pytest.raises(UserError, match="other settings"):
-        training.run(checkpoint=Checkpoint(tmp_path / "k.pt", "another"))
+        train(training, checkpoint=Checkpoint(tmp_path / "k.pt", "another"))
 
 
 def test_a_loss_that_is_not_finite_names_neuron_epoch_and_batch(data):
