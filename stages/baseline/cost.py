@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from stages.baseline.settings import MINIMODEL, BaselineSettings, pooled_size
 from stages.costs import COPIES, FLOAT, PASSES, Cost, Portion, readout_seconds
 from stages.executors.resources import PROCESS
@@ -26,66 +24,41 @@ CONVOLUTIONS = 250 * 10**6
 FIRST, SECOND, READOUTS = 2, 6, 3
 
 
-@dataclass(frozen=True, kw_only=True)
-class NetworkSize:
-    """Sizes that decide what one baseline takes.
-
-    Parameters
-    ----------
-    input_size : pair of int
-        Rows and columns that the network sees.
-    n_trials, n_neurons : int
-        Of the recording; training and validation.
-    minimodels : bool
-        One network per neuron, rather than one for all.
-    """
-
-    input_size: tuple[int, int]
-    n_trials: int
-    n_neurons: int
-    minimodels: bool
-
-
-def planned_size(planned: Planned) -> NetworkSize | None:
-    """The sizes of a planned condition; None where they cannot be told."""
+def input_of(planned: Planned) -> tuple[int, int] | None:
+    """Rows and columns that the network sees; None where only the images tell."""
     rows, columns = map(int, planned.condition.input_size.split("x"))
-    if not rows or not columns or not planned.work.is_known:
-        return None
-    return NetworkSize(
-        input_size=(rows, columns),
-        n_trials=planned.work.trials or 0,
-        n_neurons=planned.work.neurons or 0,
-        minimodels=planned.condition.model == MINIMODEL,
-    )
+    return (rows, columns) if rows and columns else None
 
 
-def network_memory(settings: BaselineSettings, size: NetworkSize, pixel_bytes: int) -> int:
-    """Bytes of a process that trains one baseline.
+def network_memory(planned: Planned, settings: BaselineSettings, pixel_bytes: int) -> int:
+    """Bytes of a process that trains one baseline, whose sizes are known.
 
     Parameters
     ----------
     pixel_bytes : int
         Of all images as they are stored.
     """
-    rows, columns = size.input_size
-    pooled_rows, pooled_columns = pooled_size(size.input_size)
+    size, n_neurons = input_of(planned), planned.work.neurons or 0
+    assert size is not None
+    rows, columns = size
+    pooled_rows, pooled_columns = pooled_size(size)
     places = pooled_rows * pooled_columns
     first, second = settings.channels
     batch = settings.batch_size
-    if size.minimodels:
+    if planned.condition.model == MINIMODEL:
         # Neurons are trained as many at a time as there is room for: one at least.
         channels, kernel = settings.minimodel.channels, settings.kernels[1]
         weights = first * (channels + 2) + channels * (kernel**2 + 3)
-        held = COPIES * size.n_neurons * (weights + pooled_rows + pooled_columns + 1)
+        held = COPIES * n_neurons * (weights + pooled_rows + pooled_columns + 1)
         passing = batch * (SECOND * channels * places + 2 * FIRST * first * rows * columns)
     else:
-        held = COPIES * size.n_neurons * (second + pooled_rows + pooled_columns + 1)
-        intermediate = size.n_neurons * (second if second < places else places)
+        held = COPIES * n_neurons * (second + pooled_rows + pooled_columns + 1)
+        intermediate = n_neurons * (second if second < places else places)
         passing = max(batch, PREDICTED) * (
             SECOND * second * places + FIRST * first * rows * columns + READOUTS * intermediate
         )
     # As recorded, normalised, split, and predicted.
-    responses = 4 * size.n_trials * size.n_neurons
+    responses = 4 * (planned.work.trials or 0) * n_neurons
     return PROCESS + CONVOLUTIONS + pixel_bytes + FLOAT * (held + passing + responses)
 
 
@@ -93,33 +66,37 @@ def planned_memory(
     planned: Planned, settings: BaselineSettings, stimuli: Stimuli | None
 ) -> int | None:
     """The same of a planned condition; None where its sizes cannot be told."""
-    size = planned_size(planned)
-    if size is None:
+    size, work = input_of(planned), planned.work
+    if size is None or not work.is_known:
         return None
-    images, itemsize = size.n_trials + (planned.work.test_images or 0), 1
-    rows, columns = size.input_size
+    images, itemsize = (work.trials or 0) + (work.test_images or 0), 1
+    rows, columns = size
     if stimuli is not None:
         images, itemsize = min(images, len(stimuli)), stimuli.dtype.itemsize
         rows, columns = stimuli.image_shape
     first, last = settings.crop or (0, columns)
-    return network_memory(settings, size, images * rows * (last - first) * itemsize)
+    return network_memory(planned, settings, images * rows * (last - first) * itemsize)
 
 
-def cnn_cost(settings: BaselineSettings, size: NetworkSize) -> Cost:
-    """The cost of one CNN baseline, if it takes all its epochs."""
-    rows, columns = size.input_size
+def cnn_cost(planned: Planned, settings: BaselineSettings) -> Cost | None:
+    """The cost of one CNN baseline, if it takes all its epochs; None where it cannot be told."""
+    size, work = input_of(planned), planned.work
+    if size is None or not work.is_known:
+        return None
+    rows, columns = size
+    n_trials, n_neurons = work.trials or 0, work.neurons or 0
     pixels, places = rows * columns, (rows // 2) * (columns // 2)
     first, second = settings.channels
     wide, narrow = settings.kernels
     convolution = 2.0 * first * wide**2 * pixels
-    if size.minimodels:
+    if planned.condition.model == MINIMODEL:
         channels = settings.minimodel.channels
         own = 2.0 * PASSES * channels * places * (first + narrow**2 + 1)
-        seconds = convolution / CNN_RATE + size.n_neurons * own / MINIMODEL_RATE
+        seconds = convolution / CNN_RATE + n_neurons * own / MINIMODEL_RATE
     else:
         separable = 2.0 * second * places * (first + narrow**2 + second)
         seconds = PASSES * (convolution + separable) / CNN_RATE
-        seconds += readout_seconds(places, second, size.n_neurons)
-    memory = network_memory(settings, size, size.n_trials * pixels)
-    seconds *= size.n_trials * sum(settings.epochs)
+        seconds += readout_seconds(places, second, n_neurons)
+    memory = network_memory(planned, settings, n_trials * pixels)
+    seconds *= n_trials * sum(settings.epochs)
     return Cost(phases=(Portion(seconds),), memory=memory, shares={"CNN": seconds})

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from stages.baseline.conditions import baseline_tasks, planned_baselines, settings_of
-from stages.baseline.cost import cnn_cost, planned_memory, planned_size
+from stages.baseline.cost import cnn_cost, planned_memory
 from stages.baseline.task import BaselineTask
 from stages.stage import Planned
 from stages.training.epoch import Epoch
@@ -59,5 +59,5 @@ class Baseline(TrainingStage):
         self, planned: Planned, settings: Settings, workers: Workers, *, n_planned: int
     ) -> Cost | None:
         """Where the images' size is known."""
-        own, size = settings_of(settings), planned_size(planned)
-        return None if own is None or size is None else cnn_cost(own, size)
+        own = settings_of(settings)
+        return None if own is None else cnn_cost(planned, own)

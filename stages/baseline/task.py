@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from stages.baseline.cost import NetworkSize, network_memory
+from stages.baseline.cost import network_memory
 from stages.baseline.settings import FULLMODEL, MINIMODEL, BaselineSettings
 from stages.conditions import Condition
+from stages.stage import Planned, Work
 from stages.stimuli.stimuli import Stimuli
 from stages.training.stage import TrainingTask
 
@@ -85,10 +86,6 @@ class BaselineTask(TrainingTask):
     def needed_memory(self) -> int:
         """Bytes of a process that trains it on the CPU."""
         pixels = len(self.stimuli) * self.stimuli.image_shape[0] * (self.crop[1] - self.crop[0])
-        size = NetworkSize(
-            input_size=self.size,
-            n_trials=len(self.recording.image_ids),
-            n_neurons=self.recording.n_neurons,
-            minimodels=self.condition.model == MINIMODEL,
-        )
-        return network_memory(self.settings, size, pixels * self.stimuli.dtype.itemsize)
+        work = Work(trials=len(self.recording.image_ids), neurons=self.recording.n_neurons)
+        planned = Planned(condition=self.condition, work=work)
+        return network_memory(planned, self.settings, pixels * self.stimuli.dtype.itemsize)

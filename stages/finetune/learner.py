@@ -112,7 +112,7 @@ def tune(
         seed=task.condition.seed,
         start_counts=True,
         what=f"finetune {task.label}",
-        remedy=f"lower finetune.micro_batch (now {settings.micro_batch or settings.batch_size}), "
+        remedy=f"lower finetune.micro_batch (now {settings.pass_size}), "
         "which changes no result but rounding",
     )
     return train(Descent(network, [phase], loop), checkpoint=task.checkpoint, progress=progress)

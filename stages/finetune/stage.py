@@ -13,7 +13,7 @@ from stages.finetune.conditions import (
     starting_readout,
     tuning_tasks,
 )
-from stages.finetune.cost import planned_size, tuning_cost, tuning_memory
+from stages.finetune.cost import tuning_cost, tuning_memory
 from stages.finetune.task import FinetuneTask
 from stages.readouts.settings import ReadoutSettings
 from stages.readouts.solvers import SOLVERS
@@ -66,10 +66,9 @@ class Finetune(TrainingStage):
         condition, settings = planned.condition, settings_of(variant.settings)
         if settings is None or not planned.work.is_known:
             return None
-        size = planned_size(condition, planned.work, settings)
-        return tuning_memory(size), (
+        return tuning_memory(planned, settings), (
             f"{condition.tuning} at block {condition.block} of {condition.model} with "
-            f"{size.n_neurons} neurons and passes of {size.pass_size} trials"
+            f"{planned.work.neurons} neurons and passes of {settings.pass_size} trials"
         )
 
     def train(
@@ -99,13 +98,7 @@ class Finetune(TrainingStage):
         self, planned: Planned, settings: Settings, workers: Workers, *, n_planned: int
     ) -> Cost | None:
         """All its epochs, at most."""
-        own, work = settings_of(settings), planned.work
-        if own is None or not work.is_known:
+        own = settings_of(settings)
+        if own is None or not planned.work.is_known:
             return None
-        return tuning_cost(
-            planned_size(planned.condition, work, own),
-            passed_blocks=work.blocks,
-            epochs=work.epochs,
-            n_bytes=work.n_bytes or 0,
-            memory_limit=workers.task_memory,
-        )
+        return tuning_cost(planned, own, memory_limit=workers.task_memory)

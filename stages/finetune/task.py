@@ -9,9 +9,9 @@ from typing import Any, Literal
 from cache import TokenShape, UserError
 from stages.backbones.settings import BackboneSettings
 from stages.conditions import Condition
-from stages.finetune.cost import planned_size, tuning_memory
+from stages.finetune.cost import tuning_memory
 from stages.finetune.settings import PROTOCOLS, FinetuneSettings, Last
-from stages.stage import Work
+from stages.stage import Planned, Work
 from stages.stimuli.stimuli import Stimuli
 from stages.training.stage import TrainingTask
 
@@ -151,7 +151,7 @@ class FinetuneTask(TrainingTask):
             tuned_blocks=self.block + 1 - max(0, first_tuned_block(self.last, self.block)),
             tokens=self.shape,
         )
-        return tuning_memory(planned_size(self.condition, work, self.settings))
+        return tuning_memory(Planned(condition=self.condition, work=work), self.settings)
 
     @property
     def block(self) -> int:

@@ -10,35 +10,38 @@ from support.tuning_runs import flags, outdate, tasks
 
 from cache import TokenShape, UserError
 from pipeline.cli.app import main
+from stages.conditions import Condition
 from stages.finetune import run as finetune
-from stages.finetune.cost import TuningSize, tuning_memory
+from stages.finetune.cost import tuning_memory
 from stages.finetune.run import finetune_condition
+from stages.finetune.settings import FinetuneSettings
 from stages.finetune.stage import Finetune
+from stages.stage import Planned, Work
 from stages.tokens.random_access import RowsOnDisk, hold
 
-SIZE = TuningSize(
-    tokens=TokenShape(n_blocks=12, grid=(4, 8), n_channels=384, n_registers=4, dtype="float16"),
-    block=4,
-    tuned_blocks=2,
-    n_neurons=1000,
-    n_trials=5000,
-    pass_size=32,
-)
+SHAPE = TokenShape(n_blocks=12, grid=(4, 8), n_channels=384, n_registers=4, dtype="float16")
+
+
+def memory(pass_size=32, block=4, tokens="patch", **more):
+    condition = Condition(recording="r", model="m", input_size="64x128", tokens=tokens, block=block)
+    work = Work(tokens=SHAPE, **{"tuned_blocks": 2, "neurons": 1000, "trials": 5000} | more)
+    settings = FinetuneSettings(batch_size=64, micro_batch=pass_size)
+    return tuning_memory(Planned(condition=condition, work=work), settings)
 
 
 @pytest.mark.parametrize(
     "more",
     [
         {"tuned_blocks": 4},
-        {"n_neurons": 2000},
-        {"n_trials": 10**4},
+        {"neurons": 2000},
+        {"trials": 10**4},
         {"pass_size": 64},
         {"block": 9},
     ],
 )
 def test_more_of_anything_takes_more_memory(more):
-    assert tuning_memory(dataclasses.replace(SIZE, **more)) > tuning_memory(SIZE)
-    assert tuning_memory(dataclasses.replace(SIZE, cls=True)) < tuning_memory(SIZE)
+    assert memory(**more) > memory()
+    assert memory(tokens="cls") < memory()
 
 
 def test_tuning_within_a_limit_gives_the_same_numbers(tuned_run, run_copy, monkeypatch):
