@@ -95,10 +95,6 @@ class Task(Protocol):
         """Hash of the inputs."""
 
     @property
-    def device(self) -> str:
-        """Where it is computed, such as "cpu"; decided when it is."""
-
-    @property
     def needs(self) -> Mapping[Condition, str]:
         """Conditions whose saved results it starts from, and what messages call these results."""
 

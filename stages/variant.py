@@ -12,7 +12,6 @@ if TYPE_CHECKING:
 
     from cache import FeatureCache, TokenShape
     from stages.backbones.settings import BackboneSettings
-    from stages.extract.settings import CacheSettings
     from stages.readouts.settings import ReadoutSettings
     from stages.recordings.recording import Recording
     from stages.recordings.recording_format import RecordingSizes
@@ -36,10 +35,6 @@ class Settings(Protocol):
     @property
     def backbone(self) -> BackboneSettings:
         """Which backbone."""
-
-    @property
-    def cache(self) -> CacheSettings:
-        """How tokens are stored."""
 
     @property
     def readout(self) -> ReadoutSettings:

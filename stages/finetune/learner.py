@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
-from stages.finetune.compiled import Compiled
+from stages.finetune.compiled import compiled
 from stages.finetune.model import TunedViT
 from stages.finetune.settings import PROTOCOLS
 from stages.finetune.task import FinetuneTask
-from stages.readouts.readout import Readout, predicted_at_once
+from stages.readouts.readout import Readout, Readouts, predicted_at_once
 from stages.training.descent import Descent, Phase
 from stages.training.epoch import Epoch
 from stages.training.loop import LoopSettings, Trained, batches, train
@@ -56,8 +56,8 @@ def tune(
     model: TunedViT,
     inputs: Inputs,
     task: FinetuneTask,
+    frozen: Readouts,
     *,
-    scale: NDArray[np.float32],
     penalty: Penalty,
     progress: Callable[[Epoch], None] | None = None,
 ) -> Trained:
@@ -69,24 +69,24 @@ def tune(
         On its device.
     inputs : Inputs
         Of the model's kind and on its device.
-    scale : array of shape (n_neurons,)
-        What responses are divided by.
+    frozen : Readouts
+        That the model starts from.
     penalty : Penalty
         Of the readouts, on their device.
     progress : callable, optional
         Called after every epoch.
     """
     settings = task.settings
-    rows, columns, _ = readout_grid(model)
+    rows, columns, _ = frozen.grid
     network = RecordedNetwork(
         model,
         inputs,
         task.recording,
-        scale=scale,
+        scale=frozen.scale,
         pass_size=min(IMAGES_PER_PASS, predicted_at_once(rows, columns, task.recording.n_neurons)),
         micro_batch=settings.micro_batch,
         penalty=penalty,
-        forward=Compiled(model, what="finetune.compile: the model") if settings.compile else None,
+        forward=compiled(model, what="finetune.compile: the model") if settings.compile else None,
     )
     groups = [
         {
@@ -118,14 +118,6 @@ def tune(
     return train(Descent(network, [phase], loop), checkpoint=task.checkpoint, progress=progress)
 
 
-def readout_grid(model: TunedViT) -> tuple[int, int, int]:
-    """Rows, columns and channels that a model's readouts read."""
-    readout = model.readout
-    weights = (readout.row_weights, readout.column_weights, readout.channel_weights)
-    rows, columns, channels = (each.shape[1] for each in weights)
-    return rows, columns, channels
-
-
 @dataclass(frozen=True)
 class ReadTokens:
     """What a model's readouts read of some images, computed when it is needed.
@@ -136,16 +128,19 @@ class ReadTokens:
     inputs : Inputs
         Of the model's kind and on its device.
     ids : array of shape (n_images,)
+    grid : tuple of int
+        Rows, columns and channels.
     """
 
     model: TunedViT
     inputs: Inputs
     ids: NDArray[np.int64]
+    grid: tuple[int, int, int]
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
         """Images, rows, columns, channels."""
-        return len(self.ids), *readout_grid(self.model)
+        return len(self.ids), *self.grid
 
     @torch.inference_mode()
     def read(self, first: int, last: int) -> torch.Tensor:

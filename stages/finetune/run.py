@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 
 from cache import CacheError, differences, open_cache
 from stages.backbones.backbone import Backbone, create_backbone
-from stages.finetune.inputs import BlockTokens, HeldTokens, PreparedImages
+from stages.finetune.inputs import BlockTokens
 from stages.finetune.learner import Penalty, ReadTokens, tune
 from stages.finetune.model import TunedViT
 from stages.finetune.settings import PROTOCOLS
@@ -44,12 +45,12 @@ def finetune_condition(
         frozen = load_readouts(task.run, **task.frozen.identity())
         model, inputs = _untrained(task, frozen)
         penalty = _penalty(task)
-        trained = tune(model, inputs, task, scale=frozen.scale, penalty=penalty, progress=progress)
+        trained = tune(model, inputs, task, frozen, penalty=penalty, progress=progress)
         parameters = dict(model.named_parameters())
         readouts = fitted_readouts(model.readout, scale=frozen.scale, curve=trained.curve)
         recording = task.recording
         test, validation = (
-            predict(readouts, ReadTokens(model, inputs, ids), task.device)
+            predict(readouts, ReadTokens(model, inputs, ids, frozen.grid), task.device)
             for ids in (recording.test_image_ids, recording.image_ids[recording.validation])
         )
         keep_weights({name: parameters[name] for name in model.trained()}, task.weights_path)
@@ -82,26 +83,22 @@ def _untrained(task: FinetuneTask, frozen: Readouts) -> tuple[TunedViT, Inputs]:
 
 def _inputs(task: FinetuneTask, backbone: Backbone) -> Inputs:
     if task.start == "images":
-        assert task.images is not None
-        return PreparedImages(
-            stimuli=task.images.stimuli,
-            preprocessing=Preprocessing(
-                crop=task.images.crop,
-                input_size=task.input_size,
-                mean=backbone.mean,
-                std=backbone.std,
-            ),
-            device=task.device,
+        stimuli, crop = task.stimuli, task.crop
+        assert stimuli is not None and crop is not None
+        preprocess = Preprocessing(
+            crop=crop, input_size=task.input_size, mean=backbone.mean, std=backbone.std
         )
-    block = starting_block(first_tuned_block(task.last, task.block))
-    assert block is not None
-    source = BlockTokens(open_cache(task.cache_path), block, task.recording.all_image_ids)
+        return lambda ids: preprocess(stimuli.read(ids), device=task.device)
+    start = starting_block(first_tuned_block(task.last, task.block))
+    assert start is not None
+    source = BlockTokens(open_cache(task.cache_path).block(start), task.recording.all_image_ids)
     limit, tokens = task.memory_limit, source.stored_bytes
     if task.device == "cpu":
         fits = limit is None or task.needed_memory + tokens <= limit
     else:
         fits = limit is None or tokens <= IN_MEMORY * limit
-    return HeldTokens(ids=source.ids, rows=hold(source, in_memory=fits), device=task.device)
+    rows = hold(source, in_memory=fits)
+    return lambda ids: rows.take(np.searchsorted(source.ids, ids)).to(task.device)
 
 
 def _penalty(task: FinetuneTask) -> Penalty:

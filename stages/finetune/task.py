@@ -47,22 +47,6 @@ def starting_block(first_tuned: int) -> int | None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageSource:
-    """Images, and how they are cut.
-
-    Parameters
-    ----------
-    stimuli : Stimuli
-        The raw images.
-    crop : pair of int
-        Raw columns to use.
-    """
-
-    stimuli: Stimuli
-    crop: tuple[int, int]
-
-
-@dataclass(frozen=True, kw_only=True)
 class FinetuneTask(TrainingTask):
     """One condition to be tuned, with tuning, protocol, tokens, block, solver and seed set.
 
@@ -88,8 +72,8 @@ class FinetuneTask(TrainingTask):
         What the model is fed with: "cache" or "images".
     penalty : float, optional
         What squared weights cost per trial in the frozen fit, where all neurons share it.
-    images : ImageSource, optional
-        Needed to start from images.
+    stimuli, crop : Stimuli, pair of int, optional
+        The raw images, and which columns of them, to start from images.
     """
 
     lower = "lower finetune.micro_batch, or choose fewer recording.neurons"
@@ -107,7 +91,8 @@ class FinetuneTask(TrainingTask):
     start: Literal["cache", "images"]
     penalty: float | None
     settings: FinetuneSettings
-    images: ImageSource | None = None
+    stimuli: Stimuli | None = None
+    crop: tuple[int, int] | None = None
 
     @property
     def inputs(self) -> dict[str, Any]:

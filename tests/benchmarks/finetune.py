@@ -19,10 +19,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from stages.backbones.backbone import Backbone, create_backbone
 from stages.backbones.settings import BackboneSettings
-from stages.finetune.inputs import HeldTokens, PreparedImages
 from stages.finetune.learner import Penalty
 from stages.finetune.model import TunedViT
 from stages.readouts.readout import Readout
@@ -92,19 +92,23 @@ def _epochs(given: argparse.Namespace) -> Sequence[Callable[[], object]]:
     stimuli = stimuli_from_array(
         rng.integers(0, 256, (given.images, *SIZE), dtype=np.uint8), source="random images"
     )
-    prepared = PreparedImages(
-        stimuli=stimuli,
-        preprocessing=Preprocessing(
-            crop=(0, SIZE[1]), input_size=SIZE, mean=backbone.mean, std=backbone.std
-        ),
-        device=given.device,
+    preprocess = Preprocessing(
+        crop=(0, SIZE[1]), input_size=SIZE, mean=backbone.mean, std=backbone.std
     )
+
+    def prepared(ids: NDArray[np.int64]) -> torch.Tensor:
+        return preprocess(stimuli.read(ids), device=given.device)
+
     tokens = []
     for ids in np.array_split(stimuli.ids, max(1, given.images // 64)):
         kinds = backbone.tokens(prepared(ids))[BLOCK - LAST]
         parts = [kinds["cls"][:, None], kinds["registers"], kinds["patches"].flatten(1, 2)]
         tokens.append(torch.cat(parts, dim=1).half().cpu())
-    cached = HeldTokens(ids=stimuli.ids, rows=RowsInMemory(torch.cat(tokens)), device=given.device)
+    rows = RowsInMemory(torch.cat(tokens))
+
+    def cached(ids: NDArray[np.int64]) -> torch.Tensor:
+        return rows.take(np.searchsorted(stimuli.ids, ids)).to(given.device)
+
     last = {"block": BLOCK, "last": LAST}
     models: list[tuple[ReadoutNetwork, Inputs]] = [
         (TunedViT(backbone, _readout(given.neurons), start="cache", **last), cached),
