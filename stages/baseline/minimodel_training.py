@@ -20,6 +20,7 @@ from stages.baseline.minimodel_population import Active, Population, moved
 from stages.baseline.per_neuron_adamw import adamw_step
 from stages.baseline.settings import BaselineSettings
 from stages.readouts.readout import poisson_loss, rate
+from stages.recordings.recording import Recording
 from stages.scores import variance_explained
 from stages.training.loop import LoopSettings, batches, check_finite, trial_order
 
@@ -31,33 +32,6 @@ CPU_ELEMENTS = 2**20
 LIVE_ACTIVATIONS = 8
 
 
-@dataclass(frozen=True, kw_only=True)
-class MinimodelData:
-    """Images and normalised responses.
-
-    Parameters
-    ----------
-    images : GreyImages
-        The stack.
-    train, validation : array of shape (n_trials,)
-        Rows of the stack that the trials show.
-    r_train, r_validation : tensor of shape (n_trials, n_neurons)
-        float32, divided by each neuron's training standard deviation.
-    neurons : array of shape (n_neurons,)
-        Who each neuron is.
-    kernels : tensor of shape (channel, 1, k, k)
-        The frozen first layer.
-    """
-
-    images: GreyImages
-    train: NDArray[np.int64]
-    validation: NDArray[np.int64]
-    r_train: torch.Tensor
-    r_validation: torch.Tensor
-    neurons: NDArray[np.int64]
-    kernels: torch.Tensor
-
-
 @dataclass
 class MinimodelTraining:
     """Minimodels with their data: a learner for the training loop.
@@ -66,8 +40,12 @@ class MinimodelTraining:
     ----------
     minimodels : Minimodels
         What every network looks like.
-    data : MinimodelData
-        Images and responses.
+    images : GreyImages
+        The stack.
+    recording : Recording
+        Responses divided by each neuron's training standard deviation.
+    kernels : tensor of shape (channel, 1, k, k)
+        The frozen first layer.
     settings : BaselineSettings
         The protocol.
     loop : LoopSettings
@@ -80,7 +58,9 @@ class MinimodelTraining:
     """
 
     minimodels: Minimodels
-    data: MinimodelData
+    images: GreyImages
+    recording: Recording
+    kernels: torch.Tensor
     settings: BaselineSettings
     loop: LoopSettings
     device: str = "cpu"
@@ -88,7 +68,12 @@ class MinimodelTraining:
 
     def __post_init__(self) -> None:
         self.loop = replace(self.loop, slower="lower baseline.learning_rate")
-        self.kernels = self.data.kernels.to(self.device)
+        self.kernels = self.kernels.to(self.device)
+        recording, validation = self.recording, self.recording.validation
+        self.train_ids = recording.image_ids[~validation]
+        self.validation_ids = recording.image_ids[validation]
+        self.r_train = torch.from_numpy(recording.responses[~validation])
+        self.r_validation = recording.responses[validation]
         self.epochs = torch.tensor(self.settings.epochs, device=self.device)
         if self.memory_limit is None and self.device != "cpu":
             self.memory_limit = torch.cuda.mem_get_info(self.device)[0] // 2
@@ -103,7 +88,7 @@ class MinimodelTraining:
         if state is not None:
             self.population = Population.from_plain(state, self.device)
             return
-        neurons = self.data.neurons
+        neurons = self.recording.neurons
         weights = self.minimodels.initial(
             neurons,
             seed=self.loop.seed,
@@ -118,8 +103,8 @@ class MinimodelTraining:
         """Train the neurons in training for one epoch; means of loss and score over all."""
         active = self.population.active
         losses = self._train_epoch(active, number)
-        rates = self.predict(active.weights, active.running, self.data.validation)
-        responses = self.data.r_validation[:, active.who.cpu()].numpy()
+        rates = self.predict(active.weights, active.running, self.validation_ids)
+        responses = self.r_validation[:, active.who.cpu().numpy()]
         scores = torch.from_numpy(variance_explained(responses, rates))
         self.population.record(losses, scores.to(self.device, torch.float32))
         self.population.next_phases(self.epochs, self.loop.patience)
@@ -131,13 +116,13 @@ class MinimodelTraining:
 
     @torch.inference_mode()
     def predict(
-        self, weights: torch.Tensor, running: Tensors, rows: NDArray[np.int64]
+        self, weights: torch.Tensor, running: Tensors, ids: NDArray[np.int64]
     ) -> NDArray[np.float32]:
         """Rates of the given neurons for images of the stack, array of shape (n, n_neurons)."""
-        rates = np.empty((len(rows), len(weights)), dtype=np.float32)
-        for first in range(0, len(rows), PREDICT_BATCH):
+        rates = np.empty((len(ids), len(weights)), dtype=np.float32)
+        for first in range(0, len(ids), PREDICT_BATCH):
             part = slice(first, first + PREDICT_BATCH)
-            pooled = self._pooled(rows[part])
+            pooled = self._pooled(ids[part])
             for block in self._blocks(len(weights), PREDICT_BATCH):
                 stored = {name: tensor[block] for name, tensor in running.items()}
                 z = self.minimodels.forward(weights[block], stored, pooled, training=False)
@@ -146,7 +131,7 @@ class MinimodelTraining:
 
     def _train_epoch(self, active: Active, number: int) -> torch.Tensor:
         """One pass over the training trials; mean Poisson loss per trial, shape (n_active,)."""
-        n_trials = len(self.data.train)
+        n_trials = len(self.train_ids)
         order = trial_order(n_trials, seed=self.loop.seed, epoch=number)
         rates = torch.tensor([*self.settings.learning_rates, 0.0], device=self.device)
         learning_rates, decays = rates[active.phase], self._decays()
@@ -154,8 +139,8 @@ class MinimodelTraining:
         blocks = [(block, active.take(block)) for block in self._blocks(len(active), size)]
         sums: list[torch.Tensor] = []
         for trials in batches(order, size):
-            pooled = self._pooled(self.data.train[trials])
-            responses = self.data.r_train[torch.from_numpy(trials)].to(self.device)
+            pooled = self._pooled(self.train_ids[trials])
+            responses = self.r_train[torch.from_numpy(trials)].to(self.device)
             responses = responses[:, active.who]
             losses = torch.empty(len(active), device=self.device)
             for block, neurons in blocks:
@@ -176,11 +161,11 @@ class MinimodelTraining:
                 losses[block] = poisson.detach()
             sums.append(losses)
         stacked, who = torch.stack(sums), active.who.cpu().numpy()
-        check_finite(stacked, self.loop, number, neurons=self.data.neurons[who])
+        check_finite(stacked, self.loop, number, neurons=self.recording.neurons[who])
         return stacked.sum(dim=0) / n_trials
 
-    def _pooled(self, rows: NDArray[np.int64]) -> Pooled:
-        return first_layer(self.data.images.batch(rows, device=self.device), self.kernels)
+    def _pooled(self, ids: NDArray[np.int64]) -> Pooled:
+        return first_layer(self.images.batch(ids, device=self.device), self.kernels)
 
     def _sparsity(self, weights: torch.Tensor) -> torch.Tensor:
         """|Wc|_1^2 / |Wc|_2^2 of each neuron: 1 where one channel is used, at most all."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import safetensors
@@ -13,7 +14,7 @@ from cache import UserError
 from stages.baseline.fullmodel import FullModel
 from stages.baseline.images import PREDICT_BATCH, GreyImages, grey_images
 from stages.baseline.minimodel import Minimodels
-from stages.baseline.minimodel_training import MinimodelData, MinimodelTraining
+from stages.baseline.minimodel_training import MinimodelTraining
 from stages.baseline.settings import MINIMODEL, pooled_size
 from stages.baseline.task import BaselineTask
 from stages.executors.resources import resident_memory
@@ -76,7 +77,7 @@ def _fullmodel(
     ).to(task.device)
     network = RecordedNetwork(
         model,
-        lambda ids: images.batch(images.rows(ids), device=task.device),
+        partial(images.batch, device=task.device),
         recording,
         scale=response_std(recording),
         pass_size=PREDICT_BATCH,
@@ -90,8 +91,7 @@ def _fullmodel(
 def _minimodels(
     task: BaselineTask, images: GreyImages, progress: _Progress | None
 ) -> FittedCondition:
-    recording, validation = normalise(task.recording), task.recording.validation
-    settings, rows = task.settings, images.rows(recording.image_ids)
+    settings = task.settings
     minimodels = Minimodels(
         first_channels=settings.channels[0],
         channels=settings.minimodel.channels,
@@ -99,19 +99,12 @@ def _minimodels(
         grid=pooled_size(task.size),
         momentum=settings.momentum,
     )
-    data = MinimodelData(
-        images=images,
-        train=rows[~validation],
-        validation=rows[validation],
-        r_train=torch.from_numpy(recording.responses[~validation]),
-        r_validation=torch.from_numpy(recording.responses[validation]),
-        neurons=recording.neurons,
-        kernels=_first_layer(task),
-    )
     limit = task.memory_limit if task.device == "cpu" else None
     training = MinimodelTraining(
         minimodels,
-        data,
+        images,
+        normalise(task.recording),
+        _first_layer(task),
         settings,
         _loop(task),
         device=task.device,
@@ -123,11 +116,7 @@ def _minimodels(
     named = minimodels.named(best.weights)
     names = ("row_weights", "column_weights", "channel_weights")
     readout = Readout(**{name: named[name] for name in names}, bias=named["bias"][:, 0])
-
-    def rates(ids: NDArray[np.int64]) -> NDArray[np.float32]:
-        return training.predict(best.weights, best.running, images.rows(ids))
-
-    return _scored(task, readout, trained, rates)
+    return _scored(task, readout, trained, partial(training.predict, best.weights, best.running))
 
 
 def _first_layer(task: BaselineTask) -> torch.Tensor:
