@@ -149,11 +149,5 @@ READOUT_RATE = 130e9
 
 
 def readout_seconds(places: int, channels: int, n_neurons: int) -> float:
-    """Core seconds of training readouts on one image, forward and backward.
-
-    Parameters
-    ----------
-    places, channels : int
-        Of what the readouts read.
-    """
+    """Core seconds of training readouts on one image's places x channels, forward and backward."""
     return PASSES * 2.0 * places * channels * n_neurons / READOUT_RATE

@@ -192,19 +192,8 @@ def pad_repeats(
 ) -> NDArray[_Float]:
     """Responses to repeated images in one array, NaN where an image had fewer repeats.
 
-    Parameters
-    ----------
-    repeats : sequence of array of shape (n_repeats_i, n_neurons)
-        One entry per image.
-    n_neurons : int
-        Number of neurons, needed where there is no image.
-    dtype : type
-        Of the result.
-
-    Returns
-    -------
-    array of shape (n_images, n_repeats, n_neurons)
-        n_repeats is the largest.
+    Of shape (n_images, largest n_repeats_i, n_neurons), from an array per image, of shape
+    (n_repeats_i, n_neurons); there may be no image.
     """
     longest = max((len(part) for part in repeats), default=0)
     padded = np.full((len(repeats), longest, n_neurons), np.nan, dtype=dtype)

@@ -53,16 +53,7 @@ class Core(nn.Module):
         self.to(memory_format=torch.channels_last)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Feature maps.
-
-        Parameters
-        ----------
-        images : tensor of shape (n_images, 1, row, column)
-
-        Returns
-        -------
-        tensor of shape (n_images, row // 2, column // 2, channel)
-        """
+        """Feature maps (n_images, row // 2, column // 2, channel) of (n_images, 1, row, column)."""
         x = images.contiguous(memory_format=torch.channels_last)
         x = self.pool(self.elu(self.norm1(self.conv(x))))
         x = self.mix_out(depthwise_conv2d(self.mix_in(x), self.depthwise.weight))

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from stages.baseline.images import PREDICT_BATCH, GreyImages
 from stages.baseline.minimodel import Minimodels, Pooled, Tensors, first_layer
-from stages.baseline.minimodel_population import Active, Population, moved
+from stages.baseline.minimodel_population import Active, Population, over
 from stages.baseline.per_neuron_adamw import adamw_step
 from stages.baseline.settings import BaselineSettings
 from stages.readouts.readout import poisson_loss, rate
@@ -96,7 +96,9 @@ class MinimodelTraining:
             channel_scale=self.settings.minimodel.initial_scale,
         )
         running = self.minimodels.initial_running(len(neurons))
-        self.population = Population.start(*moved((weights, running), self.device))
+        self.population = Population.start(
+            *over((weights, running), lambda tensor: tensor.to(self.device))
+        )
         self.population.next_phases(self.epochs, self.loop.patience)
 
     def epoch(self, number: int) -> tuple[float, float]:

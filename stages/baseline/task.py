@@ -78,11 +78,6 @@ class BaselineTask(TrainingTask):
         return f"{self.condition.model} of {self.condition.recording}"
 
     @property
-    def epochs(self) -> int:
-        """Of all phases."""
-        return sum(self.settings.epochs)
-
-    @property
     def needed_memory(self) -> int:
         """Bytes of a process that trains it on the CPU."""
         pixels = len(self.stimuli) * self.stimuli.image_shape[0] * (self.crop[1] - self.crop[0])

@@ -63,16 +63,12 @@ def tune(
 ) -> Trained:
     """Train a model; it then holds the weights of the best epoch, or those it started with.
 
+    Model, inputs and penalty are on one device.
+
     Parameters
     ----------
-    model : TunedViT
-        On its device.
-    inputs : Inputs
-        Of the model's kind and on its device.
     frozen : Readouts
         That the model starts from.
-    penalty : Penalty
-        Of the readouts, on their device.
     progress : callable, optional
         Called after every epoch.
     """
@@ -124,9 +120,6 @@ class ReadTokens:
 
     Parameters
     ----------
-    model : TunedViT
-    inputs : Inputs
-        Of the model's kind and on its device.
     ids : array of shape (n_images,)
     grid : tuple of int
         Rows, columns and channels.

@@ -90,18 +90,13 @@ class TunedViT(ReadoutNetwork):
         return self
 
     def tokens(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Tokens of the readout block.
+        """Tokens of the readout block, (n_images, row, column, channel); CLS on a 1 x 1 grid.
 
         Parameters
         ----------
         inputs : tensor
             Preprocessed images of shape (n_images, 3, row, column), or cached tokens of shape
             (n_images, CLS + registers + patches, channel).
-
-        Returns
-        -------
-        tensor of shape (n_images, grid row, grid column, channel), float32
-            CLS tokens on a 1 x 1 grid.
         """
         with torch.autocast(
             inputs.device.type, dtype=torch.bfloat16, enabled=self.precision == "bfloat16"

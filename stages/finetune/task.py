@@ -123,11 +123,6 @@ class FinetuneTask(TrainingTask):
         return f"{self.condition.tuning} at block {self.condition.block}"
 
     @property
-    def epochs(self) -> int:
-        """At most so many."""
-        return self.settings.epochs
-
-    @property
     def needed_memory(self) -> int:
         """Bytes without the tokens that it may hold."""
         work = Work(

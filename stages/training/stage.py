@@ -10,6 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
+
 from cache import content_key
 from stages.conditions import Condition
 from stages.costs import MemoryLimit
@@ -25,7 +27,6 @@ from stages.training.epoch import Epoch
 from stages.variant import Variant
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
     from stages.executors.executor import Executor
@@ -47,7 +48,7 @@ class TrainingTask(ABC):
     run : path
         The run's output folder, for checkpoints and trained weights.
     settings : dataclass
-        How to train; `threads` of them are CPU threads.
+        How to train; they have `threads`, on the CPU, and `epochs`.
     device : str
         "cpu" or a CUDA device.
     memory_limit : int, optional
@@ -82,13 +83,13 @@ class TrainingTask(ABC):
 
     @property
     @abstractmethod
-    def epochs(self) -> int:
-        """At most so many."""
-
-    @property
-    @abstractmethod
     def needed_memory(self) -> int:
         """Bytes that a process needs at least to compute it on the CPU."""
+
+    @property
+    def epochs(self) -> int:
+        """At most so many; `settings.epochs` has them together, or phase by phase."""
+        return int(np.sum(self.settings.epochs))
 
     @property
     def key(self) -> str:
@@ -138,14 +139,12 @@ class TrainingTask(ABC):
         seconds: float,
         **more: Any,
     ) -> FittedCondition:
-        """The outcome, scored.
+        """The outcome, scored; `more` are further fields of `FittedCondition`.
 
         Parameters
         ----------
         test, validation : array of shape (n_images, n_neurons)
             Predictions in the recording's units.
-        **more
-            Further fields of `FittedCondition`.
         """
         recording = self.recording
         explained = variance_explained(recording.responses[recording.validation], validation)
