@@ -71,18 +71,10 @@ class Condition:
     @property
     def slug(self) -> str:
         """A name fit for a folder, one per identity."""
-        parts = [
-            self.recording,
-            self.model,
-            self.input_size,
-            self.tuning,
-            self.protocol,
-            self.tokens,
-            None if self.blocks is None else f"block{self.blocks}",
-            self.solver,
-            f"seed{self.seed}",
-        ]
-        text = "-".join(part for part in parts if part is not None)
+        named = self.identity() | {"block": None, "seed": f"seed{self.seed}"}
+        if self.blocks is not None:
+            named["blocks"] = f"block{self.blocks}"
+        text = "-".join(str(part) for part in named.values() if part is not None)
         return "".join(c if c.isalnum() or c in "-_.+" else "_" for c in text)
 
 

@@ -70,21 +70,12 @@ class MemoryLimit:
     divides: bool = False
 
     def require(self, needed: int, what: str, *, lower: str) -> None:
-        """Refuse what the memory cannot hold.
-
-        Parameters
-        ----------
-        needed : int
-            Bytes that a worker needs at least.
-        what : str
-            What needs them, such as "last2 at block 4 with 3,000 neurons".
-        lower : str
-            What makes it less, such as "choose fewer recording.neurons".
+        """Refuse what the memory cannot hold: a worker for `what` that needs more bytes.
 
         Raises
         ------
         UserError
-            More than there is.
+            The message says what makes it `lower`, such as "choose fewer recording.neurons".
         """
         if needed > self.n_bytes:
             raise UserError(
@@ -158,11 +149,5 @@ READOUT_RATE = 130e9
 
 
 def readout_seconds(places: int, channels: int, n_neurons: int) -> float:
-    """Core seconds of training readouts on one image, forward and backward.
-
-    Parameters
-    ----------
-    places, channels : int
-        Of what the readouts read.
-    """
+    """Core seconds of training readouts on one image's places x channels, forward and backward."""
     return PASSES * 2.0 * places * channels * n_neurons / READOUT_RATE

@@ -65,11 +65,11 @@ def attempt(
     """Compute one condition; an error becomes a value, which other processes can hand over."""
     try:
         return compute(task)
-    except UserError as error:
-        return FailedCondition(condition=task.condition, reason=" ".join(str(error).split()))
     except Exception as error:
+        bad_input = isinstance(error, UserError)
+        reason = str(error) if bad_input else f"{type(error).__name__}: {error}"
         return FailedCondition(
             condition=task.condition,
-            reason=" ".join(f"{type(error).__name__}: {error}".split()),
-            details=traceback.format_exc(),
+            reason=" ".join(reason.split()),
+            details="" if bad_input else traceback.format_exc(),
         )

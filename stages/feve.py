@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 
 from cache import UserError
 
+#: Responses to repeated images: one array, or one per image.
+Repeats = NDArray[np.floating] | Sequence[NDArray[np.floating]]
+
 _Float = TypeVar("_Float", np.float32, np.float64)
 
 #: Neurons whose fraction of explainable variance is above this count as valid.
@@ -18,7 +21,7 @@ VALID_FEV = 0.15
 
 
 def fev_and_feve(
-    r_repeats: NDArray[np.floating] | Sequence[NDArray[np.floating]],
+    r_repeats: Repeats,
     predictions: NDArray[np.floating],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Fraction of explainable variance (FEV), and fraction of it that is explained (FEVE).
@@ -58,7 +61,7 @@ def fev_and_feve(
 
 
 def feve_standard_error(
-    r_repeats: NDArray[np.floating] | Sequence[NDArray[np.floating]],
+    r_repeats: Repeats,
     predictions: NDArray[np.floating],
     *,
     resamples: int = 200,
@@ -112,7 +115,7 @@ class _PerImage:
 
 
 def _per_image(
-    r_repeats: NDArray[np.floating] | Sequence[NDArray[np.floating]],
+    r_repeats: Repeats,
     predictions: NDArray[np.floating],
 ) -> _PerImage:
     r = _test_responses(r_repeats)
@@ -152,16 +155,7 @@ def _per_image(
 def _weighted(
     images: _PerImage, weights: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """FEV and FEVE with every image counted `weights` times.
-
-    Parameters
-    ----------
-    weights : array of shape (n_draws, n_images)
-
-    Returns
-    -------
-    fev, feve : array of shape (n_draws, n_neurons)
-    """
+    """FEV and FEVE, (n_draws, n_neurons), with images counted as `weights` (n_draws, n_images)."""
     count = weights @ images.count
     with np.errstate(divide="ignore", invalid="ignore"):
         squares = weights @ images.squares - np.square(weights @ images.total) / count
@@ -174,15 +168,9 @@ def _weighted(
 
 
 def _test_responses(
-    r_repeats: NDArray[np.floating] | Sequence[NDArray[np.floating]],
+    r_repeats: Repeats,
 ) -> NDArray[np.float64]:
-    """Test responses as one NaN-padded array of shape (n_images, n_repeats, n_neurons).
-
-    Raises
-    ------
-    UserError
-        Not 3 axes, or images with different numbers of neurons.
-    """
+    """Test responses as one NaN-padded array of shape (n_images, n_repeats, n_neurons)."""
     if isinstance(r_repeats, np.ndarray) and r_repeats.dtype != object:
         if r_repeats.ndim != 3:
             raise UserError(
@@ -204,19 +192,8 @@ def pad_repeats(
 ) -> NDArray[_Float]:
     """Responses to repeated images in one array, NaN where an image had fewer repeats.
 
-    Parameters
-    ----------
-    repeats : sequence of array of shape (n_repeats_i, n_neurons)
-        One entry per image.
-    n_neurons : int
-        Number of neurons, needed where there is no image.
-    dtype : type
-        Of the result.
-
-    Returns
-    -------
-    array of shape (n_images, n_repeats, n_neurons)
-        n_repeats is the largest.
+    Of shape (n_images, largest n_repeats_i, n_neurons), from an array per image, of shape
+    (n_repeats_i, n_neurons); there may be no image.
     """
     longest = max((len(part) for part in repeats), default=0)
     padded = np.full((len(repeats), longest, n_neurons), np.nan, dtype=dtype)

@@ -22,17 +22,10 @@ MINIMUM_STD = 0.01
 def response_scale(training: NDArray[np.floating]) -> NDArray[np.float32]:
     """What responses are divided by: standard deviations over training (ddof 0), at least 0.01.
 
-    Parameters
-    ----------
-    training : array of shape (n_trials, n_neurons)
-
-    Returns
-    -------
-    array of shape (n_neurons,)
+    Of shape (n_neurons,), from responses of shape (n_trials, n_neurons).
     """
     deviation = training.std(axis=0, dtype=np.float64)
-    scale: NDArray[np.float32] = np.maximum(deviation, MINIMUM_STD).astype(np.float32)
-    return scale
+    return np.asarray(np.maximum(deviation, MINIMUM_STD), dtype=np.float32)
 
 
 def variance_explained(
@@ -40,13 +33,7 @@ def variance_explained(
 ) -> NDArray[np.float64]:
     """1 - SSE/SST of single trials, NaN for a neuron that does not vary.
 
-    Parameters
-    ----------
-    responses, predictions : array of shape (n_images, n_neurons)
-
-    Returns
-    -------
-    array of shape (n_neurons,)
+    Of shape (n_neurons,), from responses and predictions of shape (n_images, n_neurons).
     """
     r = responses.astype(np.float64)
     errors = np.square(r - predictions).sum(axis=0)
@@ -57,12 +44,7 @@ def variance_explained(
 
 
 def mean_score(responses: NDArray[np.floating], predictions: NDArray[np.floating]) -> float:
-    """Mean variance explained over the neurons that vary; -inf where none does.
-
-    Parameters
-    ----------
-    responses, predictions : array of shape (n_trials, n_neurons)
-    """
+    """Mean `variance_explained` over the neurons that vary; -inf where none does."""
     explained = variance_explained(responses, predictions)
     return float(np.nanmean(explained)) if np.isfinite(explained).any() else -np.inf
 
@@ -72,13 +54,7 @@ def correlation(
 ) -> NDArray[np.float64]:
     """Pearson correlation over images, NaN where either side does not vary.
 
-    Parameters
-    ----------
-    responses, predictions : array of shape (n_images, n_neurons)
-
-    Returns
-    -------
-    array of shape (n_neurons,)
+    Of shape (n_neurons,), from responses and predictions of shape (n_images, n_neurons).
     """
     r = responses.astype(np.float64) - responses.mean(axis=0, dtype=np.float64)
     p = predictions.astype(np.float64) - predictions.mean(axis=0, dtype=np.float64)
@@ -93,9 +69,8 @@ def score(recording: Recording, test_predictions: NDArray[np.float32]) -> dict[s
 
     Parameters
     ----------
-    recording : Recording
-        Responses in the units of the predictions.
     test_predictions : array of shape (n_test, n_neurons)
+        In the units of the recording's responses.
 
     Returns
     -------

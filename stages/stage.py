@@ -95,10 +95,6 @@ class Task(Protocol):
         """Hash of the inputs."""
 
     @property
-    def device(self) -> str:
-        """Where it is computed, such as "cpu"; decided when it is."""
-
-    @property
     def needs(self) -> Mapping[Condition, str]:
         """Conditions whose saved results it starts from, and what messages call these results."""
 
@@ -140,37 +136,36 @@ class Crew:
 
 
 class Stage(Protocol):
-    """One stage that fits conditions; its name is that of its table and of its command."""
+    """One stage that fits conditions; its name is that of its table and of its command.
 
-    @property
-    def name(self) -> str:
-        """Such as "fit"."""
+    Parameters
+    ----------
+    name : str
+        Such as "fit".
+    doing : str
+        What a progress bar says, such as "fitting readouts".
+    verb, done : str
+        What it does to a condition, and what this is afterwards, such as "fit" and "fitted".
+    example : str
+        What its table could be, for an experiment that has none; empty where it needs none.
+    recomputes_tokens : bool
+        Whether it computes tokens itself where there is no cache.
+    """
 
-    @property
-    def doing(self) -> str:
-        """What a progress bar says, such as "fitting readouts"."""
-
-    @property
-    def verb(self) -> str:
-        """What it does to a condition, such as "fit"."""
-
-    @property
-    def done(self) -> str:
-        """What its conditions are afterwards, such as "fitted"."""
-
-    @property
-    def example(self) -> str:
-        """What its table could be, for an experiment that has none; empty where it needs none."""
-
-    @property
-    def recomputes_tokens(self) -> bool:
-        """Whether it computes tokens itself where there is no cache."""
+    name: str
+    doing: str
+    verb: str
+    done: str
+    example: str = ""
+    recomputes_tokens: bool = False
 
     def table(self, condition: Condition) -> str:
         """Table of the experiment file that a condition's settings stand in, for messages."""
+        return self.name
 
     def readout(self, settings: Settings) -> ReadoutSettings | None:
         """Frozen readouts that its conditions start from, where they start from any."""
+        return None
 
     def check(
         self, variant: Variant, to_do: Sequence[Planned] = (), limit: MemoryLimit | None = None
@@ -220,6 +215,7 @@ class Stage(Protocol):
 
     def told(self, fitted: FittedCondition) -> str | None:
         """A line about a condition that was just computed, where counts do not say it."""
+        return None
 
     def cost(
         self, planned: Planned, settings: Settings, workers: Workers, *, n_planned: int

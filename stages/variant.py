@@ -4,51 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from cache import TokenShape
+    from cache import FeatureCache, TokenShape
     from stages.backbones.settings import BackboneSettings
-    from stages.extract.settings import CacheSettings
     from stages.readouts.settings import ReadoutSettings
     from stages.recordings.recording import Recording
     from stages.recordings.recording_format import RecordingSizes
     from stages.recordings.settings import RecordingSettings
     from stages.stimuli.settings import StimuliSettings
     from stages.stimuli.stimuli import Stimuli
-
-
-class TokenIdentity(Protocol):
-    """What keys of results need to know of a variant's tokens: an open cache has all of it."""
-
-    @property
-    def path(self) -> str:
-        """Where the cache is, or would be."""
-
-    @property
-    def key(self) -> str:
-        """Its key."""
-
-    @property
-    def settings(self) -> Mapping[str, Any]:
-        """What its root says of them."""
-
-    @property
-    def provenance(self) -> Mapping[str, Any]:
-        """What its root says of how they came about."""
-
-    @property
-    def n_blocks(self) -> int:
-        """Blocks of the backbone."""
-
-    def block(self, index: int) -> object:
-        """A block, refused where it is not held."""
-
-    def rows(self, images: NDArray[np.int64]) -> object:
-        """Rows of some images, refused where they are not held."""
+    from stages.tokens.uncached import Uncached
 
 
 class Settings(Protocol):
@@ -65,10 +35,6 @@ class Settings(Protocol):
     @property
     def backbone(self) -> BackboneSettings:
         """Which backbone."""
-
-    @property
-    def cache(self) -> CacheSettings:
-        """How tokens are stored."""
 
     @property
     def readout(self) -> ReadoutSettings:
@@ -131,7 +97,7 @@ class Variant(Protocol):
         """Whether the cache is there and complete."""
 
     @property
-    def tokens(self) -> TokenIdentity | None:
+    def tokens(self) -> FeatureCache | Uncached | None:
         """Identity of the tokens; None until they are extracted."""
 
     @property

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from cache import UserError
-from stages.baseline.settings import BaselineSettings
-from stages.baseline.task import FULLMODEL, MINIMODEL, BaselineTask
+from stages.baseline.cost import input_of
+from stages.baseline.settings import FULLMODEL, MINIMODEL, BaselineSettings
+from stages.baseline.task import BaselineTask
 from stages.conditions import Condition
 from stages.recordings.formats import FORMATS
 from stages.recordings.settings import RecordingSettings
@@ -32,16 +34,25 @@ def planned_baselines(variant: Variant) -> Iterator[Planned]:
     if settings is None:
         return
     for named, sizes in zip(variant.settings.recording, variant.sizes, strict=True):
-        size = _input_size(settings, named, variant.image_shape)
-        conditions = {
-            model: _condition(variant, named.name, model, size) for model in (FULLMODEL, MINIMODEL)
-        }
-        for model in _models(settings):
+        rows, columns = settings.input_size or (0, 0)
+        if variant.image_shape is not None:
+            first, last = cnn_columns(settings, named, variant.image_shape)
+            rows, columns = settings.input_size or (variant.image_shape[0], last - first)
+        fullmodel = Condition(
+            recording=named.name,
+            model=FULLMODEL,
+            input_size=f"{rows}x{columns}",
+            tuning="full",
+            solver="adamw",
+            seed=variant.seed,
+        )
+        # The fullmodel first: the minimodels start from it.
+        for model in sorted(set(settings.models)):
             needs = [variant.cache_name] if variant.planted else []
             if model == MINIMODEL:
-                needs.append(conditions[FULLMODEL].slug)
+                needs.append(fullmodel.slug)
             yield Planned(
-                condition=conditions[model],
+                condition=replace(fullmodel, model=model),
                 needs=tuple(needs),
                 missing=variant.absent,
                 work=Work(
@@ -60,22 +71,23 @@ def baseline_tasks(variant: Variant) -> Iterator[BaselineTask]:
         return
     if variant.planted and not variant.cache_complete:
         return
-    for named, recording in zip(variant.settings.recording, variant.recordings, strict=True):
-        stimuli = variant.stimuli.select(recording.all_image_ids)
-        size = _input_size(settings, named, stimuli.image_shape)
-        images = variant.images_digest(stimuli.ids)
-        for model in _models(settings):
-            yield BaselineTask(
-                condition=_condition(variant, recording.name, model, size),
-                recording=recording,
-                recording_digest=variant.recording_digest(recording),
-                stimuli=stimuli,
-                images_digest=images,
-                crop=cnn_columns(settings, named, stimuli.image_shape),
-                size=size,
-                settings=settings,
-                run=variant.output,
-            )
+    named = {recording.name: recording for recording in variant.settings.recording}
+    recordings = {recording.name: recording for recording in variant.recordings}
+    for planned in planned_baselines(variant):
+        recording = recordings[planned.condition.recording]
+        stimuli, size = variant.stimuli.select(recording.all_image_ids), input_of(planned)
+        assert size is not None
+        yield BaselineTask(
+            condition=planned.condition,
+            recording=recording,
+            recording_digest=variant.recording_digest(recording),
+            stimuli=stimuli,
+            images_digest=variant.images_digest(stimuli.ids),
+            crop=cnn_columns(settings, named[recording.name], stimuli.image_shape),
+            size=size,
+            settings=settings,
+            run=variant.output,
+        )
 
 
 def cnn_columns(
@@ -97,29 +109,3 @@ def cnn_columns(
             f"columns, choose 0 <= first < last <= {columns}"
         )
     return first, last
-
-
-def _models(settings: BaselineSettings) -> list[str]:
-    """The models, the fullmodel first: the minimodels start from it."""
-    return sorted(set(settings.models))
-
-
-def _input_size(
-    settings: BaselineSettings, recording: RecordingSettings, image_shape: tuple[int, int] | None
-) -> tuple[int, int]:
-    """Rows and columns that the network sees; (0, 0) where only the images tell."""
-    if image_shape is None:
-        return settings.input_size or (0, 0)
-    first, last = cnn_columns(settings, recording, image_shape)
-    return settings.input_size or (image_shape[0], last - first)
-
-
-def _condition(variant: Variant, recording: str, model: str, size: tuple[int, int]) -> Condition:
-    return Condition(
-        recording=recording,
-        model=model,
-        input_size=f"{size[0]}x{size[1]}",
-        tuning="full",
-        solver="adamw",
-        seed=variant.seed,
-    )

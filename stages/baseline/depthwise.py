@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch.nn import functional
+from torch.nn.grad import conv2d_weight
 
 #: Widest kernel of the fast routine.
 STRIP = 3
@@ -45,48 +46,36 @@ class _Depthwise(torch.autograd.Function):
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         x, kernels = ctx.saved_tensors
         gradient = gradient.contiguous(memory_format=torch.channels_last)
-        reach = kernels.shape[-1] // 2
         return (
-            _backward(gradient, x, kernels, (reach, reach), 0) if ctx.needs_input_grad[0] else None,
+            _image_gradient(gradient, x, kernels) if ctx.needs_input_grad[0] else None,
             _kernel_gradient(gradient, x, kernels) if ctx.needs_input_grad[1] else None,
         )
+
+
+def _image_gradient(gradient: torch.Tensor, x: torch.Tensor, kernels: torch.Tensor) -> torch.Tensor:
+    """What `conv2d_input` of `torch.nn.grad` gives, which was 2.6 times slower in this layout."""
+    one, padding = [1, 1], 2 * [kernels.shape[-1] // 2]
+    wanted = [True, False, False]
+    images, *_ = torch.ops.aten.convolution_backward(
+        gradient, x, kernels, None, one, padding, one, False, [0, 0], x.shape[1], wanted
+    )
+    found: torch.Tensor = images
+    return found
 
 
 def _kernel_gradient(
     gradient: torch.Tensor, x: torch.Tensor, kernels: torch.Tensor
 ) -> torch.Tensor:
-    size = kernels.shape[-1]
-    reach, strips = size // 2, []
+    size, strips = kernels.shape[-1], []
     for first in range(0, size, STRIP):
         strip = kernels[..., first : first + STRIP]
         # Columns first..last of the kernels see the image shifted by `first - reach`.
+        reach = size // 2
         left, right = reach - first, first - reach + strip.shape[-1] - 1
         centred = left == right
         shifted = x if centred else functional.pad(x, (left, right))
         padding = (reach, left if centred else 0)
-        strips.append(_backward(gradient, shifted, strip, padding, 1))
+        strips.append(
+            conv2d_weight(shifted, strip.shape, gradient, padding=padding, groups=x.shape[1])
+        )
     return torch.cat(strips, dim=3)
-
-
-def _backward(
-    gradient: torch.Tensor,
-    x: torch.Tensor,
-    kernels: torch.Tensor,
-    padding: tuple[int, int],
-    which: int,
-) -> torch.Tensor:
-    """Gradient of the input (which = 0) or of the kernels (which = 1)."""
-    gradients: tuple[torch.Tensor, ...] = torch.ops.aten.convolution_backward(
-        gradient,
-        x,
-        kernels,
-        None,
-        [1, 1],
-        padding,
-        [1, 1],
-        False,
-        [0, 0],
-        x.shape[1],
-        [which == 0, which == 1, False],
-    )
-    return gradients[which]

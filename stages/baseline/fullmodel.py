@@ -1,8 +1,7 @@
-"""The CNN fullmodel: two convolutional layers that all neurons share, the one readout, training."""
+"""The CNN fullmodel: two convolutional layers that all neurons share, and the one readout."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from functools import partial
 
 import numpy as np
@@ -11,14 +10,10 @@ from numpy.typing import NDArray
 from torch import nn
 
 from stages.baseline.depthwise import depthwise_conv2d
-from stages.baseline.images import PREDICT_BATCH, GreyImages
 from stages.baseline.settings import BaselineSettings, pooled_size
-from stages.readouts.readout import initial_readout, poisson_loss, rate
-from stages.scores import mean_score
-from stages.training.checkpoints import Checkpoint
-from stages.training.descent import Descent, Losses, Network, Phase
-from stages.training.epoch import Epoch
-from stages.training.loop import LoopSettings, Trained, batches, train
+from stages.readouts.readout import initial_readout
+from stages.training.descent import Phase
+from stages.training.network import ReadoutNetwork
 
 
 class Core(nn.Module):
@@ -58,16 +53,7 @@ class Core(nn.Module):
         self.to(memory_format=torch.channels_last)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Feature maps.
-
-        Parameters
-        ----------
-        images : tensor of shape (n_images, 1, row, column)
-
-        Returns
-        -------
-        tensor of shape (n_images, row // 2, column // 2, channel)
-        """
+        """Feature maps (n_images, row // 2, column // 2, channel) of (n_images, 1, row, column)."""
         x = images.contiguous(memory_format=torch.channels_last)
         x = self.pool(self.elu(self.norm1(self.conv(x))))
         x = self.mix_out(depthwise_conv2d(self.mix_in(x), self.depthwise.weight))
@@ -75,7 +61,7 @@ class Core(nn.Module):
         return features.permute(0, 2, 3, 1)
 
 
-class FullModel(nn.Module):
+class FullModel(ReadoutNetwork):
     """The core with one readout per neuron.
 
     Parameters
@@ -130,82 +116,9 @@ class FullModel(nn.Module):
         ]
         return torch.optim.AdamW([g for g in groups if g["params"]], lr=learning_rate)
 
-
-class FullModelTraining(Network):
-    """The fullmodel with its data.
-
-    Parameters
-    ----------
-    model : FullModel
-        On its device.
-    images : GreyImages
-        The stack.
-    train, validation : array of shape (n_trials,)
-        Rows of the stack that the trials show.
-    r_train, r_validation : array of shape (n_trials, n_neurons)
-        float32, divided by each neuron's training standard deviation.
-    """
-
-    module: FullModel
-
-    def __init__(
-        self,
-        model: FullModel,
-        images: GreyImages,
-        *,
-        train: NDArray[np.int64],
-        validation: NDArray[np.int64],
-        r_train: NDArray[np.float32],
-        r_validation: NDArray[np.float32],
-    ) -> None:
-        self.module = model
-        self.images = images
-        self.train = train
-        self.validation = validation
-        self.r_train = torch.from_numpy(r_train)
-        self.r_validation = r_validation
-        self.n_trials, self.n_neurons = r_train.shape
-
-    def losses(self, rows: NDArray[np.int64]) -> Iterator[Losses]:
-        """Poisson loss, summed over the batch and averaged over neurons."""
-        self.module.train()
-        device = self.module.readout.bias.device
-        z = self.module(self.images.batch(self.train[rows], device=device))
-        responses = self.r_train[torch.from_numpy(rows)].to(device)
-        poisson = poisson_loss(z, responses).sum(dim=0)
-        yield Losses(poisson.mean(), poisson.sum())
-
-    def project(self) -> None:
-        """Keep row and column weights from being negative."""
-        self.module.readout.project()
-
-    def score(self) -> float:
-        """Mean variance explained on the validation trials."""
-        return mean_score(self.r_validation, self.predict(self.validation))
-
-    @torch.inference_mode()
-    def predict(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Rates for images of the stack, array of shape (n, n_neurons)."""
-        self.module.eval()
-        device = self.module.readout.bias.device
-        rates = [
-            rate(self.module(self.images.batch(batch, device=device)))
-            for batch in batches(rows, PREDICT_BATCH)
+    def phases(self, settings: BaselineSettings) -> list[Phase]:
+        """Phases of falling learning rate."""
+        return [
+            Phase(epochs=epochs, optimizer=partial(self.optimizer, settings, learning_rate))
+            for epochs, learning_rate in zip(settings.epochs, settings.learning_rates, strict=True)
         ]
-        return torch.cat([r.cpu() for r in rates]).numpy()
-
-
-def train_fullmodel(
-    training: FullModelTraining,
-    settings: BaselineSettings,
-    loop: LoopSettings,
-    *,
-    checkpoint: Checkpoint | None = None,
-    progress: Callable[[Epoch], None] | None = None,
-) -> Trained:
-    """Train in phases of falling learning rate; the model then holds the best epoch's weights."""
-    phases = [
-        Phase(epochs=epochs, optimizer=partial(training.module.optimizer, settings, learning_rate))
-        for epochs, learning_rate in zip(settings.epochs, settings.learning_rates, strict=True)
-    ]
-    return train(Descent(training, phases, loop), checkpoint=checkpoint, progress=progress)

@@ -42,9 +42,9 @@ class GreyImages:
         """Where the images of the given ids, all of them here, are in the stack."""
         return np.searchsorted(self.ids, ids).astype(np.int64)
 
-    def batch(self, rows: NDArray[np.int64], *, device: torch.device | str = "cpu") -> torch.Tensor:
+    def batch(self, ids: NDArray[np.int64], *, device: str = "cpu") -> torch.Tensor:
         """Images as the network sees them, tensor of shape (n, 1, row, column), float32."""
-        return (_resized(self.pixels[rows], self.size, device) - self.mean) / self.std
+        return (_resized(self.pixels[self.rows(ids)], self.size, device) - self.mean) / self.std
 
 
 def grey_images(
@@ -81,7 +81,5 @@ def grey_images(
     return GreyImages(ids=stimuli.ids, pixels=pixels, size=to, mean=mean, std=variance**0.5)
 
 
-def _resized(
-    pixels: NDArray[np.generic], size: tuple[int, int], device: torch.device | str
-) -> torch.Tensor:
+def _resized(pixels: NDArray[np.generic], size: tuple[int, int], device: str) -> torch.Tensor:
     return resize(as_batch(pixels, device=device), size)

@@ -153,21 +153,15 @@ class Minimodels:
     def forward(
         self, weights: torch.Tensor, running: Tensors, pooled: Pooled, *, training: bool
     ) -> torch.Tensor:
-        """The readouts' linear predictor.
+        """The readouts' linear predictor, tensor of shape (n_images, n_neurons).
 
         Parameters
         ----------
         weights : tensor of shape (n_neurons, n_weights)
         running : mapping
             Running statistics of these neurons; updated in place while training.
-        pooled : Pooled
-            The shared first layer's output.
         training : bool
             Normalise by the batch rather than by the running statistics.
-
-        Returns
-        -------
-        tensor of shape (n_images, n_neurons)
         """
         w = self.named(weights)
         n_neurons, n_images, (rows, columns) = len(weights), len(pooled.high), self.grid

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,15 +39,12 @@ class Active:
 
     def take(self, rows: torch.Tensor | slice) -> Active:
         """Some of the neurons: copies for a tensor of rows, views for a slice."""
-        return Active(
-            who=self.who[rows],
-            weights=self.weights[rows],
-            running={name: tensor[rows] for name, tensor in self.running.items()},
-            moments=AdamWMoments(*(tensor[rows] for tensor in self.moments)),
-            phase=self.phase[rows],
-            epoch=self.epoch[rows],
-            stale=self.stale[rows],
-        )
+        return Active.of(over(vars(self), lambda tensor: tensor[rows]))
+
+    @classmethod
+    def of(cls, content: dict[str, Any]) -> Active:
+        """The same from plain containers."""
+        return cls(**content | {"moments": AdamWMoments(*content["moments"])})
 
 
 @dataclass(kw_only=True)
@@ -153,17 +151,16 @@ class Population:
         return vars(self) | {"active": active}
 
     @classmethod
-    def from_plain(cls, content: dict[str, Any], device: torch.device) -> Population:
+    def from_plain(cls, content: dict[str, Any], device: str) -> Population:
         """What `plain` gave, on a device."""
-        content = _moved(content, device)
-        active = content["active"]
-        active["moments"] = AdamWMoments(*active["moments"])
-        return cls(**(content | {"active": Active(**active)}))
+        content = over(content, lambda tensor: tensor.to(device))
+        return cls(**content | {"active": Active.of(content["active"])})
 
 
-def _moved(content: Any, device: torch.device) -> Any:
+def over(content: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:
+    """Change tensors, and those in dicts, and in sequences, which become lists."""
     if isinstance(content, torch.Tensor):
-        return content.to(device)
+        return change(content)
     if isinstance(content, dict):
-        return {name: _moved(value, device) for name, value in content.items()}
-    return [_moved(value, device) for value in content] if isinstance(content, list) else content
+        return {name: over(value, change) for name, value in content.items()}
+    return [over(value, change) for value in content]

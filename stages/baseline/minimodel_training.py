@@ -6,24 +6,23 @@ it is: training a neuron alone gives what training it among thousands does, up t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from stages.baseline.images import PREDICT_BATCH, GreyImages
-from stages.baseline.minimodel import Minimodels, Tensors, first_layer
-from stages.baseline.minimodel_population import Active, Population
+from stages.baseline.minimodel import Minimodels, Pooled, Tensors, first_layer
+from stages.baseline.minimodel_population import Active, Population, over
 from stages.baseline.per_neuron_adamw import adamw_step
 from stages.baseline.settings import BaselineSettings
 from stages.readouts.readout import poisson_loss, rate
+from stages.recordings.recording import Recording
 from stages.scores import variance_explained
-from stages.training.checkpoints import Checkpoint
-from stages.training.epoch import Epoch
-from stages.training.loop import LoopSettings, batches, check_finite, train, trial_order
+from stages.training.loop import LoopSettings, batches, check_finite, trial_order
 
 #: Values of one activation (neuron, image, place, channel) that are computed at a time on a CPU;
 #: more leave its caches and were slower.
@@ -33,43 +32,7 @@ CPU_ELEMENTS = 2**20
 LIVE_ACTIVATIONS = 8
 
 
-@dataclass(frozen=True, kw_only=True)
-class MinimodelData:
-    """Images and normalised responses.
-
-    Parameters
-    ----------
-    images : GreyImages
-        The stack.
-    train, validation : array of shape (n_trials,)
-        Rows of the stack that the trials show.
-    r_train, r_validation : tensor of shape (n_trials, n_neurons)
-        float32, divided by each neuron's training standard deviation.
-    neurons : array of shape (n_neurons,)
-        Who each neuron is.
-    kernels : tensor of shape (channel, 1, k, k)
-        The frozen first layer.
-    """
-
-    images: GreyImages
-    train: NDArray[np.int64]
-    validation: NDArray[np.int64]
-    r_train: torch.Tensor
-    r_validation: torch.Tensor
-    neurons: NDArray[np.int64]
-    kernels: torch.Tensor
-
-
-class TrainedMinimodels(NamedTuple):
-    """Everyone's best epoch, one row per neuron; the learning curve; wall time in seconds."""
-
-    weights: torch.Tensor
-    running: Tensors
-    score: torch.Tensor
-    curve: list[Epoch]
-    seconds: float
-
-
+@dataclass
 class MinimodelTraining:
     """Minimodels with their data: a learner for the training loop.
 
@@ -77,8 +40,12 @@ class MinimodelTraining:
     ----------
     minimodels : Minimodels
         What every network looks like.
-    data : MinimodelData
-        Images and responses.
+    images : GreyImages
+        The stack.
+    recording : Recording
+        Responses divided by each neuron's training standard deviation.
+    kernels : tensor of shape (channel, 1, k, k)
+        The frozen first layer.
     settings : BaselineSettings
         The protocol.
     loop : LoopSettings
@@ -90,39 +57,26 @@ class MinimodelTraining:
         device's free memory by default.
     """
 
-    def __init__(
-        self,
-        minimodels: Minimodels,
-        data: MinimodelData,
-        settings: BaselineSettings,
-        loop: LoopSettings,
-        *,
-        device: str = "cpu",
-        memory_limit: int | None = None,
-    ) -> None:
-        self.minimodels = minimodels
-        self.data = data
-        self.settings = settings
-        self.loop = replace(loop, slower="lower baseline.learning_rate")
-        self.device = torch.device(device)
-        self.kernels = data.kernels.to(self.device)
-        if memory_limit is None and self.device.type == "cuda":
-            memory_limit = torch.cuda.mem_get_info(self.device)[0] // 2
-        self.memory_limit = memory_limit
+    minimodels: Minimodels
+    images: GreyImages
+    recording: Recording
+    kernels: torch.Tensor
+    settings: BaselineSettings
+    loop: LoopSettings
+    device: str = "cpu"
+    memory_limit: int | None = None
 
-    def run(
-        self,
-        *,
-        checkpoint: Checkpoint | None = None,
-        progress: Callable[[Epoch], None] | None = None,
-    ) -> TrainedMinimodels:
-        """Train every neuron until its phases are over.
-
-        Parameters and errors are those of `stages.training.loop.train`.
-        """
-        trained = train(self, checkpoint=checkpoint, progress=progress)
-        best = self.population
-        return TrainedMinimodels(best.weights, best.running, best.score, *trained)
+    def __post_init__(self) -> None:
+        self.loop = replace(self.loop, slower="lower baseline.learning_rate")
+        self.kernels = self.kernels.to(self.device)
+        recording, validation = self.recording, self.recording.validation
+        self.train_ids = recording.image_ids[~validation]
+        self.validation_ids = recording.image_ids[validation]
+        self.r_train = torch.from_numpy(recording.responses[~validation])
+        self.r_validation = recording.responses[validation]
+        self.epochs = torch.tensor(self.settings.epochs, device=self.device)
+        if self.memory_limit is None and self.device != "cpu":
+            self.memory_limit = torch.cuda.mem_get_info(self.device)[0] // 2
 
     @property
     def finished(self) -> bool:
@@ -134,7 +88,7 @@ class MinimodelTraining:
         if state is not None:
             self.population = Population.from_plain(state, self.device)
             return
-        neurons = self.data.neurons
+        neurons = self.recording.neurons
         weights = self.minimodels.initial(
             neurons,
             seed=self.loop.seed,
@@ -143,17 +97,19 @@ class MinimodelTraining:
         )
         running = self.minimodels.initial_running(len(neurons))
         self.population = Population.start(
-            weights.to(self.device),
-            {name: tensor.to(self.device) for name, tensor in running.items()},
+            *over((weights, running), lambda tensor: tensor.to(self.device))
         )
-        self._next_phases()
+        self.population.next_phases(self.epochs, self.loop.patience)
 
     def epoch(self, number: int) -> tuple[float, float]:
         """Train the neurons in training for one epoch; means of loss and score over all."""
         active = self.population.active
         losses = self._train_epoch(active, number)
-        self.population.record(losses, self._scores(active))
-        self._next_phases()
+        rates = self.predict(active.weights, active.running, self.validation_ids)
+        responses = self.r_validation[:, active.who.cpu().numpy()]
+        scores = torch.from_numpy(variance_explained(responses, rates))
+        self.population.record(losses, scores.to(self.device, torch.float32))
+        self.population.next_phases(self.epochs, self.loop.patience)
         return self.population.means()
 
     def state(self) -> dict[str, Any]:
@@ -162,35 +118,31 @@ class MinimodelTraining:
 
     @torch.inference_mode()
     def predict(
-        self, weights: torch.Tensor, running: Tensors, rows: NDArray[np.int64]
+        self, weights: torch.Tensor, running: Tensors, ids: NDArray[np.int64]
     ) -> NDArray[np.float32]:
         """Rates of the given neurons for images of the stack, array of shape (n, n_neurons)."""
-        rates = np.empty((len(rows), len(weights)), dtype=np.float32)
-        for first in range(0, len(rows), PREDICT_BATCH):
+        rates = np.empty((len(ids), len(weights)), dtype=np.float32)
+        for first in range(0, len(ids), PREDICT_BATCH):
             part = slice(first, first + PREDICT_BATCH)
-            pooled = first_layer(self._images(rows[part]), self.kernels)
+            pooled = self._pooled(ids[part])
             for block in self._blocks(len(weights), PREDICT_BATCH):
                 stored = {name: tensor[block] for name, tensor in running.items()}
                 z = self.minimodels.forward(weights[block], stored, pooled, training=False)
                 rates[part, block] = rate(z).cpu().numpy()
         return rates
 
-    def _next_phases(self) -> None:
-        epochs = torch.tensor(self.settings.epochs, device=self.device)
-        self.population.next_phases(epochs, self.loop.patience)
-
     def _train_epoch(self, active: Active, number: int) -> torch.Tensor:
         """One pass over the training trials; mean Poisson loss per trial, shape (n_active,)."""
-        n_trials = len(self.data.train)
+        n_trials = len(self.train_ids)
         order = trial_order(n_trials, seed=self.loop.seed, epoch=number)
         rates = torch.tensor([*self.settings.learning_rates, 0.0], device=self.device)
         learning_rates, decays = rates[active.phase], self._decays()
-        blocks = [(block, active.take(block)) for block in self._blocks(len(active), None)]
+        size = self.loop.batch_size
+        blocks = [(block, active.take(block)) for block in self._blocks(len(active), size)]
         sums: list[torch.Tensor] = []
-        for trials in batches(order, self.loop.batch_size):
-            images = self._images(self.data.train[trials])
-            pooled = first_layer(images, self.kernels)
-            responses = self.data.r_train[torch.from_numpy(trials)].to(self.device)
+        for trials in batches(order, size):
+            pooled = self._pooled(self.train_ids[trials])
+            responses = self.r_train[torch.from_numpy(trials)].to(self.device)
             responses = responses[:, active.who]
             losses = torch.empty(len(active), device=self.device)
             for block, neurons in blocks:
@@ -211,17 +163,11 @@ class MinimodelTraining:
                 losses[block] = poisson.detach()
             sums.append(losses)
         stacked, who = torch.stack(sums), active.who.cpu().numpy()
-        check_finite(stacked, self.loop, number, neurons=self.data.neurons[who])
+        check_finite(stacked, self.loop, number, neurons=self.recording.neurons[who])
         return stacked.sum(dim=0) / n_trials
 
-    def _scores(self, active: Active) -> torch.Tensor:
-        """Validation variance explained of each neuron in training; NaN where none varies."""
-        rates = self.predict(active.weights, active.running, self.data.validation)
-        responses = self.data.r_validation[:, active.who.cpu()].numpy()
-        return torch.from_numpy(variance_explained(responses, rates)).to(self.device, torch.float32)
-
-    def _images(self, rows: NDArray[np.int64]) -> torch.Tensor:
-        return self.data.images.batch(rows, device=self.device)
+    def _pooled(self, ids: NDArray[np.int64]) -> Pooled:
+        return first_layer(self.images.batch(ids, device=self.device), self.kernels)
 
     def _sparsity(self, weights: torch.Tensor) -> torch.Tensor:
         """|Wc|_1^2 / |Wc|_2^2 of each neuron: 1 where one channel is used, at most all."""
@@ -247,14 +193,14 @@ class MinimodelTraining:
         named["bias"].fill_(0)
         return decays[0].to(self.device)
 
-    def _blocks(self, n_neurons: int, batch: int | None) -> Iterator[slice]:
+    def _blocks(self, n_neurons: int, batch: int) -> Iterator[slice]:
         """Neurons that are computed at a time: what the memory holds, and a CPU's caches."""
         rows, columns = self.minimodels.grid
-        elements = (batch or self.loop.batch_size) * rows * columns * self.minimodels.channels
+        elements = batch * rows * columns * self.minimodels.channels
         limits = [n_neurons]
         if self.memory_limit is not None:
             limits.append(self.memory_limit // (4 * LIVE_ACTIVATIONS * elements))
-        if self.device.type == "cpu":
+        if self.device == "cpu":
             limits.append(CPU_ELEMENTS // elements)
         step = max(1, min(limits))
         for first in range(0, n_neurons, step):

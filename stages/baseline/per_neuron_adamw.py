@@ -38,8 +38,6 @@ def adamw_step(
     Parameters
     ----------
     weights, gradients : tensor of shape (n_neurons, n_weights)
-    moments : AdamWMoments
-        Updated too.
     learning_rates : tensor of shape (n_neurons,)
     decays : tensor of shape (n_weights,)
         Weight decay.

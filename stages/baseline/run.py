@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from functools import partial
 
 import numpy as np
 import safetensors
@@ -11,22 +11,21 @@ import torch
 from numpy.typing import NDArray
 
 from cache import UserError
-from stages.baseline.cost import needed_memory
-from stages.baseline.fullmodel import FullModel, FullModelTraining, train_fullmodel
-from stages.baseline.images import GreyImages, grey_images
+from stages.baseline.fullmodel import FullModel
+from stages.baseline.images import PREDICT_BATCH, GreyImages, grey_images
 from stages.baseline.minimodel import Minimodels
-from stages.baseline.minimodel_training import MinimodelData, MinimodelTraining
-from stages.baseline.settings import pooled_size
-from stages.baseline.task import MINIMODEL, BaselineTask
-from stages.costs import MemoryLimit
-from stages.executors.resources import cpu_threads, resident_memory
-from stages.readouts.readout import Readouts
+from stages.baseline.minimodel_training import MinimodelTraining
+from stages.baseline.settings import MINIMODEL, pooled_size
+from stages.baseline.task import BaselineTask
+from stages.executors.resources import resident_memory
+from stages.readouts.readout import Readout
 from stages.readouts.saved import FittedCondition
 from stages.recordings.recording import normalise, response_std
-from stages.scores import score, variance_explained
-from stages.settings import readable
 from stages.training.checkpoints import keep_weights, trained_weights
+from stages.training.descent import Descent
 from stages.training.epoch import Epoch
+from stages.training.loop import LoopSettings, Trained, train
+from stages.training.network import RecordedNetwork, fitted_readouts
 
 #: Name of the fullmodel's first convolution among its kept weights.
 FIRST_LAYER = "core.conv.weight"
@@ -52,54 +51,47 @@ def train_baseline(task: BaselineTask, *, progress: _Progress | None = None) -> 
     MemoryError
         Memory ran out.
     """
-    if task.device == "cpu" and task.memory_limit is not None:
-        MemoryLimit(task.memory_limit, f"a worker has {readable(task.memory_limit)}").require(
-            needed_memory(task),
-            task.condition.slug,
-            lower="lower baseline.batch_size, or choose fewer recording.neurons",
-        )
-    with cpu_threads(task.settings.threads):
+    with task.at_work():
         images = grey_images(task.stimuli, crop=task.crop, size=task.size)
-        train = _minimodels if task.condition.model == MINIMODEL else _fullmodel
-        return train(task, images, progress)
+        train_one = _minimodels if task.condition.model == MINIMODEL else _fullmodel
+        return train_one(task, images, progress)
+
+
+def _loop(task: BaselineTask) -> LoopSettings:
+    return LoopSettings(
+        batch_size=task.settings.batch_size,
+        patience=task.settings.patience,
+        start_counts=False,
+        seed=task.condition.seed,
+        what=task.label,
+        remedy=task.lower,
+    )
 
 
 def _fullmodel(
     task: BaselineTask, images: GreyImages, progress: _Progress | None
 ) -> FittedCondition:
-    recording, validation = normalise(task.recording), task.recording.validation
+    recording, settings = task.recording, task.settings
     model = FullModel(
-        task.settings, input_size=task.size, neurons=recording.neurons, seed=task.condition.seed
+        settings, input_size=task.size, neurons=recording.neurons, seed=task.condition.seed
     ).to(task.device)
-    rows = images.rows(recording.image_ids)
-    training = FullModelTraining(
+    network = RecordedNetwork(
         model,
-        images,
-        train=rows[~validation],
-        validation=rows[validation],
-        r_train=recording.responses[~validation],
-        r_validation=recording.responses[validation],
+        partial(images.batch, device=task.device),
+        recording,
+        scale=response_std(recording),
+        pass_size=PREDICT_BATCH,
     )
-    trained = train_fullmodel(
-        training, task.settings, task.loop, checkpoint=task.checkpoint, progress=progress
-    )
+    descent = Descent(network, model.phases(settings), _loop(task))
+    trained = train(descent, checkpoint=task.checkpoint, progress=progress)
     keep_weights(trained_weights(model), task.weights_path)
-    weights = {name: p.detach().cpu().numpy() for name, p in model.readout.named_parameters()}
-    return _scored(
-        task,
-        weights,
-        validation_rates=training.predict(rows[validation]),
-        test_rates=training.predict(images.rows(recording.test_image_ids)),
-        curve=trained.curve,
-        seconds=trained.seconds,
-    )
+    return _scored(task, model.readout, trained, network.predict)
 
 
 def _minimodels(
     task: BaselineTask, images: GreyImages, progress: _Progress | None
 ) -> FittedCondition:
-    recording, validation = normalise(task.recording), task.recording.validation
-    settings, rows = task.settings, images.rows(recording.image_ids)
+    settings = task.settings
     minimodels = Minimodels(
         first_channels=settings.channels[0],
         channels=settings.minimodel.channels,
@@ -107,48 +99,24 @@ def _minimodels(
         grid=pooled_size(task.size),
         momentum=settings.momentum,
     )
-    data = MinimodelData(
-        images=images,
-        train=rows[~validation],
-        validation=rows[validation],
-        r_train=torch.from_numpy(recording.responses[~validation]),
-        r_validation=torch.from_numpy(recording.responses[validation]),
-        neurons=recording.neurons,
-        kernels=_first_layer(task),
-    )
+    limit = task.memory_limit if task.device == "cpu" else None
     training = MinimodelTraining(
         minimodels,
-        data,
+        images,
+        normalise(task.recording),
+        _first_layer(task),
         settings,
-        task.loop,
+        _loop(task),
         device=task.device,
-        memory_limit=_spare(task),
+        memory_limit=None if limit is None else max(0, limit - resident_memory()),
     )
-    population = training.run(checkpoint=task.checkpoint, progress=progress)
-    keep_weights({"weights": population.weights, **population.running}, task.weights_path)
-    named = minimodels.named(population.weights.cpu())
-    weights = {name: named[name].numpy() for name in _READOUT} | {
-        "bias": named["bias"][:, 0].numpy()
-    }
-    test_rows = images.rows(recording.test_image_ids)
-    return _scored(
-        task,
-        weights,
-        validation_rates=training.predict(population.weights, population.running, data.validation),
-        test_rates=training.predict(population.weights, population.running, test_rows),
-        curve=population.curve,
-        seconds=population.seconds,
-    )
-
-
-def _spare(task: BaselineTask) -> int | None:
-    """Bytes for the activations of the minimodels that are computed at a time."""
-    if task.memory_limit is None or task.device != "cpu":
-        return None
-    return max(0, task.memory_limit - resident_memory())
-
-
-_READOUT = ("row_weights", "column_weights", "channel_weights")
+    trained = train(training, checkpoint=task.checkpoint, progress=progress)
+    best = training.population
+    keep_weights({"weights": best.weights, **best.running}, task.weights_path)
+    named = minimodels.named(best.weights)
+    names = ("row_weights", "column_weights", "channel_weights")
+    readout = Readout(**{name: named[name] for name in names}, bias=named["bias"][:, 0])
+    return _scored(task, readout, trained, partial(training.predict, best.weights, best.running))
 
 
 def _first_layer(task: BaselineTask) -> torch.Tensor:
@@ -166,34 +134,17 @@ def _first_layer(task: BaselineTask) -> torch.Tensor:
 
 def _scored(
     task: BaselineTask,
-    weights: dict[str, NDArray[np.float32]],
-    *,
-    validation_rates: NDArray[np.float32],
-    test_rates: NDArray[np.float32],
-    curve: list[Epoch],
-    seconds: float,
+    readout: Readout,
+    trained: Trained,
+    rates: Callable[[NDArray[np.int64]], NDArray[np.float32]],
 ) -> FittedCondition:
     """The outcome, in the recording's units."""
     recording, scale = task.recording, response_std(task.recording)
-    test_predictions = test_rates * scale
-    columns: dict[str, NDArray[Any]] = score(recording, test_predictions)
-    responses = recording.responses[recording.validation]
-    return FittedCondition(
-        condition=task.condition,
-        key=task.key,
-        inputs=task.inputs,
-        readouts=Readouts(
-            row_weights=weights["row_weights"],
-            column_weights=weights["column_weights"],
-            channel_weights=weights["channel_weights"],
-            bias=weights["bias"],
-            scale=scale,
-            curve=curve,
-        ),
-        columns=columns | {"val_varexp": variance_explained(responses, validation_rates * scale)},
-        test_image_ids=recording.test_image_ids,
-        test_predictions=test_predictions,
+    return task.fitted(
+        fitted_readouts(readout, scale=scale, curve=trained.curve),
+        test=rates(recording.test_image_ids) * scale,
+        validation=rates(recording.image_ids[recording.validation]) * scale,
+        seconds=trained.seconds,
         weights=None,
         cache_key=None,
-        seconds=seconds,
     )

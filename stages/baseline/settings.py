@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from cache import UserError
 from stages.settings import STRICT, NonNegative, Positive, PositiveFloat
+
+FULLMODEL: Final = "cnn_fullmodel"
+MINIMODEL: Final = "cnn_minimodel"
 
 
 def _odd(size: int) -> int:
@@ -102,7 +105,7 @@ class BaselineSettings:
 
     @model_validator(mode="after")
     def _first_layer_is_trained(self) -> Self:
-        if "cnn_minimodel" in self.models and "cnn_fullmodel" not in self.models:
+        if MINIMODEL in self.models and FULLMODEL not in self.models:
             raise ValueError(
                 'the minimodels share the trained fullmodel\'s first layer: add "cnn_fullmodel" to '
                 "models"

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Literal
 
 from stages.conditions import Condition
 from stages.finetune.settings import PROTOCOLS, FinetuneSettings, Last
-from stages.finetune.task import FinetuneTask, ImageSource, first_tuned_block, starting_block
+from stages.finetune.task import FinetuneTask, first_tuned_block, starting_block
 from stages.fit.conditions import fit_tasks, frozen_conditions
 from stages.readouts.saved import is_saved
 from stages.readouts.settings import ReadoutSettings
@@ -38,11 +37,19 @@ def starting_readout(settings: Settings) -> ReadoutSettings | None:
     )
 
 
-def tunings(settings: FinetuneSettings, frozen: Condition) -> Iterator[tuple[Last, Condition]]:
-    """What is tuned from a frozen condition: how many layers, and the condition that results."""
+def _tunings(
+    settings: FinetuneSettings, frozen: Condition
+) -> Iterator[tuple[Last, Condition, int, int | None]]:
+    """What is tuned from a frozen condition: how many layers, and the condition that results.
+
+    Also the first tuned block, and the block whose cached tokens training starts from, if any.
+    """
+    assert frozen.block is not None
     for last in dict.fromkeys(settings.last):
         tuning = last if last == "full" else f"last{last}"
-        yield last, replace(frozen, tuning=tuning, protocol=settings.protocol)
+        first = first_tuned_block(last, frozen.block)
+        start = starting_block(first) if settings.start == "cache" else None
+        yield last, replace(frozen, tuning=tuning, protocol=settings.protocol), first, start
 
 
 def planned_tunings(variant: Variant) -> Iterator[Planned]:
@@ -60,12 +67,9 @@ def planned_tunings(variant: Variant) -> Iterator[Planned]:
     for sizes in variant.sizes:
         for frozen in frozen_conditions(variant, readout, recording=sizes.recording):
             assert frozen.block is not None
-            for last, condition in tunings(settings, frozen):
-                first = first_tuned_block(last, frozen.block)
-                start = starting_block(first)
-                cached = settings.start == "cache" and start is not None
+            for _, condition, first, start in _tunings(settings, frozen):
+                cached, images = start is not None, sizes.images
                 of_images = {} if cached and variant.cache_complete else variant.absent
-                images = sizes.images
                 read = tokens.image_bytes // tokens.n_blocks if cached else 0
                 yield Planned(
                     condition=condition,
@@ -75,7 +79,7 @@ def planned_tunings(variant: Variant) -> Iterator[Planned]:
                         trials=sizes.trials,
                         test_images=sizes.test_images,
                         neurons=sizes.neurons,
-                        blocks=frozen.block - (start or 0) if cached else frozen.block + 1,
+                        blocks=frozen.block - (-1 if start is None else start),
                         tuned_blocks=frozen.block + 1 - max(0, first),
                         epochs=settings.epochs,
                         n_bytes=None if images is None else images * read,
@@ -91,10 +95,7 @@ def tuning_tasks(variant: Variant) -> Iterator[FinetuneTask]:
     if settings is None or readout is None or tokens is None:
         return
     for fit in fit_tasks(variant, readout):
-        assert fit.condition.block is not None
-        for last, condition in tunings(settings, fit.condition):
-            start = starting_block(first_tuned_block(last, fit.condition.block))
-            cached = settings.start == "cache" and start is not None
+        for last, condition, _, start in _tunings(settings, fit.condition):
             task = FinetuneTask(
                 condition=condition,
                 last=last,
@@ -104,24 +105,20 @@ def tuning_tasks(variant: Variant) -> Iterator[FinetuneTask]:
                 recording=fit.recording,
                 recording_digest=fit.recording_digest,
                 backbone=variant.settings.backbone,
+                shape=variant.token_shape,
                 input_size=variant.settings.stimuli.size,
                 cache_path=tokens.path,
                 cache_key=tokens.key,
                 weights=tokens.settings["backbone"]["weights"],
                 weights_label=fit.weights,
-                start="cache" if cached else "images",
+                start="images" if start is None else "cache",
                 penalty=SOLVERS[readout.solver].trial_penalty(readout.of_solver),
                 settings=settings,
             )
             # What was tuned from a cache that is gone by now is as good as ever.
             absent = isinstance(tokens, Uncached) and not tokens.begun
-            if cached and absent and not is_saved(task.run, condition, task.key):
+            if absent and not is_saved(task.run, condition, task.key):
                 task = replace(task, start="images")
-            yield replace(task, images=_images(variant, task.start))
-
-
-def _images(variant: Variant, start: Literal["cache", "images"]) -> ImageSource | None:
-    """The images, where training starts from them and they are at hand."""
-    if start == "cache" or variant.stimuli is None or variant.crop is None:
-        return None
-    return ImageSource(stimuli=variant.stimuli, crop=variant.crop)
+            if task.start == "images":
+                task = replace(task, stimuli=variant.stimuli, crop=variant.crop)
+            yield task

@@ -1,9 +1,9 @@
-"""Training of a partly unfrozen model on its data, and the readouts that come out of it."""
+"""Training of a partly unfrozen model on its data, and what its readouts read."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
@@ -13,17 +13,15 @@ from numpy.typing import NDArray
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
-from stages.finetune.compiled import Compiled
-from stages.finetune.inputs import Inputs
+from stages.finetune.compiled import compiled
 from stages.finetune.model import TunedViT
-from stages.finetune.settings import FinetuneSettings
-from stages.readouts.readout import Readout, Readouts, poisson_loss, predicted_at_once, rate
-from stages.recordings.recording import Recording
-from stages.scores import mean_score
-from stages.training.checkpoints import Checkpoint
-from stages.training.descent import Descent, Losses, Network, Phase
+from stages.finetune.settings import PROTOCOLS
+from stages.finetune.task import FinetuneTask
+from stages.readouts.readout import Readout, Readouts, predicted_at_once
+from stages.training.descent import Descent, Phase
 from stages.training.epoch import Epoch
 from stages.training.loop import LoopSettings, Trained, batches, train
+from stages.training.network import Inputs, RecordedNetwork
 
 #: Images per pass of a ViT where nothing is trained, at most.
 IMAGES_PER_PASS = 128
@@ -54,95 +52,38 @@ class Penalty:
         return self.factor * squares[0] * squares[1] * squares[2]
 
 
-class Tuning(Network):
-    """A model to be tuned with its data.
+def tune(
+    model: TunedViT,
+    inputs: Inputs,
+    task: FinetuneTask,
+    frozen: Readouts,
+    *,
+    penalty: Penalty,
+    progress: Callable[[Epoch], None] | None = None,
+) -> Trained:
+    """Train a model; it then holds the weights of the best epoch, or those it started with.
+
+    Model, inputs and penalty are on one device.
 
     Parameters
     ----------
-    model : TunedViT
-        On its device.
-    inputs : Inputs
-        Of the model's kind and on its device.
-    recording : Recording
-        Responses as recorded.
-    scale : array of shape (n_neurons,)
-        What they are divided by.
-    penalty : Penalty
-        Of the readouts.
-    micro_batch : int, optional
-        Trials per pass; a whole batch by default.
-    compile : bool
-        Whether to compile the forward pass.
+    frozen : Readouts
+        That the model starts from.
+    progress : callable, optional
+        Called after every epoch.
     """
-
-    module: TunedViT
-
-    def __init__(
-        self,
-        model: TunedViT,
-        inputs: Inputs,
-        recording: Recording,
-        *,
-        scale: NDArray[np.float32],
-        penalty: Penalty,
-        micro_batch: int | None = None,
-        compile: bool = False,
-    ) -> None:
-        self.module = model
-        self.inputs = inputs
-        self.micro_batch = micro_batch
-        self.penalty = replace(penalty, factor=penalty.factor.to(model.readout.bias.device))
-        validation = recording.validation
-        # Normalised batch by batch: responses of all trials are large, and may lie in a file.
-        self.responses, self.scale = recording.responses, scale
-        self.train_trials = np.flatnonzero(~validation)
-        self.train_ids = recording.image_ids[self.train_trials]
-        self.validation_ids = recording.image_ids[validation]
-        self.validation_responses = recording.responses[validation] / scale
-        self.n_trials, self.n_neurons = len(self.train_trials), recording.n_neurons
-        self._forward: Callable[[torch.Tensor], torch.Tensor] = model
-        if compile:
-            self._forward = Compiled(model, what="finetune.compile: the model")
-
-    def losses(self, rows: NDArray[np.int64]) -> Iterator[Losses]:
-        """Poisson loss, summed over the batch and averaged over neurons, and the penalty."""
-        for part in batches(rows, self.micro_batch or len(rows)):
-            z = self._forward(self.inputs(self.train_ids[part]))
-            recorded = self.responses[self.train_trials[part]]
-            responses = torch.from_numpy(recorded / self.scale).to(z.device)
-            poisson = poisson_loss(z, responses).sum(dim=0)
-            objective = (poisson + len(part) * self.penalty(self.module.readout)).mean()
-            yield Losses(objective, poisson.sum())
-
-    def project(self) -> None:
-        """Keep row and column weights from being negative."""
-        self.module.readout.project()
-
-    def score(self) -> float:
-        """Mean variance explained on the validation trials."""
-        readout = self.module.readout
-        grid = readout.row_weights.shape[1], readout.column_weights.shape[1]
-        step = min(IMAGES_PER_PASS, predicted_at_once(*grid, self.n_neurons))
-        with torch.inference_mode():
-            rates = [
-                rate(self.module(self.inputs(ids))).cpu()
-                for ids in batches(self.validation_ids, step)
-            ]
-        return mean_score(self.validation_responses, torch.cat(rates).numpy())
-
-
-def tune(
-    tuning: Tuning,
-    settings: FinetuneSettings,
-    *,
-    readout_decay: float,
-    seed: int,
-    what: str,
-    checkpoint: Checkpoint | None = None,
-    progress: Callable[[Epoch], None] | None = None,
-) -> Trained:
-    """Train a model; it then holds the weights of the best epoch, or those it started with."""
-    model = tuning.module
+    settings = task.settings
+    rows, columns, _ = frozen.grid
+    network = RecordedNetwork(
+        model,
+        inputs,
+        task.recording,
+        scale=frozen.scale,
+        pass_size=min(IMAGES_PER_PASS, predicted_at_once(rows, columns, task.recording.n_neurons)),
+        micro_batch=settings.micro_batch,
+        penalty=penalty,
+        forward=compiled(model, what="finetune.compile: the model") if settings.compile else None,
+    )
     groups = [
         {
             "params": model.backbone_parameters(),
@@ -152,7 +93,7 @@ def tune(
         {
             "params": model.readout_parameters(),
             "lr": settings.readout_rate,
-            "weight_decay": readout_decay,
+            "weight_decay": PROTOCOLS[settings.protocol].readout_decay,
         },
     ]
     phase = Phase(
@@ -164,20 +105,13 @@ def tune(
         batch_size=settings.batch_size,
         patience=settings.patience,
         clip_norm=settings.clip_norm,
-        seed=seed,
+        seed=task.condition.seed,
         start_counts=True,
-        what=what,
-        remedy=f"lower finetune.micro_batch (now {settings.micro_batch or settings.batch_size}), "
+        what=f"finetune {task.label}",
+        remedy=f"lower finetune.micro_batch (now {settings.pass_size}), "
         "which changes no result but rounding",
     )
-    return train(Descent(tuning, [phase], loop), checkpoint=checkpoint, progress=progress)
-
-
-def tuned_readouts(model: TunedViT, scale: NDArray[np.float32], curve: list[Epoch]) -> Readouts:
-    """A model's readouts as they are saved."""
-    names = ("row_weights", "column_weights", "channel_weights", "bias")
-    weights = {name: getattr(model.readout, name).detach().cpu().numpy() for name in names}
-    return Readouts(**weights, scale=scale, curve=curve)
+    return train(Descent(network, [phase], loop), checkpoint=task.checkpoint, progress=progress)
 
 
 @dataclass(frozen=True)
@@ -186,23 +120,20 @@ class ReadTokens:
 
     Parameters
     ----------
-    model : TunedViT
-    inputs : Inputs
-        Of the model's kind and on its device.
     ids : array of shape (n_images,)
+    grid : tuple of int
+        Rows, columns and channels.
     """
 
     model: TunedViT
     inputs: Inputs
     ids: NDArray[np.int64]
+    grid: tuple[int, int, int]
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
         """Images, rows, columns, channels."""
-        readout = self.model.readout
-        weights = (readout.row_weights, readout.column_weights, readout.channel_weights)
-        rows, columns, channels = (each.shape[1] for each in weights)
-        return len(self.ids), rows, columns, channels
+        return len(self.ids), *self.grid
 
     @torch.inference_mode()
     def read(self, first: int, last: int) -> torch.Tensor:

@@ -12,9 +12,10 @@ from cache import UserError
 from stages.backbones.backbone import Backbone
 from stages.finetune.task import first_tuned_block, starting_block
 from stages.readouts.readout import Readout
+from stages.training.network import ReadoutNetwork
 
 
-class TunedViT(nn.Module):
+class TunedViT(ReadoutNetwork):
     """A truncated backbone and the readouts of its last block.
 
     The backbone is a copy and stays in evaluation mode, whatever is tuned and asked for: no
@@ -89,18 +90,13 @@ class TunedViT(nn.Module):
         return self
 
     def tokens(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Tokens of the readout block.
+        """Tokens of the readout block, (n_images, row, column, channel); CLS on a 1 x 1 grid.
 
         Parameters
         ----------
         inputs : tensor
             Preprocessed images of shape (n_images, 3, row, column), or cached tokens of shape
             (n_images, CLS + registers + patches, channel).
-
-        Returns
-        -------
-        tensor of shape (n_images, grid row, grid column, channel), float32
-            CLS tokens on a 1 x 1 grid.
         """
         with torch.autocast(
             inputs.device.type, dtype=torch.bfloat16, enabled=self.precision == "bfloat16"

@@ -5,27 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 
 from cache import CacheError, differences, open_cache
 from stages.backbones.backbone import Backbone, create_backbone
-from stages.costs import MemoryLimit
-from stages.executors.resources import cpu_threads
-from stages.finetune.cost import task_size, tuning_memory
-from stages.finetune.inputs import BlockTokens, HeldTokens, Inputs, PreparedImages
-from stages.finetune.learner import Penalty, ReadTokens, Tuning, tune, tuned_readouts
+from stages.finetune.inputs import BlockTokens
+from stages.finetune.learner import Penalty, ReadTokens, tune
 from stages.finetune.model import TunedViT
 from stages.finetune.settings import PROTOCOLS
 from stages.finetune.task import FinetuneTask, first_tuned_block, starting_block
 from stages.readouts.readout import Readouts, predict
 from stages.readouts.saved import FittedCondition, load_readouts, saved_penalty
-from stages.scores import score, variance_explained
-from stages.settings import readable
 from stages.stimuli.preprocessing import Preprocessing
 from stages.tokens.random_access import hold
 from stages.tokens.tokens import IN_MEMORY
 from stages.training.checkpoints import keep_weights
 from stages.training.epoch import Epoch
+from stages.training.network import Inputs, fitted_readouts
 
 
 def finetune_condition(
@@ -44,76 +41,40 @@ def finetune_condition(
         A cache or weights that do not belong to the frozen readouts, a checkpoint of other
         settings, or a memory limit that cannot be kept.
     """
-    with cpu_threads(task.settings.threads):
-        return _finetune_condition(task, progress)
-
-
-def _finetune_condition(
-    task: FinetuneTask, progress: Callable[[Epoch], None] | None
-) -> FittedCondition:
-    condition, recording, settings = task.condition, task.recording, task.settings
-    if task.device == "cpu" and task.memory_limit is not None:
-        MemoryLimit(task.memory_limit, f"a worker has {readable(task.memory_limit)}").require(
-            tuning_memory(task_size(task)),
-            condition.slug,
-            lower="lower finetune.micro_batch, or choose fewer recording.neurons",
+    with task.at_work():
+        frozen = load_readouts(task.run, **task.frozen.identity())
+        model, inputs = _untrained(task, frozen)
+        penalty = _penalty(task)
+        trained = tune(model, inputs, task, frozen, penalty=penalty, progress=progress)
+        parameters = dict(model.named_parameters())
+        readouts = fitted_readouts(model.readout, scale=frozen.scale, curve=trained.curve)
+        recording = task.recording
+        test, validation = (
+            predict(readouts, ReadTokens(model, inputs, ids, frozen.grid), task.device)
+            for ids in (recording.test_image_ids, recording.image_ids[recording.validation])
         )
-    frozen = load_readouts(task.run, **task.frozen.identity())
-    model, inputs = _untrained(task, frozen)
-    tuning = Tuning(
-        model,
-        inputs,
-        recording,
-        scale=frozen.scale,
-        penalty=_penalty(task),
-        micro_batch=settings.micro_batch,
-        compile=settings.compile,
-    )
-    trained = tune(
-        tuning,
-        settings,
-        readout_decay=PROTOCOLS[settings.protocol].readout_decay,
-        seed=condition.seed,
-        what=f"finetune {condition.tuning} at block {condition.block}",
-        checkpoint=task.checkpoint,
-        progress=progress,
-    )
-    readouts = tuned_readouts(model, frozen.scale, trained.curve)
-    validation = recording.validation
-    test_predictions, validation_predictions = (
-        predict(readouts, ReadTokens(model, inputs, ids), task.device)
-        for ids in (recording.test_image_ids, recording.image_ids[validation])
-    )
-    parameters = dict(model.named_parameters())
-    keep_weights({name: parameters[name] for name in model.trained()}, task.tuned_path)
-    explained = variance_explained(recording.responses[validation], validation_predictions)
-    return FittedCondition(
-        condition=condition,
-        key=task.key,
-        inputs=task.inputs,
-        readouts=readouts,
-        columns=score(recording, test_predictions) | {"val_varexp": explained},
-        test_image_ids=recording.test_image_ids,
-        test_predictions=test_predictions,
-        weights=task.weights_label,
-        cache_key=task.cache_key,
-        seconds=trained.seconds,
-        extra={"start": task.start, "trained": model.trained()},
-    )
+        keep_weights({name: parameters[name] for name in model.trained()}, task.weights_path)
+        return task.fitted(
+            readouts,
+            test=test,
+            validation=validation,
+            seconds=trained.seconds,
+            weights=task.weights_label,
+            cache_key=task.cache_key,
+            extra={"start": task.start, "trained": model.trained()},
+        )
 
 
 def _untrained(task: FinetuneTask, frozen: Readouts) -> tuple[TunedViT, Inputs]:
     """The model as training finds it, and what it is fed with."""
-    condition = task.condition
-    assert condition.block is not None
     backbone = create_backbone(task.backbone, input_size=task.input_size, device=task.device)
     _check_weights(backbone, task.weights)
     model = TunedViT(
         backbone,
         frozen.module(),
-        block=condition.block,
+        block=task.block,
         last=task.last,
-        tokens="cls" if condition.tokens == "cls" else "patch",
+        tokens="cls" if task.condition.tokens == "cls" else "patch",
         start=task.start,
         precision=task.precision,
     )
@@ -122,52 +83,36 @@ def _untrained(task: FinetuneTask, frozen: Readouts) -> tuple[TunedViT, Inputs]:
 
 def _inputs(task: FinetuneTask, backbone: Backbone) -> Inputs:
     if task.start == "images":
-        assert task.images is not None
-        return PreparedImages(
-            stimuli=task.images.stimuli,
-            preprocessing=Preprocessing(
-                crop=task.images.crop,
-                input_size=task.input_size,
-                mean=backbone.mean,
-                std=backbone.std,
-            ),
-            device=task.device,
+        stimuli, crop = task.stimuli, task.crop
+        assert stimuli is not None and crop is not None
+        preprocess = Preprocessing(
+            crop=crop, input_size=task.input_size, mean=backbone.mean, std=backbone.std
         )
-    assert task.condition.block is not None
-    block = starting_block(first_tuned_block(task.last, task.condition.block))
-    assert block is not None
-    source = BlockTokens(open_cache(task.cache_path), block, task.recording.all_image_ids)
-    return HeldTokens(
-        ids=source.ids,
-        rows=hold(source, in_memory=_fits(task, source.stored_bytes)),
-        device=task.device,
-    )
-
-
-def _fits(task: FinetuneTask, tokens: int) -> bool:
-    """Whether the memory holds so many bytes of tokens, too."""
-    if task.memory_limit is None:
-        return True
-    if task.device != "cpu":
-        return tokens <= IN_MEMORY * task.memory_limit
-    return tuning_memory(task_size(task)) + tokens <= task.memory_limit
+        return lambda ids: preprocess(stimuli.read(ids), device=task.device)
+    start = starting_block(first_tuned_block(task.last, task.block))
+    assert start is not None
+    source = BlockTokens(open_cache(task.cache_path).block(start), task.recording.all_image_ids)
+    limit, tokens = task.memory_limit, source.stored_bytes
+    if task.device == "cpu":
+        fits = limit is None or task.needed_memory + tokens <= limit
+    else:
+        fits = limit is None or tokens <= IN_MEMORY * limit
+    rows = hold(source, in_memory=fits)
+    return lambda ids: rows.take(np.searchsorted(source.ids, ids)).to(task.device)
 
 
 def _penalty(task: FinetuneTask) -> Penalty:
     """The protocol's, else each neuron's own from its frozen fit; per trial."""
-    n_neurons = task.recording.n_neurons
-    fixed = PROTOCOLS[task.settings.protocol].penalty
-    if fixed is not None:
-        return _shared_penalty(fixed / task.settings.batch_size, n_neurons)
-    own = saved_penalty(task.run, task.frozen)
+    shared, own = PROTOCOLS[task.settings.protocol].penalty, None
+    if shared is not None:
+        shared /= task.settings.batch_size
+    else:
+        shared, own = task.penalty, saved_penalty(task.run, task.frozen)
     if own is not None:
-        return Penalty(factor=torch.from_numpy(own), of="product")
-    assert task.penalty is not None
-    return _shared_penalty(task.penalty, n_neurons)
-
-
-def _shared_penalty(factor: float, n_neurons: int) -> Penalty:
-    return Penalty(factor=torch.full((n_neurons,), factor), of="factors")
+        return Penalty(factor=torch.from_numpy(own).to(task.device), of="product")
+    assert shared is not None
+    factor = torch.full((task.recording.n_neurons,), shared, device=task.device)
+    return Penalty(factor=factor, of="factors")
 
 
 def _check_weights(backbone: Backbone, weights: Mapping[str, Any]) -> None:

@@ -75,6 +75,11 @@ class FinetuneSettings:
     compile: bool = False
     threads: Positive = 1
 
+    @property
+    def pass_size(self) -> int:
+        """Trials per pass."""
+        return self.micro_batch or self.batch_size
+
 
 @dataclass(frozen=True, kw_only=True)
 class TuningProtocol:

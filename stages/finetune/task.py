@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, Literal
 
-from cache import UserError, content_key
+from cache import TokenShape, UserError
 from stages.backbones.settings import BackboneSettings
 from stages.conditions import Condition
+from stages.finetune.cost import tuning_memory
 from stages.finetune.settings import PROTOCOLS, FinetuneSettings, Last
-from stages.recordings.recording import Recording
+from stages.stage import Planned, Work
 from stages.stimuli.stimuli import Stimuli
-from stages.training.checkpoints import Checkpoint, kept_path
+from stages.training.stage import TrainingTask
 
 #: Raised whenever the same settings give other numbers than before: old results are redone.
 RESULT_VERSION = 2
@@ -47,43 +47,21 @@ def starting_block(first_tuned: int) -> int | None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageSource:
-    """Images, and how they are cut.
+class FinetuneTask(TrainingTask):
+    """One condition to be tuned, with tuning, protocol, tokens, block, solver and seed set.
 
     Parameters
     ----------
-    stimuli : Stimuli
-        The raw images.
-    crop : pair of int
-        Raw columns to use.
-    """
-
-    stimuli: Stimuli
-    crop: tuple[int, int]
-
-
-@dataclass(frozen=True, kw_only=True)
-class FinetuneTask:
-    """One condition to be tuned.
-
-    Parameters
-    ----------
-    condition : Condition
-        With tuning, protocol, tokens, block, solver and seed set.
     last : int or "full"
         Layers to tune.
     frozen : Condition
         Whose saved readouts it starts from.
     frozen_key : str
         Hash of everything those depend on.
-    run : path
-        The run's output folder, where those are, and checkpoints and tuned weights go.
-    recording : Recording
-        Responses as recorded.
-    recording_digest : str
-        From `digest_recording`.
     backbone : BackboneSettings
         Made afresh by each task.
+    shape : TokenShape
+        Of the backbone.
     input_size : pair of int
         Rows and columns the backbone sees.
     cache_path, cache_key : str
@@ -94,24 +72,17 @@ class FinetuneTask:
         What the model is fed with: "cache" or "images".
     penalty : float, optional
         What squared weights cost per trial in the frozen fit, where all neurons share it.
-    settings : FinetuneSettings
-        How to train.
-    device : str
-        "cpu" or a CUDA device.
-    images : ImageSource, optional
-        Needed to start from images.
-    memory_limit : int, optional
-        Bytes that the process may use; changes no result.
+    stimuli, crop : Stimuli, pair of int, optional
+        The raw images, and which columns of them, to start from images.
     """
 
-    condition: Condition
+    lower = "lower finetune.micro_batch, or choose fewer recording.neurons"
+
     last: Last
     frozen: Condition
     frozen_key: str
-    run: Path
-    recording: Recording
-    recording_digest: str
     backbone: BackboneSettings
+    shape: TokenShape
     input_size: tuple[int, int]
     cache_path: str
     cache_key: str
@@ -120,9 +91,8 @@ class FinetuneTask:
     start: Literal["cache", "images"]
     penalty: float | None
     settings: FinetuneSettings
-    device: str = "cpu"
-    images: ImageSource | None = None
-    memory_limit: int | None = None
+    stimuli: Stimuli | None = None
+    crop: tuple[int, int] | None = None
 
     @property
     def inputs(self) -> dict[str, Any]:
@@ -143,35 +113,33 @@ class FinetuneTask:
         }
 
     @property
-    def key(self) -> str:
-        """Hash of everything the result depends on."""
-        return content_key(self.inputs)
-
-    @property
     def needs(self) -> dict[Condition, str]:
         """The readouts that it starts from."""
         return {self.frozen: "frozen readouts"}
 
     @property
-    def products(self) -> tuple[Path, ...]:
-        """The tuned weights."""
-        return (self.tuned_path,)
+    def label(self) -> str:
+        """Its layers and block."""
+        return f"{self.condition.tuning} at block {self.condition.block}"
 
-    def clean_up(self) -> None:
-        """Remove the checkpoint."""
-        self.checkpoint.remove()
+    @property
+    def needed_memory(self) -> int:
+        """Bytes without the tokens that it may hold."""
+        work = Work(
+            trials=len(self.recording.image_ids),
+            neurons=self.recording.n_neurons,
+            tuned_blocks=self.block + 1 - max(0, first_tuned_block(self.last, self.block)),
+            tokens=self.shape,
+        )
+        return tuning_memory(Planned(condition=self.condition, work=work), self.settings)
+
+    @property
+    def block(self) -> int:
+        """The readout block."""
+        assert self.condition.block is not None
+        return self.condition.block
 
     @property
     def precision(self) -> str:
         """Of the forward pass: the backbone's where nothing else is asked for."""
         return self.settings.precision or self.backbone.precision
-
-    @property
-    def checkpoint(self) -> Checkpoint:
-        """Where an interrupted run goes on."""
-        return Checkpoint(self.run / "checkpoints" / f"{self.key}.pt", self.key)
-
-    @property
-    def tuned_path(self) -> Path:
-        """Where the trained weights are kept."""
-        return kept_path(self.run, self.condition.slug, self.key)

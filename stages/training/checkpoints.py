@@ -40,12 +40,9 @@ class Checkpoint:
     key: str
 
     def save(self, state: Mapping[str, Any]) -> None:
-        """Put a state in the place of the one before; a killed process leaves one of them whole.
+        """Put tensors, numbers, texts, and containers of them in the place of those before.
 
-        Parameters
-        ----------
-        state : mapping
-            Tensors, numbers, texts, and containers of them.
+        A killed process leaves one of the two whole.
         """
         import torch
 
@@ -117,13 +114,7 @@ def kept_path(run: Path, slug: str, key: str) -> Path:
 
 
 def keep_weights(weights: Weights, path: Path) -> None:
-    """Save weights, in the place of an outdated outcome of the same condition.
-
-    Parameters
-    ----------
-    path : path
-        From `kept_path`.
-    """
+    """Save weights at `kept_path`, in the place of outdated ones of the same condition."""
     import safetensors.torch
 
     kept = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}

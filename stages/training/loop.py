@@ -153,9 +153,7 @@ def check_finite(
 
     Parameters
     ----------
-    losses : tensor of shape (n_batches,) or (n_batches, n_neurons)
-    neurons : array of shape (n_neurons,), optional
-        Who the columns are.
+    losses : tensor of shape (n_batches,), or (n_batches, n_neurons) of the given neurons
     """
     broken = (~losses.isfinite()).nonzero()
     if not len(broken):

@@ -19,12 +19,11 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
-from torch import nn
+from numpy.typing import NDArray
 
 from stages.backbones.backbone import Backbone, create_backbone
 from stages.backbones.settings import BackboneSettings
-from stages.finetune.inputs import HeldTokens, Inputs, PreparedImages
-from stages.finetune.learner import Penalty, Tuning
+from stages.finetune.learner import Penalty
 from stages.finetune.model import TunedViT
 from stages.readouts.readout import Readout
 from stages.recordings.recording import Recording
@@ -33,11 +32,12 @@ from stages.stimuli.stimuli import stimuli_from_array
 from stages.tokens.random_access import RowsInMemory
 from stages.training.descent import Descent, Phase
 from stages.training.loop import LoopSettings
+from stages.training.network import Inputs, ReadoutNetwork, RecordedNetwork
 
 SIZE, GRID, BLOCK, LAST, BATCH = (64, 128), (4, 8), 4, 2, 32
 
 
-class AllBlocks(nn.Module):
+class AllBlocks(ReadoutNetwork):
     """The same tuned layers and readouts behind a pass through the whole backbone."""
 
     def __init__(self, backbone: Backbone, readout: Readout) -> None:
@@ -92,21 +92,25 @@ def _epochs(given: argparse.Namespace) -> Sequence[Callable[[], object]]:
     stimuli = stimuli_from_array(
         rng.integers(0, 256, (given.images, *SIZE), dtype=np.uint8), source="random images"
     )
-    prepared = PreparedImages(
-        stimuli=stimuli,
-        preprocessing=Preprocessing(
-            crop=(0, SIZE[1]), input_size=SIZE, mean=backbone.mean, std=backbone.std
-        ),
-        device=given.device,
+    preprocess = Preprocessing(
+        crop=(0, SIZE[1]), input_size=SIZE, mean=backbone.mean, std=backbone.std
     )
+
+    def prepared(ids: NDArray[np.int64]) -> torch.Tensor:
+        return preprocess(stimuli.read(ids), device=given.device)
+
     tokens = []
     for ids in np.array_split(stimuli.ids, max(1, given.images // 64)):
         kinds = backbone.tokens(prepared(ids))[BLOCK - LAST]
         parts = [kinds["cls"][:, None], kinds["registers"], kinds["patches"].flatten(1, 2)]
         tokens.append(torch.cat(parts, dim=1).half().cpu())
-    cached = HeldTokens(ids=stimuli.ids, rows=RowsInMemory(torch.cat(tokens)), device=given.device)
+    rows = RowsInMemory(torch.cat(tokens))
+
+    def cached(ids: NDArray[np.int64]) -> torch.Tensor:
+        return rows.take(np.searchsorted(stimuli.ids, ids)).to(given.device)
+
     last = {"block": BLOCK, "last": LAST}
-    models: list[tuple[nn.Module, Inputs]] = [
+    models: list[tuple[ReadoutNetwork, Inputs]] = [
         (TunedViT(backbone, _readout(given.neurons), start="cache", **last), cached),
         (TunedViT(backbone, _readout(given.neurons), start="images", **last), prepared),
         (AllBlocks(backbone, _readout(given.neurons)), prepared),
@@ -116,12 +120,14 @@ def _epochs(given: argparse.Namespace) -> Sequence[Callable[[], object]]:
     return [_epoch(model.to(given.device), inputs, given) for model, inputs in models]
 
 
-def _epoch(model: nn.Module, inputs: Inputs, given: argparse.Namespace) -> Callable[[], object]:
+def _epoch(
+    model: ReadoutNetwork, inputs: Inputs, given: argparse.Namespace
+) -> Callable[[], object]:
     rng = np.random.default_rng(1)
     # Two images more than are trained on: a recording needs validation and test.
     trials = np.r_[np.arange(given.images), 0]
     responses = rng.gamma(1.0, 1.0, (len(trials), given.neurons)).astype(np.float32)
-    tuning = Tuning(
+    network = RecordedNetwork(
         model,
         inputs,
         Recording(
@@ -134,14 +140,17 @@ def _epoch(model: nn.Module, inputs: Inputs, given: argparse.Namespace) -> Calla
             test_responses=responses[None, :2],
         ),
         scale=np.ones(given.neurons, dtype=np.float32),
-        penalty=Penalty(factor=torch.full((given.neurons,), 1e-3), of="product"),
+        pass_size=BATCH,
+        penalty=Penalty(
+            factor=torch.full((given.neurons,), 1e-3, device=given.device), of="product"
+        ),
     )
     trained = [p for p in model.parameters() if p.requires_grad]
     phase = Phase(epochs=1, optimizer=lambda: torch.optim.AdamW(trained, lr=1e-5))
     loop = LoopSettings(
         batch_size=BATCH, patience=1, start_counts=False, clip_norm=1.0, what="bench", remedy=""
     )
-    descent = Descent(tuning, [phase], loop)
+    descent = Descent(network, [phase], loop)
     descent.begin(None)
     return lambda: list(descent._steps(0))
 

@@ -20,9 +20,10 @@ from benchmarks.plain_minimodel import PlainMinimodel
 from stages.baseline.images import grey_images
 from stages.baseline.minimodel import Minimodels
 from stages.baseline.minimodel_population import Population
-from stages.baseline.minimodel_training import MinimodelData, MinimodelTraining
+from stages.baseline.minimodel_training import MinimodelTraining
 from stages.baseline.settings import BaselineSettings
 from stages.readouts.readout import poisson_loss
+from stages.recordings.recording import Recording
 from stages.stimuli.stimuli import stimuli_from_array
 from stages.training.loop import LoopSettings
 
@@ -68,35 +69,39 @@ def _grouped(given: argparse.Namespace) -> tuple[MinimodelTraining, Population]:
         grid=(given.size[0] // 2, given.size[1] // 2),
         momentum=settings.momentum,
     )
-    rows = np.arange(BATCH)
-    responses = torch.from_numpy(rng.gamma(1.0, 1.0, (BATCH, given.neurons)).astype(np.float32))
+    # One image more than is trained on: a recording needs validation.
+    ids = np.r_[np.arange(BATCH), 0]
+    responses = rng.gamma(1.0, 1.0, (len(ids), given.neurons)).astype(np.float32)
     kernels = torch.from_numpy(
         rng.standard_normal((settings.channels[0], 1, *2 * (given.kernels[0],))).astype(np.float32)
     )
-    data = MinimodelData(
-        images=grey_images(
-            stimuli_from_array(pixels, source="random images"), crop=(0, given.size[1])
-        ),
-        train=rows,
-        validation=rows,
-        r_train=responses,
-        r_validation=responses,
+    images = grey_images(
+        stimuli_from_array(pixels, source="random images"), crop=(0, given.size[1])
+    )
+    recording = Recording(
+        name="random",
         neurons=np.arange(given.neurons),
-        kernels=kernels,
+        image_ids=ids,
+        responses=responses,
+        validation=np.arange(len(ids)) == BATCH,
+        test_image_ids=ids[:1],
+        test_responses=responses[None, :2],
     )
     loop = LoopSettings(
         batch_size=BATCH, patience=5, start_counts=False, what="benchmark", remedy="use fewer"
     )
-    training = MinimodelTraining(minimodels, data, settings, loop, device=given.device)
+    training = MinimodelTraining(
+        minimodels, images, recording, kernels, settings, loop, device=given.device
+    )
     training.begin(None)
     return training, training.population
 
 
 def _plain(training: MinimodelTraining, population: Population, n_timed: int) -> Callable[[], None]:
     """One step of each of some plain networks."""
-    data, device = training.data, training.device
+    device = training.device
     networks = [
-        PlainMinimodel(training.minimodels, data.kernels, weights).to(device)
+        PlainMinimodel(training.minimodels, training.kernels, weights).to(device)
         for weights in population.weights[:n_timed].cpu()
     ]
     optimizers = [
@@ -105,8 +110,8 @@ def _plain(training: MinimodelTraining, population: Population, n_timed: int) ->
 
     def step() -> None:
         for neuron, (network, optimizer) in enumerate(zip(networks, optimizers, strict=True)):
-            images = data.images.batch(data.train, device=device)
-            responses = data.r_train[:, neuron].to(device)
+            images = training.images.batch(training.train_ids, device=device)
+            responses = training.r_train[:, neuron].to(device)
             loss = poisson_loss(network(images), responses).sum()
             optimizer.zero_grad(set_to_none=True)
             loss.backward()

@@ -132,7 +132,7 @@ def test_the_saved_readout_on_the_kept_core_gives_the_saved_predictions(finished
     (path,) = (file.output / "tuned").glob("*fullmodel*")
     model.load_state_dict(load_file(path))
     with torch.no_grad():
-        features = model.eval().core(images.batch(images.rows(recording.test_image_ids)))
+        features = model.eval().core(images.batch(recording.test_image_ids))
     predicted = load_readouts(file.output, model="cnn_fullmodel").predict(features)
     (group,) = (file.output / "results/predictions.zarr").glob("*fullmodel*")
     saved = zarr.open_group(str(group))["test"][:]

@@ -45,7 +45,7 @@ def test_names_and_counts_are_recorded_and_weights_kept(tuned_run):
     output = load_experiment(tuned_run).output
     for tuning, stages in (("last0", set()), ("last1", {"blocks.1"}), ("full", None)):
         task = tasks(tuned_run)[tuning]
-        kept = safetensors.torch.load_file(task.tuned_path)
+        kept = safetensors.torch.load_file(task.weights_path)
         recorded = saved_attributes(output, task.condition)
         assert recorded["trained"] == {name: value.numel() for name, value in kept.items()}
         named = {n.removeprefix("vit.") for n in kept if n.startswith("vit.")}

@@ -35,7 +35,7 @@ def test_workers_do_not_change_a_number(tuned_run, run_copy, executor):
     for tuning in ("last0", "last1"):
         one = tasks(tuned_run)[tuning]
         two = tasks(tuned_run, run_copy)[tuning]
-        weights = [safetensors.torch.load_file(task.tuned_path) for task in (one, two)]
+        weights = [safetensors.torch.load_file(task.weights_path) for task in (one, two)]
         assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
 
 
@@ -47,7 +47,7 @@ def test_an_interrupted_command_goes_on_to_the_same_weights(
     last = "['full']" if tuning == "full" else "[1]"
     command = ["finetune", str(tuned_run), "--quiet", *flags(run_copy, f"finetune.last={last}")]
     task = tasks(tuned_run, run_copy)[tuning]
-    task.tuned_path.unlink()
+    task.weights_path.unlink()
     original = finetune.finetune_condition
 
     def interrupted(task, *, progress):
@@ -60,7 +60,7 @@ def test_an_interrupted_command_goes_on_to_the_same_weights(
     with monkeypatch.context() as patch:
         patch.setattr(finetune, "finetune_condition", interrupted)
         assert main(command) == 130
-    assert task.checkpoint.path.exists() and not task.tuned_path.exists()
+    assert task.checkpoint.path.exists() and not task.weights_path.exists()
     epochs = []
 
     def watched(task, *, progress):
@@ -70,8 +70,8 @@ def test_an_interrupted_command_goes_on_to_the_same_weights(
         patch.setattr(finetune, "finetune_condition", watched)
         assert main(command) == 0
     assert epochs == [0, 1, 2, 3] and not task.checkpoint.path.exists()
-    ours = safetensors.torch.load_file(task.tuned_path)
-    theirs = safetensors.torch.load_file(tasks(tuned_run)[tuning].tuned_path)
+    ours = safetensors.torch.load_file(task.weights_path)
+    theirs = safetensors.torch.load_file(tasks(tuned_run)[tuning].weights_path)
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
 

@@ -72,7 +72,7 @@ def test_a_checkpoint_of_other_settings_is_refused(tuned_run, run_copy, capsys):
     other = tasks(tuned_run, run_copy, "finetune.epochs=6")["last0"]
     finetune_condition(other)
     other.checkpoint.path.rename(task.checkpoint.path)
-    other.tuned_path.unlink()
+    other.weights_path.unlink()
     before = files(task.run)
     assert main(["finetune", str(tuned_run), "--quiet", *flags(*settings)]) > 0
     message = capsys.readouterr().err
@@ -99,7 +99,7 @@ def test_out_of_memory_names_the_batch_and_what_to_lower(tuned_run, run_copy, ca
     def full(tuning, rows):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
 
-    monkeypatch.setattr("stages.finetune.learner.Tuning.losses", full)
+    monkeypatch.setattr("stages.training.network.RecordedNetwork.losses", full)
     settings = [run_copy, "finetune.last=[1]", "finetune.epochs=5", "finetune.micro_batch=16"]
     before = files(tasks(tuned_run, run_copy)["last1"].run)
     assert main(["finetune", str(tuned_run), "--quiet", *flags(*settings)]) == 1

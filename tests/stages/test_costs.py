@@ -13,14 +13,17 @@ from pipeline.plan.steps import Plan, Step
 from pipeline.workers import workers_of
 from stages.baseline.cost import cnn_cost
 from stages.baseline.settings import BaselineSettings
+from stages.conditions import Condition
 from stages.costs import Cost, Portion, side_by_side
 from stages.executors.cluster_settings import ClusterSettings
 from stages.extract.cost import extraction_cost
-from stages.finetune.cost import TuningSize, tuning_cost
-from stages.stage import Work
+from stages.finetune.cost import tuning_cost
+from stages.finetune.settings import FinetuneSettings
+from stages.stage import Planned, Work
 
 SHAPE = TokenShape(n_blocks=12, grid=(4, 8), n_channels=384, n_registers=4, dtype="float16")
 LARGE = 10**10
+CONDITION = Condition(recording="r", model="cnn_fullmodel", input_size="66x130")
 
 
 def test_costs_add_and_memory_does_not():
@@ -44,21 +47,33 @@ def test_a_phase_lasts_as_long_as_its_rounds():
 
 
 def test_a_trained_block_costs_three_passes():
-    size = TuningSize(
-        tokens=SHAPE, block=4, tuned_blocks=0, n_neurons=1, n_trials=100, pass_size=32
+    settings = FinetuneSettings()
+    frozen, trained = (
+        Planned(
+            condition=replace(CONDITION, tokens="patch", block=4),
+            work=Work(
+                tokens=SHAPE, trials=100, neurons=1, blocks=2, tuned_blocks=tuned, epochs=3,
+                n_bytes=LARGE,
+            ),
+        )
+        for tuned in (0, 2)
+    )  # fmt: skip
+    dearer = tuning_cost(trained, settings)
+    assert dearer.shares["backbone"] == pytest.approx(
+        3 * tuning_cost(frozen, settings).shares["backbone"]
     )
-    told = {"passed_blocks": 2, "epochs": 3, "n_bytes": LARGE}
-    frozen, trained = tuning_cost(size, **told), tuning_cost(replace(size, tuned_blocks=2), **told)
-    assert trained.shares["backbone"] == pytest.approx(3 * frozen.shares["backbone"])
-    assert trained.memory > LARGE > tuning_cost(size, **told, memory_limit=LARGE).memory
+    assert dearer.memory > LARGE > tuning_cost(frozen, settings, memory_limit=LARGE).memory
 
 
 def test_networks_cost_more_with_more_of_everything():
     settings = BaselineSettings()
-    one = {"input_size": (66, 130), "n_trials": 100, "n_neurons": 50, "minimodels": False}
-    for more in {"n_trials": 200}, {"n_neurons": 100}, {"minimodels": True}:
-        dearer = cnn_cost(settings, **one | more)
-        assert dearer.core_seconds > cnn_cost(settings, **one).core_seconds
+    one = Planned(condition=CONDITION, work=Work(trials=100, neurons=50))
+    for dearer in (
+        replace(one, work=Work(trials=200, neurons=50)),
+        replace(one, work=Work(trials=100, neurons=100)),
+        replace(one, condition=replace(CONDITION, model="cnn_minimodel")),
+    ):
+        assert cnn_cost(dearer, settings).core_seconds > cnn_cost(one, settings).core_seconds
     fewer = extraction_cost(SHAPE, n_images=10**5)
     assert extraction_cost(SHAPE, n_images=10**6).core_seconds > fewer.core_seconds
     assert fewer.seconds(16) < fewer.core_seconds / 8

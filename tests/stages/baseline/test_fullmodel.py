@@ -7,19 +7,16 @@ from torch import nn
 from torch.nn import functional
 
 from cache import UserError
-from stages.baseline.fullmodel import (
-    Core,
-    FullModel,
-    FullModelTraining,
-    pooled_size,
-    train_fullmodel,
-)
+from stages.baseline.fullmodel import Core, FullModel
 from stages.baseline.images import grey_images
-from stages.baseline.settings import BaselineSettings
+from stages.baseline.settings import BaselineSettings, pooled_size
 from stages.readouts.readout import Readout, rate
+from stages.recordings.recording import Recording
 from stages.scores import mean_score
 from stages.stimuli.stimuli import stimuli_from_array
-from stages.training.loop import LoopSettings
+from stages.training.descent import Descent
+from stages.training.loop import LoopSettings, train
+from stages.training.network import RecordedNetwork
 
 SETTINGS = BaselineSettings(
     kernels=(5, 3), channels=(4, 6), batch_size=16, learning_rate=0.01, epochs=(3, 2, 0, 2),
@@ -49,10 +46,13 @@ def data():
 
 def training(data, network):
     images, responses = data
-    return FullModelTraining(
-        network, images, train=np.arange(44), validation=np.arange(44, 60),
-        r_train=responses[:44], r_validation=responses[44:],
+    recording = Recording(
+        name="made", neurons=np.arange(5), image_ids=np.arange(60), responses=responses,
+        validation=np.arange(60) >= 44, test_image_ids=np.arange(2),
+        test_responses=responses[:2, None],
     )  # fmt: skip
+    scale = np.ones(5, dtype=np.float32)
+    return RecordedNetwork(network, images.batch, recording, scale=scale, pass_size=100)
 
 
 def test_the_core_is_the_published_layers():
@@ -219,7 +219,7 @@ def plain_training(data):
 
 def test_training_follows_the_protocol(data):
     learner = training(data, model())
-    trained = train_fullmodel(learner, SETTINGS, LOOP)
+    trained = train(Descent(learner, learner.module.phases(SETTINGS), LOOP))
     plain, scores = plain_training(data)
     assert [e.validation_score for e in trained.curve] == pytest.approx(scores, abs=1e-5)
     for name, value in plain.state_dict().items():

@@ -1,5 +1,7 @@
 """The grouped minimodels against one plain network per neuron, alone and among others."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -10,13 +12,14 @@ from cache import UserError
 from stages.baseline.images import grey_images
 from stages.baseline.minimodel import Minimodels, first_layer
 from stages.baseline.minimodel_population import Population
-from stages.baseline.minimodel_training import MinimodelData, MinimodelTraining
+from stages.baseline.minimodel_training import MinimodelTraining
 from stages.baseline.per_neuron_adamw import AdamWMoments, adamw_step
 from stages.baseline.settings import BaselineSettings
+from stages.recordings.recording import Recording
 from stages.scores import variance_explained
 from stages.stimuli.stimuli import stimuli_from_array
 from stages.training.checkpoints import Checkpoint
-from stages.training.loop import LoopSettings
+from stages.training.loop import LoopSettings, train
 
 SMALL = Minimodels(first_channels=4, channels=6, kernel=3, grid=(5, 7), momentum=0.9)
 SETTINGS = BaselineSettings(
@@ -41,22 +44,37 @@ def data(kernels):
     images = grey_images(stimuli, crop=(0, 14))
     contrast = np.abs(np.diff(images.pixels.astype(np.float32), axis=2)).mean(axis=1)[:, 2:7]
     responses = torch.from_numpy(contrast / contrast.std(axis=0))
-    return MinimodelData(
-        images=images, train=np.arange(44), validation=np.arange(44, 60), r_train=responses[:44],
+    return SimpleNamespace(
+        images=images, validation=np.arange(44, 60), r_train=responses[:44],
         r_validation=responses[44:], neurons=np.array([0, 3, 4, 7, 9]), kernels=kernels,
     )  # fmt: skip
 
 
 def of(data, chosen):
-    return MinimodelData(
-        images=data.images, train=data.train, validation=data.validation,
-        r_train=data.r_train[:, chosen], r_validation=data.r_validation[:, chosen],
-        neurons=data.neurons[chosen], kernels=data.kernels,
+    return SimpleNamespace(
+        images=data.images, validation=data.validation, r_train=data.r_train[:, chosen],
+        r_validation=data.r_validation[:, chosen], neurons=data.neurons[chosen],
+        kernels=data.kernels,
     )  # fmt: skip
 
 
+def learner(data, settings=SETTINGS, **options):
+    responses = torch.cat([data.r_train, data.r_validation]).numpy()
+    recording = Recording(
+        name="made", neurons=data.neurons, image_ids=np.arange(60), responses=responses,
+        validation=np.arange(60) >= 44, test_image_ids=np.arange(2),
+        test_responses=responses[:2, None],
+    )  # fmt: skip
+    return MinimodelTraining(SMALL, data.images, recording, data.kernels, settings, LOOP, **options)
+
+
 def trained(data, settings=SETTINGS, **options):
-    return MinimodelTraining(SMALL, data, settings, LOOP, **options).run()
+    training = learner(data, settings, **options)
+    return outcome(training, train(training))
+
+
+def outcome(training, trained):
+    return SimpleNamespace(**vars(training.population), curve=trained.curve)
 
 
 def initial(data):
@@ -230,23 +248,23 @@ def test_an_interrupted_training_goes_on_exactly(data, tmp_path):
             raise Stop
 
     checkpoint = Checkpoint(tmp_path / "k.pt", "k")
-    training = MinimodelTraining(SMALL, data, SETTINGS, LOOP)
+    training = learner(data)
     with pytest.raises(Stop):
-        training.run(checkpoint=checkpoint, progress=stop)
+        train(training, checkpoint=checkpoint, progress=stop)
     seen = []
-    resumed = training.run(checkpoint=checkpoint, progress=seen.append)
+    resumed = outcome(training, train(training, checkpoint=checkpoint, progress=seen.append))
     assert torch.equal(resumed.weights, whole.weights)
     assert all(torch.equal(resumed.running[name], whole.running[name]) for name in whole.running)
     assert resumed.curve == whole.curve and [e.epoch for e in seen] == list(range(len(seen)))
     with pytest.raises(UserError, match="other settings"):
-        training.run(checkpoint=Checkpoint(tmp_path / "k.pt", "another"))
+        train(training, checkpoint=Checkpoint(tmp_path / "k.pt", "another"))
 
 
 def test_a_loss_that_is_not_finite_names_neuron_epoch_and_batch(data):
     responses = data.r_train.clone()
     responses[:, 2] = 1e38
     broken = of(data, np.arange(5))
-    object.__setattr__(broken, "r_train", responses)
+    broken.r_train = responses
     with pytest.raises(FloatingPointError, match=r"neuron 4 .* in epoch 0, batch \d+: lower"):
         trained(broken)
 
@@ -255,7 +273,7 @@ def test_trained_minimodels_fit_and_predict(data):
     population = trained(data)
     losses = [epoch.training_loss for epoch in population.curve]
     assert min(losses) < losses[0] - 0.05
-    training = MinimodelTraining(SMALL, data, SETTINGS, LOOP)
+    training = learner(data)
     rates = training.predict(population.weights, population.running, data.validation)
     explained = variance_explained(data.r_validation.numpy(), rates)
     np.testing.assert_allclose(explained, population.score, atol=1e-5)

@@ -10,7 +10,7 @@ from torch import nn
 
 from stages.backbones.backbone import create_backbone
 from stages.backbones.settings import BackboneSettings
-from stages.finetune.compiled import Compiled
+from stages.finetune.compiled import compiled
 from stages.finetune.model import TunedViT
 from stages.readouts.readout import Readout
 
@@ -30,7 +30,7 @@ def test_a_tuned_model_can_be_traced_with_its_gradients(monkeypatch):
     tokens = torch.randn(5, 13, 48)
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
-        found = Compiled(model, what="the model")(tokens)
+        found = compiled(model, what="the model")(tokens)
     parameters = [*model.backbone_parameters(), *model.readout_parameters()]
     gradients = torch.autograd.grad(found.square().sum(), parameters)
     expected = model(tokens)
@@ -45,16 +45,16 @@ def test_without_a_compiler_the_model_runs_as_it_is(monkeypatch, tmp_path):
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     monkeypatch.setattr("torch._inductor.config.cpp.cxx", ("/absent/g++",))
     module, inputs = nn.Sequential(nn.Linear(7, 3), nn.GELU()), torch.randn(4, 7)
-    compiled = Compiled(module, what="finetune.compile: the model")
+    forward = compiled(module, what="finetune.compile: the model")
     with pytest.warns(UserWarning, match=r"finetune.compile: .* is not compiled .*compiler"):
-        outputs = compiled(inputs)
+        outputs = forward(inputs)
     assert torch.equal(outputs, module(inputs))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert torch.equal(compiled(inputs[:2]), module(inputs[:2]))
+        assert torch.equal(forward(inputs[:2]), module(inputs[:2]))
 
 
 def test_errors_of_the_model_itself_are_not_swallowed(monkeypatch):
     monkeypatch.setattr(torch, "compile", lambda module: module)
     with pytest.raises(RuntimeError, match="shapes"):
-        Compiled(nn.Linear(5, 3), what="the model")(torch.zeros(2, 4))
+        compiled(nn.Linear(5, 3), what="the model")(torch.zeros(2, 4))

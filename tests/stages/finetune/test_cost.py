@@ -10,38 +10,38 @@ from support.tuning_runs import flags, outdate, tasks
 
 from cache import TokenShape, UserError
 from pipeline.cli.app import main
+from stages.conditions import Condition
 from stages.finetune import run as finetune
-from stages.finetune.cost import TuningSize, most_memory, task_size, tuning_memory
+from stages.finetune.cost import tuning_memory
 from stages.finetune.run import finetune_condition
+from stages.finetune.settings import FinetuneSettings
+from stages.finetune.stage import Finetune
+from stages.stage import Planned, Work
 from stages.tokens.random_access import RowsOnDisk, hold
 
-SIZE = TuningSize(
-    tokens=TokenShape(n_blocks=12, grid=(4, 8), n_channels=384, n_registers=4, dtype="float16"),
-    block=4,
-    tuned_blocks=2,
-    n_neurons=1000,
-    n_trials=5000,
-    pass_size=32,
-)
+SHAPE = TokenShape(n_blocks=12, grid=(4, 8), n_channels=384, n_registers=4, dtype="float16")
+
+
+def memory(pass_size=32, block=4, tokens="patch", **more):
+    condition = Condition(recording="r", model="m", input_size="64x128", tokens=tokens, block=block)
+    work = Work(tokens=SHAPE, **{"tuned_blocks": 2, "neurons": 1000, "trials": 5000} | more)
+    settings = FinetuneSettings(batch_size=64, micro_batch=pass_size)
+    return tuning_memory(Planned(condition=condition, work=work), settings)
 
 
 @pytest.mark.parametrize(
     "more",
     [
         {"tuned_blocks": 4},
-        {"n_neurons": 2000},
-        {"n_trials": 10**4},
+        {"neurons": 2000},
+        {"trials": 10**4},
         {"pass_size": 64},
         {"block": 9},
     ],
 )
 def test_more_of_anything_takes_more_memory(more):
-    assert tuning_memory(dataclasses.replace(SIZE, **more)) > tuning_memory(SIZE)
-    assert tuning_memory(dataclasses.replace(SIZE, cls=True)) < tuning_memory(SIZE)
-
-
-def needed(task):
-    return tuning_memory(task_size(task))
+    assert memory(**more) > memory()
+    assert memory(tokens="cls") < memory()
 
 
 def test_tuning_within_a_limit_gives_the_same_numbers(tuned_run, run_copy, monkeypatch):
@@ -54,16 +54,18 @@ def test_tuning_within_a_limit_gives_the_same_numbers(tuned_run, run_copy, monke
         "hold",
         lambda source, *, in_memory: held.append(hold(source, in_memory=in_memory)) or held[-1],
     )
-    limited = finetune_condition(dataclasses.replace(task, memory_limit=needed(task)))
+    limited = finetune_condition(dataclasses.replace(task, memory_limit=task.needed_memory))
     assert [type(rows) for rows in held] == [RowsOnDisk] and limited.key == free.key
     np.testing.assert_array_equal(limited.test_predictions, free.test_predictions)
 
 
 def test_a_limit_that_cannot_be_kept_is_refused_before_training(tuned_run, run_copy, capsys):
     task = tasks(tuned_run, run_copy)["last1"]
-    assert most_memory([task, tasks(tuned_run, run_copy)["last0"]]) == needed(task)
+    both = [task, tasks(tuned_run, run_copy)["last0"]]
+    crew = Finetune().crew(both, workers=2, devices=["cpu"])
+    assert crew.needed() == task.needed_memory
     with pytest.raises(UserError, match=r"finetune\.micro_batch"):
-        finetune_condition(dataclasses.replace(task, memory_limit=needed(task) - 1))
+        finetune_condition(dataclasses.replace(task, memory_limit=task.needed_memory - 1))
     outdate(run_copy)
     capsys.readouterr()
     small = flags(run_copy, "finetune.last=[1]", "run.memory_limit=100MB")
