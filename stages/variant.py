@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from cache import FeatureCache, TokenShape
     from stages.backbones.settings import BackboneSettings
+    from stages.extract.settings import CacheSettings
     from stages.readouts.settings import ReadoutSettings
     from stages.recordings.recording import Recording
     from stages.recordings.recording_format import RecordingSizes
@@ -35,6 +36,10 @@ class Settings(Protocol):
     @property
     def backbone(self) -> BackboneSettings:
         """Which backbone."""
+
+    @property
+    def cache(self) -> CacheSettings:
+        """How tokens are stored."""
 
     @property
     def readout(self) -> ReadoutSettings:
