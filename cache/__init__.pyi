@@ -44,6 +44,7 @@ from .stores.location import public_name as public_name
 from .stores.location import join as join
 from .write.atomic import atomic_write as atomic_write
 from .write.atomic import replaced as replaced
+from .write.atomic import place_folder as place_folder
 from .write.atomic import beside as beside
 
 # Refusals.

@@ -20,6 +20,7 @@ from pipeline.results import (
     write_provenance,
     write_tables,
 )
+from pipeline.run.conditions import protect_earlier
 from pipeline.run.extract import extract_variant
 from pipeline.run.run import check_plan, run_plan
 from pipeline.variant.variant import one_per_cache, open_variants
@@ -67,6 +68,7 @@ def run(file: ExperimentFile, terminal: Terminal, *, only: str | None = None) ->
         variants = open_variants(file, keeps=True, recomputes=recomputes)
         plan = make_plan(file, variants)
         check_plan(file, variants, plan, kinds)
+        protect_earlier(file.output, plan)
     if only is None:
         show_plan(plan, terminal, title=f"Plan of {file.path}", note=True)
         if all(step.state == "up to date" for step in plan.steps):

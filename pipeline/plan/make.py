@@ -12,7 +12,7 @@ from pipeline.report import REPORT as REPORT_FILE
 from pipeline.report import report_key, run_key
 from pipeline.results import same_settings, tabulated
 from pipeline.variant.variant import Variant, one_per_cache
-from stages.readouts import saved_attributes
+from stages.readouts import DRAWN, TABLES, damage, saved_attributes, saved_damage
 from stages.registry import STAGES
 from stages.stage import Planned, Stage, Task, Work
 
@@ -103,7 +103,9 @@ def _decided(
     saved = saved_attributes(variant.output, planned.condition)
     if task is None or saved is None:
         why = "not done yet"
-    elif task.key != saved["key"]:
+    elif fault := saved_damage(variant.output, planned.condition):
+        why = f"its file {fault}"
+    elif task.key != saved.get("key"):
         table = stage.table(planned.condition)
         why = changes(table, task.inputs, saved.get("inputs"))
     elif not all(path.exists() for path in task.products):
@@ -127,12 +129,16 @@ def _report(file: ExperimentFile, steps: Iterable[Step]) -> Step:
         why = "the tables change"
     elif "open" in states:
         state, why = "open", "drawn again if a table changes"
+    elif fault := damage(file.output, TABLES):
+        why = fault
     elif not same_settings(file.output, file.settings):
         why = "the experiment's settings changed"
     elif tabulated(file.output) != [step.condition for step in conditions]:
         why = "the tables hold other conditions"
     elif report_key(file.output / REPORT_FILE) != run_key(file.output):
         why = "not drawn yet from these tables"
+    elif fault := damage(file.output, DRAWN):
+        why = fault
     else:
         state, why = "up to date", ""
     return Step(

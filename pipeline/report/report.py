@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 from cache import UserError
@@ -9,6 +10,7 @@ from pipeline.report.key import FIGURES_FOLDER, REPORT, report_key, run_key
 from pipeline.results.provenance import read_provenance
 from pipeline.results.tables import NEURONS, SUMMARY, read_curves, read_neurons, read_summary
 from pipeline.terminal import Terminal
+from stages.readouts import DRAWN, damage, manifest_path, write_manifest
 
 
 def report_run(run: Path, terminal: Terminal) -> list[Path]:
@@ -28,8 +30,13 @@ def report_run(run: Path, terminal: Terminal) -> list[Path]:
         raise UserError(f"{run} has no results: run vitv1 fit first, or correct run.output")
     key = run_key(run)
     report = run / REPORT
-    if report_key(report) == key:
-        return [report, *sorted((run / FIGURES_FOLDER).glob("*.png"))]
+    if report_key(report) == key and damage(run, DRAWN) is None:
+        there = sorted((run / FIGURES_FOLDER).glob("*.*"))
+        if not manifest_path(run, DRAWN).exists():
+            # Drawn by vitv1 0.1; a folder of others stays as it is.
+            with suppress(OSError):
+                write_manifest(run, DRAWN, key, (report, *there))
+        return [report, *(path for path in there if path.suffix == ".png")]
     # Drawing imports what an up-to-date report does not need.
     from pipeline.report.figures.draw import Tables, draw_figures, wanted_figures
     from pipeline.report.page import write_report
@@ -42,4 +49,6 @@ def report_run(run: Path, terminal: Terminal) -> list[Path]:
         if left.with_suffix(".png") not in figures:
             left.unlink()
     write_report(tables, figures, read_provenance(run), key=key)
+    vectors = [path.with_suffix(".svg") for path in figures]
+    write_manifest(run, DRAWN, key, (report, *figures, *vectors))
     return [report, *figures]

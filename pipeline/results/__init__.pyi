@@ -20,6 +20,7 @@ from .statistics import valid as valid
 from .tables import CURVES as CURVES
 from .tables import NEURONS as NEURONS
 from .tables import SUMMARY as SUMMARY
+from .tables import protect_tables as protect_tables
 from .tables import read_curves as read_curves
 from .tables import read_neurons as read_neurons
 from .tables import read_summary as read_summary

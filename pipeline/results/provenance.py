@@ -13,7 +13,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cache import atomic_write, public_name
+from cache import UserError, atomic_write, public_name
+from stages.readouts import TABLES, require_intact
 
 if TYPE_CHECKING:
     from pipeline.experiment import ExperimentFile
@@ -26,13 +27,17 @@ PACKAGES = ("vitv1", "torch", "timm", "zarr", "numcodecs", "numpy", "scipy", "pa
 
 
 def same_settings(run: Path, settings: Mapping[str, Any]) -> bool:
-    """Whether a run's provenance was written with these settings of the experiment file."""
-    stored = read_provenance(run).get("settings")
+    """Whether a run's provenance is intact and was written with these settings."""
+    try:
+        stored = read_provenance(run).get("settings")
+    except (UserError, ValueError):
+        return False
     return bool(stored == json.loads(_json(publishable(settings))))
 
 
 def read_provenance(run: Path) -> dict[str, Any]:
     """What `write_provenance` wrote; empty where it wrote nothing."""
+    require_intact(run, TABLES, PROVENANCE)
     path = run / PROVENANCE
     return dict(json.loads(path.read_text())) if path.exists() else {}
 

@@ -12,9 +12,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cache import atomic_write
+from pipeline.results.provenance import PROVENANCE
 from stages.conditions import IDENTITY, INTEGERS, Condition
 from stages.feve import VALID_FEV
-from stages.readouts import NEURON_COLUMNS, saved_attributes, saved_columns, saved_curve
+from stages.readouts import (
+    NEURON_COLUMNS,
+    PREDICTIONS,
+    READOUTS,
+    ROOT,
+    TABLES,
+    require_intact,
+    saved_attributes,
+    saved_columns,
+    saved_curve,
+    write_manifest,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,6 +34,8 @@ if TYPE_CHECKING:
 NEURONS = "results/neurons.parquet"
 SUMMARY = "results/summary.csv"
 CURVES = "results/curves.parquet"
+
+_ROOTS = tuple(f"{store}/zarr.json" for store in (READOUTS, PREDICTIONS))
 
 _IDENTITY = {name: "Int64" if name in INTEGERS else "string" for name in IDENTITY}
 _TYPES = {
@@ -49,6 +63,14 @@ def write_tables(run: Path, conditions: Sequence[Condition]) -> None:
     write_if_changed(run / NEURONS, neurons.to_parquet(index=False))
     write_if_changed(run / SUMMARY, summary.to_csv(index=False).encode())
     write_if_changed(run / CURVES, curves.to_parquet(index=False))
+    for root in _ROOTS:
+        write_if_changed(run / root, ROOT)
+    protect_tables(run)
+
+
+def protect_tables(run: Path) -> None:
+    """Record the tables and the provenance in a manifest."""
+    write_manifest(run, TABLES, None, (NEURONS, SUMMARY, CURVES, PROVENANCE, *_ROOTS))
 
 
 def tabulated(run: Path) -> list[Condition]:
@@ -80,6 +102,7 @@ def read_summary(run: Path) -> pd.DataFrame:
     """The summary table of a run, column types as written."""
     import pandas as pd
 
+    require_intact(run, TABLES, SUMMARY)
     return pd.read_csv(run / SUMMARY, dtype=dict(_IDENTITY))
 
 
@@ -87,6 +110,7 @@ def read_neurons(run: Path) -> pd.DataFrame:
     """The neurons table of a run."""
     import pandas as pd
 
+    require_intact(run, TABLES, NEURONS)
     return pd.read_parquet(run / NEURONS)
 
 
@@ -94,6 +118,7 @@ def read_curves(run: Path) -> pd.DataFrame:
     """The learning curves of a run."""
     import pandas as pd
 
+    require_intact(run, TABLES, CURVES)
     return pd.read_parquet(run / CURVES)
 
 
@@ -104,6 +129,7 @@ def write_if_changed(path: Path, content: bytes) -> None:
 
 
 def _read_rows(run: Path) -> list[dict[str, str]]:
+    require_intact(run, TABLES, SUMMARY)
     with (run / SUMMARY).open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 

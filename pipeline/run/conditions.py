@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence, Set
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
+from pipeline.results import protect_tables
 from pipeline.workers import devices_of, workplace
 from stages.executors import n_cores
 from stages.failures import FailedCondition
-from stages.readouts import save_condition
+from stages.readouts import TABLES, manifest_path, protect, save_condition
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from pipeline.experiment import ExperimentFile
-    from pipeline.plan.steps import Step
+    from pipeline.plan.steps import Plan, Step
     from pipeline.terminal import Terminal
     from stages.conditions import Condition
     from stages.readouts import FittedCondition
@@ -51,13 +55,24 @@ def run_stage(
             failures.append(fitted)
             lost.add(fitted.condition)
             continue
-        save_condition(file.output, fitted)
-        outdated[fitted.condition].clean_up()
+        task = outdated[fitted.condition]
+        save_condition(file.output, fitted, task.products)
+        task.clean_up()
         if line := stage.told(fitted):
             terminal.note(line)
     n_done, n_before = n_left - len(failures), len(steps) - n_left
     terminal.note(f"{file.output}: {n_done} conditions {stage.done}, {n_before} up to date")
     return failures
+
+
+def protect_earlier(run: Path, plan: Plan) -> None:
+    """Give what is up to date of vitv1 0.1 its manifests; a folder of others stays as it is."""
+    with suppress(OSError):
+        for step in plan.conditions:
+            if step.task is not None and step.state == "up to date":
+                protect(run, step.task)
+        if plan.steps[-1].state == "up to date" and not manifest_path(run, TABLES).exists():
+            protect_tables(run)
 
 
 def _compute(

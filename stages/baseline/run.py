@@ -17,6 +17,7 @@ from stages.baseline.minimodel_training import MinimodelTraining
 from stages.baseline.settings import MINIMODEL
 from stages.baseline.task import BaselineTask
 from stages.executors.resources import resident_memory
+from stages.readouts.manifest import refuse, saved_damage
 from stages.readouts.readout import Readout
 from stages.readouts.saved import FittedCondition
 from stages.recordings.recording import normalise, response_std
@@ -114,6 +115,7 @@ def _first_layer(task: BaselineTask) -> torch.Tensor:
             f"{path}: no trained fullmodel whose first layer the minimodels could share: name "
             '"cnn_fullmodel" in baseline.models, too'
         )
+    refuse(task.run, saved_damage(task.run, task.fullmodel.condition))
     with safetensors.safe_open(path, framework="pt") as weights:
         kernels: torch.Tensor = weights.get_tensor("core.conv.weight")
     return kernels

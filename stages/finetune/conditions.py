@@ -9,7 +9,7 @@ from stages.conditions import Condition
 from stages.finetune.settings import PROTOCOLS, FinetuneSettings, Last
 from stages.finetune.task import FinetuneTask, first_tuned_block, starting_block
 from stages.fit.conditions import fit_tasks, frozen_conditions
-from stages.readouts.saved import is_saved
+from stages.readouts.manifest import is_saved
 from stages.readouts.settings import ReadoutSettings
 from stages.readouts.solvers import SOLVERS
 from stages.stage import Planned, Work

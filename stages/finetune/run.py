@@ -7,13 +7,14 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from cache import CacheError, differences, open_cache
+from cache import CacheError, UserError, differences, open_cache
 from stages.backbones.backbone import Backbone, create_backbone
 from stages.finetune.inputs import BlockTokens
 from stages.finetune.learner import Penalty, ReadTokens, tune
 from stages.finetune.model import TunedViT
 from stages.finetune.settings import PROTOCOLS
 from stages.finetune.task import FinetuneTask, first_tuned_block, starting_block
+from stages.readouts.manifest import is_saved
 from stages.readouts.readout import Readouts, predict
 from stages.readouts.saved import FittedCondition, load_readouts, saved_penalty
 from stages.stimuli.preprocessing import Preprocessing
@@ -37,10 +38,15 @@ def finetune_condition(
     Raises
     ------
     UserError
-        A cache or weights that do not belong to the frozen readouts, a checkpoint of other
-        settings, or a memory limit that cannot be kept.
+        Other readouts than the task's, a cache or weights that do not belong to them, a checkpoint
+        of other settings, or a memory limit that cannot be kept.
     """
     with task.at_work():
+        if not is_saved(task.run, task.frozen, task.frozen_key):
+            raise UserError(
+                f"{task.run} holds other readouts of {task.frozen.slug} than those to start from: "
+                "another run has written there; run again"
+            )
         frozen = load_readouts(task.run, **task.frozen.identity())
         model, inputs = _untrained(task, frozen)
         penalty = _penalty(task)

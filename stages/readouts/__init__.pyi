@@ -1,14 +1,23 @@
 """Names that other packages import from `stages.readouts`."""
 
+from .manifest import DRAWN as DRAWN
+from .manifest import PREDICTIONS as PREDICTIONS
+from .manifest import READOUTS as READOUTS
+from .manifest import TABLES as TABLES
+from .manifest import damage as damage
+from .manifest import is_saved as is_saved
+from .manifest import manifest_path as manifest_path
+from .manifest import protect as protect
+from .manifest import require_intact as require_intact
+from .manifest import saved_attributes as saved_attributes
+from .manifest import saved_damage as saved_damage
+from .manifest import write_manifest as write_manifest
 from .readout import Readouts as Readouts
 from .saved import NEURON_COLUMNS as NEURON_COLUMNS
-from .saved import PREDICTIONS as PREDICTIONS
-from .saved import READOUTS as READOUTS
+from .saved import ROOT as ROOT
 from .saved import FittedCondition as FittedCondition
-from .saved import is_saved as is_saved
 from .saved import load_readouts as load_readouts
 from .saved import save_condition as save_condition
-from .saved import saved_attributes as saved_attributes
 from .saved import saved_columns as saved_columns
 from .saved import saved_curve as saved_curve
 from .saved import saved_penalty as saved_penalty

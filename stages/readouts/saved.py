@@ -1,13 +1,9 @@
-"""Fitted conditions on disk: a group of `readouts.zarr` each, which the tables are made from.
-
-Whether a condition is up to date is told without zarr and without torch.
-"""
+"""Fitted conditions on disk: a group of `readouts.zarr` each, which the tables are made from."""
 
 from __future__ import annotations
 
-import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,8 +11,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cache import UserError
+from cache import UserError, atomic_write, place_folder
 from stages.conditions import IDENTITY, Condition
+from stages.readouts.manifest import (
+    PREDICTIONS,
+    READOUTS,
+    record,
+    refuse,
+    saved_attributes,
+    saved_damage,
+)
 from stages.training.epoch import Epoch
 
 if TYPE_CHECKING:
@@ -24,8 +28,8 @@ if TYPE_CHECKING:
 
     from stages.readouts.readout import Readouts
 
-READOUTS = "results/readouts.zarr"
-PREDICTIONS = "results/predictions.zarr"
+#: The `zarr.json` of both stores.
+ROOT = b'{\n  "attributes": {},\n  "zarr_format": 3,\n  "node_type": "group"\n}'
 
 #: Per-neuron columns of a result; unit_id, x and y only where a recording has them.
 NEURON_COLUMNS = (
@@ -92,11 +96,11 @@ class FittedCondition:
     extra: Mapping[str, Any] = field(default_factory=dict)
 
 
-def save_condition(run: Path, fitted: FittedCondition) -> None:
+def save_condition(run: Path, fitted: FittedCondition, products: Iterable[Path] = ()) -> None:
     """Write one condition below a run's folder, replacing an outdated one of the same identity.
 
-    Each group is written beside its place and moved there whole; the readouts come last, since
-    they are what marks a condition as done.
+    Each group is written beside its place and moved there whole. The manifest, which also covers
+    the `products` (files that are there already), comes last: it marks a condition as done.
     """
     readouts, curve = fitted.readouts, fitted.readouts.curve
     attributes = {
@@ -106,6 +110,7 @@ def save_condition(run: Path, fitted: FittedCondition) -> None:
         "cache_key": fitted.cache_key,
         "seconds": round(fitted.seconds, 3),
         "inputs": dict(fitted.inputs),
+        "manifest": True,
         **fitted.extra,
     }
     predictions = {
@@ -123,23 +128,7 @@ def save_condition(run: Path, fitted: FittedCondition) -> None:
     arrays["validation_score"] = (np.array([e.validation_score for e in curve]), ("epoch",))
     _write_group(run / PREDICTIONS, fitted.condition.slug, attributes, predictions)
     _write_group(run / READOUTS, fitted.condition.slug, attributes, arrays)
-
-
-def saved_attributes(run: Path, condition: Condition | str) -> Mapping[str, Any] | None:
-    """Attributes of a saved condition, or of its slug; None where there is none."""
-    slug = condition if isinstance(condition, str) else condition.slug
-    try:
-        metadata = json.loads((run / READOUTS / slug / "zarr.json").read_bytes())
-    except FileNotFoundError:
-        return None
-    attributes: dict[str, Any] = metadata.get("attributes", {})
-    return attributes
-
-
-def is_saved(run: Path, condition: Condition, key: str) -> bool:
-    """Whether a condition is saved and up to date."""
-    saved = saved_attributes(run, condition)
-    return saved is not None and saved["key"] == key
+    record(run, fitted.condition.slug, fitted.key, products)
 
 
 def saved_columns(run: Path, condition: Condition) -> dict[str, NDArray[Any]]:
@@ -181,7 +170,8 @@ def load_readouts(run_dir: Path | str, **identity: str | int | None) -> Readouts
     Raises
     ------
     UserError
-        No saved readouts there, an unknown column, or none or several conditions that fit.
+        No saved readouts there, an unknown column, none or several conditions that fit, or a file
+        that changed since it was written.
     """
     from stages.readouts.readout import Readouts
 
@@ -194,8 +184,12 @@ def load_readouts(run_dir: Path | str, **identity: str | int | None) -> Readouts
     slugs = [path.parent.name for path in sorted((run / READOUTS).glob("*/zarr.json"))]
     found = {slug: saved_attributes(run, slug) or {} for slug in slugs}
     wanted = identity.items()
-    fitting = [s for s, own in found.items() if all(own[name] == value for name, value in wanted)]
+    fitting = [
+        s for s, own in found.items() if all(own.get(name) == value for name, value in wanted)
+    ]
     asked = ", ".join(f"{name}={value!r}" for name, value in wanted) or "nothing"
+    for slug in fitting or slugs:
+        refuse(run, saved_damage(run, slug, readouts_alone=True))
     if not fitting:
         raise UserError(f"{run} has no readouts with {asked}; it has {', '.join(found)}")
     if len(fitting) > 1:
@@ -212,6 +206,7 @@ def load_readouts(run_dir: Path | str, **identity: str | int | None) -> Readouts
 def _open(run: Path, slug: str) -> zarr.Group:
     import zarr
 
+    refuse(run, saved_damage(run, slug, readouts_alone=True))
     return zarr.open_group(str(run / READOUTS / slug), mode="r", use_consolidated=False)
 
 
@@ -231,8 +226,8 @@ def _write_group(
 ) -> None:
     import zarr
 
-    if not store.exists():
-        zarr.create_group(str(store), zarr_format=3)
+    if not (store / "zarr.json").exists():
+        atomic_write(store / "zarr.json", ROOT)
     temporary = store.with_name(f"{store.name}.{slug}.new")
     if temporary.exists():
         shutil.rmtree(temporary)
@@ -246,4 +241,4 @@ def _write_group(
         )
     if (store / slug).exists():
         shutil.rmtree(store / slug)
-    temporary.rename(store / slug)
+    place_folder(temporary, store / slug)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import os
-import pickle
 import socket
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +20,13 @@ if TYPE_CHECKING:
 Weights = dict[str, "torch.Tensor"]
 
 #: Raised whenever a state that is saved means something else than before.
-CHECKPOINT_FORMAT = 2
+CHECKPOINT_FORMAT = 3
+
+#: Formats whose files do not end in a checksum; those of format 2 are read.
+_UNSEALED = (None, 1, 2)
+
+#: Stands before the sha256 at a checkpoint's end.
+_SEAL = b"vitv1 sha256 "
 
 #: Letters of its key in the name of a file of kept weights.
 KEY_LETTERS = 12
@@ -26,7 +34,7 @@ KEY_LETTERS = 12
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A training state on disk.
+    """A training state on disk, with its sha256, and beside it the state of one epoch before.
 
     Parameters
     ----------
@@ -40,7 +48,7 @@ class Checkpoint:
     key: str
 
     def save(self, state: Mapping[str, Any]) -> None:
-        """Put tensors, numbers, texts, and containers of them in the place of those before.
+        """Keep tensors, numbers, texts, and containers of them, and the state before.
 
         A killed process leaves one of the two whole.
         """
@@ -48,47 +56,96 @@ class Checkpoint:
 
         self.path.parent.mkdir(parents=True, exist_ok=True)
         # One file per process: where a worker is thought dead and is not, two may train the same.
-        own = f"{self.path.name}.{socket.gethostname()}-{os.getpid()}.new"
-        with replaced(self.path, temporary=self.path.with_name(own)) as file:
+        own = self.path.with_name(f"{self.path.name}.{socket.gethostname()}-{os.getpid()}.new")
+        with replaced(self.path, temporary=own) as file:
             torch.save({"format": CHECKPOINT_FORMAT, "key": self.key, "state": dict(state)}, file)
+            file.flush()
+            file.write(_SEAL + _sha256(own, own.stat().st_size))
+            with contextlib.suppress(FileNotFoundError):
+                self.path.replace(self._before)
 
     def load(self) -> dict[str, Any] | None:
-        """The saved state on the CPU, or None where there is none.
+        """The last saved state that is whole, on the CPU, or None where there is none.
+
+        A damaged file is put aside, under a name that ends in ".damaged", with a warning.
 
         Raises
         ------
         UserError
-            A state of other settings or of another version, or a file that cannot be read.
+            A state of other settings or of another version.
         """
-        if not self.path.exists():
-            return None
+        for path in (self.path, self._before):
+            if not path.exists():
+                continue
+            try:
+                return self._read(path)
+            except _Damaged as error:
+                aside = path.with_name(f"{path.name}.damaged")
+                path.replace(aside)
+                warnings.warn(
+                    f"{path} is damaged ({error}) and lies in {aside.name} now: training goes on "
+                    "from the checkpoint before, or from the start where there is none",
+                    stacklevel=2,
+                )
+        return None
+
+    def remove(self) -> None:
+        """Delete it, the one before, damaged ones, and what killed processes left."""
+        for path in (self.path, *self.path.parent.glob(f"{self.path.name}.*")):
+            path.unlink(missing_ok=True)
+
+    @property
+    def _before(self) -> Path:
+        return self.path.with_name(f"{self.path.name}.before")
+
+    def _read(self, path: Path) -> dict[str, Any]:
         # torch takes seconds to import, and tasks of a plan have a checkpoint, too.
         import torch
 
+        sealed = _is_sealed(path)
         try:
-            content = torch.load(self.path, map_location="cpu", weights_only=True)
-            key, state = content["key"], dict(content["state"])
-        except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, TypeError) as error:
-            raise UserError(
-                f"{self.path} cannot be read as a checkpoint ({type(error).__name__}): delete it "
-                "to train from the start"
-            ) from None
+            content = torch.load(path, map_location="cpu", weights_only=True)
+            key, state, number = content["key"], dict(content["state"]), content.get("format")
+        except Exception as error:
+            raise _Damaged(type(error).__name__) from None
+        if not sealed and number not in _UNSEALED:
+            raise _Damaged("its checksum is gone")
         if key != self.key:
             raise UserError(
-                f"{self.path} is the checkpoint of a training run with other settings (its key is "
+                f"{path} is the checkpoint of a training run with other settings (its key is "
                 f"{key[:12]}): delete it to train from the start"
             )
-        if content.get("format") != CHECKPOINT_FORMAT:
+        if number not in (CHECKPOINT_FORMAT, 2):
             raise UserError(
-                f"{self.path} is a checkpoint of another version of vitv1: delete it to train from "
+                f"{path} is a checkpoint of another version of vitv1: delete it to train from "
                 "the start, or go on with that version"
             )
         return state
 
-    def remove(self) -> None:
-        """Delete the file, if it is there, and what killed processes left of it."""
-        for path in (self.path, *self.path.parent.glob(f"{self.path.name}.*.new")):
-            path.unlink(missing_ok=True)
+
+class _Damaged(Exception):
+    """A checkpoint that is not what was written."""
+
+
+def _is_sealed(path: Path) -> bool:
+    """Whether a checkpoint ends in its sha256; raises _Damaged where that is of other content."""
+    n_bytes = max(0, path.stat().st_size - len(_SEAL) - hashlib.sha256().digest_size)
+    with path.open("rb") as file:
+        file.seek(n_bytes)
+        end = file.read()
+    if end.startswith(_SEAL) and end != _SEAL + _sha256(path, n_bytes):
+        raise _Damaged("its checksum is of other content")
+    return end.startswith(_SEAL)
+
+
+def _sha256(path: Path, n_bytes: int) -> bytes:
+    """Of the first bytes of a file."""
+    found = hashlib.sha256()
+    with path.open("rb") as file:
+        while n_bytes > 0 and (part := file.read(min(n_bytes, 1 << 20))):
+            found.update(part)
+            n_bytes -= len(part)
+    return found.digest()
 
 
 def trained_weights(module: torch.nn.Module) -> Weights:

@@ -24,6 +24,18 @@ def test_nothing_of_it_is_to_be_done(run):
     assert {s["name"]: s["reason"] for s in plan["steps"] if s["state"] != "up to date"} == {}
 
 
+def test_predictions_of_another_fit_are_named(run):
+    (path,) = (run / "output/results/predictions.zarr").glob("*frozen-patch-block1-als*/zarr.json")
+    whole = path.read_bytes()
+    path.write_bytes(whole.replace(b'"key": "', b'"key": "0'))
+    plan = json.loads(
+        python(run, "-m", "pipeline", "run", "--dry-run", "--json", "experiment.toml")
+    )
+    path.write_bytes(whole)
+    (step, _) = (s for s in plan["steps"] if s["state"] != "up to date")
+    assert step["reason"].endswith("is of another fit than the readouts")
+
+
 def test_its_tables_are_read(run):
     summary, neurons = read_summary(run / "output"), read_neurons(run / "output")
     assert len(summary) == 12 and len(neurons) == 12 * 4
@@ -43,3 +55,15 @@ def test_its_readouts_predict_what_it_predicted(run):
     (name,) = [n for n in predictions if "frozen-patch-block1-als" in n]
     tokens = cache.block(1).read("patches", images=predictions[name]["image"][:])
     np.testing.assert_allclose(saved.predict(tokens), predictions[name]["test"][:], rtol=1e-5)
+
+
+def test_a_run_protects_it_and_does_nothing_else(run):
+    """It has no manifests; planning makes none, a run makes them."""
+    before = {p: p.stat().st_mtime_ns for p in (run / "output").rglob("*") if p.is_file()}
+    assert not (run / "output/results/manifests").exists()
+    python(run, "-m", "pipeline", "run", "--quiet", "experiment.toml")
+    after = {p: p.stat().st_mtime_ns for p in (run / "output").rglob("*") if p.is_file()}
+    made = {path.name for path in after.keys() - before.keys()}
+    assert len(made) == 12 + 2 and {"tables.json", "report.json"} <= made
+    assert {path: after[path] for path in before} == before
+    test_nothing_of_it_is_to_be_done(run)

@@ -72,7 +72,7 @@ def test_a_refit_replaces_its_own_condition_only(tmp_path):
     assert load_readouts(tmp_path, block=3).bias.tolist() == [2, 2]
     assert load_readouts(tmp_path, block=4).bias.tolist() == [1, 1]
     left = sorted(p.name for p in (tmp_path / "results").iterdir())
-    assert left == ["predictions.zarr", "readouts.zarr"]
+    assert left == ["manifests", "predictions.zarr", "readouts.zarr"]
 
 
 def test_an_interrupted_save_keeps_the_old_condition(tmp_path, monkeypatch):

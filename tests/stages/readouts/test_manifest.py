@@ -1,0 +1,64 @@
+"""Manifests: which bytes belong to a result, and what is said of others."""
+
+import json
+import shutil
+
+import pytest
+
+from cache import UserError
+from stages.readouts.manifest import damage, manifest_path, require_intact, write_manifest
+
+
+@pytest.fixture
+def run(tmp_path):
+    for name in ("group/a", "group/deep/b", "table"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    write_manifest(tmp_path, "one", "key", ["group", tmp_path / "table"])
+    return tmp_path
+
+
+def test_what_was_written_is_intact(run):
+    content = json.loads(manifest_path(run, "one").read_text())
+    assert content["key"] == "key" and set(content["files"]) == {"group/a", "group/deep/b", "table"}
+    assert damage(run, "one", ["group"]) is None
+    assert damage(run, "unknown") is None
+    require_intact(run, "one", "table")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("group/a", b"group/b", "group/a changed on disk"),
+        ("group/deep/b", b"", "group/deep/b changed on disk"),
+        ("group/deep/b", None, "group/deep/b is gone"),
+        ("group/c", b"", "group/c was added"),
+        ("results/manifests/one.json", b"{}", "results/manifests/one.json changed on disk"),
+        ("results/manifests/one.json", b"\xff", "results/manifests/one.json changed on disk"),
+    ],
+)
+def test_every_difference_is_named(run, name, content, said):
+    if content is None:
+        (run / name).unlink()
+    else:
+        (run / name).write_bytes(content)
+    assert damage(run, "one", ["group"]) == said
+    with pytest.raises(UserError, match=f"{said}: vitv1 run makes it again"):
+        require_intact(run, "one", "group")
+    if name.startswith("group"):
+        require_intact(run, "one", "table")
+
+
+def test_a_manifest_of_something_else_is_damage(run):
+    shutil.copy(manifest_path(run, "one"), manifest_path(run, "two"))
+    assert damage(run, "two") == "results/manifests/two.json changed on disk"
+
+
+def test_a_flipped_bit_in_a_manifest_is_seen(run):
+    path = manifest_path(run, "one")
+    whole = path.read_bytes()
+    for place in range(0, len(whole), 3):
+        flipped = bytearray(whole)
+        flipped[place] ^= 1 << place % 8
+        path.write_bytes(flipped)
+        assert damage(run, "one", ["group"]) is not None
