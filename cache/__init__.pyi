@@ -44,7 +44,7 @@ from .stores.location import public_name as public_name
 from .stores.location import join as join
 from .write.atomic import atomic_write as atomic_write
 from .write.atomic import replaced as replaced
-from .write.atomic import beside as beside
+from .write.temporaries import beside as beside
 
 # Refusals.
 from .errors import CacheError as CacheError

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -35,8 +34,9 @@ from cache.format.metadata import (
 )
 from cache.integrity.checkup import Checkup
 from cache.integrity.verify import Progress, check_chunks, check_metadata
-from cache.write.atomic import beside, replace_files
+from cache.write.atomic import replace_files
 from cache.write.lock import writer_lock
+from cache.write.temporaries import beside, discard, inside
 from cache.write.writer import has_file, stored_crcs
 
 
@@ -203,21 +203,22 @@ def _mend(
         },
     ]
     for files in steps:
-        for file in (path / name for name in files):
+        for name in files:
             # Whatever is there in the place of a file.
-            if file.is_symlink() or file.is_dir():
-                _clear(file)
-        replace_files(path, files.items(), temporary=beside(path, ".part"))
+            if (path / name).is_symlink() or (path / name).is_dir():
+                _clear(path, name)
+        replace_files(path, files.items(), temporary=beside(path, "part"))
     for array in tokens:
         if len(damaged) == len(done):
-            _clear(path / array.path / "c")
+            _clear(path, f"{array.path}/c")
         for shard in damaged:
-            _clear(path / array.file_path(shard))
+            _clear(path, array.file_path(shard))
     return {name for files in steps for name in files}
 
 
-def _clear(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
+def _clear(store: Path, name: str) -> None:
+    path = inside(store, name)
+    if path.is_symlink():
+        path.unlink()
     else:
-        path.unlink(missing_ok=True)
+        discard(path)

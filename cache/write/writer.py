@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import glob
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,9 +26,10 @@ from cache.format.metadata import (
     planned_arrays,
     root_bytes,
 )
-from cache.write.atomic import beside, place_folder, replace_files
+from cache.write.atomic import place_folder, replace_files
 from cache.write.lock import writer_lock
 from cache.write.shards import ShardTokens, ShardWriter
+from cache.write.temporaries import beside, discard, real_path, require_ours
 
 
 class CacheWriter(ShardWriter):
@@ -41,9 +41,10 @@ class CacheWriter(ShardWriter):
     """
 
     def __init__(self, path: Path) -> None:
-        super().__init__(path, temporary=beside(path, ".part"))
-        for leftover in (self._temporary, *path.parent.glob(f"{glob.escape(path.name)}.part-*")):
-            leftover.unlink(missing_ok=True)
+        super().__init__(path, temporary=beside(path, "part"))
+        name = glob.escape(self._temporary.name)
+        for leftover in (self._temporary, *self._temporary.parent.glob(f"{name}-*")):
+            discard(leftover)
         done = self.cache.shards_done
         self._progress = done.copy()
         if not self.cache.complete:
@@ -82,6 +83,8 @@ class CacheWriter(ShardWriter):
         RuntimeError
             A shard is missing.
         """
+        if self.cache.complete:
+            return
         if self.missing_shards():
             raise RuntimeError(f"shards {self.missing_shards()} are not written")
         arrays = self._arrays.values()
@@ -132,16 +135,18 @@ def write_cache(
     Raises
     ------
     CacheError
-        Another writer at work; a store of another key without `replace`; something at `path`
-        that is no feature cache.
+        Another writer at work; a store of another key without `replace`; something at `path`,
+        or in what would be deleted, that is no feature cache.
     """
+    path = real_path(path)
     with writer_lock(path):
-        for leftover in (".old", ".new"):
-            _remove(beside(path, leftover))
+        for leftover in ("old", "new"):
+            discard(beside(path, leftover))
         if path.exists() and _gives_way(path, settings, replace=replace):
+            require_ours(path)
             # Away in one step: a kill while deleting leaves nothing half there.
-            path.rename(beside(path, ".old"))
-            _remove(beside(path, ".old"))
+            path.rename(beside(path, "old"))
+            discard(beside(path, "old"))
         if not path.exists():
             attributes = new_attributes(settings, provenance, shape, layout)
             arrays = planned_arrays(shape, layout, n_images=len(image_ids))
@@ -185,7 +190,7 @@ def _create(
     image_ids: NDArray[np.int64],
 ) -> None:
     """Write the empty store beside its place and move it there whole."""
-    temporary = beside(path, ".new")
+    temporary = beside(path, "new")
     image, progress, *_ = arrays
     files: dict[str, bytes | bytearray] = {
         ROOT: root_bytes(attributes),
@@ -199,13 +204,8 @@ def _create(
             (temporary / name).write_bytes(content)
         place_folder(temporary, path)
     except BaseException:
-        _remove(temporary)
+        discard(temporary)
         raise
-
-
-def _remove(path: Path) -> None:
-    if path.exists():
-        shutil.rmtree(path)
 
 
 def has_file(store: Path, array: StoredArray, file: int) -> bool:
