@@ -37,7 +37,7 @@ from cache.integrity.verify import Progress, check_chunks, check_metadata
 from cache.write.atomic import replace_files
 from cache.write.lock import writer_lock
 from cache.write.temporaries import beside, discard, inside
-from cache.write.writer import has_file, stored_crcs
+from cache.write.writer import SHARD_SUMS, has_file, shard_sum, stored_crcs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,16 +91,25 @@ def prepare_repair(
         arrays = planned_arrays(shape, layout, n_images=len(image_ids))
         checkup.files += _unnamed_files(checkup, path, arrays)
         check_chunks(checkup, progress=progress)
+        if checkup.ids is not None and not np.array_equal(checkup.ids, image_ids):
+            checkup.note("image/c/0", "holds other image ids than the experiment")
         left = tuple(fault for fault in checkup.faults if fault.remedy == "delete")
         if all(fault.remedy != "repair" for fault in checkup.faults):
             return Repair(left=left)
         tokens = [array for array in arrays if array.tokens is not None]
         shards = range(tokens[0].n_files)
-        damaged = [s for s in shards if not all((a.path, s) in checkup.sound for a in tokens)]
         begun = checkup.attributes or new_attributes(settings, provenance, shape, layout)
+        sums = [
+            shard_sum(path, tokens, shard)
+            if all((array.path, shard) in checkup.sound for array in tokens)
+            else None
+            for shard in shards
+        ]
+        recorded = begun.get(SHARD_SUMS, sums)
+        damaged = [s for s in shards if sums[s] is None or sums[s] != recorded[s]]
         stored = begun["provenance"]
         repairs = [*stored.get("repairs", []), {**provenance, "shards": damaged}]
-        attributes = {**begun, "provenance": {**stored, "repairs": repairs}}
+        attributes = {**begun, "provenance": {**stored, "repairs": repairs}, SHARD_SUMS: sums}
         mended = _mend(path, attributes, arrays, damaged=damaged, image_ids=image_ids)
         touched = {fault.path for fault in checkup.faults}
     return Repair(shards=tuple(damaged), rewritten=tuple(sorted(touched & mended)), left=left)
