@@ -11,7 +11,15 @@ import typer
 
 from cache import UserError
 from pipeline.cli.cache import cache_app
-from pipeline.cli.options import AsJson, Debug, ExperimentPath, Overrides, Quiet, loaded
+from pipeline.cli.options import (
+    AllowPickle,
+    AsJson,
+    Debug,
+    ExperimentPath,
+    Overrides,
+    Quiet,
+    loaded,
+)
 from pipeline.terminal import Terminal
 
 #: Exit code after Ctrl-C, as shells have it.
@@ -49,6 +57,7 @@ def vitv1(
 def run(
     experiment: ExperimentPath,
     overrides: Overrides = None,
+    allow_pickle: AllowPickle = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the plan and stop; needs no data.")
     ] = False,
@@ -60,13 +69,14 @@ def run(
     from pipeline import commands
 
     do = commands.show_dry_run if dry_run else commands.run
-    do(loaded(experiment, overrides), Terminal(quiet, as_json))
+    do(loaded(experiment, overrides, allow_pickle), Terminal(quiet, as_json))
 
 
 @app.command()
 def extract(
     experiment: ExperimentPath,
     overrides: Overrides = None,
+    allow_pickle: AllowPickle = False,
     replace: Annotated[
         bool, typer.Option("--replace", help="Delete a cache of other settings at the same path.")
     ] = False,
@@ -76,7 +86,7 @@ def extract(
     """Stage one: images through the frozen backbone into the cache."""
     from pipeline import commands
 
-    commands.extract(loaded(experiment, overrides), Terminal(quiet), replace=replace)
+    commands.extract(loaded(experiment, overrides, allow_pickle), Terminal(quiet), replace=replace)
 
 
 def _add_command(name: str, about: str) -> None:
@@ -86,13 +96,17 @@ def _add_command(name: str, about: str) -> None:
     def results(
         experiment: ExperimentPath,
         overrides: Overrides = None,
+        allow_pickle: AllowPickle = False,
         as_json: AsJson = False,
         quiet: Quiet = False,
         debug: Debug = False,
     ) -> None:
         from pipeline import commands
 
-        file, terminal = loaded(experiment, overrides), Terminal(quiet, as_json)
+        file, terminal = (
+            loaded(experiment, overrides, allow_pickle),
+            Terminal(quiet, as_json),
+        )
         if name == "report":
             commands.report(file, terminal)
         else:
