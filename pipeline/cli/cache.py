@@ -82,7 +82,7 @@ def info(
     """Say what a cache holds: sizes, completeness, settings, and how it was made."""
     from pipeline.cache_commands import show_info
 
-    show_info(path, Terminal(), as_json=as_json)
+    show_info(path, Terminal(as_json=as_json))
 
 
 @cache_app.command()
