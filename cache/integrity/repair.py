@@ -35,6 +35,7 @@ from cache.format.metadata import (
 )
 from cache.integrity.checkup import Checkup
 from cache.integrity.verify import Progress, check_chunks, check_metadata
+from cache.stores.base import local_document
 from cache.write.atomic import beside, replace_files
 from cache.write.lock import writer_lock
 from cache.write.writer import has_file, stored_crcs
@@ -128,7 +129,7 @@ def _take_documents_at_their_word(checkup: Checkup, path: Path, shape: TokenShap
     contents = {"blocks": range(shape.n_blocks), "arrays": shape.kinds()}
     for name in array_paths(contents):
         with suppress(OSError, CacheError):
-            content = (path / name / "zarr.json").read_bytes()
+            content = local_document(path / name / "zarr.json")
             checkup.arrays[name] = read_array(name, content, where=name, finished=True)
 
 
