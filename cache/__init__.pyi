@@ -39,9 +39,10 @@ from .format.identity import differences as differences
 
 # Paths, URLs and files.
 from .stores.location import PACKED as PACKED
-from .stores.location import is_url as is_url
-from .stores.location import public_name as public_name
-from .stores.location import join as join
+from .stores.address import is_url as is_url
+from .stores.address import public_name as public_name
+from .stores.address import public_text as public_text
+from .stores.address import join as join
 from .write.atomic import atomic_write as atomic_write
 from .write.atomic import replaced as replaced
 from .write.atomic import place_folder as place_folder

@@ -15,8 +15,9 @@ from cache.errors import CacheError
 from cache.format.layout import TOKEN_KINDS, TokenKind, resolve_block, token_path
 from cache.format.metadata import ROOT, read_root
 from cache.read import read_rows
-from cache.stores.base import file_bytes
-from cache.stores.location import open_store, public_name
+from cache.stores.address import public_name
+from cache.stores.base import document
+from cache.stores.location import open_store
 from cache.stores.verifying import VerifyingStore
 from cache.stores.zarr_internals import sync
 
@@ -257,7 +258,7 @@ def open_cache(path_or_url: str) -> FeatureCache:
     path = str(path_or_url)
     name = public_name(path)
     store = open_store(path)
-    root = sync(file_bytes(store, ROOT))
+    root = sync(document(store, ROOT))
     if root is None:
         raise CacheError(
             f"{name}: no feature cache there; make it with vitv1 extract, or correct the path"

@@ -25,6 +25,11 @@ FORMAT = "vitv1-feature-cache"
 FORMAT_VERSION = 1
 
 ROOT = "zarr.json"
+#: Bytes of the largest zarr.json: 3.1 million chunks, of some MB each, with a checksum of 5.34
+#: bytes each; and commas and brackets in it, so that parsing takes little memory, too.
+DOCUMENT_LIMIT, MARKS_LIMIT = 16 * 2**20, 2**18
+#: Bytes of the largest array of image ids: those of 16.7 million images.
+IDS_LIMIT = 128 * 2**20 + 4
 CHUNK_CRCS = "chunk_crc32c"
 
 _SELF = re.compile(rb'"self_sha256": "([0-9a-f]{64})"')
@@ -124,7 +129,12 @@ def read_root(content: bytes, *, where: str) -> dict[str, Any]:
 
 
 def parse(content: bytes, *, where: str) -> dict[str, Any]:
-    """A zarr.json as a mapping, or `CacheError` where it is no JSON object."""
+    """A zarr.json as a mapping, or `CacheError` where it is too large or no JSON object."""
+    if len(content) > DOCUMENT_LIMIT or sum(map(content.count, (b",", b"[", b"{"))) > MARKS_LIMIT:
+        raise CacheError(
+            f"{where} is larger than any cache's ({DOCUMENT_LIMIT >> 20} MiB, {MARKS_LIMIT:,} "
+            "values): take the cache from elsewhere, or correct the path"
+        )
     try:
         document = json.loads(content)
     except (ValueError, RecursionError):
@@ -193,6 +203,8 @@ def read_array(path: str, content: bytes, *, where: str, finished: bool) -> Stor
     """The array that a zarr.json describes, with its checksums if `finished`, or `CacheError`."""
     document = parse(content, where=f"{where}: {path}/zarr.json")
     array = StoredArray.from_document(path, document, where=where)
+    if array.tokens is None and array.stored_chunk_bytes > IDS_LIMIT:
+        raise CacheError(f"{where}: {path} claims more images than any cache has; {_REMEDY}")
     if not finished:
         return array
     try:
@@ -229,6 +241,12 @@ def planned_arrays(shape: TokenShape, layout: Layout, *, n_images: int) -> Seque
         for block in range(shape.n_blocks)
         for kind in shape.kinds()
     ]
+    most_chunks = max(array.n_chunks for array in tokens)
+    if 8 * n_images > IDS_LIMIT or 5.4 * most_chunks > DOCUMENT_LIMIT - 2**16:
+        raise CacheError(
+            f"{n_images:,} images in {most_chunks:,} chunks are more than a cache holds (16.7 and "
+            "3.1 million): make chunks larger, or several caches"
+        )
     return [
         of_one_chunk("image", n_images, "int64", "image"),
         of_one_chunk("progress", layout.n_shards(n_images), "uint8", "shard"),

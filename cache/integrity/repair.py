@@ -34,6 +34,7 @@ from cache.format.metadata import (
 )
 from cache.integrity.checkup import Checkup
 from cache.integrity.verify import Progress, check_chunks, check_metadata
+from cache.stores.base import local_document
 from cache.write.atomic import replace_files
 from cache.write.lock import writer_lock
 from cache.write.temporaries import beside, discard, inside
@@ -137,7 +138,7 @@ def _take_documents_at_their_word(checkup: Checkup, path: Path, shape: TokenShap
     contents = {"blocks": range(shape.n_blocks), "arrays": shape.kinds()}
     for name in array_paths(contents):
         with suppress(OSError, CacheError):
-            content = (path / name / "zarr.json").read_bytes()
+            content = local_document(path / name / "zarr.json")
             checkup.arrays[name] = read_array(name, content, where=name, finished=True)
 
 

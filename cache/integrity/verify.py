@@ -9,16 +9,25 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from zarr.abc.store import RangeByteRequest
 from zarr.storage import MemoryStore
 
 from cache.errors import CacheError
 from cache.format.arrays import StoredArray
 from cache.format.faults import Fault, array_problem, fault_in, file_faults
-from cache.format.metadata import ROOT, array_paths, document_paths, read_array, read_root
+from cache.format.metadata import (
+    DOCUMENT_LIMIT,
+    ROOT,
+    array_paths,
+    document_paths,
+    read_array,
+    read_root,
+)
 from cache.integrity.checkup import Checkup
 from cache.integrity.unexpected import unexpected
+from cache.stores.address import public_name
 from cache.stores.base import concurrently, file_bytes
-from cache.stores.location import PACKED, open_store, public_name
+from cache.stores.location import PACKED, open_store
 from cache.stores.zarr_internals import sync
 from cache.stores.zip import DamagedFileError, PackedStore
 from cache.stores.zip_seal import seal_faults
@@ -73,7 +82,7 @@ def check_chunks(checkup: Checkup, *, progress: Progress | None = None) -> None:
     show, total = progress or (lambda done, total: None), len(checkup.files)
 
     async def check(array: StoredArray, file: int) -> list[Fault]:
-        content = await _read(checkup, array.file_path(file))
+        content = await _read(checkup, array.file_path(file), array.file_size(file))
         if content is None:
             return []
         stored = np.frombuffer(content, dtype=np.uint8)
@@ -131,10 +140,10 @@ async def _check_metadata(checkup: Checkup) -> Checkup:
     return checkup
 
 
-async def _read(checkup: Checkup, path: str) -> bytes | None:
-    """A whole file, or None with a fault noted."""
+async def _read(checkup: Checkup, path: str, size: int = DOCUMENT_LIMIT + 1) -> bytes | None:
+    """A whole file of no more than `size` bytes, or None with a fault noted."""
     try:
-        content = await file_bytes(checkup.store, path)
+        content = await file_bytes(checkup.store, path, RangeByteRequest(0, size))
         if content is not None:
             return content
         problem = "is absent"
@@ -173,8 +182,14 @@ def _take_up(checkup: Checkup, path: str, content: bytes, attributes: Mapping[st
 async def _whole(checkup: Checkup, name: str) -> NDArray[Any] | None:
     """Values of an array of one chunk, or None with a fault noted."""
     array = checkup.arrays.get(name)
-    content = None if array is None else await _read(checkup, array.file_path(0))
-    if array is None or content is None:
+    if array is None:
+        return None
+    fault = await _size_fault(checkup, array, 0)
+    if fault is not None:
+        checkup.faults.append(fault)
+        return None
+    content = await _read(checkup, array.file_path(0), array.file_size(0))
+    if content is None:
         return None
     stored = np.frombuffer(content, dtype=np.uint8)
     found = list(file_faults(array, 0, stored, ids=None))
@@ -205,17 +220,6 @@ def _check_ids(checkup: Checkup, attributes: Mapping[str, Any]) -> None:
 
 async def _check_sizes(checkup: Checkup, done: NDArray[np.bool_] | None) -> None:
     """Compare the size of every file of a shard that is said to be done."""
-
-    async def check(array: StoredArray, file: int) -> Fault | None:
-        try:
-            size = await checkup.store.getsize(array.file_path(file))
-            problem = array.size_problem(file, size)
-        except (FileNotFoundError, NotADirectoryError, KeyError):
-            problem = "is absent"
-        except (OSError, CacheError) as error:
-            problem = f"cannot be read: {error}"
-        return None if problem is None else fault_in(array, file, problem, ids=checkup.ids)
-
     files = [
         (array, file)
         for array in checkup.arrays.values()
@@ -223,6 +227,20 @@ async def _check_sizes(checkup: Checkup, done: NDArray[np.bool_] | None) -> None
         for file in range(array.n_files)
         if done is None or (file < len(done) and done[file])
     ]
-    found = await concurrently(check, files, at_once=4 * CONCURRENT_FILES)
+    found = await concurrently(
+        lambda *file: _size_fault(checkup, *file), files, at_once=4 * CONCURRENT_FILES
+    )
     checkup.faults += [fault for fault in found if fault is not None]
     checkup.files = [file for file, fault in zip(files, found, strict=True) if fault is None]
+
+
+async def _size_fault(checkup: Checkup, array: StoredArray, file: int) -> Fault | None:
+    """What the size of a file tells of it."""
+    try:
+        size = await checkup.store.getsize(array.file_path(file))
+        problem = array.size_problem(file, size)
+    except (FileNotFoundError, NotADirectoryError, KeyError):
+        problem = "is absent"
+    except (OSError, CacheError) as error:
+        problem = f"cannot be read: {error}"
+    return None if problem is None else fault_in(array, file, problem, ids=checkup.ids)

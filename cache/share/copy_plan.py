@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from cache.feature_cache import FeatureCache
 from cache.format.arrays import StoredArray
 from cache.format.layout import TokenKind
 from cache.format.metadata import ROOT, array_paths, document_paths, finished_attributes, root_bytes
-from cache.stores.base import file_bytes
+from cache.stores.base import concurrently, file_bytes
 from cache.stores.verifying import VerifyingStore
 from cache.stores.zarr_internals import sync
 
@@ -100,7 +99,9 @@ async def _fetched(
 ) -> tuple[list[StoredArray], dict[str, bytes]]:
     """Every array, and every zarr.json but the root's by path."""
     await store.image_ids()
-    arrays = await asyncio.gather(*(store.trusted(path) for path in array_paths(contents)))
+    # Few at a time: each may be as large as a zarr.json can be.
+    paths = ((path,) for path in array_paths(contents))
+    arrays = await concurrently(store.trusted, paths, at_once=6)
     documents: dict[str, bytes] = {}
     for path in document_paths(contents):
         content = await file_bytes(store, path)

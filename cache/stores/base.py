@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
+import time
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
-from typing import Any, NoReturn, TypeVar
+from pathlib import Path
+from typing import Any, ClassVar, NoReturn, TypeVar
 
 from zarr.abc.buffer import Buffer, BufferPrototype
 from zarr.abc.store import ByteRequest, RangeByteRequest, Store, SuffixByteRequest
 from zarr.buffer import default_buffer_prototype
 
 from cache.errors import CacheError
+from cache.format.metadata import DOCUMENT_LIMIT
 
-#: Seconds before each further attempt, where a failure may pass.
-PAUSES = (0.5, 2.0)
+#: Seconds for which a busy server is asked again, and a slow one, that is silent meanwhile.
+PATIENCE, PATIENCE_IF_SLOW = 120.0, 40.0
+#: Seconds before the second attempt, then twice as many each time; and the most.
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
+#: Seconds of waiting after which a person is told, and again after as many.
+TOLD_AFTER = 5.0
+
+clock, sleep = time.monotonic, asyncio.sleep
+
+_log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -76,7 +88,17 @@ class ReadOnlyStore(Store):
 
 
 class PassingError(Exception):
-    """A failure that another attempt may not meet; its text may be shown."""
+    """A failure that another attempt may not meet; its text may be shown.
+
+    Parameters
+    ----------
+    wait, patience : float
+        Seconds that the server asks to wait, and after which it is given up.
+    """
+
+    def __init__(self, text: str, *, wait: float = 0, patience: float = PATIENCE) -> None:
+        super().__init__(f"{text}, asks to wait {wait:.0f} s" if wait else text)
+        self.wait, self.patience = wait, patience
 
 
 class RemoteStore(ReadOnlyStore):
@@ -86,6 +108,8 @@ class RemoteStore(ReadOnlyStore):
     help, `PassingError`, without the error's own text and cause where these may hold an address in
     full.
     """
+
+    _last_told: ClassVar[float] = -TOLD_AFTER
 
     async def get(
         self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
@@ -116,20 +140,25 @@ class RemoteStore(ReadOnlyStore):
         """Bytes of one file, as they are counted without listing."""
 
     async def _patiently(self, ask: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """An answer at the first, second or third attempt."""
-        for pause in (*PAUSES, None):
+        """An answer, asked for again after growing pauses, or after those that the server names."""
+        began, pause, attempts = clock(), FIRST_PAUSE, 0
+        while True:
             try:
                 # fsspec's sessions live on an event loop of its own, not on zarr's.
                 asking = asyncio.run_coroutine_threadsafe(ask(), self._files().loop)
                 return await asyncio.wrap_future(asking)
             except PassingError as error:
-                if pause is None:
+                attempts, now, wait = attempts + 1, clock(), max(pause, error.wait)
+                if now + wait > began + error.patience:
                     raise CacheError(
-                        f"{self.name}: the connection failed {len(PAUSES) + 1} times ({error}): "
-                        "try again later"
+                        f"{self.name}: the connection failed {attempts} times ({error}): "
+                        "try again later, or copy the cache by other means"
                     ) from None
-                await asyncio.sleep(pause)
-        raise AssertionError
+                if now + wait - max(began, RemoteStore._last_told) > TOLD_AFTER:
+                    RemoteStore._last_told = now
+                    _log.warning("%s: %s; asked again in %.0f s", self.name, error, wait)
+                await sleep(wait)
+                pause = min(2 * pause, LONGEST_PAUSE)
 
 
 async def file_bytes(store: Store, path: str, part: ByteRequest | None = None) -> bytes | None:
@@ -139,6 +168,17 @@ async def file_bytes(store: Store, path: str, part: ByteRequest | None = None) -
     except (FileNotFoundError, NotADirectoryError):
         return None
     return None if value is None else value.to_bytes()
+
+
+async def document(store: Store, path: str) -> bytes | None:
+    """A zarr.json as `file_bytes`; of one that `parse` refuses as too large, a little too much."""
+    return await file_bytes(store, path, RangeByteRequest(0, DOCUMENT_LIMIT + 1))
+
+
+def local_document(path: Path) -> bytes:
+    """As `document`, of a file of this machine; `OSError` where there is none."""
+    with path.open("rb") as file:
+        return file.read(DOCUMENT_LIMIT + 1)
 
 
 def limits(byte_range: ByteRequest | None) -> tuple[int | None, int | None]:

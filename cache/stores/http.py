@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from urllib.parse import urlsplit, urlunsplit
 
@@ -14,10 +17,12 @@ from yarl import URL
 from zarr.abc.store import ByteRequest
 
 from cache.errors import CacheError
-from cache.stores.base import PassingError, RemoteStore, limits
+from cache.stores.base import PATIENCE_IF_SLOW, PassingError, RemoteStore, limits
 
-#: Seconds for a connection, and seconds without a byte, after which a server counts as gone.
-TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=20, sock_read=60)
+#: Seconds for a connection, and for an answer's headers, redirections included.
+CONNECTED_WITHIN, HEADERS_WITHIN = 15, 25
+#: Bytes per second that a body must have, on average over as many seconds.
+SLOWEST, WINDOW = 8 * 2**10, 20
 #: Bytes beyond which no whole file is read, whatever a server sends.
 LIMIT = 2 * 2**30
 
@@ -49,21 +54,36 @@ class HttpStore(RemoteStore):
         self._headers = {"Accept-Encoding": "identity", **(headers or {})}
 
     def _files(self) -> HTTPFileSystem:
-        return HTTPFileSystem(client_kwargs={"timeout": TIMEOUT, "trust_env": True})
+        # The limits of time are `_ask`'s and `_body`'s; what comes compressed stays so, unread.
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECTED_WITHIN)
+        options = {"timeout": timeout, "trust_env": True, "auto_decompress": False}
+        return HTTPFileSystem(client_kwargs=options)
 
     async def _fetch(self, key: str, byte_range: ByteRequest | None) -> bytes:
         part, most = _header(byte_range)
         async with self._ask(key, part) as answer:
-            if answer.status == _UNSATISFIABLE:
-                return b""
-            pieces, size = [], 0
-            async for piece in answer.content.iter_any():
-                size += len(piece)
-                if size > most:
-                    answer.close()
-                    raise CacheError(f"{self.name}: the server sends more than was asked for")
-                pieces.append(piece)
-            return b"".join(pieces)
+            return b"" if answer.status == _UNSATISFIABLE else await self._body(answer, most)
+
+    async def _body(self, answer: aiohttp.ClientResponse, most: int) -> bytes:
+        """The content of an answer that comes fast enough and has no more than `most` bytes."""
+        now, content, goal = asyncio.get_running_loop().time, bytearray(), 0
+        try:
+            async with asyncio.timeout(WINDOW) as deadline:
+                async for piece in answer.content.iter_any():
+                    content += piece
+                    if len(content) > most:
+                        answer.close()
+                        raise CacheError(
+                            f"{self.name}: the server sends more than was asked for: copy the "
+                            "cache to another server or to this machine"
+                        )
+                    if len(content) >= goal:
+                        goal = len(content) + WINDOW * SLOWEST
+                        deadline.reschedule(now() + WINDOW)
+        except TimeoutError:
+            slow = f"fewer than {SLOWEST // 2**10} KiB/s over {WINDOW} s"
+            raise PassingError(slow, patience=PATIENCE_IF_SLOW) from None
+        return bytes(content)
 
     async def _size(self, key: str) -> int:
         # Not by HEAD, which addresses that are signed for GET refuse.
@@ -86,7 +106,9 @@ class HttpStore(RemoteStore):
             # A signature may cover the very spelling of an address that has escapes in it.
             url = URL(address, encoded="%" in address)
             session = await self._files().set_session()
-            async with session.get(url, headers=headers) as answer:
+            async with asyncio.timeout(HEADERS_WITHIN):
+                answer = await session.get(url, headers=headers)
+            async with answer:
                 self._check(answer, key, in_part=part is not None)
                 yield answer
         except FileNotFoundError:
@@ -96,9 +118,14 @@ class HttpStore(RemoteStore):
                 f"{self.name}: cannot reach {error.host}:{error.port} "
                 f"({_reason(error)}): check the address and the network"
             ) from None
-        except (aiohttp.InvalidURL, aiohttp.TooManyRedirects, ValueError):
-            raise CacheError(f"{self.name}: no usable address; correct it") from None
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        except (aiohttp.InvalidURL, aiohttp.ClientResponseError, ValueError):
+            raise CacheError(
+                f"{self.name}: no usable address, or no answer as http has them: correct it"
+            ) from None
+        except TimeoutError:
+            slow = f"no answer in time, {HEADERS_WITHIN} s at most"
+            raise PassingError(slow, patience=PATIENCE_IF_SLOW) from None
+        except (aiohttp.ClientError, OSError) as error:
             raise PassingError(_reason(error)) from None
 
     def _check(self, answer: aiohttp.ClientResponse, key: str, *, in_part: bool) -> None:
@@ -107,11 +134,18 @@ class HttpStore(RemoteStore):
         if status in (HTTPStatus.NOT_FOUND, HTTPStatus.GONE):
             raise FileNotFoundError(f"{self.name}/{key}")
         if status in _BUSY:
-            raise PassingError(f"answered {status}")
+            wait = _seconds(answer.headers.get("Retry-After", ""))
+            raise PassingError(f"answered {status}", wait=wait)
         if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
             raise CacheError(
                 f"{self.name}: access to {key} is refused ({status}): check address, user, "
                 "password or signature (or that the file exists: some servers say the same)"
+            )
+        if answer.headers.get("Content-Encoding", "identity").lower() != "identity":
+            answer.close()
+            raise CacheError(
+                f"{self.name}: the server sends {key} compressed, though asked not to: have it "
+                "send files as they are (no Content-Encoding), or copy the cache elsewhere"
             )
         if in_part and status == HTTPStatus.OK:
             # Its body, which would be the whole file, is not read.
@@ -133,6 +167,17 @@ def _header(byte_range: ByteRequest | None) -> tuple[str | None, int]:
     if end is not None:
         return f"{first}-{end - 1}", end - first
     return (f"{first}", -first) if first < 0 else (f"{first}-", LIMIT)
+
+
+def _seconds(retry_after: str) -> float:
+    """Seconds that a Retry-After header names, directly or by a date; 0 where it says nothing."""
+    try:
+        if retry_after.isdecimal():
+            return float(retry_after)
+        date = parsedate_to_datetime(retry_after)
+        return max(0.0, (date.astimezone(UTC) - datetime.now(UTC)).total_seconds())
+    except (ValueError, OverflowError):
+        return 0.0
 
 
 def _reason(error: BaseException) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
 
 from cache.errors import CacheError
+from cache.stores.address import is_url, public_name
 
 if TYPE_CHECKING:
     from zarr.abc.store import Store
@@ -25,31 +26,6 @@ _HUB = re.compile(
     r"(?P<repo>(?!(?:datasets|models|spaces)/)[^/@]+/[^/@]+)"
     r"(?:@(?P<revision>refs/(?:pr|convert)/[^/]+|[^/]+))?(?:/(?P<path>.+))?"
 )
-
-
-def is_url(path: str) -> bool:
-    """Whether this is a URL rather than a local path."""
-    return "://" in path
-
-
-def public_name(path: object) -> str:
-    """A path or URL as it may be shown and stored: without user, password, query and fragment."""
-    text = str(path)
-    if not is_url(text):
-        return text
-    try:
-        parts = urlsplit(text)
-    except ValueError:
-        return f"{text.partition('://')[0]}://... (no address)"
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
-
-
-def join(folder: str, name: str) -> str:
-    """A file in a local folder or below a URL, whose query stays at its end."""
-    if not is_url(folder):
-        return str(Path(folder) / name)
-    parts = urlsplit(folder)
-    return urlunsplit(parts._replace(path=f"{parts.path.rstrip('/')}/{name}"))
 
 
 def open_store(path_or_url: str) -> Store:
@@ -87,6 +63,11 @@ def open_store(path_or_url: str) -> Store:
             raise CacheError(
                 f"{name}: a cache is read from a local path or from "
                 f"{', '.join(f'{known}://' for known in SCHEMES)}; name one of those"
+            )
+        if parts.scheme == "s3" and {"@", ":"} & set(parts.netloc):
+            raise CacheError(
+                f"{name}: s3:// takes no keys: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or "
+                "AWS_PROFILE, and write s3://BUCKET/PATH"
             )
         if not parts.path.endswith(PACKED):
             return _remote(path_or_url, name)

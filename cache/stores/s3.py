@@ -6,6 +6,7 @@ Credentials and endpoint are those that any AWS tool finds: AWS_PROFILE, AWS_END
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -16,7 +17,8 @@ from s3fs import S3FileSystem
 from zarr.abc.store import ByteRequest
 
 from cache.errors import CacheError
-from cache.stores.base import RemoteStore, limits
+from cache.stores.address import public_text
+from cache.stores.base import PassingError, RemoteStore, limits
 
 
 class S3Store(RemoteStore):
@@ -67,8 +69,13 @@ class S3Store(RemoteStore):
                 f"{self.name}: access is refused ({who}): check AWS_PROFILE or AWS_ACCESS_KEY_ID "
                 "and AWS_SECRET_ACCESS_KEY, and the address (S3 also refuses what is not there)"
             ) from None
-        except (OSError, BotoCoreError, TimeoutError) as error:
+        except (OSError, BotoCoreError, ValueError) as error:
+            # An endpoint that is no URL is told whole, with what may be a secret.
+            text = "no usable endpoint" if isinstance(error, ValueError) else str(error)
+            reason = public_text(" ".join(text.split()))
+            if getattr(error, "errno", None) == errno.EBUSY:
+                raise PassingError(reason) from None
             raise CacheError(
-                f"{self.name}: the S3 server cannot be reached or refuses ({error}): check the "
+                f"{self.name}: the S3 server cannot be reached or refuses ({reason}): check the "
                 "address, AWS_ENDPOINT_URL and the network"
             ) from None

@@ -22,7 +22,10 @@ from cache.errors import CacheError
 from cache.format.arrays import StoredArray
 from cache.format.faults import fault_in
 from cache.format.metadata import ROOT, read_array
-from cache.stores.base import file_bytes, several
+from cache.stores.base import document, several
+
+#: Bytes of all zarr.json files of one cache that are read: those of one of 100 TB fit in.
+DOCUMENTS_LIMIT = 128 * 2**20
 
 _REMEDY = "vitv1 cache verify names every fault, vitv1 cache repair or a new copy mends them"
 
@@ -68,8 +71,8 @@ class VerifyingStore(WrapperStore[Store]):
         """Bytes of a zarr.json or of a chunk, or an error that names what is damaged."""
         prototype = prototype or default_buffer_prototype()
         if key == ROOT or key.endswith("/zarr.json"):
-            document = await self._document(key)
-            return None if document is None else prototype.buffer.from_bytes(document)
+            content = await self._document(key)
+            return None if content is None else prototype.buffer.from_bytes(content)
         array = await self.trusted(key.partition("/c/")[0])
         file = array.file_of(key)
         if file is None:
@@ -141,13 +144,18 @@ class VerifyingStore(WrapperStore[Store]):
         expected = self.attributes["metadata_sha256"].get(key) if self._complete else None
         if self._complete and expected is None:
             return None
-        content = await file_bytes(self._store, key)
+        content = await document(self._store, key)
         if content is None and not self._complete:
             return None
         if content is None or (self._complete and hashlib.sha256(content).hexdigest() != expected):
             found = "is absent" if content is None else "was changed since it was written"
             raise CacheError(f"{self.where}: {key} {found}; {_REMEDY}")
         self._documents[key] = content
+        if sum(map(len, self._documents.values())) > DOCUMENTS_LIMIT:
+            raise CacheError(
+                f"{self.where}: its zarr.json files have over {DOCUMENTS_LIMIT >> 20} MiB, more "
+                "than those of any cache: take it from elsewhere"
+            )
         return content
 
     async def _require_real_size(self, array: StoredArray) -> None:

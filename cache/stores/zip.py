@@ -27,6 +27,8 @@ from cache.stores.zarr_internals import sync
 TAIL = 66 * 2**10
 #: No cache's directory is larger.
 DIRECTORY_LIMIT = 64 * 2**20
+#: Nor has any more files: one of some TB has fewer.
+MEMBERS_LIMIT = 500_000
 #: Whole members up to this size are read together with their header.
 SMALL = 2**20
 
@@ -230,5 +232,10 @@ class _End(io.RawIOBase):
             raise zipfile.BadZipFile("its directory is larger than any cache's")
         self._position = max(first, end)
         if first < self._first:
-            return self._fetch(first, end)
-        return self._tail[first - self._first : end - self._first]
+            content = self._fetch(first, end)
+        else:
+            content = self._tail[first - self._first : end - self._first]
+        # Before `zipfile` makes objects of them.
+        if content.count(b"PK\1\2") > MEMBERS_LIMIT:
+            raise zipfile.BadZipFile("it has more files than any cache")
+        return content

@@ -14,6 +14,7 @@ from cache.feature_cache import FeatureCache, open_cache
 from cache.format.arrays import StoredArray
 from cache.format.layout import TokenKind, token_path
 from cache.format.metadata import array_paths, parse
+from cache.stores.base import local_document
 from cache.write.atomic import replace_files
 
 #: Tokens of one shard: per block, an array per kind with images first.
@@ -82,7 +83,7 @@ class ShardWriter:
     def _described(self, name: str) -> StoredArray:
         file = self.path / name / "zarr.json"
         try:
-            document = parse(file.read_bytes(), where=str(file))
+            document = parse(local_document(file), where=str(file))
         except FileNotFoundError:
             raise CacheError(f"{file} is absent: vitv1 cache repair") from None
         return StoredArray.from_document(name, document, where=str(self.path))

@@ -28,6 +28,7 @@ from cache.format.metadata import (
     planned_arrays,
     root_bytes,
 )
+from cache.stores.base import local_document
 from cache.write.atomic import place_folder, replace_files
 from cache.write.lock import writer_lock
 from cache.write.shards import ShardTokens, ShardWriter
@@ -218,7 +219,7 @@ def _gives_way(path: Path, settings: Mapping[str, Any], *, replace: bool) -> boo
     try:
         stored = open_cache(str(path))
     except CacheError as error:
-        ours = (path / ROOT).exists() and FORMAT in (path / ROOT).read_text("utf-8", "replace")
+        ours = (path / ROOT).exists() and FORMAT.encode() in local_document(path / ROOT)
         if replace and ours:
             return True
         raise CacheError(f"{error}; nothing was overwritten") from None

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from cache import UserError
+from cache import UserError, public_text
 from pipeline.cli.cache import cache_app
 from pipeline.cli.options import (
     AllowPickle,
@@ -187,7 +187,7 @@ def _failed(error: Exception, *, debug: bool) -> int:
     if isinstance(error, StepsFailed):
         for failed in error.failed:
             if debug and failed.details:
-                print(printable(failed.details, lines=True), file=sys.stderr)
+                print(printable(public_text(failed.details), lines=True), file=sys.stderr)
             _fail(f"{failed.name} failed: {failed.reason}", 1)
         return _fail(f"{error}; the same command tries again and keeps all others", 1)
     # What typer says of a wrong command line.
@@ -202,7 +202,7 @@ def _failed(error: Exception, *, debug: bool) -> int:
 
 
 def _fail(message: str, code: int) -> int:
-    print(f"vitv1: {printable(' '.join(message.split()))}", file=sys.stderr)
+    print(f"vitv1: {printable(public_text(' '.join(message.split())))}", file=sys.stderr)
     return code
 
 
