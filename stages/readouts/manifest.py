@@ -44,13 +44,15 @@ def write_manifest(run: Path, name: str, key: str | None, places: Iterable[Path 
     ----------
     key : str, optional
         Hash of everything that the result depends on.
-    places : iterable of path
-        Files and folders, below `run` or relative to it.
+    places : iterable of path or str
+        Files and folders: paths, or names relative to `run`.
     """
     files = {each: _sha256(run / each) for each in sorted(set(_files(run, places)))}
     content = {"of": name, "key": key, "files": files}
-    whole = json.dumps(content | {"sha256": content_key(content)}, indent=1)
-    atomic_write(manifest_path(run, name), whole.encode())
+    whole = json.dumps(content | {"sha256": content_key(content)}, indent=1).encode()
+    path = manifest_path(run, name)
+    if not path.exists() or path.read_bytes() != whole:
+        atomic_write(path, whole)
 
 
 def damage(run: Path, name: str, places: Sequence[str] = (), *, alone: bool = False) -> str | None:
@@ -178,7 +180,7 @@ def _inside(places: Sequence[str]) -> tuple[str, ...]:
 def _files(run: Path, places: Iterable[Path | str]) -> Iterator[str]:
     """Files at and in places, relative to `run`; a place that is not there has none."""
     for place in places:
-        path = run / place
+        path = place if isinstance(place, Path) else run / place
         if path.is_file():
             yield os.path.relpath(path, run)
         for folder, _, names in os.walk(path):
