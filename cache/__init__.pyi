@@ -45,7 +45,7 @@ from .stores.location import join as join
 from .write.atomic import atomic_write as atomic_write
 from .write.atomic import replaced as replaced
 from .write.atomic import place_folder as place_folder
-from .write.atomic import beside as beside
+from .write.temporaries import beside as beside
 
 # Refusals.
 from .errors import CacheError as CacheError

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -138,7 +137,7 @@ def verdict(checkup: Checkup, *, quick: bool) -> str:
     return f"{checkup.where}: fine: {checked}{missed}"
 
 
-def show_info(path: str, terminal: Terminal, *, as_json: bool) -> None:
+def show_info(path: str, terminal: Terminal) -> None:
     """Print what a cache is.
 
     Raises
@@ -147,8 +146,8 @@ def show_info(path: str, terminal: Terminal, *, as_json: bool) -> None:
         There is none.
     """
     info = cache_info(open_cache(path))
-    if as_json:
-        terminal.result(json.dumps(info, indent=2))
+    if terminal.as_json:
+        terminal.document(info)
         return
     sizes = [
         {"block": block, **{kind: decimal(size) for kind, size in kinds.items()}}

@@ -123,7 +123,9 @@ class ExperimentFile:
         return join(str(self.output) if named is None else named, name)
 
 
-def load_experiment(path: Path, overrides: Sequence[str] = ()) -> ExperimentFile:
+def load_experiment(
+    path: Path, overrides: Sequence[str] = (), *, allow_pickle: bool = False
+) -> ExperimentFile:
     """Read, override, validate and multiply out an experiment file.
 
     Parameters
@@ -133,10 +135,14 @@ def load_experiment(path: Path, overrides: Sequence[str] = ()) -> ExperimentFile
     overrides : sequence of str
         As `override` takes them; paths in them are relative to the working directory.
 
+    allow_pickle : bool
+        Consent to `recording.allow_pickle = true`, which a file alone cannot give.
+
     Raises
     ------
     UserError
-        No such file, no TOML, an unknown key (with the nearest), a value out of range.
+        No such file, no TOML, an unknown key (with the nearest), a value out of range, or
+        `recording.allow_pickle = true` without consent.
     """
     try:
         raw = tomllib.loads(path.read_text("utf-8"))
@@ -148,6 +154,12 @@ def load_experiment(path: Path, overrides: Sequence[str] = ()) -> ExperimentFile
     for text in overrides:
         override(raw, text)
     variants = [_validate(path, variant) for variant in _sweep(raw)]
+    pickled = [recording.name for recording in variants[0].recording if recording.allow_pickle]
+    if pickled and not allow_pickle:
+        raise UserError(
+            f"{path}: recording.allow_pickle = true (of {', '.join(pickled)}) needs --allow-pickle "
+            "on the command line, too: add it if you trust the recording, or drop the key"
+        )
     output = variants[0].run.output or Path("runs") / path.stem
     return ExperimentFile(path=path, variants=variants, output=output, settings=raw)
 

@@ -6,6 +6,7 @@ What draws them, rich, is imported when there is something to draw.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +19,12 @@ if TYPE_CHECKING:
     from rich.progress import Progress, ProgressColumn
 
     from stages.stage import Progress as StageProgress
+
+#: What a terminal obeys or hides rather than shows: control characters, marks of the direction of
+#: writing, breaks of lines, and halves of characters.
+_UNSEEN = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
 
 #: Texts longer than this are wrapped in a table rather than cut.
 WRAPPED = 16
@@ -54,8 +61,10 @@ class Terminal:
         from rich.progress import MofNCompleteColumn, TimeElapsedColumn
 
         with self._bars(MofNCompleteColumn(), _rate(), TimeElapsedColumn()) as progress:
-            task = progress.add_task(label, total=total, unit=unit)
-            yield lambda done, text=None: progress.update(task, advance=done, description=text)
+            task = progress.add_task(printable(label), total=total, unit=unit)
+            yield lambda done, text=None: progress.update(
+                task, advance=done, description=None if text is None else printable(text)
+            )
 
     @contextmanager
     def transfer(self, label: str, *, total: int) -> Iterator[Callable[[int], None]]:
@@ -63,7 +72,7 @@ class Terminal:
         from rich.progress import DownloadColumn, TransferSpeedColumn
 
         with self._bars(DownloadColumn(), TransferSpeedColumn()) as progress:
-            task = progress.add_task(label, total=total)
+            task = progress.add_task(printable(label), total=total)
             yield lambda n_bytes: progress.update(task, advance=n_bytes)
 
     def _bars(self, *columns: ProgressColumn) -> Progress:
@@ -73,7 +82,7 @@ class Terminal:
 
         console = Console(stderr=True)
         return Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             *columns,
             TextColumn("left"),
@@ -91,7 +100,7 @@ class Terminal:
         if self.quiet or not console.is_terminal:
             yield
             return
-        with console.status(label):
+        with console.status(printable(label)):
             yield
 
     def document(self, content: Mapping[str, Any]) -> None:
@@ -115,31 +124,41 @@ class Terminal:
         from rich.console import Console
         from rich.table import Table
 
-        table = Table(title=title)
+        table = Table(title=printable(title, lines=True))
         names = list(dict.fromkeys(name for row in rows for name in row))
         for name in names:
             values = [row.get(name) for row in rows]
             numeric = all(is_null(value) or isinstance(value, Real) for value in values)
             words = not numeric and max(len(_cell(value)) for value in values) > WRAPPED
             table.add_column(
-                str(name),
+                printable(str(name)),
                 justify="right" if numeric else "left",
                 no_wrap=not words,
                 overflow="fold" if words else "ellipsis",
             )
         for row in rows:
             table.add_row(*(_cell(row.get(name)) for name in names))
-        console = Console(stderr=note)
+        console = Console(stderr=note, markup=False, emoji=False)
         # Lines of a table that is piped into a file are not cut at 80 columns.
         if not console.is_terminal:
-            console = Console(stderr=note, width=200)
+            console = Console(stderr=note, markup=False, emoji=False, width=200)
         console.print(table)
+
+
+def printable(text: str, *, lines: bool = False) -> str:
+    """A text as a terminal may show it, wherever it comes from: unseen characters as escapes.
+
+    Without `lines` a break of a line is one of them, so that no text forges a line of its own.
+    """
+    text = text if lines else text.replace("\n", "\\n")
+    return _UNSEEN.sub(lambda unseen: unseen[0].encode("unicode_escape").decode(), text)
 
 
 def _print(message: str, *, stderr: bool) -> None:
     from rich.console import Console
 
-    Console(stderr=stderr, soft_wrap=True, highlight=False, markup=False).print(message)
+    console = Console(stderr=stderr, soft_wrap=True, highlight=False, markup=False, emoji=False)
+    console.print(printable(message))
 
 
 def _rate() -> ProgressColumn:
@@ -172,4 +191,4 @@ def _plain(value: Any) -> Any:
 def _cell(value: object) -> str:
     if is_null(value):
         return "-"
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
+    return f"{value:.3f}" if isinstance(value, float) else printable(str(value))

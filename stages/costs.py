@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -128,9 +129,8 @@ class Cost:
 def side_by_side(costs: Sequence[Cost], workers: int) -> float:
     """Wall time of independent work, each piece of it on one worker: the longest come first."""
     ends = [0.0] * max(1, min(workers, len(costs)))
-    for cost in sorted(costs, key=lambda each: -each.core_seconds):
-        first = ends.index(min(ends))
-        ends[first] += cost.core_seconds
+    for seconds in sorted((cost.core_seconds for cost in costs), reverse=True):
+        heapq.heapreplace(ends, ends[0] + seconds)
     return max(ends)
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -35,9 +34,10 @@ from cache.format.metadata import (
 )
 from cache.integrity.checkup import Checkup
 from cache.integrity.verify import Progress, check_chunks, check_metadata
-from cache.write.atomic import beside, replace_files
+from cache.write.atomic import replace_files
 from cache.write.lock import writer_lock
-from cache.write.writer import has_file, stored_crcs
+from cache.write.temporaries import beside, discard, inside
+from cache.write.writer import SHARD_SUMS, has_file, shard_sum, stored_crcs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,16 +91,25 @@ def prepare_repair(
         arrays = planned_arrays(shape, layout, n_images=len(image_ids))
         checkup.files += _unnamed_files(checkup, path, arrays)
         check_chunks(checkup, progress=progress)
+        if checkup.ids is not None and not np.array_equal(checkup.ids, image_ids):
+            checkup.note("image/c/0", "holds other image ids than the experiment")
         left = tuple(fault for fault in checkup.faults if fault.remedy == "delete")
         if all(fault.remedy != "repair" for fault in checkup.faults):
             return Repair(left=left)
         tokens = [array for array in arrays if array.tokens is not None]
         shards = range(tokens[0].n_files)
-        damaged = [s for s in shards if not all((a.path, s) in checkup.sound for a in tokens)]
         begun = checkup.attributes or new_attributes(settings, provenance, shape, layout)
+        sums = [
+            shard_sum(path, tokens, shard)
+            if all((array.path, shard) in checkup.sound for array in tokens)
+            else None
+            for shard in shards
+        ]
+        recorded = begun.get(SHARD_SUMS, sums)
+        damaged = [s for s in shards if sums[s] is None or sums[s] != recorded[s]]
         stored = begun["provenance"]
         repairs = [*stored.get("repairs", []), {**provenance, "shards": damaged}]
-        attributes = {**begun, "provenance": {**stored, "repairs": repairs}}
+        attributes = {**begun, "provenance": {**stored, "repairs": repairs}, SHARD_SUMS: sums}
         mended = _mend(path, attributes, arrays, damaged=damaged, image_ids=image_ids)
         touched = {fault.path for fault in checkup.faults}
     return Repair(shards=tuple(damaged), rewritten=tuple(sorted(touched & mended)), left=left)
@@ -203,21 +212,22 @@ def _mend(
         },
     ]
     for files in steps:
-        for file in (path / name for name in files):
+        for name in files:
             # Whatever is there in the place of a file.
-            if file.is_symlink() or file.is_dir():
-                _clear(file)
-        replace_files(path, files.items(), temporary=beside(path, ".part"))
+            if (path / name).is_symlink() or (path / name).is_dir():
+                _clear(path, name)
+        replace_files(path, files.items(), temporary=beside(path, "part"))
     for array in tokens:
         if len(damaged) == len(done):
-            _clear(path / array.path / "c")
+            _clear(path, f"{array.path}/c")
         for shard in damaged:
-            _clear(path / array.file_path(shard))
+            _clear(path, array.file_path(shard))
     return {name for files in steps for name in files}
 
 
-def _clear(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
+def _clear(store: Path, name: str) -> None:
+    path = inside(store, name)
+    if path.is_symlink():
+        path.unlink()
     else:
-        path.unlink(missing_ok=True)
+        discard(path)

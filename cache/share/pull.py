@@ -22,8 +22,9 @@ from cache.format.metadata import array_paths
 from cache.integrity.verify import verify
 from cache.share.copy_plan import Copy, require_space
 from cache.stores.zarr_internals import sync
-from cache.write.atomic import beside, place_folder, replaced
+from cache.write.atomic import place_folder, replaced
 from cache.write.lock import writer_lock
+from cache.write.temporaries import beside, real_path, require_ours
 
 #: Files in flight.
 THREADS = 8
@@ -36,7 +37,7 @@ ByteProgress = Callable[[int], None]
 def pull(
     copy: Copy, destination: Path, *, threads: int = THREADS, progress: ByteProgress | None = None
 ) -> int:
-    """Copy a cache; an interrupted copy waits in `<destination>.partial` and goes on from there.
+    """Copy a cache; an interrupted copy waits in `<destination>.vitv1-partial`, goes on from there.
 
     A file counts as copied once each of its chunks has the checksum that the source's metadata
     record, now or when an earlier attempt is taken up.
@@ -60,14 +61,15 @@ def pull(
     Raises
     ------
     CacheError
-        Another cache, or something else, at `destination`; too little space; a source that is
-        damaged or cannot be reached.
+        Another cache, or something else, at `destination` or where the copy waits; too little
+        space; a source that is damaged or cannot be reached.
     """
+    destination = real_path(destination)
     with writer_lock(destination):
         if destination.exists():
             _require_same(copy, destination)
             return 0
-        partial = beside(destination, ".partial")
+        partial = beside(destination, "partial")
         fetched = _Pull(copy, partial, progress or (lambda n_bytes: None)).run(threads)
         for name, content in reversed(copy.documents.items()):
             path = partial / name
@@ -134,11 +136,13 @@ class _Pull:
         return needed
 
     def _clear(self) -> None:
-        """Delete what an earlier attempt left that is no part of this copy."""
+        """Delete what an earlier attempt left that is no part of this copy, if all is ours."""
+        if self.partial.is_symlink() or self.partial.exists():
+            require_ours(self.partial)
         wanted = {array.file_path(number) for array, number in self.copy.files}
         for path in sorted(self.partial.rglob("*"), reverse=True):
-            if path.is_symlink() or not path.is_dir():
-                if path.is_symlink() or str(path.relative_to(self.partial)) not in wanted:
+            if not path.is_dir():
+                if str(path.relative_to(self.partial)) not in wanted:
                     path.unlink()
             elif not any(path.iterdir()):
                 path.rmdir()
@@ -160,7 +164,7 @@ class _Pull:
         path.parent.mkdir(parents=True, exist_ok=True)
         chunks = array.file_chunks(number)
         step = max(1, PIECE // array.stored_chunk_bytes)
-        with suppress(_Stopped), replaced(path, temporary=beside(path, ".part")) as file:
+        with suppress(_Stopped), replaced(path, temporary=beside(path, "part")) as file:
             for first in range(0, len(chunks), step):
                 if self.stopped.is_set():
                     raise _Stopped

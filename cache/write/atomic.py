@@ -14,6 +14,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from cache.write.temporaries import inside
+
 
 def atomic_write(path: Path, content: bytes) -> None:
     """Give a file its content in one step, and wait until it is on the disk; make its folder."""
@@ -38,7 +40,9 @@ def replaced(
     """
     temporary = temporary or path.with_name(f".{path.name}.{os.getpid()}.new")
     try:
-        with temporary.open("wb") as file:
+        # What a link of that name leads to is not touched.
+        temporary.unlink(missing_ok=True)
+        with temporary.open("xb") as file:
             yield file
         if durable:
             _sync(temporary)
@@ -59,7 +63,7 @@ def replace_files(
     """
     paths = []
     for name, content in files:
-        path = root / name
+        path = inside(root, name)
         path.parent.mkdir(parents=True, exist_ok=True)
         with replaced(path, temporary=temporary) as file:
             file.write(content)
@@ -87,11 +91,6 @@ def make_durable(files: Iterable[Path], *, below: Path) -> None:
         directories.update(p for p in path.parents if p == below or below in p.parents)
     for directory in sorted(directories, reverse=True):
         _sync(directory)
-
-
-def beside(path: Path, suffix: str) -> Path:
-    """Where something that must not lie inside a store is kept, on the same disk."""
-    return path.with_name(path.name + suffix)
 
 
 def _sync(path: Path) -> None:

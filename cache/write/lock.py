@@ -16,9 +16,13 @@ from pathlib import Path
 import psutil
 
 from cache.errors import CacheError
+from cache.write.temporaries import real_path
 
 #: Seconds within which a writer has put its name into the file that it locked.
 NAMING = 1.0
+
+#: Beginning of what a writer puts into the file; a power cut may leave less of it, or zeros.
+MARK = b'{"host": '
 
 
 @dataclass(frozen=True)
@@ -48,11 +52,16 @@ def writer_lock(store: Path) -> Iterator[None]:
     Raises
     ------
     CacheError
-        Another process holds it; the message says which, on what host and since when.
+        Another process holds it; the message says which, on what host and since when. Or what is
+        in its place is no lock of ours.
     """
+    store = real_path(store)
     path = store.with_name(store.name + ".lock")
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+") as file:
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        raise _foreign(path)
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o666)
+    with os.fdopen(handle, "r+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -66,6 +75,9 @@ def writer_lock(store: Path) -> Iterator[None]:
                 f"{path} cannot be locked ({error.strerror}): this disk has no file locks, so two "
                 "writers could not be kept apart; name a [cache] path on another disk"
             ) from None
+        left = path.read_bytes().strip(b"\0")
+        if not left.startswith(MARK) and not MARK.startswith(left):
+            raise _foreign(path)
         holder = _holder(path)
         if holder is not None and not holder.is_here:
             raise CacheError(
@@ -81,6 +93,10 @@ def writer_lock(store: Path) -> Iterator[None]:
             yield
         finally:
             file.truncate(0)
+
+
+def _foreign(path: Path) -> CacheError:
+    return CacheError(f"{path} is no lock of vitv1, and none can be put there: move it elsewhere")
 
 
 def _awaited_holder(path: Path) -> Holder | None:

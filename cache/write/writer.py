@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import glob
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from cache.errors import CacheError
 from cache.feature_cache import open_cache
 from cache.format.arrays import CRC_BYTES, StoredArray
+from cache.format.faults import file_faults
 from cache.format.identity import differences, key_of
 from cache.format.layout import Layout, TokenShape
 from cache.format.metadata import (
@@ -27,9 +28,13 @@ from cache.format.metadata import (
     planned_arrays,
     root_bytes,
 )
-from cache.write.atomic import beside, place_folder, replace_files
+from cache.write.atomic import place_folder, replace_files
 from cache.write.lock import writer_lock
 from cache.write.shards import ShardTokens, ShardWriter
+from cache.write.temporaries import beside, discard, real_path, require_ours
+
+#: Attribute of an unfinished root: per shard, its `shard_sum` once it is done.
+SHARD_SUMS = "shard_sha256"
 
 
 class CacheWriter(ShardWriter):
@@ -37,19 +42,27 @@ class CacheWriter(ShardWriter):
 
     A shard's files are written and synced, then the directories that name them, and only then
     `progress`: a kill or a power cut at any moment leaves it claiming no more than is on disk.
-    The root declares the store complete last of all.
+    The root declares the store complete last of all. Until then it holds a hash of the checksums of
+    each shard; a resuming writer reads every shard, and writes anew what is not as it was written.
     """
 
     def __init__(self, path: Path) -> None:
-        super().__init__(path, temporary=beside(path, ".part"))
-        for leftover in (self._temporary, *path.parent.glob(f"{glob.escape(path.name)}.part-*")):
-            leftover.unlink(missing_ok=True)
+        super().__init__(path, temporary=beside(path, "part"))
+        name = glob.escape(self._temporary.name)
+        for leftover in (self._temporary, *self._temporary.parent.glob(f"{name}-*")):
+            discard(leftover)
         done = self.cache.shards_done
         self._progress = done.copy()
+        self._tokens = [array for array in self._arrays.values() if array.tokens is not None]
         if not self.cache.complete:
-            # Whatever became of the disk since: a shard counts only if all its files are there.
-            self._progress[:] = [done[s] and self._is_whole(s) for s in range(len(done))]
-            if (self._progress != done).any():
+            # Whatever became of the disk since. An earlier version recorded no sums.
+            sums = self.cache.store.attributes.get(SHARD_SUMS)
+            self._progress[:] = [
+                done[shard] and self._is_whole(shard) and self._is_sound(shard, sums)
+                for shard in range(len(done))
+            ]
+            self._sums = [self._sum(s) if held else None for s, held in enumerate(self._progress)]
+            if (self._progress != done).any() or self._sums != sums:
                 self._record_progress()
 
     def missing_shards(self) -> list[int]:
@@ -71,7 +84,7 @@ class CacheWriter(ShardWriter):
         """
         if not self._is_whole(shard):
             raise FileNotFoundError(f"{self.path}: files of shard {shard} are missing")
-        self._progress[shard] = True
+        self._progress[shard], self._sums[shard] = True, self._sum(shard)
         self._record_progress()
 
     def finish(self) -> None:
@@ -81,26 +94,49 @@ class CacheWriter(ShardWriter):
         ------
         RuntimeError
             A shard is missing.
+        CacheError
+            A shard is not as it was written; the next writer writes it again.
         """
+        if self.cache.complete:
+            return
         if self.missing_shards():
             raise RuntimeError(f"shards {self.missing_shards()} are not written")
+        for shard, written in enumerate(self._sums):
+            self._progress[shard] = self._is_whole(shard) and self._sum(shard) == written
+        if changed := self.missing_shards():
+            self._record_progress()
+            raise CacheError(
+                f"{self.path}: shards {changed} were changed after they had been written: look for "
+                "who else writes there, then repeat, and they are written again"
+            )
         arrays = self._arrays.values()
         with_crcs = [dataclasses.replace(a, crcs=stored_crcs(self.path, a)) for a in arrays]
-        attributes = self.cache.store.attributes
+        attributes = {k: v for k, v in self.cache.store.attributes.items() if k != SHARD_SUMS}
         documents = documents_of(attributes["contents"], with_crcs)
         root = root_bytes(finished_attributes(attributes, documents))
         for files in (documents, {ROOT: root}):
             replace_files(self.path, files.items(), temporary=self._temporary)
 
     def _record_progress(self) -> None:
+        root = root_bytes({**self.cache.store.attributes, SHARD_SUMS: self._sums})
+        replace_files(self.path, [(ROOT, root)], temporary=self._temporary)
         self._write([(self._arrays["progress"], 0, self._progress.astype(np.uint8))])
 
     def _is_whole(self, shard: int) -> bool:
-        return all(
-            has_file(self.path, array, shard)
-            for array in self._arrays.values()
-            if array.tokens is not None
+        return all(has_file(self.path, array, shard) for array in self._tokens)
+
+    def _is_sound(self, shard: int, sums: Sequence[str | None] | None) -> bool:
+        """Whether every byte of a shard is as its checksums and the recorded sum say."""
+        return (sums is None or sums[shard] == self._sum(shard)) and not any(
+            self._has_fault(array, shard) for array in self._tokens
         )
+
+    def _has_fault(self, array: StoredArray, shard: int) -> bool:
+        content = np.fromfile(self.path / array.file_path(shard), dtype=np.uint8)
+        return any(file_faults(array, shard, content, ids=None))
+
+    def _sum(self, shard: int) -> str:
+        return shard_sum(self.path, self._tokens, shard)
 
 
 @contextmanager
@@ -132,32 +168,49 @@ def write_cache(
     Raises
     ------
     CacheError
-        Another writer at work; a store of another key without `replace`; something at `path`
-        that is no feature cache.
+        Another writer at work; a store of another key without `replace`; something at `path`,
+        or in what would be deleted, that is no feature cache.
     """
+    path = real_path(path)
     with writer_lock(path):
-        for leftover in (".old", ".new"):
-            _remove(beside(path, leftover))
+        for leftover in ("old", "new"):
+            discard(beside(path, leftover))
         if path.exists() and _gives_way(path, settings, replace=replace):
+            require_ours(path)
             # Away in one step: a kill while deleting leaves nothing half there.
-            path.rename(beside(path, ".old"))
-            _remove(beside(path, ".old"))
+            path.rename(beside(path, "old"))
+            discard(beside(path, "old"))
         if not path.exists():
             attributes = new_attributes(settings, provenance, shape, layout)
+            attributes[SHARD_SUMS] = [None] * layout.n_shards(len(image_ids))
             arrays = planned_arrays(shape, layout, n_images=len(image_ids))
             _create(path, attributes, arrays, image_ids)
-        yield CacheWriter(path)
+        writer = CacheWriter(path)
+        if not (writer.cache.complete or np.array_equal(writer.cache.image_ids, image_ids)):
+            raise CacheError(
+                f"{path}/image/c/0 holds other image ids than the experiment: vitv1 cache repair"
+            )
+        yield writer
 
 
 def stored_crcs(store: Path, array: StoredArray) -> NDArray[np.uint32]:
     """The checksum that every chunk ends in, array of shape (n_chunks,)."""
-    crcs = bytearray()
-    for file in range(array.n_files):
-        with (store / array.file_path(file)).open("rb") as content:
-            for position in range(len(array.file_chunks(file))):
-                content.seek((position + 1) * array.stored_chunk_bytes - CRC_BYTES)
-                crcs += content.read(CRC_BYTES)
+    crcs = b"".join(_file_crcs(store, array, file) for file in range(array.n_files))
     return np.frombuffer(crcs, dtype="<u4").astype(np.uint32)
+
+
+def shard_sum(store: Path, arrays: Iterable[StoredArray], shard: int) -> str:
+    """The sha256 of the checksums of all chunks of a shard, array by array."""
+    return hashlib.sha256(b"".join(_file_crcs(store, a, shard) for a in arrays)).hexdigest()
+
+
+def _file_crcs(store: Path, array: StoredArray, file: int) -> bytes:
+    crcs = bytearray()
+    with (store / array.file_path(file)).open("rb") as content:
+        for position in range(len(array.file_chunks(file))):
+            content.seek((position + 1) * array.stored_chunk_bytes - CRC_BYTES)
+            crcs += content.read(CRC_BYTES)
+    return bytes(crcs)
 
 
 def _gives_way(path: Path, settings: Mapping[str, Any], *, replace: bool) -> bool:
@@ -185,7 +238,7 @@ def _create(
     image_ids: NDArray[np.int64],
 ) -> None:
     """Write the empty store beside its place and move it there whole."""
-    temporary = beside(path, ".new")
+    temporary = beside(path, "new")
     image, progress, *_ = arrays
     files: dict[str, bytes | bytearray] = {
         ROOT: root_bytes(attributes),
@@ -199,13 +252,8 @@ def _create(
             (temporary / name).write_bytes(content)
         place_folder(temporary, path)
     except BaseException:
-        _remove(temporary)
+        discard(temporary)
         raise
-
-
-def _remove(path: Path) -> None:
-    if path.exists():
-        shutil.rmtree(path)
 
 
 def has_file(store: Path, array: StoredArray, file: int) -> bool:

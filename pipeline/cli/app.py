@@ -11,8 +11,16 @@ import typer
 
 from cache import UserError
 from pipeline.cli.cache import cache_app
-from pipeline.cli.options import AsJson, Debug, ExperimentPath, Overrides, Quiet, loaded
-from pipeline.terminal import Terminal
+from pipeline.cli.options import (
+    AllowPickle,
+    AsJson,
+    Debug,
+    ExperimentPath,
+    Overrides,
+    Quiet,
+    loaded,
+)
+from pipeline.terminal import Terminal, printable
 
 #: Exit code after Ctrl-C, as shells have it.
 INTERRUPTED = 130
@@ -49,6 +57,7 @@ def vitv1(
 def run(
     experiment: ExperimentPath,
     overrides: Overrides = None,
+    allow_pickle: AllowPickle = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the plan and stop; needs no data.")
     ] = False,
@@ -60,13 +69,14 @@ def run(
     from pipeline import commands
 
     do = commands.show_dry_run if dry_run else commands.run
-    do(loaded(experiment, overrides), Terminal(quiet, as_json))
+    do(loaded(experiment, overrides, allow_pickle), Terminal(quiet, as_json))
 
 
 @app.command()
 def extract(
     experiment: ExperimentPath,
     overrides: Overrides = None,
+    allow_pickle: AllowPickle = False,
     replace: Annotated[
         bool, typer.Option("--replace", help="Delete a cache of other settings at the same path.")
     ] = False,
@@ -76,7 +86,7 @@ def extract(
     """Stage one: images through the frozen backbone into the cache."""
     from pipeline import commands
 
-    commands.extract(loaded(experiment, overrides), Terminal(quiet), replace=replace)
+    commands.extract(loaded(experiment, overrides, allow_pickle), Terminal(quiet), replace=replace)
 
 
 def _add_command(name: str, about: str) -> None:
@@ -86,13 +96,17 @@ def _add_command(name: str, about: str) -> None:
     def results(
         experiment: ExperimentPath,
         overrides: Overrides = None,
+        allow_pickle: AllowPickle = False,
         as_json: AsJson = False,
         quiet: Quiet = False,
         debug: Debug = False,
     ) -> None:
         from pipeline import commands
 
-        file, terminal = loaded(experiment, overrides), Terminal(quiet, as_json)
+        file, terminal = (
+            loaded(experiment, overrides, allow_pickle),
+            Terminal(quiet, as_json),
+        )
         if name == "report":
             commands.report(file, terminal)
         else:
@@ -173,7 +187,7 @@ def _failed(error: Exception, *, debug: bool) -> int:
     if isinstance(error, StepsFailed):
         for failed in error.failed:
             if debug and failed.details:
-                print(failed.details, file=sys.stderr)
+                print(printable(failed.details, lines=True), file=sys.stderr)
             _fail(f"{failed.name} failed: {failed.reason}", 1)
         return _fail(f"{error}; the same command tries again and keeps all others", 1)
     # What typer says of a wrong command line.
@@ -188,7 +202,7 @@ def _failed(error: Exception, *, debug: bool) -> int:
 
 
 def _fail(message: str, code: int) -> int:
-    print(f"vitv1: {' '.join(message.split())}", file=sys.stderr)
+    print(f"vitv1: {printable(' '.join(message.split()))}", file=sys.stderr)
     return code
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from cache import TokenKind, UserError
-from pipeline.cli.options import Debug, ExperimentPath, Overrides, Quiet, loaded
+from pipeline.cli.options import AllowPickle, Debug, ExperimentPath, Overrides, Quiet, loaded
 from pipeline.terminal import Terminal
 from stages.tokens import KINDS
 
@@ -32,6 +32,7 @@ def verify(
         Path | None, typer.Option(help="The experiment that made it, for --recompute.")
     ] = None,
     overrides: Overrides = None,
+    allow_pickle: AllowPickle = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
@@ -44,7 +45,12 @@ def verify(
     checkup = verify_cache(path, terminal, quick=quick)
     faults = list(checkup.faults)
     if recompute and experiment is not None and not faults:
-        faults += recompute_cache(path, loaded(experiment, overrides), terminal, n_images=recompute)
+        faults += recompute_cache(
+            path,
+            loaded(experiment, overrides, allow_pickle),
+            terminal,
+            n_images=recompute,
+        )
     show_faults(faults, terminal)
     if faults:
         raise typer.Exit(1)
@@ -56,13 +62,14 @@ def verify(
 def repair(
     experiment: ExperimentPath,
     overrides: Overrides = None,
+    allow_pickle: AllowPickle = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
     """Extract the damaged shards of an experiment's cache again, and nothing else."""
     from pipeline.cache_commands import repair_caches
 
-    if not repair_caches(loaded(experiment, overrides), Terminal(quiet)):
+    if not repair_caches(loaded(experiment, overrides, allow_pickle), Terminal(quiet)):
         raise typer.Exit(1)
 
 
@@ -75,7 +82,7 @@ def info(
     """Say what a cache holds: sizes, completeness, settings, and how it was made."""
     from pipeline.cache_commands import show_info
 
-    show_info(path, Terminal(), as_json=as_json)
+    show_info(path, Terminal(as_json=as_json))
 
 
 @cache_app.command()

@@ -20,10 +20,16 @@ AsJson = Annotated[
     bool, typer.Option("--json", help="Results as one JSON document on stdout, for scripts.")
 ]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+AllowPickle = Annotated[
+    bool,
+    typer.Option(
+        "--allow-pickle", help="Consent to recording.allow_pickle = true: only for files you trust."
+    ),
+]
 
 
-def loaded(path: Path, overrides: list[str] | None) -> ExperimentFile:
+def loaded(path: Path, overrides: list[str] | None, allow_pickle: bool) -> ExperimentFile:
     """The experiment of a command line; the schema is imported when there is one to read."""
     from pipeline.experiment import load_experiment
 
-    return load_experiment(path, overrides or [])
+    return load_experiment(path, overrides or [], allow_pickle=allow_pickle)

@@ -13,7 +13,7 @@ from pipeline.report.figures.neurons import scatter
 from pipeline.report.figures.style import save_figure
 from pipeline.results.names import describe_first, known
 from pipeline.results.statistics import paired_difference, valid
-from pipeline.results.tables import NEURONS, read_neurons, write_if_changed
+from pipeline.results.tables import NEURONS, read_neurons, write_csv
 from pipeline.terminal import Terminal
 from stages.conditions import IDENTITY
 
@@ -77,7 +77,7 @@ def compare_runs(first: Path, second: Path, output: Path, terminal: Terminal) ->
             }
         )
     table = pd.DataFrame(rows)
-    write_if_changed(output / TABLE, table.to_csv(index=False).encode())
+    write_csv(output / TABLE, table)
     best = table["mean_feve_second"].fillna(-1).to_numpy().argmax()
     a, b = list(pairs.values())[int(best)]
     told = describe_first(a, [n for n in ("recording", "tokens", "block") if n in joined])

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,6 +47,29 @@ _TYPES = {
     **dict.fromkeys(("weights", "cache_key"), "string"),
 }
 
+#: Texts that a spreadsheet takes for formulas, and those that look like them once neutralised.
+_FORMULA = re.compile(r"'*[=+\-@\t\r]")
+
+
+def write_csv(path: Path, table: pd.DataFrame) -> None:
+    """Write a table where it is new; a text that a spreadsheet would run has a ' in front.
+
+    Numbers are left alone. `as_written` undoes it for one value.
+    """
+    texts = table.select_dtypes(["object", "string"]).columns
+    safe = table.assign(**{name: table[name].map(_neutralised) for name in texts})
+    write_if_changed(path, safe.to_csv(index=False).encode())
+
+
+def as_written(text: Any) -> Any:
+    """A value of a table's cell without the ' that `write_csv` put in front."""
+    quoted = isinstance(text, str) and text.startswith("'") and _FORMULA.match(text)
+    return text[1:] if quoted else text
+
+
+def _neutralised(value: Any) -> Any:
+    return f"'{value}" if isinstance(value, str) and _FORMULA.match(value) else value
+
 
 def write_tables(run: Path, conditions: Sequence[Condition]) -> None:
     """Write `neurons.parquet`, `summary.csv` and `curves.parquet`.
@@ -61,7 +85,7 @@ def write_tables(run: Path, conditions: Sequence[Condition]) -> None:
     summary = pd.DataFrame(rows).astype(_IDENTITY)
     curves = pd.concat([_curve(run, condition) for condition in conditions], ignore_index=True)
     write_if_changed(run / NEURONS, neurons.to_parquet(index=False))
-    write_if_changed(run / SUMMARY, summary.to_csv(index=False).encode())
+    write_csv(run / SUMMARY, summary)
     write_if_changed(run / CURVES, curves.to_parquet(index=False))
     for root in _ROOTS:
         write_if_changed(run / root, ROOT)
@@ -103,7 +127,9 @@ def read_summary(run: Path) -> pd.DataFrame:
     import pandas as pd
 
     require_intact(run, TABLES, SUMMARY)
-    return pd.read_csv(run / SUMMARY, dtype=dict(_IDENTITY))
+    table = pd.read_csv(run / SUMMARY, dtype=dict(_IDENTITY))
+    texts = [name for name, kind in _IDENTITY.items() if kind == "string"]
+    return table.assign(**{name: table[name].map(as_written).astype("string") for name in texts})
 
 
 def read_neurons(run: Path) -> pd.DataFrame:
@@ -131,7 +157,8 @@ def write_if_changed(path: Path, content: bytes) -> None:
 def _read_rows(run: Path) -> list[dict[str, str]]:
     require_intact(run, TABLES, SUMMARY)
     with (run / SUMMARY).open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+        rows = csv.DictReader(file)
+        return [{name: as_written(value) for name, value in row.items()} for row in rows]
 
 
 def _neurons(run: Path, condition: Condition) -> pd.DataFrame:

@@ -41,8 +41,15 @@ def run_stage(
         for step in steps
         if step.task is not None and step.state != "up to date"
     }
-    failures: list[FailedCondition] = []
-    lost = {failure.condition for failure in failed}
+    # What none of the checks before foresaw must not pass for done.
+    reason = "what it depends on cannot be told: its recording, images or cache are not at hand"
+    failures = [
+        FailedCondition(condition=step.condition, reason=reason)
+        for step in steps
+        if step.condition is not None and step.task is None and step.state != "up to date"
+    ]
+    n_left = len(outdated) + len(failures)
+    lost = {failure.condition for failure in [*failed, *failures]}
     for fitted in _compute(file, stage, list(outdated.values()), lost, terminal):
         if isinstance(fitted, FailedCondition):
             failures.append(fitted)
@@ -53,7 +60,7 @@ def run_stage(
         task.clean_up()
         if line := stage.told(fitted):
             terminal.note(line)
-    n_done, n_before = len(outdated) - len(failures), len(steps) - len(outdated)
+    n_done, n_before = n_left - len(failures), len(steps) - n_left
     terminal.note(f"{file.output}: {n_done} conditions {stage.done}, {n_before} up to date")
     return failures
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +18,7 @@ from stages.recordings import (
     digest_recording,
     read_images,
     read_recording,
+    reading_limit,
 )
 from stages.stimuli import Stimuli, StimulusDigest, digest, resolve_crop
 
@@ -72,7 +74,8 @@ class Inputs:
         UserError
             A file that is missing or unusable.
         """
-        return [read_recording(settings) for settings in self._files]
+        with self._within_memory():
+            return [read_recording(settings) for settings in self._files]
 
     @cached_property
     def chosen(self) -> dict[str, Recording]:
@@ -112,13 +115,14 @@ class Inputs:
         UserError
             The images lack an id that a recording shows.
         """
-        made, path = self._made_images(), self.images_path
-        if made is not None or path is None or not path.exists():
-            return made
+        with self._within_memory():
+            made, path = self._made_images(), self.images_path
+            if made is not None or path is None or not path.exists():
+                return made
+            consent = any(r.allow_pickle for r in self.experiment.recording)
+            stimuli = read_images(path, allow_pickle=consent)
         import numpy as np
 
-        consent = any(r.allow_pickle for r in self.experiment.recording)
-        stimuli = read_images(path, allow_pickle=consent)
         for recording in self.recorded:
             missing = np.setdiff1d(recording.all_image_ids, stimuli.ids)
             if len(missing):
@@ -205,6 +209,9 @@ class Inputs:
         if id(recording) not in self._contents:
             self._contents[id(recording)] = recording, digest_recording(recording)
         return self._contents[id(recording)][1]
+
+    def _within_memory(self) -> AbstractContextManager[None]:
+        return reading_limit(self.experiment.run.memory_limit)
 
     @property
     def _files(self) -> list[RecordingSettings]:

@@ -77,7 +77,7 @@ class Located:
             held = open_cache(str(destination))
             blocks, kinds = blocks | set(held.blocks), kinds | set(held.kinds)
             # What is there counts as the beginning of a larger copy, and is not fetched again.
-            destination.rename(beside(destination, ".partial"))
+            destination.rename(beside(destination, "partial"))
         copy = plan_copy(source, blocks=sorted(blocks), kinds=sorted(kinds))
         with terminal.transfer(f"copying {source.name}", total=copy.n_bytes) as copied:
             pull(copy, destination, progress=copied)

@@ -25,25 +25,21 @@ class Core(nn.Module):
 
     Parameters
     ----------
-    kernels, channels : pair of int
-        Of the two layers.
-    momentum : float
-        Share of a batch in the running statistics.
+    settings : BaselineSettings
+        Kernels, channels and momentum.
     seed : int
         Decides the initial convolutions (Xavier normal).
     """
 
-    def __init__(
-        self, *, kernels: tuple[int, int], channels: tuple[int, int], momentum: float, seed: int
-    ) -> None:
+    def __init__(self, settings: BaselineSettings, *, seed: int) -> None:
         super().__init__()
-        (first, second), (k1, k2) = channels, kernels
+        (first, second), (k1, k2) = settings.channels, settings.kernels
         self.conv = nn.Conv2d(1, first, k1, padding=k1 // 2, bias=False)
-        self.norm1 = nn.BatchNorm2d(first, momentum=momentum)
+        self.norm1 = nn.BatchNorm2d(first, momentum=settings.momentum)
         self.mix_in = nn.Conv2d(first, second, 1, bias=False)
         self.depthwise = nn.Conv2d(second, second, k2, padding=k2 // 2, groups=second, bias=False)
         self.mix_out = nn.Conv2d(second, second, 1, bias=False)
-        self.norm2 = nn.BatchNorm2d(second, momentum=momentum)
+        self.norm2 = nn.BatchNorm2d(second, momentum=settings.momentum)
         self.elu = nn.ELU(inplace=True)
         self.pool = nn.MaxPool2d(2)
         generator = torch.Generator().manual_seed(seed)
@@ -85,12 +81,7 @@ class FullModel(ReadoutNetwork):
         seed: int,
     ) -> None:
         super().__init__()
-        self.core = Core(
-            kernels=settings.kernels,
-            channels=settings.channels,
-            momentum=settings.momentum,
-            seed=seed,
-        )
+        self.core = Core(settings, seed=seed)
         self.readout = initial_readout(
             neurons,
             (*pooled_size(input_size), settings.channels[1]),

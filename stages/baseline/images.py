@@ -38,13 +38,10 @@ class GreyImages:
     mean: float
     std: float
 
-    def rows(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Where the images of the given ids, all of them here, are in the stack."""
-        return np.searchsorted(self.ids, ids).astype(np.int64)
-
     def batch(self, ids: NDArray[np.int64], *, device: str = "cpu") -> torch.Tensor:
         """Images as the network sees them, tensor of shape (n, 1, row, column), float32."""
-        return (_resized(self.pixels[self.rows(ids)], self.size, device) - self.mean) / self.std
+        rows = np.searchsorted(self.ids, ids)
+        return (_resized(self.pixels[rows], self.size, device) - self.mean) / self.std
 
 
 def grey_images(

@@ -9,7 +9,6 @@ and the smallest value of each 2 x 2 square are taken once, for all neurons.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import torch
@@ -18,6 +17,7 @@ from torch import nn
 from torch.nn import functional
 
 from stages.baseline.depthwise import depthwise_conv2d
+from stages.baseline.settings import BaselineSettings, pooled_size
 from stages.readouts.readout import initial_readout
 
 #: Added to variances before they are divided by.
@@ -69,32 +69,23 @@ def first_layer(images: torch.Tensor, kernels: torch.Tensor) -> Pooled:
     )
 
 
-@dataclass(frozen=True, kw_only=True)
 class Minimodels:
     """What every neuron's network looks like; the weights are kept outside.
 
     Parameters
     ----------
-    first_channels, channels : int
-        Channels of the first and the second layer.
-    kernel : int
-        Size of the second layer's kernels.
-    grid : pair of int
-        Rows and columns of the pooled first layer.
-    momentum : float
-        Share of a batch in batch normalisation's running statistics.
+    settings : BaselineSettings
+        Kernels, channels, momentum and initial scales.
+    input_size : pair of int
+        Rows and columns of the images.
     """
 
-    first_channels: int
-    channels: int
-    kernel: int
-    grid: tuple[int, int]
-    momentum: float
-
-    @cached_property
-    def sizes(self) -> dict[str, int]:
-        """How many numbers of each kind a neuron's weights consist of, in their order."""
-        return {
+    def __init__(self, settings: BaselineSettings, input_size: tuple[int, int]) -> None:
+        self.settings, self.momentum = settings, settings.momentum
+        self.first_channels, self.channels = settings.channels[0], settings.minimodel.channels
+        self.kernel, self.grid = settings.kernels[1], pooled_size(input_size)
+        #: How many numbers of each kind a neuron's weights consist of, in their order.
+        self.sizes = {
             "norm1_weight": self.first_channels,
             "norm1_bias": self.first_channels,
             "mix": self.channels * self.first_channels,
@@ -112,9 +103,7 @@ class Minimodels:
         parts = weights.split(list(self.sizes.values()), dim=1)
         return dict(zip(self.sizes, parts, strict=True))
 
-    def initial(
-        self, neurons: NDArray[np.int64], *, seed: int, space_scale: float, channel_scale: float
-    ) -> torch.Tensor:
+    def initial(self, neurons: NDArray[np.int64], *, seed: int) -> torch.Tensor:
         """Initial weights, tensor of shape (n_neurons, n_weights).
 
         Xavier-normal convolutions; each neuron's depend on the seed and on who it is alone.
@@ -137,8 +126,8 @@ class Minimodels:
             neurons,
             (*self.grid, self.channels),
             seed=seed,
-            space_scale=space_scale,
-            channel_scale=channel_scale,
+            space_scale=self.settings.initial_scale,
+            channel_scale=self.settings.minimodel.initial_scale,
         )
         for name in ("row_weights", "column_weights", "channel_weights"):
             named[name].copy_(getattr(readout, name).detach())

@@ -39,7 +39,7 @@ class Active:
 
     def take(self, rows: torch.Tensor | slice) -> Active:
         """Some of the neurons: copies for a tensor of rows, views for a slice."""
-        return Active.of(over(vars(self), lambda tensor: tensor[rows]))
+        return Active.of(changed(vars(self), lambda tensor: tensor[rows]))
 
     @classmethod
     def of(cls, content: dict[str, Any]) -> Active:
@@ -153,14 +153,14 @@ class Population:
     @classmethod
     def from_plain(cls, content: dict[str, Any], device: str) -> Population:
         """What `plain` gave, on a device."""
-        content = over(content, lambda tensor: tensor.to(device))
+        content = changed(content, lambda tensor: tensor.to(device))
         return cls(**content | {"active": Active.of(content["active"])})
 
 
-def over(content: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:
-    """Change tensors, and those in dicts, and in sequences, which become lists."""
+def changed(content: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:
+    """Tensors changed, and those in dicts, and in sequences, which become lists."""
     if isinstance(content, torch.Tensor):
         return change(content)
     if isinstance(content, dict):
-        return {name: over(value, change) for name, value in content.items()}
-    return [over(value, change) for value in content]
+        return {name: changed(value, change) for name, value in content.items()}
+    return [changed(value, change) for value in content]

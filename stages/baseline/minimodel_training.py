@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from stages.baseline.images import PREDICT_BATCH, GreyImages
 from stages.baseline.minimodel import Minimodels, Pooled, Tensors, first_layer
-from stages.baseline.minimodel_population import Active, Population, over
+from stages.baseline.minimodel_population import Active, Population, changed
 from stages.baseline.per_neuron_adamw import adamw_step
 from stages.baseline.settings import BaselineSettings
 from stages.readouts.readout import poisson_loss, rate
@@ -38,8 +38,6 @@ class MinimodelTraining:
 
     Parameters
     ----------
-    minimodels : Minimodels
-        What every network looks like.
     images : GreyImages
         The stack.
     recording : Recording
@@ -57,7 +55,6 @@ class MinimodelTraining:
         device's free memory by default.
     """
 
-    minimodels: Minimodels
     images: GreyImages
     recording: Recording
     kernels: torch.Tensor
@@ -68,6 +65,7 @@ class MinimodelTraining:
 
     def __post_init__(self) -> None:
         self.loop = replace(self.loop, slower="lower baseline.learning_rate")
+        self.minimodels = Minimodels(self.settings, self.images.size)
         self.kernels = self.kernels.to(self.device)
         recording, validation = self.recording, self.recording.validation
         self.train_ids = recording.image_ids[~validation]
@@ -89,15 +87,10 @@ class MinimodelTraining:
             self.population = Population.from_plain(state, self.device)
             return
         neurons = self.recording.neurons
-        weights = self.minimodels.initial(
-            neurons,
-            seed=self.loop.seed,
-            space_scale=self.settings.initial_scale,
-            channel_scale=self.settings.minimodel.initial_scale,
-        )
+        weights = self.minimodels.initial(neurons, seed=self.loop.seed)
         running = self.minimodels.initial_running(len(neurons))
         self.population = Population.start(
-            *over((weights, running), lambda tensor: tensor.to(self.device))
+            *changed((weights, running), lambda tensor: tensor.to(self.device))
         )
         self.population.next_phases(self.epochs, self.loop.patience)
 

@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 from cache import UserError
 from stages.baseline.fullmodel import FullModel
 from stages.baseline.images import PREDICT_BATCH, GreyImages, grey_images
-from stages.baseline.minimodel import Minimodels
 from stages.baseline.minimodel_training import MinimodelTraining
-from stages.baseline.settings import MINIMODEL, pooled_size
+from stages.baseline.settings import MINIMODEL
 from stages.baseline.task import BaselineTask
 from stages.executors.resources import resident_memory
 from stages.readouts.manifest import refuse, saved_damage
@@ -27,9 +26,6 @@ from stages.training.descent import Descent
 from stages.training.epoch import Epoch
 from stages.training.loop import LoopSettings, Trained, train
 from stages.training.network import RecordedNetwork, fitted_readouts
-
-#: Name of the fullmodel's first convolution among its kept weights.
-FIRST_LAYER = "core.conv.weight"
 
 _Progress = Callable[[Epoch], None]
 
@@ -92,21 +88,12 @@ def _fullmodel(
 def _minimodels(
     task: BaselineTask, images: GreyImages, progress: _Progress | None
 ) -> FittedCondition:
-    settings = task.settings
-    minimodels = Minimodels(
-        first_channels=settings.channels[0],
-        channels=settings.minimodel.channels,
-        kernel=settings.kernels[1],
-        grid=pooled_size(task.size),
-        momentum=settings.momentum,
-    )
     limit = task.memory_limit if task.device == "cpu" else None
     training = MinimodelTraining(
-        minimodels,
         images,
         normalise(task.recording),
         _first_layer(task),
-        settings,
+        task.settings,
         _loop(task),
         device=task.device,
         memory_limit=None if limit is None else max(0, limit - resident_memory()),
@@ -114,7 +101,7 @@ def _minimodels(
     trained = train(training, checkpoint=task.checkpoint, progress=progress)
     best = training.population
     keep_weights({"weights": best.weights, **best.running}, task.weights_path)
-    named = minimodels.named(best.weights)
+    named = training.minimodels.named(best.weights)
     names = ("row_weights", "column_weights", "channel_weights")
     readout = Readout(**{name: named[name] for name in names}, bias=named["bias"][:, 0])
     return _scored(task, readout, trained, partial(training.predict, best.weights, best.running))
@@ -130,7 +117,7 @@ def _first_layer(task: BaselineTask) -> torch.Tensor:
         )
     refuse(task.run, saved_damage(task.run, task.fullmodel.condition))
     with safetensors.safe_open(path, framework="pt") as weights:
-        kernels: torch.Tensor = weights.get_tensor(FIRST_LAYER)
+        kernels: torch.Tensor = weights.get_tensor("core.conv.weight")
     return kernels
 
 

@@ -56,7 +56,8 @@ class ClusterSettings:
         Each job has one GPU, which `directives` ask for; it then computes one task at a time.
     options : table
         Handed to dask-jobqueue's cluster as they stand, such as `interface` and
-        `local_directory`.
+        `local_directory`. Connections are encrypted and need the run's certificate unless a
+        `protocol` is named here, or `security = false`.
     """
 
     queue: str | None = None

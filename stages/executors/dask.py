@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from cache import UserError
 from stages.executors.cluster_settings import GPU, USABLE, ClusterSettings
 from stages.executors.executor import DEATHS, WorkersDied, compute
-from stages.executors.local_dask import local_workers
+from stages.executors.local_dask import LOOPBACK, local_workers
 from stages.executors.resources import shared_limit
+from stages.executors.security import shared_certificates
 from stages.executors.serialize import Shipment
 
 if TYPE_CHECKING:
@@ -124,7 +125,7 @@ def dask_executor(
     with ExitStack() as stack:
         if batch is not None:
             system, settings = batch
-            cluster = stack.enter_context(batch_cluster(system, settings, logs=logs))
+            cluster = stack.enter_context(batch_cluster(system, settings, folder, logs=logs))
             fewest, most = settings.jobs
             cluster.adapt(minimum_jobs=fewest, maximum_jobs=most, **ADAPT)
             client = stack.enter_context(Client(cluster))
@@ -140,10 +141,14 @@ def dask_executor(
         )
 
 
-def batch_cluster(system: System, settings: ClusterSettings, *, logs: Path | None = None) -> Any:
+def batch_cluster(
+    system: System, settings: ClusterSettings, folder: Path, *, logs: Path | None = None
+) -> Any:
     """dask-jobqueue's cluster for a batch system, without any job yet.
 
-    One process per core: Python computes one task at a time.
+    One process per core: Python computes one task at a time. Its machines find each other over the
+    network, so who connects must have the certificate that lies in `folder`. Web pages, which ask
+    for none, are on loopback.
 
     Raises
     ------
@@ -151,6 +156,7 @@ def batch_cluster(system: System, settings: ClusterSettings, *, logs: Path | Non
         dask-jobqueue is not installed, or knows no such option.
     """
     try:
+        import dask
         import dask_jobqueue
     except ModuleNotFoundError:
         raise UserError(
@@ -159,8 +165,15 @@ def batch_cluster(system: System, settings: ClusterSettings, *, logs: Path | Non
         ) from None
     kind = getattr(dask_jobqueue, {"slurm": "SLURMCluster", "lsf": "LSFCluster"}[system])
     hours, minutes, seconds = settings.time()
+    named = dict(settings.options)
+    # Who names a protocol gets it, with the certificates of dask's own configuration, if any.
+    security = in_script = None
+    if named.pop("security", "protocol" not in named):
+        security, in_script = shared_certificates(folder)
+    scheduler = dask.config.get(f"jobqueue.{system}.scheduler-options", None) or {}
     # Each system writes time its own way.
     options: dict[str, Any] = {
+        "security": security,
         "log_directory": logs,
         "queue": settings.queue,
         # A worker with a GPU computes one task at a time, whatever else the job has.
@@ -171,6 +184,7 @@ def batch_cluster(system: System, settings: ClusterSettings, *, logs: Path | Non
         "job_script_prologue": list(settings.prologue),
         "worker_extra_args": [
             *("--lifetime", f"{settings.lifetime}s"),
+            *("--no-dashboard", "--dashboard-address", f"{LOOPBACK}:0"),
             *(("--resources", f"{GPU}=1") if settings.gpu else ()),
         ],
     }
@@ -190,10 +204,14 @@ def batch_cluster(system: System, settings: ClusterSettings, *, logs: Path | Non
             "walltime": f"{hours:02d}:{minutes:02d}:{seconds:02d}",
         }
     try:
-        return kind(**options | settings.options)
+        scheduler = {"dashboard_address": f"{LOOPBACK}:8787"} | scheduler
+        named["scheduler_options"] = scheduler | named.get("scheduler_options", {})
+        cluster = kind(**options | named)
     except (TypeError, ValueError) as error:
         what = str(error).partition(". ")[0]
         raise UserError(f"[run.{system}] options: {what}; see dask-jobqueue's manual") from None
+    cluster.new_spec["options"]["security"] = in_script
+    return cluster
 
 
 @contextmanager

@@ -9,9 +9,13 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from stages.executors.cluster_settings import GPU
+from stages.executors.security import own_certificates
 
 if TYPE_CHECKING:
     from distributed import Client
+
+#: Nobody else's machine gets in. No other user of this one does: they have no certificate.
+LOOPBACK = "127.0.0.1"
 
 #: Seconds between looks at the workers.
 WATCH = 1.0
@@ -24,10 +28,13 @@ def local_workers(number: int) -> Iterator[Client]:
     from distributed import Client, Nanny, Scheduler, SpecCluster
 
     gpus = torch.cuda.device_count()
+    security = own_certificates()
+    private = {"host": LOOPBACK, "protocol": "tls://", "security": security}
     spec = {
         place: {
             "cls": Nanny,
             "options": {
+                **private,
                 "nthreads": 1,
                 "silence_logs": logging.CRITICAL,
                 # Plans keep to the limit; dask would count shared pages once per process.
@@ -41,10 +48,12 @@ def local_workers(number: int) -> Iterator[Client]:
     }
     scheduler = {
         "cls": Scheduler,
-        "options": {"host": "127.0.0.1", "port": 0, "dashboard_address": "127.0.0.1:0"},
+        "options": {**private, "port": 0, "dashboard_address": f"{LOOPBACK}:0"},
     }
     with (
-        SpecCluster(workers=spec, scheduler=scheduler, silence_logs=logging.CRITICAL) as cluster,
+        SpecCluster(
+            workers=spec, scheduler=scheduler, security=security, silence_logs=logging.CRITICAL
+        ) as cluster,
         Client(cluster) as client,
         _revived(cluster),
     ):

@@ -93,7 +93,7 @@ def _write_shards(task: _ShardsTask) -> int:
             f"{socket.gethostname()} has other weights than the store is made of "
             f"({'; '.join(differing)}): give all workers the same files"
         )
-    own = f".part-{socket.gethostname()}-{os.getpid()}"
+    own = f"part-{socket.gethostname()}-{os.getpid()}"
     writer = ShardWriter(task.path, temporary=beside(task.path, own))
     images: list[int] = []
     made = task.stimuli, backbone, task.preprocessing

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -74,7 +73,15 @@ def finetune_condition(
 def _untrained(task: FinetuneTask, frozen: Readouts) -> tuple[TunedViT, Inputs]:
     """The model as training finds it, and what it is fed with."""
     backbone = create_backbone(task.backbone, input_size=task.input_size, device=task.device)
-    _check_weights(backbone, task.weights)
+    differing = differences(
+        {"backbone": {"weights": dict(backbone.weights.identity)}},
+        {"backbone": {"weights": dict(task.weights)}},
+    )
+    if differing:
+        raise CacheError(
+            f"the frozen readouts were fitted to tokens of another backbone "
+            f"({'; '.join(differing)}): correct backbone.weights, or extract and fit again"
+        )
     model = TunedViT(
         backbone,
         frozen.module(),
@@ -119,16 +126,3 @@ def _penalty(task: FinetuneTask) -> Penalty:
     assert shared is not None
     factor = torch.full((task.recording.n_neurons,), shared, device=task.device)
     return Penalty(factor=factor, of="factors")
-
-
-def _check_weights(backbone: Backbone, weights: Mapping[str, Any]) -> None:
-    """Refuse a backbone other than the one whose tokens the frozen readouts were fitted to."""
-    differing = differences(
-        {"backbone": {"weights": dict(backbone.weights.identity)}},
-        {"backbone": {"weights": dict(weights)}},
-    )
-    if differing:
-        raise CacheError(
-            f"the frozen readouts were fitted to tokens of another backbone "
-            f"({'; '.join(differing)}): correct backbone.weights, or extract and fit again"
-        )

@@ -10,7 +10,7 @@ from stages.conditions import Condition
 from stages.fit.conditions import fit_tasks, of_all_readouts, planned_fits
 from stages.fit.cost import fit_cost, needed_memory, planned_memory, planned_size, readout_of
 from stages.fit.task import FitTask
-from stages.stage import Crew, Planned, Progress
+from stages.stage import Crew, Planned, Progress, Stage
 from stages.variant import Settings, Variant
 
 if TYPE_CHECKING:
@@ -20,21 +20,16 @@ if TYPE_CHECKING:
     from stages.readouts.saved import FittedCondition
 
 
-class Fit:
+class Fit(Stage):
     """The `[readout]` conditions; see `stages.stage.Stage`."""
 
     name = "fit"
     doing = "fitting readouts"
     verb, done = "fit", "fitted"
-    example = ""
-    recomputes_tokens = False
 
     def table(self, condition: Condition) -> str:
         """That of the solver."""
         return f"readout.{condition.solver}"
-
-    def readout(self, settings: Settings) -> None:
-        """It starts from no readouts."""
 
     def check(
         self, variant: Variant, to_do: Sequence[Planned] = (), limit: MemoryLimit | None = None
@@ -86,9 +81,6 @@ class Fit:
         from stages.fit.schedule import fit_all
 
         return fit_all(tasks, executor, folder=folder, progress=progress)
-
-    def told(self, fitted: FittedCondition) -> None:
-        """Nothing but counts."""
 
     def cost(
         self, planned: Planned, settings: Settings, workers: Workers, *, n_planned: int

@@ -45,7 +45,7 @@ def write_manifest(run: Path, name: str, key: str | None, places: Iterable[Path 
     key : str, optional
         Hash of everything that the result depends on.
     places : iterable of path or str
-        Files and folders: paths, or names relative to `run`.
+        Files and folders: paths below `run`, or texts relative to it.
     """
     files = {each: _sha256(run / each) for each in sorted(set(_files(run, places)))}
     content = {"of": name, "key": key, "files": files}
@@ -180,7 +180,8 @@ def _inside(places: Sequence[str]) -> tuple[str, ...]:
 def _files(run: Path, places: Iterable[Path | str]) -> Iterator[str]:
     """Files at and in places, relative to `run`; a place that is not there has none."""
     for place in places:
-        path = place if isinstance(place, Path) else run / place
+        # The run's own path may be relative, and a path below it then begins with it.
+        path = run / place if isinstance(place, str) else place
         if path.is_file():
             yield os.path.relpath(path, run)
         for folder, _, names in os.walk(path):

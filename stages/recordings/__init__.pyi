@@ -5,6 +5,8 @@ from .formats import chosen_neurons as chosen_neurons
 from .formats import default_columns as default_columns
 from .formats import read_images as read_images
 from .formats import read_recording as read_recording
+from .guards.limit import check_size as check_size
+from .guards.limit import reading_limit as reading_limit
 from .planted import synthetic_recording as synthetic_recording
 from .recording import Recording as Recording
 from .recording import check_recording as check_recording

@@ -7,8 +7,6 @@ damaged is as good as none.
 from __future__ import annotations
 
 import io
-import zipfile
-import zlib
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -17,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cache import atomic_write, content_key, is_url
+from cache import UserError, atomic_write, content_key, is_url
+from stages.recordings.npy_archive import open_archive
 
 if TYPE_CHECKING:
     from cache import FeatureCache
@@ -47,11 +46,9 @@ def kept_beside(
     if is_url(cache.path):
         return make()
     path = Path(cache.path).parent / f"{name}-{content_key(content)[:16]}.npz"
-    with (
-        suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error),
-        np.load(path, allow_pickle=False) as kept,
-    ):
-        return {name: kept[name] for name in kept.files}
+    with suppress(UserError):
+        kept = open_archive(path)
+        return {member.removesuffix(".npy"): kept.array(member) for member in kept.members()}
     arrays = make()
     if keep:
         file = io.BytesIO()

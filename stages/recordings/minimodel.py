@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import threading
 from dataclasses import replace
@@ -12,8 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache import UserError
-from stages.feve import pad_repeats
-from stages.recordings.npy_archive import NpyFolder, integer_vector, numbers, open_archive
+from stages.recordings.guards.limit import check_size, current_limit
+from stages.recordings.guards.mat_file import check_unpacked
+from stages.recordings.npy_archive import (
+    NpyFolder,
+    integer_vector,
+    numbers,
+    open_archive,
+    padded_repeats,
+)
 from stages.recordings.recording import Recording, check_recording
 from stages.recordings.recording_format import RecordingFormat, recording_path
 from stages.stimuli.stimuli import Stimuli, stimuli_from_array
@@ -82,7 +90,7 @@ class MinimodelFormat(RecordingFormat):
                 responses=responses,
                 validation=np.arange(len(shown)) % VALIDATION_INTERVAL == 0,
                 test_image_ids=test_ids,
-                test_responses=_repeats(test, f"ss_all of {path}", len(test_ids), n_neurons),
+                test_responses=_repeats(test, npz, len(test_ids), n_neurons),
                 **{axis: values.astype(np.float64) for axis, values in positions.items()},
             )
         )
@@ -117,13 +125,14 @@ def _is_mouse(mouse: str, settings: RecordingSettings) -> bool:
 
 
 class _MatImages:
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, limit: int | None = None) -> None:
         self._path = path
+        self._limit = current_limit() if limit is None else limit
         self._lock = threading.Lock()
         self._images: NDArray[Any] | None = None
 
-    def __reduce__(self) -> tuple[type[_MatImages], tuple[Path]]:
-        return _MatImages, (self._path,)
+    def __reduce__(self) -> tuple[type[_MatImages], tuple[Path, int]]:
+        return _MatImages, (self._path, self._limit)
 
     def __call__(self, ids: NDArray[np.int64]) -> NDArray[Any]:
         return np.ascontiguousarray(self.images()[ids])
@@ -132,11 +141,11 @@ class _MatImages:
         """A view of shape (image, row, column) of the stack as stored, images last."""
         with self._lock:
             if self._images is None:
-                self._images = _load_mat(self._path).transpose(2, 0, 1)
+                self._images = _load_mat(self._path, self._limit).transpose(2, 0, 1)
             return self._images
 
 
-def _load_mat(path: Path) -> NDArray[Any]:
+def _load_mat(path: Path, limit: int) -> NDArray[Any]:
     # A caller that only needs to know the format does not wait for scipy.
     import scipy.io
 
@@ -149,18 +158,27 @@ def _load_mat(path: Path) -> NDArray[Any]:
             f"{path} is a MATLAB v7.3 (HDF5) file, and MATLAB v5 is read: save it with "
             "save(..., '-v7')"
         )
+    what = f"`{IMAGE_KEY}` of {path}"
     try:
+        check_unpacked(path, limit)
+        there = {key: (shape, kind) for key, shape, kind in scipy.io.whosmat(path)}
+        shape, kind = there.get(IMAGE_KEY, ((), "uint8"))
+        if kind in ("cell", "struct", "object", "sparse", "function", "opaque", "char"):
+            raise UserError(f"{what} must hold real numbers, found {kind}: check the file")
+        width = 1 if kind == "logical" else np.dtype(kind).itemsize
+        check_size(math.prod(shape) * width, what, limit)
         content = scipy.io.loadmat(path, variable_names=[IMAGE_KEY])
-        there = ", ".join(key for key, _, _ in scipy.io.whosmat(path)) or "nothing"
+    except UserError:
+        raise
     except Exception as error:  # damaged bytes make the parser raise nearly anything
         raise UserError(
             f"{path} cannot be read as a MATLAB v5 file ({error}): fetch it again, or name another"
         ) from error
     if IMAGE_KEY not in content:
         raise UserError(
-            f"{path} has no variable `{IMAGE_KEY}` (it holds {there}): name the file of images"
+            f"{path} has no variable `{IMAGE_KEY}` (it holds {', '.join(there) or 'nothing'}): "
+            "name the file of images"
         )
-    what = f"`{IMAGE_KEY}` of {path}"
     return numbers(np.asanyarray(content[IMAGE_KEY]), what, axes=("row", "column", "image"))
 
 
@@ -174,7 +192,10 @@ def _read(npz: NpyFolder, key: str, allow_pickle: bool) -> NDArray[Any]:
     return npz.array(f"{key}.npy", allow_pickle=allow_pickle)
 
 
-def _repeats(stored: NDArray[Any], what: str, n_test: int, n_neurons: int) -> NDArray[np.float32]:
+def _repeats(
+    stored: NDArray[Any], npz: NpyFolder, n_test: int, n_neurons: int
+) -> NDArray[np.float32]:
+    what = f"ss_all of {npz.path}"
     if stored.dtype.kind == "O" and stored.ndim == 1:
         axes = ("repeat", "neuron")
         parts = [
@@ -188,7 +209,7 @@ def _repeats(stored: NDArray[Any], what: str, n_test: int, n_neurons: int) -> ND
                 f"{widths.pop() if widths else n_neurons} neurons, but istim_ss has {n_test} "
                 f"images and sp {n_neurons} neurons: check the file"
             )
-        return pad_repeats(parts, n_neurons, dtype=np.float32)
+        return padded_repeats(parts, n_neurons, what, npz.limit)
     test = numbers(stored, what, axes=("image", "repeat", "neuron"))
     if (test.shape[0], test.shape[2]) != (n_test, n_neurons):
         raise UserError(

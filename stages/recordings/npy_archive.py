@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
+import math
 import os
 import threading
 import zipfile
 import zlib
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
@@ -14,22 +17,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache import UserError
+from stages.feve import pad_repeats
+from stages.recordings.guards.limit import NUMBER, check_size, current_limit
+from stages.recordings.guards.unpickle import unpickled_array
+
+#: Longest header of a `.npy` file; those of plain arrays have some hundred bytes.
+HEADER = 4096
 
 
 class NpyFolder:
     """Members of a folder or archive, by names relative to a root, such as `data/images/0.npy`.
 
     The root has a slash at its end; it is "" for the top. All can be used from several threads, and
-    pickled: the path travels then, not the content.
+    pickled: the path travels then, not the content. No array may take more bytes of memory than
+    `limit`, by default `current_limit`.
     """
 
-    def __init__(self, path: Path, root: str = "") -> None:
+    def __init__(self, path: Path, root: str = "", limit: int | None = None) -> None:
         self.path = path
         self.root = root
+        self.limit = current_limit() if limit is None else limit
         self._own = threading.local()
 
-    def __reduce__(self) -> tuple[type[NpyFolder], tuple[Path, str]]:
-        return NpyFolder, (self.path, self.root)
+    def __reduce__(self) -> tuple[type[NpyFolder], tuple[Path, str, int]]:
+        return NpyFolder, (self.path, self.root, self.limit)
 
     def members(self, folder: str = "") -> frozenset[str]:
         """Names directly in a folder of the root; none where there is no such folder."""
@@ -41,7 +52,11 @@ class NpyFolder:
         member = self._member(name)
         if isinstance(member, zipfile.Path):
             return member.root.getinfo(member.at).CRC
-        return zlib.crc32(member.read_bytes())
+        crc = 0
+        with member.open("rb") as stream:
+            while part := stream.read(1 << 20):
+                crc = zlib.crc32(part, crc)
+        return crc
 
     def tree(self) -> Path | zipfile.Path:
         """The folder or the archive, opened once per thread and process.
@@ -62,17 +77,36 @@ class NpyFolder:
         return self._member(name).is_file()
 
     def array(self, name: str, *, allow_pickle: bool = False) -> NDArray[Any]:
-        """Read one member.
+        """Read one member; arrays in an object array are objects that `np.asarray` takes.
 
         Raises
         ------
         UserError
-            An absent or damaged member, or one of Python objects without consent to unpickle it.
+            An absent or damaged member, one that is larger than the limit, or one of Python objects
+            without consent to unpickle it, or of other ones than `unpickled_array` takes.
         """
         where = f"{name} of {self.path}"
         try:
-            with self._member(name).open("rb") as stream:
-                return np.lib.format.read_array(stream, allow_pickle=allow_pickle)
+            member = self._member(name)
+            with cast("io.BufferedReader", member.open("rb")) as stream:  # a zip's can peek, too
+                head = io.BytesIO(stream.peek(HEADER)[:HEADER])
+                if np.lib.format.read_magic(head) == (1, 0):
+                    shape, _, dtype = np.lib.format.read_array_header_1_0(head)
+                else:
+                    shape, _, dtype = np.lib.format.read_array_header_2_0(head)
+                check_size(math.prod(shape) * max(dtype.itemsize, NUMBER), where, self.limit)
+                if not dtype.hasobject:
+                    return np.lib.format.read_array(stream, allow_pickle=False)
+                if not allow_pickle:
+                    raise UserError(
+                        f"{where} is an array of Python objects: set recording.allow_pickle = true "
+                        "and give --allow-pickle only if you trust where it comes from"
+                    )
+                check_size(_stored_size(member), where, self.limit)
+                stream.read(head.tell())
+                return unpickled_array(stream.read(), where, self.limit)
+        except UserError:
+            raise
         except FileNotFoundError:
             there = sorted(self.members(name.rpartition("/")[0]))
             listed = ", ".join(there[:20]) + (", ..." if len(there) > 20 else "")
@@ -80,11 +114,6 @@ class NpyFolder:
                 f"{where} does not exist (beside it: {listed or 'nothing'}): check the file"
             ) from None
         except Exception as error:  # damaged bytes make the parsers raise nearly anything
-            if not allow_pickle and "allow_pickle" in str(error):
-                raise UserError(
-                    f"{where} is an array of Python objects, and unpickling runs any code the file "
-                    "holds: set recording.allow_pickle = true only if you trust where it comes from"
-                ) from None
             raise UserError(f"{where} cannot be read ({error}): fetch the file again") from error
 
 
@@ -136,6 +165,27 @@ def open_npy_folder(path: Path, marker: str) -> NpyFolder:
         )
     folder.root = roots[0]
     return folder
+
+
+def padded_repeats(
+    repeats: Sequence[NDArray[Any]], n_neurons: int, what: str, limit: int
+) -> NDArray[np.float32]:
+    """Repeats per image in one array, as `pad_repeats` makes it.
+
+    Raises
+    ------
+    UserError
+        It would be larger than the limit, in bytes.
+    """
+    longest = max((len(part) for part in repeats), default=0)
+    check_size(len(repeats) * longest * n_neurons * NUMBER, f"repeats of {what}", limit)
+    return pad_repeats(repeats, n_neurons, dtype=np.float32)
+
+
+def _stored_size(member: Path | zipfile.Path) -> int:
+    if isinstance(member, zipfile.Path):
+        return member.root.getinfo(member.at).file_size
+    return member.stat().st_size
 
 
 def numbers(array: NDArray[Any], what: str, *, axes: tuple[str, ...]) -> NDArray[Any]:

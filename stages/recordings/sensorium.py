@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,8 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache import UserError
-from stages.feve import pad_repeats
-from stages.recordings.npy_archive import NpyFolder, integer_vector, numbers, open_npy_folder
+from stages.recordings.guards.limit import NUMBER, check_size
+from stages.recordings.npy_archive import (
+    NpyFolder,
+    integer_vector,
+    numbers,
+    open_npy_folder,
+    padded_repeats,
+)
 from stages.recordings.recording import Recording, check_recording
 from stages.recordings.recording_format import RecordingFormat, recording_path
 from stages.stimuli.stimuli import Stimuli
@@ -69,7 +76,7 @@ class SensoriumFormat(RecordingFormat):
                 responses=responses[single],
                 validation=tiers[single] == "validation",
                 test_image_ids=test_ids,
-                test_responses=pad_repeats(repeats, n_neurons, dtype=np.float32),
+                test_responses=padded_repeats(repeats, n_neurons, str(path), folder.limit),
                 **optional,
             )
         )
@@ -121,6 +128,8 @@ class _TrialImages:
     dtype: np.dtype[Any]
 
     def __call__(self, ids: NDArray[np.int64]) -> NDArray[Any]:
+        size = len(ids) * math.prod(self.shape) * self.dtype.itemsize
+        check_size(size, f"{len(ids)} images of {self.folder.path}", self.folder.limit)
         images = np.empty((len(ids), *self.shape), dtype=self.dtype)
         for row, image_id in enumerate(ids.tolist()):
             trial = self.first_trial[image_id]
@@ -138,7 +147,10 @@ def _read_trials(
     folder: NpyFolder, files: str, allow_pickle: bool
 ) -> tuple[NDArray[np.int64], NDArray[np.str_], NDArray[np.int64]]:
     """Numbers, tiers and image ids of the trials that are read; each has its file in `files`."""
-    tiers = folder.array(_TIERS_FILE, allow_pickle=allow_pickle).astype(np.str_)
+    stored = folder.array(_TIERS_FILE, allow_pickle=allow_pickle)
+    if stored.dtype.kind not in "SUO":
+        raise UserError(f"{_TIERS_FILE} of {folder.path} must hold texts, found {stored.dtype}")
+    tiers = stored.astype(np.str_)
     ids_where = f"{_IDS_FILE} of {folder.path}"
     ids = integer_vector(folder.array(_IDS_FILE, allow_pickle=allow_pickle), ids_where)
     if tiers.shape != ids.shape:
@@ -150,7 +162,7 @@ def _read_trials(
     if len(used) == 0:
         raise UserError(
             f"{_TIERS_FILE} of {folder.path} has no trial of tier {', '.join(TIERS)} "
-            f"(it has {', '.join(np.unique(tiers)) or 'none at all'}): check the recording"
+            f"(it has {', '.join(np.unique(tiers)[:20]) or 'none at all'}): check the recording"
         )
     there = folder.members(files)
     missing = [f"{trial}.npy" for trial in used if f"{trial}.npy" not in there]
@@ -194,6 +206,8 @@ def _read_responses(folder: NpyFolder, trials: NDArray[np.int64]) -> NDArray[np.
         what = f"{name} of {folder.path}"
         response = numbers(folder.array(name), what, axes=("neuron",))
         if responses is None:
+            size = len(trials) * len(response) * NUMBER
+            check_size(size, f"responses of {folder.path}", folder.limit)
             responses = np.empty((len(trials), len(response)), dtype=np.float32)
         if len(response) != responses.shape[1]:
             raise UserError(

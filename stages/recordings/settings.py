@@ -50,7 +50,8 @@ class RecordingSettings:
     neurons : str or pair of int
         "all" or [first, last).
     allow_pickle : bool
-        Consent to unpickle object arrays in this recording's files: only for files you trust.
+        Consent to unpickle object arrays in this recording's files: only for files you trust. An
+        experiment file alone cannot give it; its command needs --allow-pickle, too.
     synthetic : SyntheticSettings
         What to simulate, for format "synthetic".
     expected : ExpectedTrials

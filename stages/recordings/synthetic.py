@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.recordings.guards.limit import NUMBER, check_size
 from stages.recordings.kept import kept_beside
 from stages.recordings.planted import recording_of, synthetic_recording
 from stages.recordings.recording import Recording
@@ -44,8 +46,19 @@ class SyntheticFormat(RecordingFormat):
         )
 
     def images(self, settings: RecordingSettings) -> Stimuli:
-        """The images of `synthetic_images`."""
-        return synthetic_stimuli(settings.synthetic)
+        """The images of `synthetic_images`.
+
+        Raises
+        ------
+        UserError
+            They, or the responses to them, take more memory than `check_size` allows.
+        """
+        planted = settings.synthetic
+        shown = planted.n_single + planted.n_test * planted.n_repeats
+        what = f"of recording.synthetic of {settings.name}"
+        check_size(planted.n_images * math.prod(planted.image_shape), f"the images {what}")
+        check_size(shown * planted.n_neurons * NUMBER, f"the responses {what}")
+        return synthetic_stimuli(planted)
 
     def block(self, settings: RecordingSettings) -> int:
         """The block (0-based) in whose tokens the neurons are planted."""

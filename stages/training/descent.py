@@ -112,8 +112,9 @@ class Descent:
         module = self.network.module
         if state is None:
             score = self.network.score() if self.loop.start_counts else -np.inf
-            state = {"best_weights": trained_weights(module), "best_score": score, "phase": 0}
-            state |= {"stale": 0, "epochs": 0}
+            self.best_weights, self.best_score, self.stale = trained_weights(module), score, 0
+            self._start_phase(0)
+            return
         self.best_weights, self.best_score = state["best_weights"], state["best_score"]
         self.stale = state["stale"]
         self._start_phase(state["phase"])
@@ -152,7 +153,9 @@ class Descent:
         if score > self.best_score:
             self.best_weights = trained_weights(self.network.module)
             self.best_score, self.stale = score, 0
-        if self._phase_is_over():
+        phase, rate = self.phases[self.phase], self.optimizer.param_groups[0]["lr"]
+        last = phase.final_rate is not None and rate <= phase.final_rate
+        if self.epochs >= phase.epochs or self.stale >= self.loop.patience or last:
             self._start_phase(self.phase + 1)
         return loss, score
 
@@ -183,12 +186,3 @@ class Descent:
             phase = self.phases[number]
             self.optimizer = phase.optimizer()
             self.schedule = phase.schedule(self.optimizer)
-
-    def _phase_is_over(self) -> bool:
-        phase = self.phases[self.phase]
-        rate = self.optimizer.param_groups[0]["lr"]
-        return (
-            self.epochs >= phase.epochs
-            or self.stale >= self.loop.patience
-            or (phase.final_rate is not None and rate <= phase.final_rate)
-        )

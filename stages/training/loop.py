@@ -24,9 +24,8 @@ from stages.training.epoch import Epoch
 class Learner(Protocol):
     """What the loop trains."""
 
-    @property
-    def loop(self) -> LoopSettings:
-        """How the loop runs."""
+    #: How the loop runs.
+    loop: LoopSettings
 
     @property
     def finished(self) -> bool:
@@ -136,8 +135,7 @@ def trial_order(n_trials: int, *, seed: int, epoch: int) -> NDArray[np.int64]:
 
 def batches(order: NDArray[np.int64], size: int) -> Iterator[NDArray[np.int64]]:
     """Parts of at most `size` trials."""
-    for first in range(0, len(order), size):
-        yield order[first : first + size]
+    return (order[first : first + size] for first in range(0, len(order), size))
 
 
 def check_finite(

@@ -40,7 +40,6 @@ class TrainingTask(ABC):
     Parameters
     ----------
     condition : Condition
-        Its identity.
     recording : Recording
         Responses as recorded.
     recording_digest : str

@@ -18,7 +18,6 @@ import torch
 
 from benchmarks.plain_minimodel import PlainMinimodel
 from stages.baseline.images import grey_images
-from stages.baseline.minimodel import Minimodels
 from stages.baseline.minimodel_population import Population
 from stages.baseline.minimodel_training import MinimodelTraining
 from stages.baseline.settings import BaselineSettings
@@ -62,13 +61,6 @@ def _grouped(given: argparse.Namespace) -> tuple[MinimodelTraining, Population]:
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (BATCH, *given.size), dtype=np.uint8)
     settings = BaselineSettings(kernels=tuple(given.kernels), batch_size=BATCH)
-    minimodels = Minimodels(
-        first_channels=settings.channels[0],
-        channels=settings.minimodel.channels,
-        kernel=given.kernels[1],
-        grid=(given.size[0] // 2, given.size[1] // 2),
-        momentum=settings.momentum,
-    )
     # One image more than is trained on: a recording needs validation.
     ids = np.r_[np.arange(BATCH), 0]
     responses = rng.gamma(1.0, 1.0, (len(ids), given.neurons)).astype(np.float32)
@@ -90,9 +82,7 @@ def _grouped(given: argparse.Namespace) -> tuple[MinimodelTraining, Population]:
     loop = LoopSettings(
         batch_size=BATCH, patience=5, start_counts=False, what="benchmark", remedy="use fewer"
     )
-    training = MinimodelTraining(
-        minimodels, images, recording, kernels, settings, loop, device=given.device
-    )
+    training = MinimodelTraining(images, recording, kernels, settings, loop, device=given.device)
     training.begin(None)
     return training, training.population
 

@@ -170,8 +170,33 @@ def test_object_arrays_need_consent(tmp_path, capsys, no_figures):
     rng = np.random.default_rng(0)
     parts = [rng.random((n, 5), dtype=np.float32) for n in (3, 2, 3, 3)]
     path = minimodel_experiment(tmp_path, n_neurons=5, n_test=4, changes={"ss_all": ragged(parts)})
-    assert "recording.allow_pickle = true" in refused(capsys, path)
-    assert main(["run", str(path), "--quiet", "--set", "recording.allow_pickle=true"]) == 0
+    assert "recording.allow_pickle = true and give --allow-pickle" in refused(capsys, path)
+    key = setting("recording.allow_pickle=true")
+    assert "needs --allow-pickle on the command line" in refused(capsys, path, *key)
+    assert main(["run", str(path), "--quiet", "--allow-pickle", *key]) == 0
+
+
+@pytest.mark.parametrize(
+    "command", ["run", "run --dry-run", "extract", "fit", "finetune", "baseline", "report",
+                "cache repair"],
+)  # fmt: skip
+def test_a_file_alone_cannot_consent_to_unpickling(tmp_path, capsys, command):
+    path = minimodel_experiment(tmp_path)
+    path.write_text(path.read_text().replace("[recording]", "[recording]\nallow_pickle = true"))
+    before = set(tmp_path.rglob("*"))
+    assert main([*command.split(), str(path)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"{path}: recording.allow_pickle = true (of FX10) needs --allow-pickle" in line
+    assert set(tmp_path.rglob("*")) == before
+    assert main([*command.split(), "--allow-pickle", "absent.toml"]) == 2
+    assert "absent.toml: no such experiment file" in capsys.readouterr().err
+
+
+def test_a_file_that_takes_more_than_the_memory_limit(tmp_path, capsys):
+    path = minimodel_experiment(tmp_path, changes={"istim_sp": np.zeros(10**7, np.int64)})
+    for command in (["--dry-run"], []):
+        told = refused(capsys, path, *command, *setting("run.memory_limit=2MB"))
+        assert "istim_sp.npy" in told and "80.0 MB of memory, and run.memory_limit leaves" in told
 
 
 def test_usage_errors_exit_2(capsys):

@@ -5,15 +5,20 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
+import ssl
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from distributed import Client
+import psutil
+import pytest
+from distributed import Client, Security
 
 from cache import TokenShape, open_cache, plan_layout, write_cache
 from stages.conditions import Condition
@@ -64,8 +69,8 @@ def hand_started(home: Path, workers: Sequence[Sequence[str]]) -> Iterator[HandS
     processes = [subprocess.Popen([*start, "--scheduler-file", file], cwd=home, **quiet)]
     try:
         for options in workers:
-            worker = [*dask, "worker", "--scheduler-file", file, "--nthreads", "1"]
-            command = [*worker, "--no-dashboard", *options]
+            worker = [*dask, "worker", "--scheduler-file", file, "--host", "127.0.0.1"]
+            command = [*worker, "--nthreads", "1", "--no-dashboard", *options]
             processes.append(subprocess.Popen(command, cwd=home, **quiet))
         until = time.monotonic() + 60
         while not file.exists():
@@ -80,6 +85,34 @@ def hand_started(home: Path, workers: Sequence[Sequence[str]]) -> Iterator[HandS
             # With the worker below a nanny, and without its leave.
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+
+
+def listening(*processes: psutil.Process) -> set[tuple[str, int]]:
+    """Addresses and ports that processes take connections on."""
+    found = (each.net_connections("inet") for each in processes)
+    return {tuple(c.laddr) for each in found for c in each if c.status == psutil.CONN_LISTEN}
+
+
+def refused_without_certificate(address: str) -> None:
+    """Strangers who do not mind who answers are sent away: with no certificate, or with theirs."""
+    scheme, _, place = address.partition("://")
+    host, port = place.rsplit(":", 1)
+    assert scheme == "tls"
+    own = Security.temporary()
+    for told, shown in {"certificate.required": None, "unknown.ca": own.tls_client_cert}.items():
+        stranger = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        stranger.check_hostname, stranger.verify_mode = False, ssl.CERT_NONE
+        if shown:
+            with tempfile.NamedTemporaryFile("w") as file:
+                file.write(own.tls_client_key + shown)
+                file.flush()
+                stranger.load_cert_chain(file.name)
+        with (
+            pytest.raises(ssl.SSLError, match=f"(?i){told}"),
+            socket.create_connection((host, int(port)), timeout=10) as plain,
+            stranger.wrap_socket(plain) as connection,
+        ):
+            connection.recv(1)
 
 
 def noise_task(folder: Path, *, n_images: int = 4700, n_neurons: int = 40) -> FitTask:

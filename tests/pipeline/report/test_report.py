@@ -14,6 +14,9 @@ from pipeline.report.answer import answer, differences, warnings
 from pipeline.report.figures.draw import FIGURES, Tables, draw_figures
 from pipeline.report.key import REPORT, report_key
 from pipeline.report.page import _uncertainty, write_report
+from pipeline.report.report import report_run
+from pipeline.results.tables import CURVES, NEURONS, SUMMARY
+from pipeline.terminal import Terminal
 from stages.readouts.readout import Readouts
 
 
@@ -122,6 +125,24 @@ def test_the_page_needs_no_other_file_and_no_network(report):
 def test_every_figure_comes_as_png_and_svg(report):
     made = {path.name for path in (report.parent / "figures").iterdir()}
     assert made == {f"{name}.{kind}" for name in FIGURES for kind in ("png", "svg")}
+
+
+def test_redrawing_deletes_old_figures_of_ours_only(tmp_path, monkeypatch):
+    neurons, figures = tuned(n_neurons=30), tmp_path / "figures"
+    (tmp_path / NEURONS).parent.mkdir()
+    neurons.to_parquet(tmp_path / NEURONS)
+    summary_of(neurons).to_csv(tmp_path / SUMMARY)
+    curves_of(neurons).to_parquet(tmp_path / CURVES)
+    (figures / "notes/old").mkdir(parents=True)
+    own = {"photo.png", "learning_curves.pdf", "learning_curves", "notes"}
+    for name in own - {"notes"} | {"learning_curves.svg", "feve_per_block_models.png"}:
+        (figures / name).write_text("mine, unless a figure of vitv1 has this name")
+    drawn = figures / "best_block_bars.png"
+    monkeypatch.setattr("pipeline.report.figures.draw.wanted_figures", lambda tables: [])
+    monkeypatch.setattr("pipeline.report.figures.draw.draw_figures", lambda *_, **__: [drawn])
+    monkeypatch.setattr("pipeline.report.page.write_report", lambda *_, **__: None)
+    assert report_run(tmp_path, Terminal()) == [tmp_path / REPORT, drawn]
+    assert {path.name for path in figures.iterdir()} == own
 
 
 def test_edge_cases_have_a_report(tmp_path):

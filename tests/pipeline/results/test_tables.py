@@ -1,5 +1,6 @@
 """The summary's rows and conditions, read without pandas as pandas would read them."""
 
+import csv
 import subprocess
 import sys
 
@@ -7,7 +8,7 @@ import pandas as pd
 import pytest
 from support.tables import neurons_table, summary_of
 
-from pipeline.results.tables import SUMMARY, read_summary, summary_rows, tabulated
+from pipeline.results.tables import SUMMARY, read_summary, summary_rows, tabulated, write_csv
 from stages.conditions import IDENTITY, Condition, is_null
 
 
@@ -43,6 +44,29 @@ def test_the_conditions_that_tables_hold(run, tmp_path_factory):
         recording='a, "b"', model="cnn_fullmodel", input_size="64x128", tuning="full"
     )
     assert tabulated(tmp_path_factory.mktemp("nothing")) == []
+
+
+def test_names_that_spreadsheets_run_come_back_unchanged(tmp_path):
+    names = [
+        "=HYPERLINK(A1)", "+1", "-2", "@SUM(A1)", "\t=1", "'=1", "''-1", "'quoted'", "'", "a=b",
+        'a "=1", b',
+    ]  # fmt: skip
+    table = summary_of(neurons_table(recordings=names, blocks=(3,), tokens=("patch",)))
+    table["mean_feve"] = -0.5
+    (tmp_path / "results").mkdir()
+    write_csv(tmp_path / SUMMARY, table)
+    with (tmp_path / SUMMARY).open(newline="") as file:
+        cells = [row["recording"] for row in csv.DictReader(file)]
+    assert not [cell for cell in cells if cell[0] in "=+-@\t\r"]
+    assert cells[-4:] == names[-4:] and cells[:2] == ["'=HYPERLINK(A1)", "'+1"]
+    rows = summary_rows(tmp_path)
+    assert [row["recording"] for row in rows] == names
+    assert [condition.recording for condition in tabulated(tmp_path)] == names
+    frame = read_summary(tmp_path)
+    assert frame["recording"].tolist() == names and frame["recording"].dtype == "string"
+    conditions = [Condition.from_row(row) for row in frame.to_dict("records")]
+    assert conditions == [Condition.from_row(row) for row in rows] == tabulated(tmp_path)
+    assert {row["mean_feve"] for row in rows} == {-0.5} == set(frame["mean_feve"])
 
 
 def test_what_a_finished_run_reads_and_shows_loads_no_pandas(run):

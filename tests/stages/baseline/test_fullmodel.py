@@ -56,7 +56,7 @@ def training(data, network):
 
 
 def test_the_core_is_the_published_layers():
-    core = Core(kernels=(5, 3), channels=(4, 6), momentum=0.9, seed=0).train()
+    core = Core(SETTINGS, seed=0).train()
     images = torch.randn(7, 1, 10, 15)
     x = functional.conv2d(images, core.conv.weight, padding=2)
     x = functional.batch_norm(x, None, None, training=True)
@@ -71,7 +71,7 @@ def test_the_core_is_the_published_layers():
 
 
 def test_batch_statistics_enter_the_running_ones_by_the_momentum():
-    core = Core(kernels=(5, 3), channels=(4, 6), momentum=0.9, seed=0).train()
+    core = Core(SETTINGS, seed=0).train()
     images = torch.randn(7, 1, 10, 14)
     expected = functional.conv2d(images, core.conv.weight, padding=2).mean(dim=(0, 2, 3))
     core(images)
@@ -79,7 +79,7 @@ def test_batch_statistics_enter_the_running_ones_by_the_momentum():
 
 
 def test_convolutions_are_xavier_normal_without_bias():
-    core = Core(kernels=(25, 9), channels=(16, 320), momentum=0.9, seed=0)
+    core = Core(BaselineSettings(kernels=(25, 9), channels=(16, 320)), seed=0)
     convolutions = [m for m in core.modules() if isinstance(m, nn.Conv2d)]
     assert [tuple(c.weight.shape) for c in convolutions] == [
         (16, 1, 25, 25), (320, 16, 1, 1), (320, 1, 9, 9), (320, 320, 1, 1),
@@ -145,7 +145,8 @@ def test_images_that_are_all_the_same_are_refused():
 
 def test_images_are_found_by_id():
     images = grey_images(stack().select(np.array([40, 2, 9])), crop=(0, 14))
-    assert images.rows(np.array([40, 2, 40, 9])).tolist() == [2, 0, 2, 1]
+    found, whole = images.batch(np.array([40, 2, 40, 9])), images.batch(np.array([2, 9, 40]))
+    assert torch.equal(found, whole[[2, 0, 2, 1]])
 
 
 def test_too_small_an_image_is_refused():

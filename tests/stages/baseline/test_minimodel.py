@@ -14,18 +14,18 @@ from stages.baseline.minimodel import Minimodels, first_layer
 from stages.baseline.minimodel_population import Population
 from stages.baseline.minimodel_training import MinimodelTraining
 from stages.baseline.per_neuron_adamw import AdamWMoments, adamw_step
-from stages.baseline.settings import BaselineSettings
+from stages.baseline.settings import BaselineSettings, MinimodelSettings
 from stages.recordings.recording import Recording
 from stages.scores import variance_explained
 from stages.stimuli.stimuli import stimuli_from_array
 from stages.training.checkpoints import Checkpoint
 from stages.training.loop import LoopSettings, train
 
-SMALL = Minimodels(first_channels=4, channels=6, kernel=3, grid=(5, 7), momentum=0.9)
 SETTINGS = BaselineSettings(
     kernels=(5, 3), channels=(4, 8), batch_size=16, learning_rate=0.01, epochs=(3, 2, 0, 2),
-    patience=2,
+    patience=2, minimodel=MinimodelSettings(channels=6),
 )  # fmt: skip
+SMALL = Minimodels(SETTINGS, (10, 14))
 LOOP = LoopSettings(
     batch_size=16, patience=2, start_counts=False, seed=3, what="cnn_minimodel", remedy="less"
 )
@@ -65,7 +65,7 @@ def learner(data, settings=SETTINGS, **options):
         validation=np.arange(60) >= 44, test_image_ids=np.arange(2),
         test_responses=responses[:2, None],
     )  # fmt: skip
-    return MinimodelTraining(SMALL, data.images, recording, data.kernels, settings, LOOP, **options)
+    return MinimodelTraining(data.images, recording, data.kernels, settings, LOOP, **options)
 
 
 def trained(data, settings=SETTINGS, **options):
@@ -78,7 +78,7 @@ def outcome(training, trained):
 
 
 def initial(data):
-    return SMALL.initial(data.neurons, seed=3, space_scale=0.01, channel_scale=0.2)
+    return SMALL.initial(data.neurons, seed=3)
 
 
 def test_forward_and_gradients_are_those_of_a_plain_network(data):

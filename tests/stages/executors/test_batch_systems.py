@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import psutil
 import pytest
-from support.clusters import noise_task
+from support.clusters import listening, noise_task, refused_without_certificate
 from support.slurm import all_ended, jobs, slurm
 from support.tiny import write_experiment
 
@@ -117,6 +117,30 @@ def test_a_run_on_lsf_is_the_run_of_one_process(lsf, tmp_path, monkeypatch, no_f
     path = write_experiment(tmp_path, n_train=60, n_validation=10)
     same_as_here(path, "lsf", tmp_path, monkeypatch)
     assert list(lsf.glob("*.pid"))
+
+
+def test_workers_in_jobs_refuse_the_uninvited(lsf, tmp_path):
+    settings = ClusterSettings(
+        cores=2, walltime="00:30", jobs=(1, 1), options=OPTIONS | {"lsf_units": "mb"}
+    )
+    with dask_executor(
+        folder=tmp_path, scheduler=None, batch=("lsf", settings), workers=1, memory_limit=None,
+        logs=tmp_path / "jobs",
+    ) as executor:  # fmt: skip
+        assert list(executor.map(abs, [-1])) == [(0, 1)]
+        executor.client.wait_for_workers(2, timeout=60)
+        workers = executor.client.scheduler_info(n_workers=-1)["workers"]
+        closed = {*workers, *(worker["nanny"] for worker in workers.values())}
+        for address in closed:
+            refused_without_certificate(address)
+        (job,) = (psutil.Process(int(file.read_text())) for file in lsf.glob("*.pid"))
+        ports = {int(address.rsplit(":", 1)[1]) for address in closed}
+        others = [host for host, port in listening(*tree(job)) if port not in ports]
+        assert len(ports) == 4 and set(others) == {"127.0.0.1"}
+
+
+def tree(process: psutil.Process) -> list[psutil.Process]:
+    return [process, *process.children(recursive=True)]
 
 
 def test_jobs_that_are_cancelled_cost_no_result(controller, tmp_path, monkeypatch):

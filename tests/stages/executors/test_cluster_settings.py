@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
+
 import pytest
 from pydantic import TypeAdapter
 from support.tiny import write_experiment
@@ -21,7 +24,10 @@ JOB = {
 
 
 def script(system, **changes):
-    with batch_cluster(system, ClusterSettings(**JOB | changes)) as cluster:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        batch_cluster(system, ClusterSettings(**JOB | changes), Path(folder)) as cluster,
+    ):
         return cluster.job_script()
 
 
@@ -52,7 +58,9 @@ def test_workers_leave_before_their_job_ends(walltime, lifetime):
 
 
 def test_what_jobs_print_is_kept_apart(tmp_path):
-    with batch_cluster("slurm", ClusterSettings(**JOB), logs=tmp_path / "jobs") as cluster:
+    with batch_cluster(
+        "slurm", ClusterSettings(**JOB), tmp_path, logs=tmp_path / "jobs"
+    ) as cluster:
         assert f"#SBATCH -o {tmp_path / 'jobs'}" in cluster.job_script()
 
 

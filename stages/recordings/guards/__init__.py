@@ -1,0 +1,1 @@
+"""Guards against files of strangers: no code of theirs runs, and none takes all memory."""
