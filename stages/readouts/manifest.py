@@ -49,8 +49,10 @@ def write_manifest(run: Path, name: str, key: str | None, places: Iterable[Path 
     """
     files = {each: _sha256(run / each) for each in sorted(set(_files(run, places)))}
     content = {"of": name, "key": key, "files": files}
-    whole = json.dumps(content | {"sha256": content_key(content)}, indent=1)
-    atomic_write(manifest_path(run, name), whole.encode())
+    whole = json.dumps(content | {"sha256": content_key(content)}, indent=1).encode()
+    path = manifest_path(run, name)
+    if not path.exists() or path.read_bytes() != whole:
+        atomic_write(path, whole)
 
 
 def damage(run: Path, name: str, places: Sequence[str] = (), *, alone: bool = False) -> str | None:

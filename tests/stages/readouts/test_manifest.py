@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -62,3 +63,12 @@ def test_a_flipped_bit_in_a_manifest_is_seen(run):
         flipped[place] ^= 1 << place % 8
         path.write_bytes(flipped)
         assert damage(run, "one", ["group"]) is not None
+
+
+def test_a_run_is_named_from_the_working_directory(run, monkeypatch):
+    monkeypatch.chdir(run.parent)
+    here = Path(run.name)
+    write_manifest(here, "here", None, [here / "group", "table"])
+    assert damage(here, "here", ["group"]) is None
+    (run / "table").unlink()
+    assert damage(run, "here", ["group"]) == "table is gone"
