@@ -103,10 +103,8 @@ def _add_command(name: str, about: str) -> None:
     ) -> None:
         from pipeline import commands
 
-        file, terminal = (
-            loaded(experiment, overrides, allow_pickle),
-            Terminal(quiet, as_json),
-        )
+        file = loaded(experiment, overrides, allow_pickle)
+        terminal = Terminal(quiet, as_json)
         if name == "report":
             commands.report(file, terminal)
         else:

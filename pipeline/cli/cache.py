@@ -45,12 +45,8 @@ def verify(
     checkup = verify_cache(path, terminal, quick=quick)
     faults = list(checkup.faults)
     if recompute and experiment is not None and not faults:
-        faults += recompute_cache(
-            path,
-            loaded(experiment, overrides, allow_pickle),
-            terminal,
-            n_images=recompute,
-        )
+        file = loaded(experiment, overrides, allow_pickle)
+        faults += recompute_cache(path, file, terminal, n_images=recompute)
     show_faults(faults, terminal)
     if faults:
         raise typer.Exit(1)

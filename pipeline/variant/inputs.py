@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -74,7 +73,7 @@ class Inputs:
         UserError
             A file that is missing or unusable.
         """
-        with self._within_memory():
+        with reading_limit(self.experiment.run.memory_limit):
             return [read_recording(settings) for settings in self._files]
 
     @cached_property
@@ -115,7 +114,7 @@ class Inputs:
         UserError
             The images lack an id that a recording shows.
         """
-        with self._within_memory():
+        with reading_limit(self.experiment.run.memory_limit):
             made, path = self._made_images(), self.images_path
             if made is not None or path is None or not path.exists():
                 return made
@@ -209,9 +208,6 @@ class Inputs:
         if id(recording) not in self._contents:
             self._contents[id(recording)] = recording, digest_recording(recording)
         return self._contents[id(recording)][1]
-
-    def _within_memory(self) -> AbstractContextManager[None]:
-        return reading_limit(self.experiment.run.memory_limit)
 
     @property
     def _files(self) -> list[RecordingSettings]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import struct
 import tracemalloc
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +101,26 @@ def test_repeats_that_are_padded(tmp_path: Path) -> None:
 def test_a_matlab_file(tmp_path: Path, key: str, compressed: bool) -> None:
     path = tmp_path / "images.mat"
     scipy.io.savemat(path, {key: np.zeros((100, 100, 200))}, do_compression=compressed)
+    refused(lambda: images_of("minimodel", path), f"an array of .*images.mat {SAID}")
+
+
+@pytest.mark.parametrize("bomb", ["a number", "a name", "another part"])
+def test_a_matlab_file_that_lies(tmp_path: Path, bomb: str) -> None:
+    """Its array has one entry, and one part of it is longer than the limit."""
+    name = b"i" * 10 * LIMIT if bomb == "a name" else b"img\0\0\0\0\0"
+    parts = [
+        struct.pack("<4I", 6, 8, 9 | (bomb == "another part") << 11, 0),
+        struct.pack("<2I2i", 5, 8, 1, 1),
+        struct.pack("<2I", 1, len(name) if bomb == "a name" else 3) + name,
+        struct.pack("<2I", 2, 1) + bytes(8) if bomb == "another part" else b"",
+        struct.pack("<2I", 2, 10 * LIMIT) + bytes(10 * LIMIT),
+    ]
+    inside = b"".join(parts)
+    packed = zlib.compress(struct.pack("<2I", 14, len(inside)) + inside)
+    path = tmp_path / "images.mat"
+    header = b"MATLAB 5.0 MAT-file".ljust(124) + b"\x00\x01IM"
+    path.write_bytes(header + struct.pack("<2I", 15, len(packed)) + packed)
+    assert path.stat().st_size < LIMIT
     refused(lambda: images_of("minimodel", path), f"an array of .*images.mat {SAID}")
 
 
