@@ -5,12 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from support.poisson import poisson_task
 
 from cache import TokenShape, open_cache, plan_layout, write_cache
-from stages.conditions import Condition
 from stages.fit.task import FitTask
 from stages.readouts import ReadoutSettings
-from stages.recordings.recording import Recording
 
 N_TEST = 60
 
@@ -53,25 +52,4 @@ def noise_fit(
     z = x @ draw.standard_normal((n_channels, n_neurons), dtype=np.float32)
     z *= 0.85 / z.std(axis=0)
     rates = np.where(z > 0, z + 1, np.exp(np.minimum(z, 0)))
-    trials, test = ids[:-N_TEST], ids[-N_TEST:]
-    repeats = draw.poisson(rates[test][:, None], (N_TEST, 5, n_neurons))
-    return FitTask(
-        condition=Condition(
-            recording="noise", model="none", input_size="1x1", tokens="patch", block=0, blocks="0",
-            solver="als",
-        ),
-        cache_path=str(path),
-        cache_key=cache.key,
-        weights="none",
-        recording=Recording(
-            name="noise",
-            neurons=np.arange(n_neurons),
-            image_ids=trials,
-            responses=draw.poisson(rates[trials]).astype(np.float32),
-            validation=trials % 10 == 0,
-            test_image_ids=test,
-            test_responses=repeats.astype(np.float32),
-        ),
-        recording_digest="",
-        settings=ReadoutSettings(),
-    )  # fmt: skip
+    return poisson_task(path, rates, draw, n_test=N_TEST, settings=ReadoutSettings())

@@ -20,11 +20,10 @@ import psutil
 import pytest
 from distributed import Client, Security
 
-from cache import TokenShape, open_cache, plan_layout, write_cache
-from stages.conditions import Condition
+from cache import TokenShape, plan_layout, write_cache
 from stages.fit.task import FitTask
 from stages.readouts.settings import ALSSettings, ReadoutSettings
-from stages.recordings.recording import Recording
+from support.poisson import poisson_task
 
 
 @dataclass(frozen=True)
@@ -137,25 +136,5 @@ def noise_task(folder: Path, *, n_images: int = 4700, n_neurons: int = 40) -> Fi
     weights = draw.standard_normal((16, n_neurons)).astype(np.float32) / 4
     z = tokens[:, 0, 1].astype(np.float32) @ weights
     rates = np.where(z > 0, z + 1, np.exp(np.minimum(z, 0)))
-    trials, test = ids[:-60], ids[-60:]
-    repeats = draw.poisson(rates[test][:, None], (60, 5, n_neurons))
-    return FitTask(
-        condition=Condition(
-            recording="noise", model="none", input_size="1x1", tokens="patch", block=0, blocks="0",
-            solver="als",
-        ),
-        cache_path=str(path),
-        cache_key=open_cache(str(path)).key,
-        weights="none",
-        recording=Recording(
-            name="noise",
-            neurons=np.arange(n_neurons),
-            image_ids=trials,
-            responses=draw.poisson(rates[trials]).astype(np.float32),
-            validation=trials % 10 == 0,
-            test_image_ids=test,
-            test_responses=repeats.astype(np.float32),
-        ),
-        recording_digest="",
-        settings=ReadoutSettings(als=ALSSettings(max_components=8)),
-    )  # fmt: skip
+    settings = ReadoutSettings(als=ALSSettings(max_components=8))
+    return poisson_task(path, rates, draw, n_test=60, settings=settings)
