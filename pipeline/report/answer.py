@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
-from operator import itemgetter
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy.stats import sem
 
-from pipeline.results.names import describe, known, varying
-from pipeline.results.statistics import SERIES, best_blocks, paired_difference, rows_of, valid
+from pipeline.results.names import describe, varying
+from pipeline.results.statistics import (
+    SERIES,
+    best_blocks,
+    paired_difference,
+    reference,
+    rows_of,
+    valid,
+)
 from stages.feve import VALID_FEV
 from stages.recordings import FORMATS
 
@@ -38,7 +44,7 @@ def answer(neurons: pd.DataFrame) -> list[str]:
 
 
 def differences(neurons: pd.DataFrame) -> pd.DataFrame:
-    """Every series against the frozen one of its model and tokens, at their best blocks.
+    """Every tuned series at its best block against its `reference` there.
 
     Returns
     -------
@@ -47,10 +53,10 @@ def differences(neurons: pd.DataFrame) -> pd.DataFrame:
         paired bootstrap interval, `n_neurons`.
     """
     rows = best_blocks(neurons).to_dict("records")
-    told = [*(varying(rows, SERIES) or ["tuning"]), "block"]
+    told = [*(varying(neurons[SERIES].drop_duplicates().to_dict("records"), SERIES)), "block"]
     found = []
     for row in rows:
-        other = _reference(row, rows)
+        other = reference(neurons, row)
         if other is None:
             continue
         difference = paired_difference(rows_of(neurons, other), rows_of(neurons, row))
@@ -120,14 +126,16 @@ def _winner(neurons: pd.DataFrame, top: Mapping[Any, Any]) -> str:
 def _difference(neurons: pd.DataFrame, rows: Sequence[Mapping[Any, Any]]) -> str:
     top = rows[0]
     rivals = [row for row in rows[1:] if row["recording"] == top["recording"]]
-    other = _reference(top, rows) or (rivals[0] if rivals else None)
+    other = reference(neurons, top) or (rivals[0] if rivals else None)
     if other is None:
         return "There is no other series of conditions to compare it with."
-    told = [*varying(rows, [n for n in SERIES if n != "recording"]), "block"]
-    difference = paired_difference(rows_of(neurons, other), rows_of(neurons, top))
+    told = [*varying([top, other, *rows], [n for n in SERIES if n != "recording"]), "block"]
+    theirs = rows_of(neurons, other)
+    difference = paired_difference(theirs, rows_of(neurons, top))
+    mean = valid(theirs)["feve"].mean()
     return (
-        f"Against {describe(other, told)} (mean FEVE {other['mean_feve']:.3f}) the paired "
-        f"difference is {difference} over {difference.n_neurons} neurons."
+        f"Against {describe(other, told)} (mean FEVE {mean:.3f}) the paired difference is "
+        f"{difference} over {difference.n_neurons} neurons."
     )
 
 
@@ -153,16 +161,3 @@ def _choice(best: pd.DataFrame, top: Mapping[Any, Any]) -> str:
 def _test_differs(row: Mapping[Any, Any]) -> bool:
     """Whether the test images would choose another block."""
     return bool(pd.notna(row["block"]) and row["block"] != row["test_block"])
-
-
-def _reference(
-    row: Mapping[Any, Any], rows: Sequence[Mapping[Any, Any]]
-) -> Mapping[Any, Any] | None:
-    """The frozen series that a tuned one starts from, or None."""
-    if row["tuning"] == "frozen":
-        return None
-    same = itemgetter("recording", "model", "input_size", "tokens", "seed")
-    for other in rows:
-        if other["tuning"] == "frozen" and known(same(other)) == known(same(row)):
-            return other
-    return None

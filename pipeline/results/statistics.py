@@ -77,6 +77,32 @@ def rows_of(neurons: pd.DataFrame, identity: Mapping[Any, Any]) -> pd.DataFrame:
     return neurons[match]
 
 
+def reference(neurons: pd.DataFrame, row: Mapping[Any, Any]) -> dict[Any, Any] | None:
+    """The condition that a tuned one is measured against, at the same block.
+
+    It is `last0` of the same protocol, which differs in nothing but what is tuned; where there is
+    none, the frozen fit that training started from.
+
+    Parameters
+    ----------
+    row : mapping
+        Identity of the tuned condition: the columns of `SERIES` and `READ`.
+
+    Returns
+    -------
+    dict or None
+        The same columns of the reference. None for a frozen condition, for a CNN, and where the
+        table has neither.
+    """
+    if row["tuning"] == "frozen":
+        return None
+    wanted = {name: row[name] for name in (*SERIES, *READ)}
+    candidates = [wanted | {"tuning": "frozen", "protocol": None}]
+    if row["tuning"] != "last0":
+        candidates.insert(0, wanted | {"tuning": "last0"})
+    return next((each for each in candidates if len(rows_of(neurons, each))), None)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Difference:
     """A difference of mean FEVE between two conditions and its 95 % bootstrap interval."""

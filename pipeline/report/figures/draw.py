@@ -17,7 +17,7 @@ from pipeline.report.figures.per_block import feve_per_block, models_per_block, 
 from pipeline.report.figures.style import save_figure
 from pipeline.report.key import FIGURES_FOLDER
 from pipeline.results.names import describe, varying
-from pipeline.results.statistics import SERIES, best_blocks, rows_of
+from pipeline.results.statistics import SERIES, best_blocks, reference, rows_of
 from stages.conditions import IDENTITY, Condition
 from stages.readouts import load_readouts
 
@@ -31,6 +31,7 @@ FIGURES = {
     "best_block_bars": "Mean FEVE at each condition's best block",
     "feve_against_fev": "FEVE against FEV, best condition",
     "best_two_conditions": "The two best series of conditions, neuron by neuron",
+    "best_tuned_against_reference": "The best tuned condition against its reference at that block",
     "spatial_maps": "Spatial weights of the best explained neurons",
     "centres_over_cortex": "Receptive-field centres over cortical position",
     "learning_curves": "Learning curves",
@@ -96,6 +97,15 @@ def _of_best(tables: Tables) -> Iterator[tuple[str, Callable[[], Figure]]]:
         other = rows_of(tables.neurons, order[1])
         told = (describe(order[1], names), describe(order[0], names))
         yield "best_two_conditions", partial(scatter, other, top, names=told, note=note)
+    for row in order:
+        against = reference(tables.neurons, row)
+        if against is not None:
+            names = [*varying([against, row], SERIES), "block"]
+            other, tuned = (rows_of(tables.neurons, each) for each in (against, row))
+            told = (describe(against, names), describe(row, names))
+            draw = partial(scatter, other, tuned, names=told, note=note)
+            yield "best_tuned_against_reference", draw
+            break
     with_maps = [row for row in order if pd.notna(row["block"]) and row["tokens"] == "patch"]
     if with_maps:
         rows = rows_of(tables.neurons, with_maps[0])

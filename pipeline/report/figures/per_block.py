@@ -12,7 +12,10 @@ from matplotlib.ticker import MaxNLocator
 
 from pipeline.report.figures.published import published_for
 from pipeline.report.figures.style import colour, legend, marker, new_figure, say_empty, title
-from pipeline.results.names import describe, describe_first, varying
+from pipeline.results.names import describe, describe_first, known, varying
+
+#: What a tuned series has in common with the frozen one that it started from.
+_STARTS = ["recording", "model", "input_size", "tokens", "solver", "seed"]
 
 _SERIES = ("recording", "model", "input_size", "tuning", "protocol", "solver", "seed", "tokens")
 
@@ -27,10 +30,11 @@ def feve_per_block(summary: pd.DataFrame, *, note: str = "") -> Figure:
 
 
 def tuned_per_block(summary: pd.DataFrame, *, note: str = "") -> Figure:
-    """Frozen against tuned backbones; only tokens and models that were tuned."""
-    tuned = summary[(summary["tuning"] != "frozen") & summary["block"].notna()]
-    same = summary["tokens"].isin(tuned["tokens"]) & summary["model"].isin(tuned["model"])
-    return _figure(summary[same], "Frozen and tuned backbones: FEVE per block", note)
+    """Tuned backbones, and of the frozen ones those that they started from."""
+    with_block = summary[summary["block"].notna()]
+    tuned = set(map(known, with_block.loc[with_block["tuning"] != "frozen", _STARTS].to_numpy()))
+    same = [known(start) in tuned for start in with_block[_STARTS].to_numpy()]
+    return _figure(with_block[same], "Frozen and tuned backbones: FEVE per block", note)
 
 
 def models_per_block(

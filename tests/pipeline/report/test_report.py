@@ -29,7 +29,7 @@ def test_three_sentences_with_numbers():
     assert len(sentences) == 3
     assert "last 2 tuned" in sentences[0] and "block 4" in sentences[0]
     assert re.search(r"mean FEVE 0\.\d{3} ± 0\.\d{3} \(s\.e\.m\.\)", sentences[0])
-    assert "Against frozen" in sentences[1] and "95 % CI" in sentences[1]
+    assert "Against last 0 tuned" in sentences[1] and "95 % CI" in sentences[1]
     assert "chosen on validation" in sentences[2]
 
 
@@ -52,13 +52,25 @@ def test_nothing_valid_is_said_and_does_not_fail():
     assert differences(neurons).empty
 
 
-def test_tuned_series_are_compared_with_their_own_frozen_one():
+def test_tuned_series_are_compared_with_their_own_reference():
     table = differences(tuned(models=("vit_a", "vit_b")))
     assert len(table) == 2 * 2 * 2
-    assert all("frozen" in text for text in table["against"])
     for row in table.to_dict("records"):
         assert ("vit_a" in row["condition"]) == ("vit_a" in row["against"])
+        assert ("last 0" in row["against"]) == ("last 2" in row["condition"])
+        assert ("frozen" in row["against"]) == ("last 0" in row["condition"])
+        assert row["difference"] == pytest.approx(0.1, abs=0.03)
         assert row["low"] < row["difference"] < row["high"]
+
+
+def test_a_better_frozen_fit_of_another_solver_is_no_reference():
+    ours = tuned(tokens=("patch",)).assign(solver="als")
+    other = neurons_table(tokens=("patch",))
+    other["feve"] -= 0.4
+    neurons = pd.concat([other, ours], ignore_index=True)
+    for text in (answer(neurons)[1], *differences(neurons)["difference"].map("{:+.3f}".format)):
+        assert "+0.1" in text or "+0.09" in text
+    assert "last 0 tuned, matched, als" in answer(neurons)[1]
 
 
 def test_warnings():

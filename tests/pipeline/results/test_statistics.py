@@ -6,7 +6,15 @@ import pytest
 from support.tables import neurons_table
 
 from pipeline.results.names import describe
-from pipeline.results.statistics import best_blocks, bootstrap_interval, paired_difference, rows_of
+from pipeline.results.statistics import (
+    READ,
+    SERIES,
+    best_blocks,
+    bootstrap_interval,
+    paired_difference,
+    reference,
+    rows_of,
+)
 
 
 def test_the_best_block_is_chosen_on_validation_and_the_test_s_choice_stands_beside_it():
@@ -87,3 +95,32 @@ def test_only_neurons_valid_in_both_count():
 def test_tiny_samples_have_no_false_interval(n):
     low, high = bootstrap_interval(np.ones(n))
     assert (low, high) == (1, 1) if n else np.isnan([low, high]).all()
+
+
+def test_the_reference_is_last0_of_the_same_protocol_block_and_solver_else_the_frozen_fit():
+    tuned = neurons_table(tunings=("frozen", "last0", "last2"), tokens=("patch",), n_neurons=5)
+    others = [
+        tuned.assign(solver="als", seed=1),
+        tuned[tuned["tuning"] != "frozen"].assign(protocol="minimodel-vit"),
+        tuned[tuned["tuning"] == "last2"].assign(protocol="third"),
+        tuned[tuned["tuning"] == "last2"].assign(solver="fourth"),
+    ]
+    neurons = pd.concat([tuned, *others], ignore_index=True)
+    for row in neurons[[*SERIES, *READ]].drop_duplicates().to_dict("records"):
+        found = reference(neurons, row)
+        if row["tuning"] == "frozen" or row["solver"] == "fourth":
+            assert found is None
+            continue
+        assert found is not None
+        alone = row["tuning"] == "last0" or row["protocol"] == "third"
+        assert found["tuning"] == ("frozen" if alone else "last0")
+        assert found["protocol"] == (None if alone else row["protocol"])
+        same = [name for name in (*SERIES, *READ) if name not in ("tuning", "protocol")]
+        assert [found[name] for name in same] == [row[name] for name in same]
+        assert len(rows_of(neurons, found)) == 5
+
+
+def test_a_cnn_has_no_reference():
+    cnn = neurons_table(tunings=("full",), models=("cnn_fullmodel",), n_neurons=3)
+    cnn = cnn.assign(block=None, blocks=None, tokens=None, protocol=None)
+    assert reference(cnn, cnn[[*SERIES, *READ]].iloc[0].to_dict()) is None

@@ -86,6 +86,15 @@ def test_frozen_against_last_n_draws_a_line_per_tuning():
     ]  # fmt: skip
 
 
+def test_frozen_lines_of_a_solver_that_nothing_was_tuned_from_are_left_out():
+    tuned = neurons_table(tunings=("frozen", "last1"), tokens=("patch",))
+    other = neurons_table(tokens=("patch",)).assign(solver="als")
+    figure = tuned_per_block(summary_of(pd.concat([tuned, other], ignore_index=True)))
+    labels = figure.axes[0].get_legend_handles_labels()[1]
+    assert [label.partition(",")[0] for label in labels] == ["frozen", "last 1 tuned"]
+    assert not any("als" in label for label in labels)
+
+
 def test_a_missing_condition_leaves_a_gap_and_not_a_value():
     summary = summary_of(neurons_table(models=MODELS, tunings=("frozen", "last2")))
     lacking = summary[~((summary["model"] == MODELS[1]) & (summary["block"] == 4))]
