@@ -16,7 +16,7 @@ from stages.finetune.settings import PROTOCOLS
 from stages.finetune.task import FinetuneTask, first_tuned_block, starting_block
 from stages.readouts.manifest import is_saved
 from stages.readouts.readout import Readouts, predict
-from stages.readouts.saved import FittedCondition, load_readouts, saved_penalty
+from stages.readouts.saved import FittedCondition, saved_penalty, saved_readouts
 from stages.stimuli.preprocessing import Preprocessing
 from stages.tokens.random_access import hold
 from stages.tokens.tokens import IN_MEMORY
@@ -47,7 +47,7 @@ def finetune_condition(
                 f"{task.run} holds other readouts of {task.frozen.slug} than those to start from: "
                 "another run has written there; run again"
             )
-        frozen = load_readouts(task.run, **task.frozen.identity())
+        frozen = saved_readouts(task.run, task.frozen)
         model, inputs = _untrained(task, frozen)
         penalty = _penalty(task)
         trained = tune(model, inputs, task, frozen, penalty=penalty, progress=progress)

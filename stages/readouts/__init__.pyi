@@ -1,5 +1,7 @@
 """Names that other packages import from `stages.readouts`."""
 
+from .load import SavedReadouts as SavedReadouts
+from .load import load_readouts as load_readouts
 from .manifest import DRAWN as DRAWN
 from .manifest import PREDICTIONS as PREDICTIONS
 from .manifest import READOUTS as READOUTS
@@ -16,11 +18,11 @@ from .readout import Readouts as Readouts
 from .saved import NEURON_COLUMNS as NEURON_COLUMNS
 from .saved import ROOT as ROOT
 from .saved import FittedCondition as FittedCondition
-from .saved import load_readouts as load_readouts
 from .saved import save_condition as save_condition
 from .saved import saved_columns as saved_columns
 from .saved import saved_curve as saved_curve
 from .saved import saved_penalty as saved_penalty
+from .saved import saved_readouts as saved_readouts
 from .settings import ReadoutSettings as ReadoutSettings
 from .sizes import FitSize as FitSize
 from .solver_protocol import Solver as Solver

@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cache import UserError, atomic_write, place_folder
-from stages.conditions import IDENTITY, Condition
+from cache import atomic_write, place_folder
+from stages.conditions import Condition
 from stages.readouts.manifest import (
     PREDICTIONS,
     READOUTS,
     record,
     refuse,
-    saved_attributes,
     saved_damage,
 )
 from stages.training.epoch import Epoch
@@ -150,56 +149,13 @@ def saved_curve(run: Path, condition: Condition) -> list[Epoch]:
     return [Epoch(n, float(loss), float(score)) for n, (loss, score) in enumerate(pairs)]
 
 
-def load_readouts(run_dir: Path | str, **identity: str | int | None) -> Readouts:
-    """Saved readouts of one condition, to predict responses to new images.
-
-    Parameters
-    ----------
-    run_dir : path
-        A run's output folder.
-    **identity
-        As many of the identity columns (recording, model, input_size, tuning, protocol, tokens,
-        block, blocks, solver, seed) as single out one condition.
-
-    Returns
-    -------
-    Readouts
-        `.predict(tokens)` with tokens of shape (n_images, n_rows, n_columns, n_channels) of the
-        same backbone, input size and block; the neurons are those of the run, in its order.
-
-    Raises
-    ------
-    UserError
-        No saved readouts there, an unknown column, none or several conditions that fit, or a file
-        that changed since it was written.
-    """
+def saved_readouts(run: Path, condition: Condition) -> Readouts:
+    """Readouts of a saved condition."""
     from stages.readouts.readout import Readouts
 
-    run = Path(run_dir)
-    unknown = sorted(set(identity) - set(IDENTITY))
-    if unknown:
-        raise UserError(f"load_readouts: {unknown[0]} is not one of {', '.join(IDENTITY)}")
-    if not (run / READOUTS).is_dir():
-        raise UserError(f"{run} has no {READOUTS}: run vitv1 fit first, or correct the path")
-    slugs = [path.parent.name for path in sorted((run / READOUTS).glob("*/zarr.json"))]
-    found = {slug: saved_attributes(run, slug) or {} for slug in slugs}
-    wanted = identity.items()
-    fitting = [
-        s for s, own in found.items() if all(own.get(name) == value for name, value in wanted)
-    ]
-    asked = ", ".join(f"{name}={value!r}" for name, value in wanted) or "nothing"
-    for slug in fitting or slugs:
-        refuse(run, saved_damage(run, slug, readouts_alone=True))
-    if not fitting:
-        raise UserError(f"{run} has no readouts with {asked}; it has {', '.join(found)}")
-    if len(fitting) > 1:
-        raise UserError(
-            f"{run} has {len(fitting)} conditions with {asked} ({', '.join(fitting[:4])}"
-            f"{', ...' if len(fitting) > 4 else ''}): name more columns"
-        )
-    group = _open(run, fitting[0])
+    group = _open(run, condition.slug)
     weights: dict[str, Any] = {name: _read(group, name) for name in _WEIGHTS}
-    is_linear = found[fitting[0]].get("output") == "linear"
+    is_linear = group.attrs.get("output") == "linear"
     return Readouts(**weights, output="linear" if is_linear else "elu")
 
 

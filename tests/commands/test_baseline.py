@@ -18,7 +18,7 @@ from pipeline.terminal import Terminal
 from stages.baseline.stage import Baseline
 from stages.feve import fev_and_feve
 from stages.readouts import load_readouts
-from stages.readouts.saved import saved_attributes
+from stages.readouts.manifest import saved_attributes
 from stages.training.checkpoints import Checkpoint
 
 pytestmark = pytest.mark.usefixtures("no_figures")
@@ -106,9 +106,9 @@ def test_feve_is_that_of_the_saved_predictions(finished):
 
 def test_readouts_and_networks_are_kept(finished):
     output = load_experiment(finished).output
-    full = load_readouts(output, model="cnn_fullmodel")
+    full = load_readouts(output, model="cnn_fullmodel", tokens="tuned")
     assert full.grid == (8, 12, 6) and full.bias.shape == (6,)
-    assert load_readouts(output, model="cnn_minimodel").grid == (8, 12, 5)
+    assert load_readouts(output, model="cnn_minimodel", tokens="tuned").grid == (8, 12, 5)
     kept = sorted((output / "tuned").iterdir())
     assert [path.name.split("-")[1] for path in kept] == ["cnn_fullmodel", "cnn_minimodel"]
     assert load_file(kept[0])["core.depthwise.weight"].shape == (6, 1, 3, 3)
@@ -133,7 +133,7 @@ def test_the_saved_readout_on_the_kept_core_gives_the_saved_predictions(finished
     model.load_state_dict(load_file(path))
     with torch.no_grad():
         features = model.eval().core(images.batch(recording.test_image_ids))
-    predicted = load_readouts(file.output, model="cnn_fullmodel").predict(features)
+    predicted = load_readouts(file.output, model="cnn_fullmodel", tokens="tuned").predict(features)
     (group,) = (file.output / "results/predictions.zarr").glob("*fullmodel*")
     saved = zarr.open_group(str(group))["test"][:]
     np.testing.assert_allclose(predicted, saved, rtol=1e-4)
@@ -203,7 +203,7 @@ def test_the_published_columns_of_the_minimodel_release(tmp_path, name, crop):
 def test_the_networks_input_may_have_another_size(tmp_path):
     path = experiment(tmp_path)
     trained(path, FULL, "baseline.input_size=[18, 32]", "baseline.crop=[4, 20]")
-    readouts = load_readouts(tmp_path / "runs", input_size="18x32")
+    readouts = load_readouts(tmp_path / "runs", input_size="18x32", tokens="tuned")
     assert readouts.grid == (9, 16, 6)
 
 

@@ -11,7 +11,7 @@ from pipeline.results.tables import read_summary
 from stages.finetune import run as finetune
 from stages.finetune.run import finetune_condition
 from stages.readouts import load_readouts
-from stages.readouts.saved import saved_attributes
+from stages.readouts.manifest import saved_attributes
 
 
 def test_tuned_conditions_stand_in_the_tables_beside_the_frozen(tuned_run):
@@ -31,7 +31,8 @@ def test_training_improves_on_the_start(tuned_run):
     """What the tests of equal outcomes below would not notice: an outcome that is the start."""
     output = load_experiment(tuned_run).output
     frozen = load_readouts(output, tuning="frozen", tokens="patch", block=1)
-    outcomes = [load_readouts(output, tuning=t).channel_weights for t in ("last0", "last1", "full")]
+    outcomes = [load_readouts(output, tuning=t, tokens="tuned").channel_weights
+                for t in ("last0", "last1", "full")]  # fmt: skip
     for number, weights in enumerate(outcomes):
         assert not np.allclose(weights, frozen.channel_weights)
         assert all(not np.array_equal(weights, other) for other in outcomes[:number])
@@ -97,7 +98,8 @@ def test_bfloat16_trains_to_about_the_same(tuned_run, run_copy):
 def test_the_same_seed_gives_the_same_numbers(tuned_run, run_copy):
     one, again = (finetune_condition(tasks(tuned_run, run_copy)["full"]) for _ in range(2))
     np.testing.assert_array_equal(one.test_predictions, again.test_predictions)
-    saved = load_readouts(tasks(tuned_run, run_copy)["full"].run, tuning="full")
+    saved = load_readouts(tasks(tuned_run, run_copy)["full"].run, tuning="full",
+                          tokens="tuned")  # fmt: skip
     np.testing.assert_array_equal(one.readouts.channel_weights, saved.channel_weights)
 
 

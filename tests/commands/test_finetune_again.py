@@ -13,7 +13,7 @@ from pipeline.cli.app import main
 from pipeline.experiment import load_experiment
 from pipeline.results.tables import read_summary
 from stages.finetune import run as finetune
-from stages.readouts.saved import saved_attributes
+from stages.readouts.manifest import saved_attributes
 
 pytestmark = pytest.mark.usefixtures("no_figures")
 

@@ -6,15 +6,10 @@ import pytest
 
 from pipeline.results.tables import write_if_changed
 from stages.conditions import Condition
+from stages.readouts.load import load_readouts
+from stages.readouts.manifest import saved_attributes
 from stages.readouts.readout import Readouts
-from stages.readouts.saved import (
-    FittedCondition,
-    load_readouts,
-    save_condition,
-    saved_attributes,
-    saved_columns,
-    saved_curve,
-)
+from stages.readouts.saved import FittedCondition, save_condition, saved_columns, saved_curve
 from stages.training.epoch import Epoch
 
 

@@ -19,7 +19,7 @@ from pipeline.report.key import FIGURES_FOLDER
 from pipeline.results.names import describe, varying
 from pipeline.results.statistics import SERIES, best_blocks, reference, rows_of
 from stages.conditions import IDENTITY, Condition
-from stages.readouts import load_readouts
+from stages.readouts import saved_readouts
 
 #: Every figure's file name and what it shows.
 FIGURES = {
@@ -110,7 +110,7 @@ def _of_best(tables: Tables) -> Iterator[tuple[str, Callable[[], Figure]]]:
     if with_maps:
         rows = rows_of(tables.neurons, with_maps[0])
         condition = Condition.from_row(rows.iloc[0].to_dict())
-        readouts = load_readouts(tables.run, **condition.identity())
+        readouts = saved_readouts(tables.run, condition)
         height, width = (int(n) for n in condition.input_size.split("x"))
         said = ", ".join(filter(None, [describe(condition.identity(), IDENTITY), note]))
         size = (height, width)

@@ -12,7 +12,7 @@ from support.tiny import write_experiment
 from cache import UserError
 from pipeline.cli.app import main
 from pipeline.results.tables import read_curves, read_neurons, read_summary
-from stages.readouts import load_readouts, saved_columns, saved_curve
+from stages.readouts import load_readouts, saved_columns, saved_curve, saved_readouts
 
 TABLES = """
 [finetune]
@@ -58,7 +58,7 @@ def read_all(output, conditions):
     """Everything that the API reads, as bytes."""
     numbers = io.BytesIO()
     for condition in conditions:
-        readouts = load_readouts(output, **condition.identity())
+        readouts = saved_readouts(output, condition)
         columns = saved_columns(output, condition)
         np.savez(numbers, readouts.row_weights, readouts.bias, readouts.scale, **columns)
         numbers.write(repr(saved_curve(output, condition)).encode())

@@ -15,7 +15,8 @@ from stages.executors.executor import LocalExecutor
 from stages.fit.run import fit_condition
 from stages.fit.schedule import fit_all
 from stages.fit.task import FitTask
-from stages.readouts.saved import load_readouts, save_condition
+from stages.readouts.load import load_readouts
+from stages.readouts.saved import save_condition
 from stages.readouts.settings import ALSSettings, ReadoutSettings
 from stages.tokens.cached import CachedTokens
 

@@ -1,0 +1,150 @@
+"""Readouts of an earlier run, found by their identity, with the tokens they were fitted to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cache import FeatureCache, UserError
+from stages.conditions import IDENTITY, Condition
+from stages.readouts.manifest import READOUTS, refuse, saved_attributes, saved_damage
+from stages.readouts.readout import Readouts, predict
+from stages.readouts.saved import saved_readouts
+from stages.tokens.cached import CachedTokens
+from stages.tokens.kinds import KINDS
+
+#: Word by which a caller says that the tokens are those of the tuned network.
+TUNED = "tuned"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SavedReadouts(Readouts):
+    """Readouts of a saved condition.
+
+    Parameters
+    ----------
+    condition : Condition
+        What they are: model, tuning, kind of tokens, block.
+    cache_key : str, optional
+        The cache whose tokens they were fitted to.
+    """
+
+    condition: Condition
+    cache_key: str | None
+
+    def predict_from(
+        self,
+        cache: FeatureCache,
+        images: Sequence[int] | NDArray[np.integer[Any]] | None = None,
+    ) -> NDArray[np.float32]:
+        """Predicted rates for images of the cache that these readouts were fitted to.
+
+        Parameters
+        ----------
+        cache : FeatureCache
+            From `cache.open_cache`; a copy, or one with some of its blocks, will do.
+        images : sequence of int, optional
+            Image ids, in the order of the result; by default all, as in `cache.image_ids`.
+
+        Returns
+        -------
+        array of shape (n_images, n_neurons)
+            In the units of the recording's responses.
+
+        Raises
+        ------
+        UserError
+            Another cache; readouts of a tuned network, whose tokens no cache has.
+        CacheError
+            A block or images that the cache does not hold.
+        """
+        own = self.condition
+        if own.tuning != "frozen" or own.tokens is None or own.blocks is None:
+            raise UserError(f"{own.slug}: {_of_tuned(own)}, which are in no cache")
+        if cache.key != self.cache_key:
+            raise UserError(
+                f"{own.slug} was fitted to tokens of the cache with key {self.cache_key}, but "
+                f"{cache.name} has key {cache.key}: open the cache of their run"
+            )
+        ids = cache.image_ids if images is None else np.asarray(images, dtype=np.int64)
+        blocks = [cache.block(int(block)) for block in own.blocks.split("+")]
+        return predict(self, CachedTokens(blocks, KINDS[own.tokens], ids), "cpu")
+
+
+def load_readouts(run_dir: Path | str, **identity: str | int | None) -> SavedReadouts:
+    """Saved readouts of one condition, to predict responses to new images.
+
+    Parameters
+    ----------
+    run_dir : path
+        A run's output folder.
+    **identity
+        As many of the identity columns (recording, model, input_size, tuning, protocol, tokens,
+        block, blocks, solver, seed) as single out one condition. Readouts of a tuned network, or
+        of a CNN, read tokens of that network, and a frozen backbone's give wrong rates: who has the
+        tuned network's says so by `tokens="tuned"`, or by `"tuned patch"` or `"tuned cls"` where
+        the run has both.
+
+    Returns
+    -------
+    SavedReadouts
+        `.predict_from(cache, images)` reads the block and the kind of tokens that they were fitted
+        to. `.predict(tokens)` takes any array of shape (n_images, n_rows, n_columns, n_channels):
+        that it holds tokens of the same backbone, input size, block and kind, only the caller
+        knows. The neurons are those of the run, in its order.
+
+    Raises
+    ------
+    UserError
+        No saved readouts there, an unknown column, none or several conditions that fit, readouts of
+        a tuned network without the word, or a file that changed since it was written.
+    """
+    run = Path(run_dir)
+    unknown = sorted(set(identity) - set(IDENTITY))
+    if unknown:
+        raise UserError(f"load_readouts: {unknown[0]} is not one of {', '.join(IDENTITY)}")
+    if not (run / READOUTS).is_dir():
+        raise UserError(f"{run} has no {READOUTS}: run vitv1 fit first, or correct the path")
+    asked = ", ".join(f"{name}={value!r}" for name, value in identity.items()) or "nothing"
+    tuned, _, kind = str(identity.get("tokens")).partition(" ")
+    if is_tuned := tuned == TUNED:
+        identity = {name: value for name, value in identity.items() if name != "tokens"}
+        identity |= {"tokens": kind} if kind else {}
+    slugs = [path.parent.name for path in sorted((run / READOUTS).glob("*/zarr.json"))]
+    found = {slug: saved_attributes(run, slug) or {} for slug in slugs}
+    fitting = [
+        slug
+        for slug, own in found.items()
+        if all(own.get(name) == value for name, value in identity.items())
+        and not (is_tuned and own.get("tuning") == "frozen")
+    ]
+    for slug in fitting or slugs:
+        refuse(run, saved_damage(run, slug, readouts_alone=True))
+    if not fitting:
+        raise UserError(f"{run} has no readouts with {asked}; it has {', '.join(found)}")
+    if len(fitting) > 1:
+        raise UserError(
+            f"{run} has {len(fitting)} conditions with {asked} ({', '.join(fitting[:4])}"
+            f"{', ...' if len(fitting) > 4 else ''}): name more columns"
+        )
+    attributes = found[fitting[0]]
+    condition = Condition.from_row(attributes)
+    if condition.tuning != "frozen" and not is_tuned:
+        raise UserError(
+            f"{condition.slug}: {_of_tuned(condition)}, and tokens of a frozen backbone would give "
+            f'wrong rates: name tokens="{TUNED}" if you have those'
+        )
+    readouts = saved_readouts(run, condition)
+    return SavedReadouts(
+        **vars(readouts), condition=condition, cache_key=attributes.get("cache_key")
+    )
+
+
+def _of_tuned(condition: Condition) -> str:
+    network = "a CNN" if condition.tokens is None else "a backbone that was tuned"
+    return f"these readouts read features of {network}"
