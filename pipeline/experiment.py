@@ -16,9 +16,10 @@ from pydantic.dataclasses import dataclass
 from cache import UserError, join
 from pipeline.toml.faults import first_fault
 from pipeline.toml.overrides import override
-from pipeline.toml.paths import resolve_paths
+from pipeline.toml.paths import expanded, resolve_paths
 from stages.backbones import BackboneSettings
 from stages.baseline import BaselineSettings
+from stages.conditions import file_name, require_distinct
 from stages.executors import ClusterSettings
 from stages.extract import CacheSettings
 from stages.finetune import FinetuneSettings
@@ -119,7 +120,7 @@ class ExperimentFile:
         if len(sizes) == 1:
             return str(self.output / "features.zarr") if named is None else named
         rows, columns = experiment.stimuli.size
-        name = f"features-{experiment.backbone.name}-{rows}x{columns}.zarr"
+        name = f"features-{file_name(experiment.backbone.name)}-{rows}x{columns}.zarr"
         return join(str(self.output) if named is None else named, name)
 
 
@@ -153,6 +154,7 @@ def load_experiment(
     resolve_paths(raw, Experiment, path.parent)
     for text in overrides:
         override(raw, text)
+    resolve_paths(raw, Experiment, Path())
     variants = [_validate(path, variant) for variant in _sweep(raw)]
     pickled = [recording.name for recording in variants[0].recording if recording.allow_pickle]
     if pickled and not allow_pickle:
@@ -160,7 +162,9 @@ def load_experiment(
             f"{path}: recording.allow_pickle = true (of {', '.join(pickled)}) needs --allow-pickle "
             "on the command line, too: add it if you trust the recording, or drop the key"
         )
-    output = variants[0].run.output or Path("runs") / path.stem
+    output = expanded(variants[0].run.output or Path("runs") / path.stem)
+    # Caches are named by them.
+    require_distinct({repr(v.backbone.name): file_name(v.backbone.name) for v in variants})
     return ExperimentFile(path=path, variants=variants, output=output, settings=raw)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from numbers import Real
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from stages.conditions import is_null
 
@@ -40,10 +40,13 @@ class Terminal:
         No bars and no notes; results and errors only.
     as_json : bool
         Results as one JSON document instead of lines and tables, for scripts.
+    out : text stream, optional
+        Where that document goes; standard output by default.
     """
 
     quiet: bool = False
     as_json: bool = False
+    out: TextIO | None = None
 
     def note(self, message: str) -> None:
         """One line of what is happening."""
@@ -95,18 +98,19 @@ class Terminal:
     def busy(self, label: str) -> Iterator[None]:
         """A sign of life while something runs whose length cannot be told."""
         from rich.console import Console
+        from rich.text import Text
 
         console = Console(stderr=True)
         if self.quiet or not console.is_terminal:
             yield
             return
-        with console.status(printable(label)):
+        with console.status(Text(printable(label))):
             yield
 
     def document(self, content: Mapping[str, Any]) -> None:
         """The JSON document on stdout, where one is asked for; NaN becomes null."""
         if self.as_json:
-            print(json.dumps(_plain(content), indent=2, default=str))
+            print(json.dumps(_plain(content), indent=2, default=str), file=self.out)
 
     def table(
         self, rows: Sequence[Mapping[Any, object]], *, title: str, note: bool = False

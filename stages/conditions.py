@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
+
+from cache import UserError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,19 +67,59 @@ class Condition:
         numbers = {name: int(given[name]) for name in INTEGERS if given[name] is not None}
         return cls(**given | numbers)
 
+    def __str__(self) -> str:
+        """All that is known of it, names as they were given."""
+        known = ((name, value) for name, value in self.identity().items() if value is not None)
+        return ", ".join(f"{name} {value!r}" for name, value in known)
+
     def identity(self) -> dict[str, str | int | None]:
         """The identity columns, in the tables' order."""
         return asdict(self)
 
     @property
     def slug(self) -> str:
-        """A name fit for a folder, one per identity."""
+        """A name fit for a folder; see `require_distinct`."""
         named = self.identity() | {"block": None, "seed": f"seed{self.seed}"}
         if self.blocks is not None:
             named["blocks"] = f"block{self.blocks}"
-        text = "-".join(str(part) for part in named.values() if part is not None)
-        return "".join(c if c.isalnum() or c in "-_.+" else "_" for c in text)
+        return file_name("-".join(str(part) for part in named.values() if part is not None))
 
+
+def file_name(text: str) -> str:
+    """A name as a file may have it; names that differ may become one, see `require_distinct`."""
+    return "".join(c if c.isalnum() or c in "-_.+" else "_" for c in text)
+
+
+def require_distinct(names: Mapping[str, str]) -> None:
+    """Refuse names that one folder cannot keep apart, and names that no file can have.
+
+    Parameters
+    ----------
+    names : mapping of str to str
+        What is to be stored, as people call it, and the name it is stored under.
+
+    Raises
+    ------
+    UserError
+        Two have the same name on some file system, where letters of both cases are the same; or a
+        name is too long.
+    """
+    stored: dict[str, str] = {}
+    for said, name in names.items():
+        if len(name.encode()) > LONGEST:
+            raise UserError(
+                f"{said}: its files would be named {name[:40]}..., {len(name.encode())} bytes, and "
+                f"no name may have more than {LONGEST}: give the recording a shorter name"
+            )
+        one = stored.setdefault(unicodedata.normalize("NFKC", name).casefold(), said)
+        if one != said:
+            raise UserError(
+                f"{one} and {said} would both be stored under {name}: give one of them another name"
+            )
+
+
+#: Bytes of a stored name. File systems take 255, of which endings need some.
+LONGEST = 200
 
 #: Names of the identity columns, in the tables' order.
 IDENTITY = tuple(field.name for field in fields(Condition))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -11,6 +12,7 @@ import typer
 
 from cache import UserError, public_text
 from pipeline.cli.cache import cache_app
+from pipeline.cli.environment import complete
 from pipeline.cli.options import (
     AllowPickle,
     AsJson,
@@ -19,6 +21,7 @@ from pipeline.cli.options import (
     Overrides,
     Quiet,
     loaded,
+    speaking,
 )
 from pipeline.terminal import Terminal, printable
 
@@ -69,7 +72,8 @@ def run(
     from pipeline import commands
 
     do = commands.show_dry_run if dry_run else commands.run
-    do(loaded(experiment, overrides, allow_pickle), Terminal(quiet, as_json))
+    with speaking(quiet, as_json) as terminal:
+        do(loaded(experiment, overrides, allow_pickle), terminal)
 
 
 @app.command()
@@ -103,12 +107,12 @@ def _add_command(name: str, about: str) -> None:
     ) -> None:
         from pipeline import commands
 
-        file = loaded(experiment, overrides, allow_pickle)
-        terminal = Terminal(quiet, as_json)
-        if name == "report":
-            commands.report(file, terminal)
-        else:
-            commands.run(file, terminal, only=name)
+        with speaking(quiet, as_json) as terminal:
+            file = loaded(experiment, overrides, allow_pickle)
+            if name == "report":
+                commands.report(file, terminal)
+            else:
+                commands.run(file, terminal, only=name)
 
 
 for _name, _about in {
@@ -139,7 +143,8 @@ def compare(
     from pipeline import commands
 
     folder = output or Path("runs") / f"compare-{run_a.name}-{run_b.name}"
-    commands.compare(run_a, run_b, folder, Terminal(quiet, as_json))
+    with speaking(quiet, as_json) as terminal:
+        commands.compare(run_a, run_b, folder, terminal)
 
 
 @app.command()
@@ -206,4 +211,5 @@ def _fail(message: str, code: int) -> int:
 
 def script() -> None:
     """Entry point of the `vitv1` command."""
+    complete(os.environ)
     sys.exit(main())

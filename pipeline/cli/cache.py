@@ -8,7 +8,15 @@ from typing import Annotated
 import typer
 
 from cache import TokenKind, UserError
-from pipeline.cli.options import AllowPickle, Debug, ExperimentPath, Overrides, Quiet, loaded
+from pipeline.cli.options import (
+    AllowPickle,
+    Debug,
+    ExperimentPath,
+    Overrides,
+    Quiet,
+    loaded,
+    speaking,
+)
 from pipeline.terminal import Terminal
 from stages.tokens import KINDS
 
@@ -78,7 +86,8 @@ def info(
     """Say what a cache holds: sizes, completeness, settings, and how it was made."""
     from pipeline.cache_commands import show_info
 
-    show_info(path, Terminal(as_json=as_json))
+    with speaking(quiet=False, as_json=as_json) as terminal:
+        show_info(path, terminal)
 
 
 @cache_app.command()

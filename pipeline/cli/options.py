@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from pipeline.terminal import Terminal
 
 if TYPE_CHECKING:
     from pipeline.experiment import ExperimentFile
@@ -33,3 +39,26 @@ def loaded(path: Path, overrides: list[str] | None, allow_pickle: bool) -> Exper
     from pipeline.experiment import load_experiment
 
     return load_experiment(path, overrides or [], allow_pickle=allow_pickle)
+
+
+@contextmanager
+def speaking(quiet: bool, as_json: bool) -> Iterator[Terminal]:
+    """The terminal of a command.
+
+    Where a JSON document is asked for, standard output is for it alone: what libraries, in this
+    process or in workers, print there goes to standard error.
+    """
+    with ExitStack() as stack:
+        if not as_json:
+            yield Terminal(quiet)
+            return
+        stdout = sys.stdout
+        # A test's or a notebook's stream has no file.
+        with suppress(OSError):
+            descriptor = stdout.fileno()
+            stdout.flush()
+            stdout = stack.enter_context(os.fdopen(os.dup(descriptor), "w", encoding="utf-8"))
+            stack.callback(os.dup2, os.dup(descriptor), descriptor)
+            os.dup2(sys.stderr.fileno(), descriptor)
+        stack.enter_context(redirect_stdout(sys.stderr))
+        yield Terminal(quiet, as_json, stdout)

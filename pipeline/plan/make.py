@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from cache import UserError
 from pipeline.plan.reasons import changes
@@ -12,13 +12,13 @@ from pipeline.report import REPORT as REPORT_FILE
 from pipeline.report import report_key, run_key
 from pipeline.results import same_settings, tabulated
 from pipeline.variant.variant import Variant, one_per_cache
+from stages.conditions import IDENTITY, Condition, require_distinct
 from stages.readouts import DRAWN, TABLES, damage, saved_attributes, saved_damage
 from stages.registry import STAGES
 from stages.stage import Planned, Stage, Task, Work
 
 if TYPE_CHECKING:
     from pipeline.experiment import ExperimentFile
-    from stages.conditions import Condition
 
 
 def make_plan(file: ExperimentFile, variants: Sequence[Variant]) -> Plan:
@@ -33,6 +33,7 @@ def make_plan(file: ExperimentFile, variants: Sequence[Variant]) -> Plan:
     steps = [_extraction(variant) for variant in one_per_cache(variants)]
     for stage in STAGES:
         steps.extend(_conditions(stage, variants))
+    require_distinct({str(s.condition): s.name for s in steps if s.condition is not None})
     return Plan(steps=[*steps, _report(file, steps)])
 
 
@@ -106,6 +107,7 @@ def _decided(
     elif fault := saved_damage(variant.output, planned.condition):
         why = f"its file {fault}"
     elif task.key != saved.get("key"):
+        _require_same(variant, planned.condition, saved)
         table = stage.table(planned.condition)
         why = changes(table, task.inputs, saved.get("inputs"))
     elif not all(path.exists() for path in task.products):
@@ -117,6 +119,16 @@ def _decided(
     if saved is not None and task is None:
         return "open", f"decided when {variant.cache_name} is complete"
     return "run", why
+
+
+def _require_same(variant: Variant, condition: Condition, saved: Mapping[str, Any]) -> None:
+    """Refuse to overwrite results of another condition that are stored under the same name."""
+    other = Condition.from_row({name: saved.get(name) for name in IDENTITY})
+    if other != condition:
+        raise UserError(
+            f"{variant.output} holds results of {other}, and those of {condition} would be stored "
+            "in their place: name another run.output, or give the recording another name"
+        )
 
 
 def _report(file: ExperimentFile, steps: Iterable[Step]) -> Step:

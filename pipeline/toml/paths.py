@@ -1,4 +1,4 @@
-"""Input paths of an experiment file, found by their annotation in the schema."""
+"""Paths of an experiment file: those of inputs are found by their annotation in the schema."""
 
 from __future__ import annotations
 
@@ -9,14 +9,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from cache import is_url
+from cache import UserError, is_url
 from stages.settings import InputPath
 
 
 def resolve_paths(raw: dict[str, Any], schema: type, folder: Path) -> None:
     """Make input paths of a file's table relative to the working directory, in place.
 
-    `InputPath` marks them in its settings class, `schema`; `folder` is where the file is.
+    `InputPath` marks them in its settings class, `schema`; `folder` is what they start at: the
+    file's, or the working directory for what was given on the command line.
+
+    Raises
+    ------
+    UserError
+        "~" of a user without a home folder.
     """
     for name, hint in typing.get_type_hints(schema, include_extras=True).items():
         if name not in raw:
@@ -25,11 +31,32 @@ def resolve_paths(raw: dict[str, Any], schema: type, folder: Path) -> None:
         for part in parts_of(hint):
             if isinstance(part, InputPath) and isinstance(value, str):
                 if value not in part.words and not is_url(value):
-                    raw[name] = os.path.relpath(folder / Path(value).expanduser())
+                    raw[name] = _from_here(folder / expanded(value))
             elif isinstance(part, type) and dataclasses.is_dataclass(part):
                 for table in value if isinstance(value, list) else [value]:
                     if isinstance(table, dict):
                         resolve_paths(table, part, folder)
+
+
+def expanded(path: str | Path) -> Path:
+    """A path with the home folder in place of "~"; `UserError` where there is none."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise UserError(f"{path}: no home folder is known of that user; write it out") from None
+
+
+def _from_here(path: Path) -> str:
+    """The shortest form from the working directory that leads to the same place.
+
+    A text in which ".." was taken off its folder may not: behind a link, only the file system knows
+    what lies above.
+    """
+    short = os.path.relpath(path)
+    if os.path.realpath(short) != os.path.realpath(path):
+        return str(path)
+    # A file of that name, not somebody's home.
+    return f"./{short}" if short.startswith("~") else short
 
 
 def parts_of(hint: Any) -> Iterator[Any]:

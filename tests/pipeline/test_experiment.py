@@ -1,5 +1,7 @@
 """The experiment file: paths, overrides, sweeps, and faults named in one line."""
 
+import os
+
 import pytest
 
 from cache import UserError
@@ -145,3 +147,43 @@ def test_ready_experiments_are_valid(name):
     path = Path(pipeline.__file__).parent / "experiments" / f"{name}.toml"
     loaded = load_experiment(path)
     assert str(loaded.output) == f"runs/{name}"
+
+
+def test_the_file_system_resolves_what_lies_above_a_linked_folder(file, tmp_path):
+    """As text, "linked/../mouse.zip" is the working folder's; it is that of the link's target."""
+    elsewhere = tmp_path / "disk" / "lab" / "experiments"
+    elsewhere.mkdir(parents=True)
+    (tmp_path / "linked").symlink_to(elsewhere)
+    (elsewhere / "mouse.toml").write_text(TEXT.replace("mouse.zip", "../mouse.zip"))
+    (elsewhere.parent / "mouse.zip").write_text("right")
+    (tmp_path / "mouse.zip").write_text("wrong")
+    for overrides in ((), ("recording.path=linked/../mouse.zip",)):
+        found = one(tmp_path / "linked" / "mouse.toml", *overrides).recording[0].path
+        assert found.read_text() == "right"
+
+
+def test_the_home_folder_is_meant_wherever_a_path_is_named(file, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    file.write_text(TEXT.replace("mouse.zip", "~/mouse.zip") + '[run]\noutput = "~/out"\n')
+    home = os.path.realpath(tmp_path / "home")
+    assert os.path.realpath(one(file).recording[0].path) == f"{home}/mouse.zip"
+    assert os.path.realpath(load_experiment(file).output) == f"{home}/out"
+    chosen = one(file, "recording.path=~/x.zip", "cache.path=~/c.zarr", "run.output=~/other")
+    assert os.path.realpath(chosen.recording[0].path) == f"{home}/x.zip"
+    assert os.path.realpath(chosen.cache.path) == f"{home}/c.zarr"
+    assert os.path.realpath(load_experiment(file, ["run.output=~/other"]).output) == f"{home}/other"
+
+
+@pytest.mark.parametrize("key", ["recording.path", "run.output"])
+def test_a_home_folder_of_nobody_is_refused(file, key):
+    with pytest.raises(UserError, match="no home folder"):
+        load_experiment(file, [f"{key}=~no-such-user/x"])
+
+
+def test_caches_of_two_backbones_are_never_one(file):
+    loaded = load_experiment(file, ["backbone.name=['hf-hub:a/vit', 'local-dir:../vit']"])
+    paths = [loaded.cache_path(variant) for variant in loaded.variants]
+    assert paths[0] == "runs/mouse/features-hf-hub_a_vit-64x128.zarr"
+    assert paths[1] == "runs/mouse/features-local-dir_.._vit-64x128.zarr"
+    with pytest.raises(UserError, match="'hf-hub:a/vit' and 'hf-hub:a_vit'"):
+        load_experiment(file, ["backbone.name=['hf-hub:a/vit', 'hf-hub:a_vit']"])

@@ -3,9 +3,12 @@
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from cache import UserError
 from pipeline.results.tables import write_if_changed
-from stages.conditions import Condition
+from stages.conditions import Condition, require_distinct
 from stages.readouts.load import load_readouts
 from stages.readouts.manifest import saved_attributes
 from stages.readouts.readout import Readouts
@@ -110,3 +113,31 @@ def test_a_condition_is_read_from_a_row_of_any_table(null):
     assert Condition.from_row(cnn | absent | {"seed": "0"}) == Condition(**cnn)
     with pytest.raises(KeyError):
         Condition.from_row(cnn)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("mouse 1", "mouse_1"), ("Mouse", "mouse"), ("\u212b", "\u00c5")]
+)
+def test_names_that_one_folder_cannot_keep_apart_are_refused(one, other):
+    conditions = [Condition(recording=name, model="vit", input_size="9x9") for name in (one, other)]
+    with pytest.raises(UserError, match="would both be stored under") as error:
+        require_distinct({str(each): each.slug for each in conditions})
+    assert repr(one) in str(error.value) and repr(other) in str(error.value)
+
+
+@given(st.lists(st.tuples(st.text(min_size=1), st.text(min_size=1)), min_size=2, max_size=4))
+def test_whatever_is_accepted_has_files_of_its_own(pairs):
+    conditions = {Condition(recording=a, model=b, input_size="9x9") for a, b in pairs}
+    try:
+        require_distinct({str(each): each.slug for each in conditions})
+    except UserError:
+        return
+    names = {each.slug.lower() for each in conditions}
+    assert len(names) == len(conditions)
+    assert all(len(name.encode()) <= 200 and "/" not in name for name in names)
+
+
+def test_a_name_too_long_for_a_file_is_refused():
+    long = Condition(recording="é" * 120, model="vit", input_size="9x9")
+    with pytest.raises(UserError, match="shorter name"):
+        require_distinct({str(long): long.slug})

@@ -9,6 +9,7 @@ from pathlib import Path
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from pipeline.results.tables import write_if_changed
 
@@ -40,6 +41,9 @@ def new_figure(width: float = 7.0, height: float = 4.5) -> tuple[Figure, Axes]:
 def save_figure(figure: Figure, stem: Path) -> Path:
     """Write a figure as PNG and SVG, each only where its content is new; the path of the PNG."""
     with mpl.rc_context({"svg.hashsalt": "vitv1", "svg.fonttype": "none"}):
+        # Names are data: none is a formula because it has a "$".
+        for text in figure.findobj(Text):
+            text.set_parse_math(False)
         for kind, metadata in (("png", {"Software": "vitv1"}), ("svg", {"Date": None})):
             content = io.BytesIO()
             figure.savefig(content, format=kind, dpi=DPI, metadata=metadata)

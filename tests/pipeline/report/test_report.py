@@ -11,7 +11,8 @@ import pytest
 from support.tables import curves_of, neurons_table, summary_of
 
 from pipeline.report.answer import answer, differences, warnings
-from pipeline.report.figures.draw import FIGURES, Tables, draw_figures
+from pipeline.report.figures.draw import FIGURES, Tables, draw_figures, wanted_figures
+from pipeline.report.figures.style import save_figure
 from pipeline.report.key import REPORT, report_key
 from pipeline.report.page import _uncertainty, write_report
 from pipeline.report.report import report_run
@@ -71,6 +72,20 @@ def test_a_better_frozen_fit_of_another_solver_is_no_reference():
     for text in (answer(neurons)[1], *differences(neurons)["difference"].map("{:+.3f}".format)):
         assert "+0.1" in text or "+0.09" in text
     assert "last 0 tuned, matched, als" in answer(neurons)[1]
+
+
+def test_names_are_neither_markup_nor_formulas(tmp_path):
+    name = "</script><img src=x onerror=alert(1)> $x^{$ [/left] {y}"
+    neurons = neurons_table(tokens=("cls",), recordings=(name,), positions=False)
+    tables = Tables(tmp_path, neurons, summary_of(neurons), curves_of(neurons))
+    drawn = [draw() for _, draw in wanted_figures(tables)]
+    for number, figure in enumerate(drawn):
+        save_figure(figure, tmp_path / str(number))
+    assert any("$x^{$" in path.read_text() for path in tmp_path.glob("*.svg"))
+    (tmp_path / "report.html").unlink(missing_ok=True)
+    write_report(tables, [], {"settings": {"recording": [{"name": name}]}}, key="0")
+    page = (tmp_path / "report.html").read_text()
+    assert "<img src=x" not in page and "</script><img" not in page
 
 
 def test_warnings():
