@@ -24,6 +24,7 @@ from pipeline.run.conditions import protect_earlier
 from pipeline.run.extract import extract_variant
 from pipeline.run.run import check_plan, run_plan
 from pipeline.variant.variant import one_per_cache, open_variants
+from pipeline.work_folder import remove_left
 from pipeline.workers import check_run, workers_of
 from stages.conditions import IDENTITY
 from stages.extract import check_path
@@ -69,6 +70,7 @@ def run(file: ExperimentFile, terminal: Terminal, *, only: str | None = None) ->
         plan = make_plan(file, variants)
         check_plan(file, variants, plan, kinds)
         protect_earlier(file.output, plan)
+        remove_left(file.output)
     if only is None:
         show_plan(plan, terminal, title=f"Plan of {file.path}", note=True)
         if all(step.state == "up to date" for step in plan.steps):
@@ -100,6 +102,7 @@ def extract(file: ExperimentFile, terminal: Terminal, *, replace: bool) -> None:
         check_path(variant.cache.path)
     for variant in variants:
         variant.check()
+    remove_left(file.output)
     for variant in one_per_cache(variants):
         extract_variant(variant, terminal)
 

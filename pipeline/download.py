@@ -14,7 +14,7 @@ from typing import Any
 import requests
 from rich.filesize import decimal
 
-from cache import UserError
+from cache import UserError, make_folder, place_file
 from pipeline.terminal import Terminal
 
 FIGSHARE_API = "https://api.figshare.com/v2"
@@ -120,7 +120,7 @@ def download(
                 f"{name} needs {decimal(needed)} in {directory}, where {decimal(free)} are free: "
                 "free some space or choose another directory"
             )
-        directory.mkdir(parents=True, exist_ok=True)
+        make_folder(directory)
         for file in lacking:
             _fetch(file, Terminal(quiet=quiet))
     except OSError as error:
@@ -175,7 +175,7 @@ def _fetch(file: _File, terminal: Terminal) -> None:
             f"{file.path.name} as fetched {fault} that figshare publishes, and was deleted: run "
             f"the same command again or fetch by hand: {file.urls[0]} as {file.path}"
         )
-    file.part.replace(file.path)
+    place_file(file.part, file.path)
 
 
 def _stream(file: _File, received: int, terminal: Terminal) -> None:

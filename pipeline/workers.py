@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Literal
 
 from cache import UserError
+from pipeline.work_folder import work_folder
 from stages.costs import MemoryLimit, Workers
 from stages.executors import (
     ClusterSettings,
@@ -117,11 +117,18 @@ def workplace(
     limit = run.memory_limit or default_memory_limit()
     workers = _workers(run, crew, limit, terminal)
     output.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=".work-", dir=output, ignore_cleanup_errors=True) as made:
-        folder = Path(made)
+    with work_folder(output) as folder:
         if run.executor == "local":
-            here = LocalExecutor(workers, folder=folder, memory_limit=limit, devices=crew.devices)
-            yield here, folder
+            yield (
+                LocalExecutor(
+                    workers,
+                    folder=folder,
+                    memory_limit=limit,
+                    devices=crew.devices,
+                    note=terminal.note,
+                ),
+                folder,
+            )
             return
         with dask_executor(
             folder=folder,
@@ -130,6 +137,7 @@ def workplace(
             workers=workers,
             memory_limit=limit,
             logs=output / JOB_LOGS,
+            note=terminal.note,
         ) as remote:
             yield remote, folder
 

@@ -22,7 +22,7 @@ from cache.format.metadata import array_paths
 from cache.integrity.verify import verify
 from cache.share.copy_plan import Copy, require_space
 from cache.stores.zarr_internals import sync
-from cache.write.atomic import place_folder, replaced
+from cache.write.atomic import place_folder, replace_files, replaced
 from cache.write.lock import writer_lock
 from cache.write.temporaries import beside, real_path, require_ours
 
@@ -71,10 +71,8 @@ def pull(
             return 0
         partial = beside(destination, "partial")
         fetched = _Pull(copy, partial, progress or (lambda n_bytes: None)).run(threads)
-        for name, content in reversed(copy.documents.items()):
-            path = partial / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
+        documents = reversed(copy.documents.items())
+        replace_files(partial, documents, temporary=beside(destination, "part"))
         faults = verify(str(partial), quick=True).faults
         if faults:
             raise CacheError(

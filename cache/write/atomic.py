@@ -19,7 +19,6 @@ from cache.write.temporaries import inside
 
 def atomic_write(path: Path, content: bytes) -> None:
     """Give a file its content in one step, and wait until it is on the disk; make its folder."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     with replaced(path, durable=True) as file:
         file.write(content)
 
@@ -36,8 +35,11 @@ def replaced(
         Where the content is written first, on the same disk; gone afterwards, also on failure. By
         default beside `path`, under a name of this process.
     durable : bool
-        Wait until content and name are on the disk; else see `make_durable`.
+        Make the file's folder, and wait until content and name are on the disk; else see
+        `make_durable`.
     """
+    if durable:
+        make_folder(path.parent)
     temporary = temporary or path.with_name(f".{path.name}.{os.getpid()}.new")
     try:
         # What a link of that name leads to is not touched.
@@ -45,13 +47,12 @@ def replaced(
         with temporary.open("xb") as file:
             yield file
         if durable:
-            _sync(temporary)
-        temporary.replace(path)
+            place_file(temporary, path)
+        else:
+            temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    if durable:
-        _sync(path.parent)
 
 
 def replace_files(
@@ -73,11 +74,26 @@ def replace_files(
     make_durable(paths, below=root)
 
 
+def place_file(temporary: Path, path: Path) -> None:
+    """Give a file its name in one step, once its content is on the disk."""
+    _sync(temporary)
+    temporary.replace(path)
+    _sync(path.parent)
+
+
 def place_folder(temporary: Path, path: Path) -> None:
     """Give a folder its name in one step, once all that is in it is on the disk."""
     make_durable((each for each in temporary.rglob("*") if each.is_file()), below=temporary)
     temporary.rename(path)
     _sync(path.parent)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder, and those above it; wait until the names of new ones are on the disk."""
+    new = [folder for folder in (path, *path.parents) if not folder.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    for folder in new:
+        _sync(folder.parent)
 
 
 def make_durable(files: Iterable[Path], *, below: Path) -> None:

@@ -248,9 +248,7 @@ def _create(
         progress.file_path(0): progress.encode(0, np.zeros(progress.shape, dtype=np.uint8)),
     }
     try:
-        for name, content in files.items():
-            (temporary / name).parent.mkdir(parents=True, exist_ok=True)
-            (temporary / name).write_bytes(content)
+        replace_files(temporary, files.items(), temporary=beside(path, "part"))
         place_folder(temporary, path)
     except BaseException:
         discard(temporary)

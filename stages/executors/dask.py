@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from cache import UserError
 from stages.executors.cluster_settings import GPU, USABLE, ClusterSettings
 from stages.executors.executor import DEATHS, WorkersDied, compute
+from stages.executors.life import PATIENCE, Note, Patience, watched
 from stages.executors.local_dask import LOOPBACK, local_workers
 from stages.executors.resources import shared_limit
 from stages.executors.security import shared_certificates
@@ -24,8 +26,8 @@ R = TypeVar("R")
 
 System = Literal["slurm", "lsf"]
 
-#: Seconds to wait for a scheduler that was named.
-PATIENCE = 20
+#: Seconds to wait for an answer of a scheduler.
+ANSWER = 20
 
 #: Arguments of dask's `adapt`. As many jobs are asked for at once as there are tasks. A job without
 #: work is kept for two minutes, since the next step may have some and a new job may queue.
@@ -93,6 +95,8 @@ def dask_executor(
     workers: int,
     memory_limit: int | None,
     logs: Path | None = None,
+    note: Note = lambda message: None,
+    patience: Patience = PATIENCE,
 ) -> Iterator[DaskExecutor]:
     """An executor on workers that run already, or that are started here and ended at the end.
 
@@ -108,6 +112,10 @@ def dask_executor(
         Of "local": processes, and bytes for all of them and this process.
     logs : path, optional
         Folder for what jobs of the batch system print.
+    note : callable, optional
+        Is told of workers that do not answer.
+    patience : Patience
+        With these workers.
 
     Raises
     ------
@@ -122,6 +130,7 @@ def dask_executor(
             "pip install 'vitv1[cluster]'"
         ) from None
     share: int | None
+    started = True
     with ExitStack() as stack:
         if batch is not None:
             system, settings = batch
@@ -131,11 +140,14 @@ def dask_executor(
             client = stack.enter_context(Client(cluster))
             workers, share = most * settings.tasks, settings.task_memory
         elif scheduler in (None, "local"):
-            client = stack.enter_context(local_workers(workers))
+            client = stack.enter_context(local_workers(workers, folder))
             share = shared_limit(memory_limit, workers)
         else:
             client = stack.enter_context(_connected(str(scheduler)))
             workers, share = _offered(client)
+            started = False
+        replace = partial(_restart, client) if started else None
+        stack.enter_context(watched(partial(_signs, client), patience, note, replace))
         yield DaskExecutor(
             client=client, shipment=Shipment(folder), workers=workers, task_memory=share
         )
@@ -220,7 +232,7 @@ def _connected(address: str) -> Iterator[Client]:
     from distributed import Client
 
     try:
-        client = Client(address, timeout=PATIENCE)
+        client = Client(address, timeout=ANSWER)
     except (OSError, ValueError) as error:
         raise UserError(
             f"run.scheduler = {address} does not answer ({str(error).splitlines()[0]}): start it "
@@ -228,12 +240,24 @@ def _connected(address: str) -> Iterator[Client]:
         ) from None
     with client:
         try:
-            client.wait_for_workers(1, timeout=PATIENCE)
+            client.wait_for_workers(1, timeout=ANSWER)
         except TimeoutError:
             raise UserError(
                 f"run.scheduler = {address} has no workers: start some with dask worker {address}"
             ) from None
         yield client
+
+
+def _signs(client: Client) -> dict[str, object]:
+    """When the scheduler last heard of each worker, by its address."""
+    scheduler: Any = client.scheduler
+    known = client.sync(scheduler.identity, n_workers=-1, callback_timeout=ANSWER)
+    return {address: worker["last_seen"] for address, worker in known["workers"].items()}
+
+
+def _restart(client: Client, address: str) -> None:
+    """Have a worker's nanny end its process, and start another."""
+    client.restart_workers([address], timeout=ANSWER, raise_for_error=False)
 
 
 def _offered(client: Client) -> tuple[int, int | None]:

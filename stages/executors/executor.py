@@ -11,6 +11,7 @@ import pickle
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import KW_ONLY, InitVar, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, cast
 
@@ -19,6 +20,15 @@ from joblib.externals.loky import ProcessPoolExecutor
 from joblib.externals.loky.process_executor import BrokenProcessPool
 from threadpoolctl import threadpool_limits
 
+from stages.executors.life import (
+    PATIENCE,
+    Note,
+    Patience,
+    attend,
+    end_own_worker,
+    signs_in,
+    watched,
+)
 from stages.executors.resources import return_memory, shared_limit
 from stages.executors.serialize import Shipment
 
@@ -87,6 +97,10 @@ class LocalExecutor:
     devices : sequence of str
         For tasks that need a GPU: with several, as many of them are computed at a time as there are
         devices (and workers), each on a device of its own. One that is named twice takes two.
+    note : callable, optional
+        Is told of workers that do not answer.
+    patience : Patience
+        With these workers.
     """
 
     workers: int
@@ -94,12 +108,15 @@ class LocalExecutor:
     folder: InitVar[Path]
     memory_limit: int | None = None
     devices: Sequence[str] = ("cpu",)
+    note: Note = lambda message: None
+    patience: Patience = PATIENCE
 
     concurrent = False
 
     def __post_init__(self, folder: Path) -> None:
         self.remote = self.workers > 1
         self.shipment = Shipment(folder)
+        self._signs = folder.absolute() / "signs"
 
     def stop(self) -> None:
         """No other thread maps."""
@@ -126,30 +143,39 @@ class LocalExecutor:
             for position, task in waiting.items():
                 yield position, function(task)
             return
+        self._signs.mkdir(parents=True, exist_ok=True)
         compute_all = self._on_cores if device == "cpu" else self._on_devices
-        for attempt in range(DEATHS + 1):
-            try:
-                for position, result in compute_all(function, waiting, places):
-                    del waiting[position]
-                    yield position, result
-                return
-            except BrokenProcessPool:
-                if attempt == DEATHS:
-                    raise WorkersDied(
-                        f"workers died {DEATHS + 1} times, {len(waiting)} of {len(tasks)} tasks "
-                        "are left; memory may be short: lower run.workers or run.memory_limit"
-                    ) from None
+        signs = partial(signs_in, self._signs)
+        with watched(signs, self.patience, self.note, replace=end_own_worker):
+            for attempt in range(DEATHS + 1):
+                try:
+                    for position, result in compute_all(function, waiting, places):
+                        del waiting[position]
+                        yield position, result
+                    return
+                except BrokenProcessPool:
+                    if attempt == DEATHS:
+                        raise WorkersDied(
+                            f"workers died {DEATHS + 1} times, {len(waiting)} of {len(tasks)} "
+                            "tasks are left; memory may be short: lower run.workers or "
+                            "run.memory_limit"
+                        ) from None
 
     def _on_cores(
         self, function: Callable[[T], R], tasks: Mapping[int, T], places: int
     ) -> Iterator[tuple[int, R]]:
         """So many at a time, each on one core."""
-        home = str(Path.cwd())
+        here = self._here()
         calls = [
-            joblib.delayed(compute)(function, position, self.shipment.pack(task), home)
+            joblib.delayed(_attended)(*here, function, position, self.shipment.pack(task))
             for position, task in tasks.items()
         ]
-        yield from joblib.Parallel(n_jobs=places, return_as="generator_unordered")(calls)
+        yield from joblib.Parallel(
+            n_jobs=places,
+            return_as="generator_unordered",
+            initializer=attend,
+            initargs=(os.getpid(),),
+        )(calls)
 
     def _on_devices(
         self, function: Callable[[T], R], tasks: Mapping[int, T], places: int
@@ -158,8 +184,11 @@ class LocalExecutor:
 
         A process that went from device to device would keep memory on all of them.
         """
-        home = str(Path.cwd())
-        processes = [(ProcessPoolExecutor(1), device) for device in self.devices[:places]]
+        here = self._here()
+        attended = {"initializer": attend, "initargs": (os.getpid(),)}
+        processes = [
+            (ProcessPoolExecutor(1, **attended), device) for device in self.devices[:places]
+        ]
         free, left = list(processes), list(tasks.items())
         running: dict[Future[tuple[int, R]], tuple[ProcessPoolExecutor, str]] = {}
         try:
@@ -167,7 +196,7 @@ class LocalExecutor:
                 while left and free:
                     (position, task), (process, device) = left.pop(0), free.pop(0)
                     placed = self.shipment.pack(replace(cast(Any, task), device=device))
-                    future = process.submit(compute, function, position, placed, home)
+                    future = process.submit(_attended, *here, function, position, placed)
                     running[future] = process, device
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
                     free.append(running.pop(future))
@@ -175,6 +204,18 @@ class LocalExecutor:
         finally:
             for process, _ in processes:
                 process.shutdown(kill_workers=True)
+
+    def _here(self) -> tuple[int, Path, str]:
+        """What each worker must know of this process: number, folder of signs, and home."""
+        return os.getpid(), self._signs, str(Path.cwd())
+
+
+def _attended(
+    parent: int, signs: Path, home: str, function: Callable[[Any], R], position: int, packed: bytes
+) -> tuple[int, R]:
+    """`compute` in a worker that gives signs of life from now on."""
+    attend(parent, signs)
+    return compute(function, position, packed, home)
 
 
 def compute(function: Callable[[Any], R], position: int, packed: bytes, home: str) -> tuple[int, R]:

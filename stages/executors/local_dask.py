@@ -6,6 +6,7 @@ import logging
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stages.executors.cluster_settings import GPU
@@ -22,8 +23,11 @@ WATCH = 1.0
 
 
 @contextmanager
-def local_workers(number: int) -> Iterator[Client]:
-    """A scheduler and worker processes on this machine, one GPU each where there are any."""
+def local_workers(number: int, folder: Path) -> Iterator[Client]:
+    """A scheduler and worker processes on this machine, one GPU each where there are any.
+
+    The folder is for what workers write; it is removed with the run, however that ends.
+    """
     import torch
     from distributed import Client, Nanny, Scheduler, SpecCluster
 
@@ -40,6 +44,7 @@ def local_workers(number: int) -> Iterator[Client]:
                 # Plans keep to the limit; dask would count shared pages once per process.
                 "memory_limit": 0,
                 "dashboard": False,
+                "local_directory": str(folder.absolute()),
                 "resources": {GPU: 1} if place < gpus else {},
                 "env": {"CUDA_VISIBLE_DEVICES": str(place)} if place < gpus else {},
             },

@@ -50,14 +50,13 @@ class Checkpoint:
     def save(self, state: Mapping[str, Any]) -> None:
         """Keep tensors, numbers, texts, and containers of them, and the state before.
 
-        A killed process leaves one of the two whole.
+        A killed process leaves one of the two whole, and so does a power cut.
         """
         import torch
 
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         # One file per process: where a worker is thought dead and is not, two may train the same.
         own = self.path.with_name(f"{self.path.name}.{socket.gethostname()}-{os.getpid()}.new")
-        with replaced(self.path, temporary=own) as file:
+        with replaced(self.path, temporary=own, durable=True) as file:
             torch.save({"format": CHECKPOINT_FORMAT, "key": self.key, "state": dict(state)}, file)
             file.flush()
             file.write(_SEAL + _sha256(own, own.stat().st_size))

@@ -6,15 +6,13 @@ import io
 import re
 import shutil
 import socket
-import threading
 from collections.abc import Iterator
-from functools import partial
-from http.server import ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 import requests
-from support.figshare import ARTICLE, CONTENT, IMAGES, NUMBERS, RECORDING, SIZES, Figshare, Handler
+from support.disk import Disk
+from support.figshare import ARTICLE, CONTENT, IMAGES, NUMBERS, RECORDING, SIZES, Figshare, started
 
 from cache import UserError
 from pipeline.download import CHUNK, DATASETS, download
@@ -27,14 +25,8 @@ def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def figshare() -> Iterator[Figshare]:
-    served = Figshare()
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, served)) as server:
-        served.url = f"http://127.0.0.1:{server.server_port}"
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
+    with started() as served:
         yield served
-        server.shutdown()
-        thread.join()
 
 
 def part(directory: Path, name: str) -> Path:
@@ -76,6 +68,14 @@ def test_whole_download_then_nothing(figshare: Figshare, tmp_path: Path) -> None
     assert figshare(directory) == paths
     assert figshare.asked == []
     assert [path.stat().st_mtime_ns for path in paths] == times
+
+
+def test_a_power_cut_leaves_what_was_downloaded(
+    figshare: Figshare, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = Disk(monkeypatch)
+    for path in figshare(tmp_path / "new" / "data"):
+        assert disk.lacks(path, below=tmp_path) is None
 
 
 def test_another_file_of_that_name_is_replaced(figshare: Figshare, tmp_path: Path) -> None:

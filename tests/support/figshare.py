@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler
+from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -94,3 +98,16 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.close_connection = cut is not None
         return self.wfile.write(body[:cut])
+
+
+@contextmanager
+def started() -> Iterator[Figshare]:
+    """A figshare that answers."""
+    served = Figshare()
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, served)) as server:
+        served.url = f"http://127.0.0.1:{server.server_port}"
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield served
+        server.shutdown()
+        thread.join()

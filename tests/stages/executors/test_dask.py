@@ -222,7 +222,7 @@ def test_a_gpu_task_waits_for_the_gpu(cluster, tmp_path):
 
 
 def test_a_scheduler_that_does_not_answer_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr("stages.executors.dask.PATIENCE", 0.2)
+    monkeypatch.setattr("stages.executors.dask.ANSWER", 0.2)
     nowhere = dask_executor(
         folder=tmp_path, scheduler="tcp://127.0.0.1:9", batch=None, workers=1, memory_limit=None
     )

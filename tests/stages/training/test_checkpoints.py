@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from support.disk import Disk
 from support.line import Line, descend, phase, settings, weights
 
 from cache import UserError
@@ -20,6 +21,15 @@ def test_a_checkpoint_of_other_settings_is_refused(tmp_path):
     trained(1, Checkpoint(tmp_path / "abc.pt", "abc"))
     with pytest.raises(UserError, match="other settings"):
         Checkpoint(tmp_path / "abc.pt", "abd").load()
+
+
+def test_a_power_cut_leaves_a_checkpoint(tmp_path, monkeypatch):
+    disk, checkpoint = Disk(monkeypatch), Checkpoint(tmp_path / "run" / "abc.pt", "abc")
+    for epoch in range(2):
+        checkpoint.save({"epoch": epoch})
+    assert checkpoint.load() == {"epoch": 1}
+    for path in (tmp_path / "run").iterdir():
+        assert disk.lacks(path, below=tmp_path) is None
 
 
 @pytest.mark.parametrize("number", [{}, {"format": 1}, {"format": 4}])
