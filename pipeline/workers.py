@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from cache import UserError
+from cache import UserError, make_folder
 from pipeline.work_folder import work_folder
 from stages.costs import MemoryLimit, Workers
 from stages.executors import (
@@ -116,7 +116,7 @@ def workplace(
 
     limit = run.memory_limit or default_memory_limit()
     workers = _workers(run, crew, limit, terminal)
-    output.mkdir(parents=True, exist_ok=True)
+    make_folder(output)
     with work_folder(output) as folder:
         if run.executor == "local":
             yield (

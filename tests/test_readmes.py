@@ -289,7 +289,7 @@ def test_links_lead_somewhere(page: str) -> None:
 def test_files_and_tests_that_are_named_exist() -> None:
     paths = {path for page in PAGES for path in _PATH.findall(read(page)) if "npz" not in path}
     assert {path for path in paths if not (ROOT / path).exists()} == set()
-    rules = read("tests/test_layers.py")
+    rules = read("tests/test_layers.py") + read("tests/test_writing.py")
     assert all(f"def {name}(" in rules for name in _TEST.findall(read("CONTRIBUTING.md")))
 
 

@@ -18,11 +18,11 @@ from cache.errors import CacheError
 from cache.feature_cache import open_cache
 from cache.format.arrays import StoredArray
 from cache.format.faults import fault_in, file_faults
-from cache.format.metadata import array_paths
+from cache.format.metadata import ROOT, array_paths
 from cache.integrity.verify import verify
 from cache.share.copy_plan import Copy, require_space
 from cache.stores.zarr_internals import sync
-from cache.write.atomic import place_folder, replace_files, replaced
+from cache.write.atomic import make_folder, place_folder, replace_files, replaced
 from cache.write.lock import writer_lock
 from cache.write.temporaries import beside, real_path, require_ours
 
@@ -65,6 +65,7 @@ def pull(
         space; a source that is damaged or cannot be reached.
     """
     destination = real_path(destination)
+    make_folder(destination.parent)
     with writer_lock(destination):
         if destination.exists():
             _require_same(copy, destination)
@@ -72,7 +73,7 @@ def pull(
         partial = beside(destination, "partial")
         fetched = _Pull(copy, partial, progress or (lambda n_bytes: None)).run(threads)
         documents = reversed(copy.documents.items())
-        replace_files(partial, documents, temporary=beside(destination, "part"))
+        replace_files(partial, documents, temporary=beside(partial / ROOT, "part"))
         faults = verify(str(partial), quick=True).faults
         if faults:
             raise CacheError(

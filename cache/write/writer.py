@@ -29,7 +29,7 @@ from cache.format.metadata import (
     root_bytes,
 )
 from cache.stores.base import local_document
-from cache.write.atomic import place_folder, replace_files
+from cache.write.atomic import make_folder, place_folder, replace_files
 from cache.write.lock import writer_lock
 from cache.write.shards import ShardTokens, ShardWriter
 from cache.write.temporaries import beside, discard, real_path, require_ours
@@ -173,8 +173,9 @@ def write_cache(
         or in what would be deleted, that is no feature cache.
     """
     path = real_path(path)
+    make_folder(path.parent)
     with writer_lock(path):
-        for leftover in ("old", "new"):
+        for leftover in ("old", "new", "part"):
             discard(beside(path, leftover))
         if path.exists() and _gives_way(path, settings, replace=replace):
             require_ours(path)

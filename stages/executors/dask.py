@@ -250,9 +250,8 @@ def _connected(address: str) -> Iterator[Client]:
 
 def _signs(client: Client) -> dict[str, object]:
     """When the scheduler last heard of each worker, by its address."""
-    scheduler: Any = client.scheduler
-    known = client.sync(scheduler.identity, n_workers=-1, callback_timeout=ANSWER)
-    return {address: worker["last_seen"] for address, worker in known["workers"].items()}
+    workers = client.scheduler_info(n_workers=-1)["workers"]
+    return {address: worker["last_seen"] for address, worker in workers.items()}
 
 
 def _restart(client: Client, address: str) -> None:

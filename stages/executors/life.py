@@ -133,7 +133,8 @@ def watched(
         yield
     finally:
         over.set()
-        thread.join()
+        # A scheduler that does not answer keeps nobody.
+        thread.join(patience.look)
 
 
 def _told(name: str, patience: Patience, is_replaced: bool) -> str:

@@ -37,5 +37,4 @@ def test_results_are_on_the_disk_before_what_declares_them(tmp_path, disk):
     for file in store.rglob("*"):
         if file.is_file() and file != store / ROOT:
             before = disk.synced(store / ROOT)
-            # The folder of a store is made with the store's lock.
-            assert disk.lacks(file, below=output, before=before) is None
+            assert disk.lacks(file, below=tmp_path, before=before) is None

@@ -217,9 +217,9 @@ def test_a_full_disk_is_an_error_and_the_store_resumes(tmp_path, monkeypatch):
                 raise OSError(errno.ENOSPC, "No space left on device")
             yield file
 
-    with monkeypatch.context() as patch:
+    with open_writer(store) as writer, monkeypatch.context() as patch:
         patch.setattr("cache.write.atomic.replaced", limited)
-        with pytest.raises(OSError, match="No space left"), open_writer(store) as writer:
+        with pytest.raises(OSError, match="No space left"):
             write_all(writer)
     assert open_cache(store).shards_done.tolist() == [True, False, False]
     with open_writer(store) as writer:
@@ -248,7 +248,7 @@ def test_a_file_is_on_the_disk_before_it_gets_its_name_and_its_name_after(tmp_pa
     trace = Trace(monkeypatch, tmp_path)
     atomic.atomic_write(tmp_path / "new/a", b"content")
     own = f"new/.a.{os.getpid()}.new"
-    assert trace.events == [("sync", own), ("place", "new/a"), ("sync", "new")]
+    assert trace.events == [("sync", "."), ("sync", own), ("place", "new/a"), ("sync", "new")]
     assert content(tmp_path) == {"new/a": b"content"}
 
 
