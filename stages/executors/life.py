@@ -71,8 +71,8 @@ class _Attendant(threading.Thread):
         self.sign: Path | None = None
 
     def run(self) -> None:
-        # The system's own signal (PR_SET_PDEATHSIG) comes with the end of the thread that started
-        # a process, and no thread here lives as long as the parent.
+        # The system's own signal (PR_SET_PDEATHSIG) comes when the thread that started a process
+        # ends, and any thread of the parent may have started this one.
         while os.getppid() == self.parent:
             self.beat()
             time.sleep(BEAT)
