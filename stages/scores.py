@@ -11,21 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.feve import fev_and_feve, feve_standard_error
+from stages.spread import varies
 
 if TYPE_CHECKING:
     from stages.recordings.recording import Recording
-
-#: Floor of the standard deviation that responses are divided by.
-MINIMUM_STD = 0.01
-
-
-def response_scale(training: NDArray[np.floating]) -> NDArray[np.float32]:
-    """What responses are divided by: standard deviations over training (ddof 0), at least 0.01.
-
-    Of shape (n_neurons,), from responses of shape (n_trials, n_neurons).
-    """
-    deviation = training.std(axis=0, dtype=np.float64)
-    return np.asarray(np.maximum(deviation, MINIMUM_STD), dtype=np.float32)
 
 
 def variance_explained(
@@ -39,7 +28,7 @@ def variance_explained(
     errors = np.square(r - predictions).sum(axis=0)
     total = np.square(r - r.mean(axis=0)).sum(axis=0)
     explained = np.full(r.shape[1], np.nan)
-    np.divide(errors, total, out=explained, where=total > 0)
+    np.divide(errors, total, out=explained, where=(total > 0) & varies(r))
     return 1 - explained
 
 
@@ -60,7 +49,8 @@ def correlation(
     p = predictions.astype(np.float64) - predictions.mean(axis=0, dtype=np.float64)
     scale = np.sqrt(np.square(r).sum(axis=0) * np.square(p).sum(axis=0))
     out = np.full(r.shape[1], np.nan)
-    np.divide((r * p).sum(axis=0), scale, out=out, where=scale > 0)
+    both = (scale > 0) & varies(responses) & varies(predictions, rounding=0)
+    np.divide((r * p).sum(axis=0), scale, out=out, where=both)
     return out
 
 

@@ -28,7 +28,17 @@ MAY_IMPORT = {
 }
 STAGES = {"extract", "fit", "finetune", "baseline"}
 PARTS = {"stimuli", "recordings", "backbones", "tokens", "readouts", "training", "executors"}
-BASE = {"conditions", "costs", "failures", "feve", "scores", "settings", "stage", "variant"}
+BASE = {
+    "conditions",
+    "costs",
+    "failures",
+    "feve",
+    "scores",
+    "settings",
+    "spread",
+    "stage",
+    "variant",
+}
 
 #: Public names that several modules define with one meaning: each stage's, and type variables.
 REPEATED = {"RESULT_VERSION", "settings_of", "needed_memory", "planned_memory", "planned_size"}

@@ -12,6 +12,7 @@ from stages.baseline.task import BaselineTask
 from stages.conditions import Condition
 from stages.recordings.formats import FORMATS
 from stages.recordings.settings import RecordingSettings
+from stages.spread import PUBLISHED_FLOOR, warn_of_scale
 from stages.stage import Planned, Work
 from stages.variant import Settings, Variant
 
@@ -73,6 +74,13 @@ def baseline_tasks(variant: Variant) -> Iterator[BaselineTask]:
         return
     named = {recording.name: recording for recording in variant.settings.recording}
     recordings = {recording.name: recording for recording in variant.recordings}
+    for recording in recordings.values():
+        warn_of_scale(
+            recording.spread,
+            floor=PUBLISHED_FLOOR,
+            name=recording.name,
+            neurons=recording.neurons,
+        )
     for planned in planned_baselines(variant):
         recording = recordings[planned.condition.recording]
         stimuli, size = variant.stimuli.select(recording.all_image_ids), input_of(planned)

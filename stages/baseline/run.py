@@ -20,7 +20,7 @@ from stages.executors.resources import resident_memory
 from stages.readouts.manifest import refuse, saved_damage
 from stages.readouts.readout import Readout
 from stages.readouts.saved import FittedCondition
-from stages.recordings.recording import normalise, response_std
+from stages.recordings.recording import normalise
 from stages.training.checkpoints import keep_weights, trained_weights
 from stages.training.descent import Descent
 from stages.training.epoch import Epoch
@@ -76,7 +76,7 @@ def _fullmodel(
         model,
         partial(images.batch, device=task.device),
         recording,
-        scale=response_std(recording),
+        scale=task.scale,
         pass_size=PREDICT_BATCH,
     )
     descent = Descent(network, model.phases(settings), _loop(task))
@@ -91,7 +91,7 @@ def _minimodels(
     limit = task.memory_limit if task.device == "cpu" else None
     training = MinimodelTraining(
         images,
-        normalise(task.recording),
+        normalise(task.recording, task.scale),
         _first_layer(task),
         task.settings,
         _loop(task),
@@ -128,7 +128,7 @@ def _scored(
     rates: Callable[[NDArray[np.int64]], NDArray[np.float32]],
 ) -> FittedCondition:
     """The outcome, in the recording's units."""
-    recording, scale = task.recording, response_std(task.recording)
+    recording, scale = task.recording, task.scale
     return task.fitted(
         fitted_readouts(readout, scale=scale, curve=trained.curve),
         test=rates(recording.test_image_ids) * scale,

@@ -5,9 +5,13 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from stages.baseline.cost import network_memory
 from stages.baseline.settings import FULLMODEL, MINIMODEL, BaselineSettings
 from stages.conditions import Condition
+from stages.spread import PUBLISHED_FLOOR, response_scale, scale_inputs
 from stages.stage import Planned, Work
 from stages.stimuli.stimuli import Stimuli
 from stages.training.stage import TrainingTask
@@ -58,7 +62,12 @@ class BaselineTask(TrainingTask):
         }
         if self.condition.model == MINIMODEL:
             content |= {"minimodel": minimodel, "fullmodel": self.fullmodel.key}
-        return content
+        return content | scale_inputs(self.recording.spread, floor=PUBLISHED_FLOOR)
+
+    @property
+    def scale(self) -> NDArray[np.float32]:
+        """What responses are divided by, array of shape (n_neurons,)."""
+        return response_scale(self.recording.spread, floor=PUBLISHED_FLOOR)
 
     @property
     def needs(self) -> dict[Condition, str]:

@@ -50,12 +50,13 @@ def _compare(cache: FeatureCache, made: Extraction, ids: NDArray[np.int64]) -> I
     device = next(made.backbone.model.parameters()).device
     allowed = TOLERANCE[made.backbone.precision]
     tokens = made.backbone.tokens(made.preprocessing(made.stimuli.read(ids), device=device))
+    smallest = torch.finfo(torch.float64).tiny
     for index in cache.blocks:
         block = cache.block(index)
         for kind in cache.kinds:
             expected = tokens[index][kind].double().cpu().flatten(1)
             stored = torch.from_numpy(block.read(kind, ids)).double().flatten(1)
-            off = (stored - expected).norm(dim=1) / expected.norm(dim=1).clamp_min(1e-30)
+            off = (stored - expected).norm(dim=1) / expected.norm(dim=1).clamp_min(smallest)
             for image, difference in zip(ids, off.tolist(), strict=True):
                 if not difference <= allowed:
                     yield Fault(

@@ -10,6 +10,7 @@ from stages.conditions import Condition
 from stages.fit.task import FitTask
 from stages.readouts.settings import ReadoutSettings
 from stages.readouts.solvers import SOLVERS
+from stages.spread import warn_of_scale
 from stages.stage import Planned, Work
 from stages.tokens.kinds import KINDS
 from stages.variant import Variant
@@ -77,6 +78,12 @@ def fit_tasks(variant: Variant, readout: ReadoutSettings) -> Iterator[FitTask]:
             tokens.block(block)
     for recording in variant.recordings:
         tokens.rows(recording.all_image_ids)
+        warn_of_scale(
+            recording.spread,
+            floor=SOLVERS[readout.solver].floor,
+            name=recording.name,
+            neurons=recording.neurons,
+        )
         for condition in frozen_conditions(variant, readout, recording=recording.name):
             yield FitTask(
                 condition=condition,

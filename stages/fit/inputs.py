@@ -81,6 +81,7 @@ def open_trials(
             device=task.device,
             memory_limit=limit,
             overwrite=True,  # they are copies
+            scale=task.scale[neurons],
         )
         yield OpenTrials(data=data, scale=scale, test=test)
     finally:

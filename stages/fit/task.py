@@ -6,11 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from cache import content_key
 from stages.conditions import Condition
 from stages.readouts.settings import ReadoutSettings
 from stages.readouts.solvers import SOLVERS
 from stages.recordings.recording import Recording
+from stages.spread import response_scale, scale_inputs
 
 #: Raised whenever the same settings give other numbers than before: old results are refitted.
 RESULT_VERSION = 4
@@ -61,7 +65,16 @@ class FitTask:
             "recording": self.recording_digest,
             "solver": SOLVERS[self.settings.solver].identity(self.settings.of_solver),
             "version": RESULT_VERSION,
-        }
+        } | scale_inputs(self.recording.spread, floor=self._floor)
+
+    @property
+    def scale(self) -> NDArray[np.float32]:
+        """What responses are divided by, array of shape (n_neurons,)."""
+        return response_scale(self.recording.spread, floor=self._floor)
+
+    @property
+    def _floor(self) -> float | None:
+        return SOLVERS[self.settings.solver].floor
 
     @property
     def needs(self) -> dict[Condition, str]:

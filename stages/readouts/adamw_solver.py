@@ -10,6 +10,7 @@ from stages.readouts.rates import RATES
 from stages.readouts.sizes import PREDICT_ELEMENTS, VALIDATION_BATCH, FitSize
 from stages.readouts.solver_protocol import OnEpoch, Solver
 from stages.readouts.solver_settings import AdamWSettings
+from stages.spread import PUBLISHED_FLOOR
 
 if TYPE_CHECKING:
     from stages.readouts.data import FitData
@@ -21,6 +22,7 @@ class AdamW(Solver):
 
     settings = AdamWSettings
     keeps_order = True
+    floor = PUBLISHED_FLOOR
 
     def fit(
         self, data: FitData, settings: AdamWSettings, *, progress: OnEpoch | None = None

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from cache import UserError
 from stages.readouts.readout import as_grid
 from stages.readouts.sizes import FitSize
-from stages.scores import response_scale
+from stages.spread import response_scale, spread_of, warn_of_scale
 from stages.tokens.tokens import ArrayTokens, Tokens, all_finite
 
 AnyTokens = NDArray[np.generic] | torch.Tensor | Tokens
@@ -26,7 +26,7 @@ class FitData:
     x_train, x_validation : Tokens
         Of shape (n_trials, n_rows, n_columns, n_channels); solvers convert part by part.
     r_train, r_validation : tensor of shape (n_trials, n_neurons)
-        float32, divided by each neuron's training standard deviation.
+        float32, divided by each neuron's `stages.spread.response_scale`.
     neurons : array of shape (n_neurons,)
         Who each neuron is: what a solver draws for it depends on this and the seed alone.
     seed : int
@@ -79,10 +79,20 @@ def fit_data(
     device: torch.device | str = "cpu",
     memory_limit: int | None = None,
     overwrite: bool = False,
+    scale: NDArray[np.float32] | None = None,
+    floor: float | None = None,
 ) -> tuple[FitData, NDArray[np.float32]]:
     """What a solver is given, and what responses were divided by.
 
-    Parameters are those of `stages.readouts.solvers.fit_readouts`.
+    Most parameters are those of `stages.readouts.solvers.fit_readouts`.
+
+    Parameters
+    ----------
+    scale : array of shape (n_neurons,), optional
+        What responses are divided by; `response_scale` of the training trials by default, which
+        warns of neurons that hardly vary.
+    floor : float, optional
+        The solver's, see `response_scale`.
 
     Raises
     ------
@@ -103,7 +113,10 @@ def fit_data(
     who = np.arange(n_neurons) if neurons is None else np.asarray(neurons)
     if who.shape != (n_neurons,):
         raise UserError(f"neurons has shape {who.shape}, but there are {n_neurons} neurons")
-    scale = response_scale(rs[0])
+    if scale is None:
+        spread = spread_of(rs[0])
+        scale = response_scale(spread, floor=floor)
+        warn_of_scale(spread, floor=floor, name="fit_readouts", neurons=who)
     normalised = [torch.from_numpy(np.divide(r, scale, out=r if overwrite else None)) for r in rs]
     data = FitData(
         x_train=xs[0],

@@ -125,10 +125,14 @@ class Solver(Protocol):
     keeps_order : bool
         Whether trials are read in the order of the recording, because batches are drawn from it;
         else they are in the order of the cache, which is read fastest.
+    floor : float, optional
+        Least standard deviation that the solver's published protocol divides responses by, in the
+        units that it was published with; see `stages.spread.response_scale`.
     """
 
     settings: type[Any]
     keeps_order: bool = False
+    floor: float | None = None
 
     def fit(self, data: FitData, settings: Any, *, progress: OnEpoch | None = None) -> Readouts:
         """Fit one readout per neuron.

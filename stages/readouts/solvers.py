@@ -48,7 +48,8 @@ def fit_readouts(
         Tokens of the training and validation trials; CLS tokens may be (n_images, n_channels).
         Or objects that read them part by part, see `stages.tokens.tokens.Tokens`.
     r_train, r_val : array of shape (n_images, n_neurons)
-        Responses >= 0, in any unit; each neuron is divided by its standard deviation over training.
+        Responses >= 0, in any unit; each neuron is divided by its standard deviation over training,
+        see `stages.spread.response_scale`.
     solver : str
         One of `SOLVERS`.
     seed : int
@@ -93,6 +94,7 @@ def fit_readouts(
         device=device,
         memory_limit=memory_limit,
         overwrite=overwrite,
+        floor=chosen.floor,
     )
     fitted = chosen.fit(
         data, chosen.settings() if settings is None else settings, progress=progress

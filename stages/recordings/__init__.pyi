@@ -12,7 +12,6 @@ from .recording import Recording as Recording
 from .recording import check_recording as check_recording
 from .recording import digest_recording as digest_recording
 from .recording import normalise as normalise
-from .recording import response_std as response_std
 from .recording_format import RecordingFormat as RecordingFormat
 from .recording_format import RecordingSizes as RecordingSizes
 from .recording_format import recording_path as recording_path

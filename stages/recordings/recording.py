@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cache import UserError
-from stages.scores import response_scale
-
-#: Negative responses down to this fraction of a neuron's largest are rounding of a zero.
-ROUNDING = 1e-6
+from stages.spread import ROUNDING, Spread, spread_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +65,11 @@ class Recording:
     def all_image_ids(self) -> NDArray[np.int64]:
         """Ids of all images this recording needs, increasing, each once."""
         return np.union1d(self.image_ids, self.test_image_ids)
+
+    @cached_property
+    def spread(self) -> Spread:
+        """Mean and deviation of each neuron's responses over the training trials."""
+        return spread_of(self.responses, ~self.validation)
 
     def select_neurons(self, first: int, last: int) -> Recording:
         """The neurons at positions first <= neuron < last.
@@ -180,28 +183,19 @@ def _lowest_rates(
     return lowest
 
 
-def response_std(recording: Recording) -> NDArray[np.float32]:
-    """Each neuron's standard deviation over the training trials (ddof 0), floored at 0.01.
-
-    Responses are divided by it everywhere. Array of shape (n_neurons,).
-    """
-    return response_scale(recording.responses[~recording.validation].astype(np.float64))
-
-
-def normalise(recording: Recording) -> Recording:
-    """A copy whose responses, single-trial and repeated, are divided by `response_std`."""
-    std = response_std(recording)
+def normalise(recording: Recording, scale: NDArray[np.float32]) -> Recording:
+    """A copy whose responses, single-trial and repeated, are divided by a scale (n_neurons,)."""
     return replace(
         recording,
-        responses=recording.responses / std,
-        test_responses=recording.test_responses / std,
+        responses=recording.responses / scale,
+        test_responses=recording.test_responses / scale,
     )
 
 
 def digest_recording(recording: Recording) -> str:
     """Hash of a recording's content: everything that a fit or its table depends on."""
     content = hashlib.sha256()
-    for name, value in vars(recording).items():
+    for name, value in ((each.name, getattr(recording, each.name)) for each in fields(recording)):
         content.update(name.encode())
         if isinstance(value, np.ndarray):
             content.update(f"{value.shape} {value.dtype.str}".encode())

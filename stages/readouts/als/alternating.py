@@ -124,9 +124,7 @@ class AlternatingLeastSquares:
         space = factors.space()
         target = torch.bmm(space[:, None, :], cross.flatten(1, 2))[:, 0]
         diagonal = normal.diagonal(dim1=1, dim2=2)
-        # A neuron without spatial weights has an empty problem, and no ridge to make it definite.
-        rounding = 1e-6 * diagonal.mean(dim=1) + 1e-30
-        diagonal += (penalty * space.square().sum(dim=1) + rounding)[:, None]
+        diagonal += (penalty * space.square().sum(dim=1) + _definite(diagonal, 1e-6))[:, None]
         channel = _solve(normal, target)
         return channel, -(channel * target).sum(dim=1)
 
@@ -177,10 +175,19 @@ def _factor(
     half = torch.where(i == j, 1.0, 0.5).to(linear.dtype)
     gram[:, i, j] = gram[:, j, i] = quadratic * half
     diagonal = gram.diagonal(dim1=1, dim2=2)
-    diagonal += (ridge + 1e-9 * diagonal.mean(dim=1) + 1e-30)[:, None]
+    diagonal += (ridge + _definite(diagonal, 1e-9))[:, None]
     factor = nonnegative_least_squares(gram, linear, start=start)
     value = torch.bmm(gram, factor[:, :, None])[:, :, 0]
     return factor, (factor * (value - 2 * linear)).sum(dim=1)
+
+
+def _definite(diagonal: torch.Tensor, share: float) -> torch.Tensor:
+    """What makes matrices with such diagonals definite in spite of rounding: a share of their mean.
+
+    A neuron without weights, or tokens that do not vary, leave an empty problem with no unit: 1.
+    """
+    mean = diagonal.mean(dim=-1)
+    return torch.where(mean > 0, share * mean, 1)
 
 
 def _pairs(values: torch.Tensor, index: Index) -> torch.Tensor:
@@ -220,7 +227,7 @@ def initial_factors(statistics: Statistics, gram: torch.Tensor, penalty: float) 
         for x in range(w):
             normal = gram[y, x].clone()
             diagonal = normal.diagonal()
-            diagonal += penalty + 1e-6 * diagonal.mean() + 1e-30
+            diagonal += penalty + _definite(diagonal, 1e-6)
             b = cross[:, y, x]
             solved = torch.linalg.solve(normal, b.T).T
             explained[:, y, x] = (b * solved).sum(dim=1).clamp(min=0)

@@ -21,6 +21,7 @@ from stages.readouts.als.sufficient_statistics import Statistics, sum_statistics
 from stages.readouts.data import FitData
 from stages.readouts.readout import rate
 from stages.readouts.solver_settings import ALSSettings
+from stages.spread import varies
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,7 +161,9 @@ def _held_out_errors(
 ) -> HeldOutErrors:
     """Squared errors of several predictors on all validation trials."""
     responses = data.r_validation
-    errors = HeldOutErrors(responses.var(dim=0, correction=0), len(predictors))
+    changing = torch.from_numpy(varies(responses.numpy()))
+    variances = torch.where(changing, responses.var(dim=0, correction=0), 0)
+    errors = HeldOutErrors(variances, len(predictors))
     for first, last, reduced in tokens.validation:
         numbers = torch.arange(first, last)
         for part in neuron_batches(responses.shape[1], tokens.plan.neurons):

@@ -67,7 +67,7 @@ def components_of(moments: ChannelMoments, settings: ALSSettings) -> Components:
     # Signs are arbitrary: make each vector's largest entry positive.
     largest = vectors.abs().argmax(dim=0, keepdim=True)
     vectors = vectors * torch.where(vectors.gather(0, largest) < 0, -1.0, 1.0)
-    held = variances.cumsum(0) / variances.sum().clamp(min=1e-30)
+    held = variances.cumsum(0) / variances.sum().clamp(min=torch.finfo(variances.dtype).tiny)
     wanted = int((held < settings.variance_kept).sum()) + 1
     kept = max(1, min(wanted, settings.max_components, len(variances)))
     return Components(

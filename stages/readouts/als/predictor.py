@@ -71,7 +71,7 @@ def as_readouts(
     row, column = (torch.where(dead, w.shape[1] ** -0.5, w) for w in (f.row, f.column))
     channel = torch.where(dead, 0, components.expand(f.channel))
     size = channel.norm(dim=1, keepdim=True)
-    share = torch.where(size > 0, size.clamp(min=1e-30) ** (1 / 3), 1)
+    share = torch.where(size > 0, size, 1) ** (1 / 3)
     shift = row.sum(dim=1) * column.sum(dim=1) * (channel @ components.mean)
     bias = predictor.bias - shift
     return Readouts(

@@ -193,7 +193,7 @@ def test_units_of_the_responses_carry_over(finished):
     """Normalising first gives the same FEVE: predictions come in the units of what was fitted."""
     _, _, recording = opened(finished)
     raw = fit_condition(task(finished))
-    normalised = fit_condition(task(finished, normalise(recording)))
+    normalised = fit_condition(task(finished, normalise(recording, task(finished).scale)))
     np.testing.assert_allclose(raw.columns["feve"], normalised.columns["feve"], rtol=1e-3)
     assert not np.allclose(raw.test_predictions, normalised.test_predictions)
 

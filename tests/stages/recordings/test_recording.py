@@ -13,10 +13,9 @@ from cache import UserError
 from stages.recordings.recording import (
     Recording,
     check_recording,
+    digest_recording,
     normalise,
-    response_std,
 )
-from stages.scores import MINIMUM_STD
 
 
 def make(**changes: Any) -> Recording:
@@ -191,28 +190,30 @@ def test_neurons_beyond_the_recording_are_refused(first: int, last: int) -> None
         make().select_neurons(first, last)
 
 
-def test_the_std_is_that_of_training_trials_alone() -> None:
+def test_the_spread_is_that_of_training_trials_alone() -> None:
     recording = make()
     wild = with_value(recording.responses, recording.validation, 1e4)
     training = recording.responses[[1, 2, 3, 5]].astype(np.float64)
     expected = np.sqrt(((training - training.mean(axis=0)) ** 2).mean(axis=0))
-    np.testing.assert_allclose(response_std(make(responses=wild)), expected, rtol=1e-6)
+    np.testing.assert_allclose(make(responses=wild).spread.deviation, expected, rtol=1e-12)
 
 
-def test_the_std_has_a_floor() -> None:
-    silent = with_value(make().responses, (slice(None), 1), 0.0)
-    std = response_std(make(responses=silent))
-    assert std[1] == np.float32(MINIMUM_STD) == np.float32(0.01)
-    assert (std[[0, 2, 3]] > 0.01).all()
+def test_a_digest_is_that_of_the_fields_and_not_of_what_was_computed_since() -> None:
+    recording = make()
+    before = digest_recording(recording)
+    assert recording.spread is recording.spread
+    assert digest_recording(recording) == before
+    assert digest_recording(make(name="n")) != before
 
 
 def test_normalising_divides_trials_and_repeats_in_a_copy() -> None:
     recording = make()
     single, test = recording.responses.copy(), recording.test_responses.copy()
-    scaled, std = normalise(recording), response_std(recording)
+    std = recording.spread.deviation.astype(np.float32)
+    scaled = normalise(recording, std)
     np.testing.assert_array_equal(scaled.responses, single / std)
     np.testing.assert_array_equal(scaled.test_responses, test / std)
     assert scaled.responses.dtype == scaled.test_responses.dtype == np.float32
     np.testing.assert_array_equal(recording.responses, single)
     np.testing.assert_array_equal(recording.test_responses, test)
-    np.testing.assert_allclose(response_std(scaled), 1, rtol=1e-5)
+    np.testing.assert_allclose(scaled.spread.deviation, 1, rtol=1e-5)
