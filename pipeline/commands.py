@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from cache import UserError
 from pipeline.plan.make import make_plan
 from pipeline.plan.price import price
 from pipeline.plan.steps import EXTRACT
@@ -42,7 +43,14 @@ EVERYTHING = (EXTRACT, *(stage.name for stage in STAGES))
 
 
 def show_dry_run(file: ExperimentFile, terminal: Terminal) -> None:
-    """Print the plan of a run and do nothing of it."""
+    """Print the plan of a run and do nothing of it.
+
+    Raises
+    ------
+    UserError
+        Bad settings; or a file is not there and nothing says what it holds, so that what needs it
+        has no price.
+    """
     for variant in file.variants:
         check_run(variant.run)
     with terminal.busy("planning"):
@@ -51,6 +59,13 @@ def show_dry_run(file: ExperimentFile, terminal: Terminal) -> None:
     cost = price(plan, workers_of(file.variants[0].run))
     terminal.result(cost.told())
     terminal.document(plan_document(plan) | {"cost": cost.document()})
+    if cost.unpriced:
+        for name, path in plan.missing().items():
+            table = name.partition(".")[0]
+            raise UserError(
+                f"{path}: no such file or folder, so {cost.unpriced} steps have no price; correct "
+                f"{name}, or say in [{table}.expected] what it holds"
+            )
 
 
 def run(file: ExperimentFile, terminal: Terminal, *, only: str | None = None) -> None:

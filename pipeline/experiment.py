@@ -146,7 +146,8 @@ def load_experiment(
         `recording.allow_pickle = true` without consent.
     """
     try:
-        raw = tomllib.loads(path.read_text("utf-8"))
+        # Editors of Windows begin a file with a mark of its encoding.
+        raw = tomllib.loads(path.read_text("utf-8-sig"))
     except (FileNotFoundError, IsADirectoryError):
         raise UserError(f"{path}: no such experiment file; name a .toml file") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -178,6 +179,9 @@ def _sweep(raw: dict[str, Any]) -> Iterator[dict[str, Any]]:
     for table, key, values in swept:
         if not values:
             raise UserError(f"{table}.{key} = []: name at least one value")
+        for value in values:
+            if values.count(value) > 1:
+                raise UserError(f"{table}.{key}: {value!r} is named twice: name it once")
     for combination in itertools.product(*(values for _, _, values in swept)):
         variant = copy.deepcopy(raw)
         for (table, key, _), value in zip(swept, combination, strict=True):

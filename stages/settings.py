@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 import pydantic
-from pydantic import ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 
 #: Unknown names are refused.
 STRICT = ConfigDict(extra="forbid")
@@ -28,6 +29,22 @@ class InputPath:
 
     words: tuple[str, ...] = ()
 
+
+def _distinct(values: Any) -> Any:
+    """A list as it is, refused where a value stands in it twice, or where it is empty."""
+    if isinstance(values, tuple):
+        if not values:
+            raise PydanticCustomError("empty", "name at least one value, or drop the key")
+        for value in values:
+            if values.count(value) > 1:
+                raise PydanticCustomError(
+                    "distinct", "{value} is named twice: name it once", {"value": str(value)}
+                )
+    return values
+
+
+#: Annotation of lists whose values are told apart by results.
+DISTINCT = AfterValidator(_distinct)
 
 #: A positive number of bytes, or a text that says one, such as "4GB" or "512MiB".
 ByteSize = Annotated[pydantic.ByteSize, Field(gt=0)]

@@ -47,11 +47,12 @@ def open_store(path_or_url: str) -> Store:
     if not is_url(path_or_url):
         from zarr.storage import LocalStore
 
-        path = Path(path_or_url).expanduser()
+        # The working directory may change while the cache is open.
+        path = Path(path_or_url).expanduser().absolute()
         if not path.is_file():
             return LocalStore(path, read_only=True)
         store: Store = LocalStore(path.parent, read_only=True)
-        file, name = path.name, str(path)
+        file, name = path.name, path_or_url
     else:
         name = public_name(path_or_url)
         try:

@@ -226,10 +226,12 @@ def _gives_way(path: Path, settings: Mapping[str, Any], *, replace: bool) -> boo
         raise CacheError(f"{error}; nothing was overwritten") from None
     if replace or stored.key == key_of(settings):
         return stored.key != key_of(settings)
-    differing = "; ".join(differences(settings, stored.settings))
+    differing = differences(settings, stored.settings)
+    # A cache that differs in its images alone is right for other recordings.
+    of_images = all(each.startswith("images") for each in differing)
     raise CacheError(
-        f"{path} holds other tokens than this experiment names ({differing}): name another [cache] "
-        "path, or vitv1 extract --replace"
+        f"{path} holds other tokens than this experiment names ({'; '.join(differing)}): name "
+        f"another [cache] path{'' if of_images else ', or vitv1 extract --replace'}"
     )
 
 

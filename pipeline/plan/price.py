@@ -36,6 +36,8 @@ class Price:
 
     def told(self) -> str:
         """One line."""
+        if self.unpriced and not self.cost.core_seconds:
+            return f"no estimate: of {self.unpriced} steps nobody knows the sizes"
         line = f"estimated: {_hours(self.cost.core_seconds)} core hours on CPUs"
         if self.seconds is not None:
             number = self.workers.number

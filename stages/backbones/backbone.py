@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import pickle
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from cache import TokenKind, TokenShape, UserError
 from stages.backbones.families import Family, family_of
 from stages.backbones.random_weights import randomise
 from stages.backbones.settings import BackboneSettings
+from stages.backbones.suggestions import nearest_model
 from stages.backbones.weights import WeightsIdentity, file_identity, random_identity
 
 #: Images per forward pass. Tokens shift a little with the batch that they are computed in.
@@ -145,7 +145,21 @@ def plan_token_shape(
     """
     with torch.device("meta"):
         model, _ = _architecture(settings, input_size)
+        if settings.arguments:
+            _try(model, settings, input_size)
     return _token_shape(model, dtype)
+
+
+def _try(model: Any, settings: BackboneSettings, input_size: tuple[int, int]) -> None:
+    """Compute shapes of one image's tokens, so that arguments that do not fit show in time."""
+    try:
+        with torch.inference_mode():
+            model.forward_intermediates(torch.empty(1, 3, *input_size), intermediates_only=True)
+    except (TypeError, ValueError, AssertionError, ArithmeticError, RuntimeError) as error:
+        raise UserError(
+            f'backbone.name = "{settings.name}", arguments = {settings.arguments}: the model '
+            f"cannot see an image ({_one_line(error)}); correct the arguments"
+        ) from None
 
 
 def _token_shape(model: Any, dtype: str) -> TokenShape:
@@ -160,9 +174,9 @@ def _token_shape(model: Any, dtype: str) -> TokenShape:
 
 def _architecture(settings: BackboneSettings, input_size: tuple[int, int]) -> tuple[Any, Family]:
     """The model as timm makes it, its weights not those that are asked for, and its family."""
-    known = timm.list_models() + timm.list_models(pretrained=True)
-    if settings.name not in known:
-        near = difflib.get_close_matches(settings.name, known, n=1, cutoff=0.0)[0]
+    trained = timm.list_models(pretrained=True)
+    if settings.name not in {*timm.list_models(), *trained}:
+        near = nearest_model(settings.name, trained)
         raise UserError(
             f'backbone.name = "{settings.name}" is not a model of timm; did you mean "{near}"?'
         )
@@ -171,7 +185,7 @@ def _architecture(settings: BackboneSettings, input_size: tuple[int, int]) -> tu
         arguments["patch_size"] = settings.patch_size
     try:
         model: Any = timm.create_model(settings.name, pretrained=False, **arguments)
-    except TypeError as error:
+    except (TypeError, ValueError, AssertionError, ArithmeticError, RuntimeError) as error:
         raise UserError(
             f'backbone.name = "{settings.name}", arguments = {settings.arguments}: {error}; '
             f"name {_SUITABLE}, with arguments it takes"

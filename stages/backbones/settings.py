@@ -2,12 +2,35 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from pydantic.dataclasses import dataclass
+from pydantic_core import PydanticCustomError
 
 from stages.settings import STRICT, InputPath, Positive, PositiveFloat
+
+#: Arguments of timm that other settings decide, or that change what a cache holds.
+_ELSEWHERE = {
+    "img_size": "set stimuli.input_size",
+    "patch_size": "set backbone.patch_size",
+    "in_chans": "grey images are seen as three equal channels",
+    "num_classes": "tokens are read, and no classes",
+    "global_pool": "tokens are read before they are pooled",
+    "pretrained": "set backbone.weights",
+    "checkpoint_path": "set backbone.weights",
+    "scriptable": "it changes no token",
+}
+
+
+def _of_the_model_alone(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Arguments as they are, refused where one is not the model's own."""
+    for name in arguments:
+        if name in _ELSEWHERE:
+            raise PydanticCustomError(
+                "argument", "drop {name}: {why}", {"name": name, "why": _ELSEWHERE[name]}
+            )
+    return arguments
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -36,4 +59,6 @@ class BackboneSettings:
     precision: Literal["float32", "bfloat16"] = "float32"
     seed: Annotated[int, Field(ge=0)] = 0
     gain: PositiveFloat | None = None
-    arguments: dict[str, bool | int | float | str] = Field(default_factory=dict)
+    arguments: Annotated[
+        dict[str, bool | int | float | str], AfterValidator(_of_the_model_alone)
+    ] = Field(default_factory=dict)

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from cache import UserError
-from stages.settings import STRICT, NonNegative, Positive, PositiveFloat
+from stages.settings import DISTINCT, STRICT, NonNegative, Positive, PositiveFloat
 
 FULLMODEL: Final = "cnn_fullmodel"
 MINIMODEL: Final = "cnn_minimodel"
@@ -86,7 +86,9 @@ class BaselineSettings:
         Where the minimodels differ.
     """
 
-    models: tuple[Literal["cnn_fullmodel", "cnn_minimodel"], ...] = ("cnn_fullmodel",)
+    models: Annotated[tuple[Literal["cnn_fullmodel", "cnn_minimodel"], ...], DISTINCT] = (
+        "cnn_fullmodel",
+    )
     kernels: tuple[Odd, Odd] = (25, 9)
     channels: tuple[Positive, Positive] = (16, 320)
     crop: tuple[Annotated[int, Field(ge=0)], Positive] | None = None

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from stages.settings import STRICT, NonNegative, Positive, PositiveFloat
+from stages.settings import DISTINCT, STRICT, NonNegative, Positive, PositiveFloat
 
 #: How many layers are tuned, counted back from the readout block.
 Last = Annotated[int, Field(ge=0)] | Literal["full"]
@@ -57,9 +57,9 @@ class FinetuneSettings:
         of what a result is identified by.
     """
 
-    last: Annotated[tuple[Last, ...], Field(min_length=1)] = (0, 2, 4, "full")
-    blocks: Literal["all"] | tuple[int, ...] | None = None
-    tokens: tuple[Literal["patch", "cls"], ...] | None = None
+    last: Annotated[tuple[Last, ...], DISTINCT] = (0, 2, 4, "full")
+    blocks: Annotated[Literal["all"] | tuple[int, ...] | None, DISTINCT] = None
+    tokens: Annotated[tuple[Literal["patch", "cls"], ...] | None, DISTINCT] = None
     protocol: Literal["matched", "minimodel-vit"] = "matched"
     start: Literal["cache", "images"] = "cache"
     batch_size: Positive = 32

@@ -10,7 +10,7 @@ from pydantic_core import PydanticCustomError
 
 from stages.readouts.solver_settings import AdamWSettings, ALSSettings
 from stages.readouts.solvers import SOLVERS
-from stages.settings import STRICT
+from stages.settings import DISTINCT, STRICT
 
 
 def _known_solver(name: str) -> str:
@@ -40,8 +40,8 @@ class ReadoutSettings:
         Of the solvers of these names.
     """
 
-    tokens: tuple[Literal["patch", "cls"], ...] = ("patch", "cls")
-    blocks: Literal["all"] | tuple[int, ...] = "all"
+    tokens: Annotated[tuple[Literal["patch", "cls"], ...], DISTINCT] = ("patch", "cls")
+    blocks: Annotated[Literal["all"] | tuple[int, ...], DISTINCT] = "all"
     joint_blocks: tuple[Annotated[tuple[int, ...], Field(min_length=2)], ...] = ()
     solver: Annotated[str, AfterValidator(_known_solver)] = "als"
     als: ALSSettings = Field(default_factory=ALSSettings)

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache import UserError
+from stages.recordings.guards.file_kind import unexpected_kind
 from stages.recordings.guards.limit import check_size, current_limit
 from stages.recordings.guards.mat_file import check_unpacked
 from stages.recordings.npy_archive import (
@@ -97,7 +98,7 @@ class MinimodelFormat(RecordingFormat):
 
     def reads_images(self, path: Path) -> bool:
         """Whether it is a MATLAB file."""
-        return path.suffix == ".mat"
+        return path.suffix.lower() == ".mat"
 
     def read_images(self, path: Path, *, allow_pickle: bool) -> Stimuli:
         """See `RecordingFormat.read_images`; the stack is held once, in its stored dtype."""
@@ -171,6 +172,8 @@ def _load_mat(path: Path, limit: int) -> NDArray[Any]:
     except UserError:
         raise
     except Exception as error:  # damaged bytes make the parser raise nearly anything
+        if other := unexpected_kind(path, "a MATLAB v5 file"):
+            raise UserError(f"{path} is {other}, not a MATLAB v5 file: name one") from None
         raise UserError(
             f"{path} cannot be read as a MATLAB v5 file ({error}): fetch it again, or name another"
         ) from error

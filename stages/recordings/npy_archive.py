@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from cache import UserError
 from stages.feve import pad_repeats
+from stages.recordings.guards.file_kind import unexpected_kind
 from stages.recordings.guards.limit import NUMBER, check_size, current_limit
 from stages.recordings.guards.unpickle import unpickled_array
 
@@ -133,6 +134,8 @@ def open_archive(path: Path, *, may_be_folder: bool = False) -> NpyFolder:
             raise IsADirectoryError("it is a folder")
         folder.tree()
     except (zipfile.BadZipFile, OSError) as error:
+        if kind := unexpected_kind(path, "a zip archive"):
+            raise UserError(f"{path} is {kind}, not a .zip or .npz file: name one") from None
         raise UserError(
             f"{path} is not a readable .zip or .npz file ({error}): fetch it again, or name another"
         ) from error

@@ -87,7 +87,7 @@ class SensoriumFormat(RecordingFormat):
 
     def reads_images(self, path: Path) -> bool:
         """Whether it is a folder or a `.zip`."""
-        return path.is_dir() or path.suffix == ".zip"
+        return path.is_dir() or path.suffix.lower() == ".zip"
 
     def read_images(self, path: Path, *, allow_pickle: bool) -> Stimuli:
         """See `RecordingFormat.read_images`."""

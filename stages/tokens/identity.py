@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -86,7 +86,7 @@ def check_cache(
     if differing:
         raise CacheError(
             f"{cache.name} holds other tokens than this experiment names ({'; '.join(differing)}): "
-            "correct the experiment, name another [cache] path, or vitv1 extract --replace"
+            f"correct the experiment, name another [cache] path{_or_replace(differing)}"
         )
     absent = {
         "images": images is None,
@@ -94,6 +94,12 @@ def check_cache(
         "crop": crop is None,
     }
     return Agreement(unchecked=tuple(name for name, missing in absent.items() if missing))
+
+
+def _or_replace(differing: Sequence[str]) -> str:
+    """A third remedy, where it costs nobody a cache that is right for other recordings."""
+    of_images = all(each.startswith("images") for each in differing)
+    return "" if of_images else ", or vitv1 extract --replace"
 
 
 def _architecture(backbone: BackboneSettings) -> Mapping[str, Any]:

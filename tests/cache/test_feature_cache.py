@@ -281,3 +281,14 @@ def test_a_copied_store_is_the_same_store(store, tmp_path):
     assert cache.key == open_cache(store).key and cache.images_per_shard == LAYOUT.images_per_shard
     np.testing.assert_array_equal(cache.block(0).read("cls", IDS), token(0, "cls", IDS))
     assert str(store).encode() not in b"".join(content(store).values())
+
+
+def test_an_open_cache_stays_where_it_is_when_the_working_directory_changes(tmp_path, monkeypatch):
+    make_store(tmp_path / "one" / "c.zarr")
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path / "one")
+    for path in ("c.zarr", "./c.zarr"):
+        cache = open_cache(path)
+        monkeypatch.chdir(tmp_path / "other")
+        assert len(cache.block(0).read("cls", cache.image_ids)) == len(cache.image_ids)
+        monkeypatch.chdir(tmp_path / "one")

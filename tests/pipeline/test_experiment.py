@@ -187,3 +187,30 @@ def test_caches_of_two_backbones_are_never_one(file):
     assert paths[1] == "runs/mouse/features-local-dir_.._vit-64x128.zarr"
     with pytest.raises(UserError, match="'hf-hub:a/vit' and 'hf-hub:a_vit'"):
         load_experiment(file, ["backbone.name=['hf-hub:a/vit', 'hf-hub:a_vit']"])
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("readout.blocks=3", "readout.blocks = 3: expected 'all' or a list"),
+        ("recording.neurons=[3,5,9]", "expected 'all' or a list of 2 values"),
+        ("readout.tokens=patches", "expected a list of 'patch', 'cls'"),
+        ("readout.tokens=['patch','patch']", "patch is named twice"),
+        ("readout.blocks=[1,1]", "1 is named twice"),
+        ("readout.blocks=[]", "name at least one value"),
+        ("finetune.last=[2,2]", "2 is named twice"),
+        ("baseline.models=[]", "name at least one value"),
+        ("run.seed=[0,0]", "0 is named twice"),
+        ("backbone.arguments={in_chans=1}", "drop in_chans"),
+        ("backbone.arguments={img_size=32}", "set stimuli.input_size"),
+    ],
+)
+def test_values_that_cannot_be_meant_are_refused(file, override, message):
+    with pytest.raises(UserError) as error:
+        load_experiment(file, [override])
+    assert message in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_mark_of_the_encoding_is_no_part_of_the_file(file):
+    file.write_bytes(b"\xef\xbb\xbf" + TEXT.encode())
+    assert one(file).recording[0].name == "mouse"

@@ -245,9 +245,11 @@ def test_sweeps_multiply(finished, tmp_path):
 
 def test_missing_input_is_listed_by_dry_run_and_refused_by_run(finished, capsys):
     settings = ["--set", "recording.path=absent.zip", "--set", "cache.path=none.zarr"]
-    assert main(["run", str(finished), "--dry-run", *settings]) == 0
-    out = capsys.readouterr().out
-    assert "missing: absent.zip (recording.path of mouse)" in out and "input missing" in out
+    assert main(["run", str(finished), "--dry-run", *settings]) == 2
+    said = capsys.readouterr()
+    assert "missing: absent.zip (recording.path of mouse)" in said.out
+    assert "input missing" in said.out and "core hours" not in said.out
+    assert "say in [recording.expected] what it holds" in said.err
     assert main(["run", str(finished), "--quiet", *settings]) == 2
     assert "absent.zip: no such file" in capsys.readouterr().err
 
