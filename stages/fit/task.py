@@ -13,7 +13,7 @@ from stages.readouts.solvers import SOLVERS
 from stages.recordings.recording import Recording
 
 #: Raised whenever the same settings give other numbers than before: old results are refitted.
-RESULT_VERSION = 4
+RESULT_VERSION = 5
 
 
 @dataclass(frozen=True, kw_only=True)
