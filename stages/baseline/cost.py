@@ -23,6 +23,10 @@ CONVOLUTIONS = 250 * 10**6
 #: (image, channel, neuron), that live at a time; gradients included.
 FIRST, SECOND, READOUTS = 2, 6, 3
 
+#: Values of one activation of minimodels (neuron, image, place, channel) that are computed at a
+#: time on a CPU, or those of one neuron: more leave its caches and were slower.
+CPU_ELEMENTS = 2**20
+
 
 def input_of(planned: Planned) -> tuple[int, int] | None:
     """Rows and columns that the network sees; None where only the images tell."""
@@ -46,11 +50,11 @@ def network_memory(planned: Planned, settings: BaselineSettings, pixel_bytes: in
     first, second = settings.channels
     batch = settings.batch_size
     if planned.condition.model == MINIMODEL:
-        # Neurons are trained as many at a time as there is room for: one at least.
         channels, kernel = settings.minimodel.channels, settings.kernels[1]
         weights = first * (channels + 2) + channels * (kernel**2 + 3)
         held = COPIES * n_neurons * (weights + pooled_rows + pooled_columns + 1)
-        passing = batch * (SECOND * channels * places + 2 * FIRST * first * rows * columns)
+        passing = SECOND * max(batch * channels * places, CPU_ELEMENTS)
+        passing += batch * 2 * FIRST * first * rows * columns
     else:
         held = COPIES * n_neurons * (second + pooled_rows + pooled_columns + 1)
         intermediate = n_neurons * (second if second < places else places)

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from stages.baseline.cost import CPU_ELEMENTS
 from stages.baseline.images import PREDICT_BATCH, GreyImages
 from stages.baseline.minimodel import Minimodels, Pooled, Tensors, first_layer
 from stages.baseline.minimodel_population import Active, Population, changed
@@ -24,12 +25,9 @@ from stages.recordings.recording import Recording
 from stages.scores import variance_explained
 from stages.training.loop import LoopSettings, batches, check_finite, trial_order
 
-#: Values of one activation (neuron, image, place, channel) that are computed at a time on a CPU;
-#: more leave its caches and were slower.
-CPU_ELEMENTS = 2**20
-
-#: Activations of the second layer's size that live at a time, gradients included.
-LIVE_ACTIVATIONS = 8
+#: Values of one activation (neuron, image, place, channel) that are computed at a time on a GPU,
+#: where 8 such activations live at a time: 4 GiB.
+GPU_ELEMENTS = 2**27
 
 
 @dataclass
@@ -50,9 +48,6 @@ class MinimodelTraining:
         Batch size, patience, seed, and what messages say.
     device : str
         "cpu" or a CUDA device.
-    memory_limit : int, optional
-        Bytes for the activations of the neurons that are computed at a time; half of a CUDA
-        device's free memory by default.
     """
 
     images: GreyImages
@@ -61,7 +56,6 @@ class MinimodelTraining:
     settings: BaselineSettings
     loop: LoopSettings
     device: str = "cpu"
-    memory_limit: int | None = None
 
     def __post_init__(self) -> None:
         self.loop = replace(self.loop, slower="lower baseline.learning_rate")
@@ -73,8 +67,6 @@ class MinimodelTraining:
         self.r_train = torch.from_numpy(recording.responses[~validation])
         self.r_validation = recording.responses[validation]
         self.epochs = torch.tensor(self.settings.epochs, device=self.device)
-        if self.memory_limit is None and self.device != "cpu":
-            self.memory_limit = torch.cuda.mem_get_info(self.device)[0] // 2
 
     @property
     def finished(self) -> bool:
@@ -187,14 +179,9 @@ class MinimodelTraining:
         return decays[0].to(self.device)
 
     def _blocks(self, n_neurons: int, batch: int) -> Iterator[slice]:
-        """Neurons that are computed at a time: what the memory holds, and a CPU's caches."""
+        """Neurons that are computed at a time; how many is no matter of the memory there is."""
         rows, columns = self.minimodels.grid
-        elements = batch * rows * columns * self.minimodels.channels
-        limits = [n_neurons]
-        if self.memory_limit is not None:
-            limits.append(self.memory_limit // (4 * LIVE_ACTIVATIONS * elements))
-        if self.device == "cpu":
-            limits.append(CPU_ELEMENTS // elements)
-        step = max(1, min(limits))
+        most = CPU_ELEMENTS if self.device == "cpu" else GPU_ELEMENTS
+        step = max(1, most // (batch * rows * columns * self.minimodels.channels))
         for first in range(0, n_neurons, step):
             yield slice(first, min(n_neurons, first + step))

@@ -16,7 +16,6 @@ from stages.baseline.images import PREDICT_BATCH, GreyImages, grey_images
 from stages.baseline.minimodel_training import MinimodelTraining
 from stages.baseline.settings import MINIMODEL
 from stages.baseline.task import BaselineTask
-from stages.executors.resources import resident_memory
 from stages.readouts.manifest import refuse, saved_damage
 from stages.readouts.readout import Readout
 from stages.readouts.saved import FittedCondition
@@ -88,7 +87,6 @@ def _fullmodel(
 def _minimodels(
     task: BaselineTask, images: GreyImages, progress: _Progress | None
 ) -> FittedCondition:
-    limit = task.memory_limit if task.device == "cpu" else None
     training = MinimodelTraining(
         images,
         normalise(task.recording, task.scale),
@@ -96,7 +94,6 @@ def _minimodels(
         task.settings,
         _loop(task),
         device=task.device,
-        memory_limit=None if limit is None else max(0, limit - resident_memory()),
     )
     trained = train(training, checkpoint=task.checkpoint, progress=progress)
     best = training.population

@@ -18,7 +18,6 @@ from typing import Any, Protocol, TypeVar, cast
 import joblib
 from joblib.externals.loky import ProcessPoolExecutor
 from joblib.externals.loky.process_executor import BrokenProcessPool
-from threadpoolctl import threadpool_limits
 
 from stages.executors.life import (
     PATIENCE,
@@ -29,7 +28,7 @@ from stages.executors.life import (
     signs_in,
     watched,
 )
-from stages.executors.resources import return_memory, shared_limit
+from stages.executors.resources import cpu_threads, return_memory, shared_limit
 from stages.executors.serialize import Shipment
 
 T = TypeVar("T")
@@ -141,7 +140,9 @@ class LocalExecutor:
             places = min(places, len(self.devices))
         if places <= 1:
             for position, task in waiting.items():
-                yield position, function(task)
+                with cpu_threads(1):
+                    result = function(task)
+                yield position, result
             return
         self._signs.mkdir(parents=True, exist_ok=True)
         compute_all = self._on_cores if device == "cpu" else self._on_devices
@@ -223,13 +224,10 @@ def compute(function: Callable[[Any], R], position: int, packed: bytes, home: st
 
     Relative paths in tasks start at `home`, the folder in which the command was given.
     """
-    import torch
-
-    torch.set_num_threads(1)
     if Path.cwd() != Path(home):
         os.chdir(home)
     try:
-        with threadpool_limits(1):
+        with cpu_threads(1):
             return position, function(pickle.loads(packed))
     finally:
         # loky ends a worker that seems to keep the memory of its task, and starts another.

@@ -71,13 +71,15 @@ def n_cores() -> int:
 
 @contextmanager
 def cpu_threads(number: int) -> Iterator[None]:
-    """Have torch compute on so many CPU threads inside."""
+    """Have torch and numpy use so many CPU threads inside; sums of others are rounded otherwise."""
     import torch
+    from threadpoolctl import threadpool_limits
 
     before = torch.get_num_threads()
     torch.set_num_threads(number)
     try:
-        yield
+        with threadpool_limits(number):
+            yield
     finally:
         torch.set_num_threads(before)
 

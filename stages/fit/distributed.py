@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from stages.executors.executor import Executor
+from stages.executors.resources import cpu_threads
 from stages.fit.inputs import TaskSource
 from stages.fit.run import fitted_condition
 from stages.fit.task import FitTask
@@ -20,6 +21,7 @@ def division(task: FitTask) -> DividedFit | None:
     return SOLVERS[task.settings.solver].divide(TaskSource(task), task.settings.of_solver)
 
 
+@cpu_threads(1)
 def fit_divided(
     task: FitTask, executor: Executor, *, folder: Path, progress: Callable[[int], None]
 ) -> FittedCondition:

@@ -1,7 +1,7 @@
 """One condition fitted and scored: from cached tokens to readouts and their table.
 
 Every condition is fitted on one thread, so that its result does not depend on how many run beside
-it. Nothing here needs the backbone.
+it, and predicted in the groups in which workers would predict it. Nothing here needs the backbone.
 """
 
 from __future__ import annotations
@@ -9,8 +9,7 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
-import torch
-
+from stages.executors.resources import cpu_threads
 from stages.fit.inputs import open_trials, trials_of
 from stages.fit.task import FitTask
 from stages.readouts.readout import predict
@@ -20,6 +19,7 @@ from stages.readouts.solvers import SOLVERS
 from stages.scores import score, variance_explained
 
 
+@cpu_threads(1)
 def fit_condition(task: FitTask) -> FittedCondition:
     """Fit and score one condition.
 
@@ -28,20 +28,15 @@ def fit_condition(task: FitTask) -> FittedCondition:
     CacheError
         The cache lacks the block or images.
     """
-    started, threads = time.perf_counter(), torch.get_num_threads()
-    trials = trials_of(task)
-    torch.set_num_threads(1)
-    try:
-        with open_trials(task, trials) as (data, scale, test):
-            fitted = SOLVERS[task.settings.solver].fit(data, task.settings.of_solver)
-            readouts = replace(fitted, scale=scale)
-            test_predictions = predict(readouts, test, task.device)
-            predicted = predict(readouts, data.x_validation, task.device)
-        explained = variance_explained(task.recording.responses[trials.validation], predicted)
-        outcome = Outcome(readouts, test_predictions, explained)
-        return fitted_condition(task, outcome, seconds=time.perf_counter() - started)
-    finally:
-        torch.set_num_threads(threads)
+    started, solver = time.perf_counter(), SOLVERS[task.settings.solver]
+    groups = solver.groups(task.recording.n_neurons)
+    with open_trials(task, trials_of(task)) as (data, scale, test):
+        readouts = replace(solver.fit(data, task.settings.of_solver), scale=scale)
+        test_predictions = predict(readouts, test, task.device, groups=groups)
+        predicted = predict(readouts, data.x_validation, task.device, groups=groups)
+        explained = variance_explained(data.r_validation.numpy() * scale, predicted)
+    outcome = Outcome(readouts, test_predictions, explained)
+    return fitted_condition(task, outcome, seconds=time.perf_counter() - started)
 
 
 def fitted_condition(task: FitTask, outcome: Outcome, *, seconds: float) -> FittedCondition:

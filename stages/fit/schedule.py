@@ -10,6 +10,7 @@ from pathlib import Path
 from threading import Lock
 
 from stages.executors.executor import Executor
+from stages.executors.resources import cpu_threads
 from stages.failures import FailedCondition, attempt
 from stages.fit.cost import is_large
 from stages.fit.distributed import division, fit_divided
@@ -85,7 +86,8 @@ def _together(
     executor: Executor,
 ) -> Iterator[FittedCondition | FailedCondition]:
     """So many at a time: while one waits for its last parts, others have work for the workers."""
-    with ThreadPoolExecutor(number, "fit") as threads:
+    # Outside of all: numpy has one number of threads for the process, and each fit resets it.
+    with cpu_threads(1), ThreadPoolExecutor(number, "fit") as threads:
         running = [threads.submit(fit) for fit in fits]
         try:
             for fitted in as_completed(running):

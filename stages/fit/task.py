@@ -17,7 +17,7 @@ from stages.recordings.recording import Recording
 from stages.spread import response_scale, scale_inputs
 
 #: Raised whenever the same settings give other numbers than before: old results are refitted.
-RESULT_VERSION = 4
+RESULT_VERSION = 5
 
 
 @dataclass(frozen=True, kw_only=True)

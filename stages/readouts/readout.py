@@ -11,7 +11,7 @@ and the Poisson loss of a response r is mu - r log(mu). CLS tokens are the same 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -143,6 +143,18 @@ class Readouts:
         rows, columns, channels = self.row_weights, self.column_weights, self.channel_weights
         return rows.shape[1], columns.shape[1], channels.shape[1]
 
+    def of(self, neurons: slice) -> Readouts:
+        """Those of some neurons."""
+        return replace(
+            self,
+            row_weights=self.row_weights[neurons],
+            column_weights=self.column_weights[neurons],
+            channel_weights=self.channel_weights[neurons],
+            bias=self.bias[neurons],
+            scale=self.scale[neurons],
+            penalty=None if self.penalty is None else self.penalty[neurons],
+        )
+
     def module(self) -> Readout:
         """The same readouts as a torch module, for training on."""
         names = ("row_weights", "column_weights", "channel_weights", "bias")
@@ -204,10 +216,23 @@ def as_grid(tokens: NDArray[np.generic] | torch.Tensor) -> torch.Tensor:
     return x
 
 
-def predict(readouts: Readouts, tokens: Tokens, device: str) -> NDArray[np.float32]:
-    """Rates for all trials, part by part, array of shape (n_trials, n_neurons)."""
-    parts = read_ahead(tokens, partitions(tokens.shape))
-    return np.concatenate([readouts.predict(part, device=device) for _, _, part in parts])
+def predict(
+    readouts: Readouts, tokens: Tokens, device: str, *, groups: Sequence[slice] = (slice(None),)
+) -> NDArray[np.float32]:
+    """Rates for all trials, part by part, array of shape (n_trials, n_neurons).
+
+    Parameters
+    ----------
+    groups : sequence of slice
+        Neurons whose rates are computed together, one group after the other.
+    """
+    chosen = [readouts.of(group) for group in groups]
+    return np.concatenate(
+        [
+            np.concatenate([each.predict(part, device=device) for each in chosen], axis=1)
+            for _, _, part in read_ahead(tokens, partitions(tokens.shape))
+        ]
+    )
 
 
 def initial_readout(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
@@ -190,6 +190,10 @@ class Solver(Protocol):
         None where each readout is saved with a penalty of its own.
         """
         return None
+
+    def groups(self, n_neurons: int) -> Sequence[slice]:
+        """The neurons whose rates are predicted together, as the parts of a divided fit do."""
+        return (slice(0, n_neurons),)
 
     def divide(self, source: FitSource, settings: Any) -> DividedFit | None:
         """The fit in parts; None where it has none that several workers could compute."""

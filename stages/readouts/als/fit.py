@@ -7,7 +7,9 @@ groups may be fitted one after the other, as here, or wherever there is room.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 import torch
 
 from stages.readouts.als.groups import Polished, ReducedTrials, polish_group, solve_group
@@ -90,9 +92,18 @@ def polished_readouts(polished: Sequence[Polished], components: Components) -> R
         Epoch(number, float(loss), float(score))
         for number, (loss, score) in enumerate(zip(losses, scores, strict=True))
     ]
-    return as_readouts(
-        join([each.predictor for each in polished]),
-        components,
+    # Group by group, as a part of a divided fit expands and predicts its own.
+    parts = [as_readouts(each.predictor, components, penalty=each.penalty) for each in polished]
+
+    def joined(name: str) -> Any:
+        return np.concatenate([getattr(part, name) for part in parts])
+
+    return Readouts(
+        row_weights=joined("row_weights"),
+        column_weights=joined("column_weights"),
+        channel_weights=joined("channel_weights"),
+        bias=joined("bias"),
+        scale=joined("scale"),
+        penalty=joined("penalty"),
         curve=curve,
-        penalty=torch.cat([each.penalty for each in polished]),
     )

@@ -13,10 +13,11 @@ from stages.readouts.als.alternating import (
     position_grams,
 )
 from stages.readouts.als.memory import MemoryPlan
+from stages.readouts.als.partition import neuron_batches
 from stages.readouts.als.pca import Components, ReducedTokens
 from stages.readouts.als.penalties import HeldOutErrors
 from stages.readouts.als.polish import GroupTrials, polish, start
-from stages.readouts.als.predictor import Predictor, centred, join, neuron_batches, pick
+from stages.readouts.als.predictor import Predictor, centred, join, pick
 from stages.readouts.als.sufficient_statistics import Statistics, sum_statistics, token_covariance
 from stages.readouts.data import FitData
 from stages.readouts.readout import rate
@@ -75,7 +76,7 @@ def solve_group(
     """Least squares under every penalty, from `sum_products`; their errors on held-out trials."""
     statistics = sum_statistics(tokens.training, data.r_train, products)
     penalties = _absolute(settings, tokens.training.components)
-    path = _solve_path(statistics, penalties, settings, batch=tokens.plan.neurons)
+    path = _solve_path(statistics, penalties, settings)
     # As a rate, a linear predictor is never below zero.
     errors = _held_out_errors(path, tokens, data, lambda z: z.clamp(min=0))
     return Candidates(path=path, mean_tokens=statistics.mean_tokens), errors
@@ -100,7 +101,7 @@ def polish_group(
         Position of each neuron's penalty.
     """
     mean_tokens = candidates.mean_tokens
-    batches = neuron_batches(len(chosen), tokens.plan.neurons)
+    batches = neuron_batches(len(chosen))
     trials = GroupTrials(tokens.training, mean_tokens, data.r_train, batches)
     chosen = chosen.to(data.device)
     penalties = torch.tensor(_absolute(settings, tokens.training.components), device=data.device)
@@ -129,7 +130,7 @@ def _absolute(settings: ALSSettings, components: Components) -> list[float]:
 
 
 def _solve_path(
-    statistics: Statistics, penalties: Sequence[float], settings: ALSSettings, *, batch: int
+    statistics: Statistics, penalties: Sequence[float], settings: ALSSettings
 ) -> list[Predictor]:
     """The least-squares predictor for every penalty.
 
@@ -141,7 +142,7 @@ def _solve_path(
     middle = len(penalties) // 2
     order = [*range(middle, -1, -1), *range(middle + 1, len(penalties))]
     solved: list[list[Predictor]] = [[] for _ in penalties]
-    for part in neuron_batches(len(statistics.cross), batch):
+    for part in neuron_batches(len(statistics.cross)):
         own = statistics.of(part)
         factors = first = initial_factors(own, grams, penalties[middle])
         for number in order:
@@ -166,7 +167,7 @@ def _held_out_errors(
     errors = HeldOutErrors(variances, len(predictors))
     for first, last, reduced in tokens.validation:
         numbers = torch.arange(first, last)
-        for part in neuron_batches(responses.shape[1], tokens.plan.neurons):
+        for part in neuron_batches(responses.shape[1]):
             own = responses[first:last, part].to(reduced.device)
             squares = [(own - link(p.of(part)(reduced))).square() for p in predictors]
             errors.add(part, torch.stack(squares, dim=2), numbers)

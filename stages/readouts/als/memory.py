@@ -6,17 +6,13 @@ from dataclasses import dataclass
 
 from cache import UserError
 from stages.executors.resources import resident_memory
-from stages.readouts.als.partition import largest_group
+from stages.readouts.als.partition import NEURON_BATCH, largest_group
 from stages.readouts.sizes import FitSize
 from stages.readouts.solver_settings import ALSSettings
 from stages.settings import readable
 from stages.tokens.tokens import PARTITION_ELEMENTS
 
 _FLOAT = 4
-
-#: Neurons that are solved together where memory allows, and at least.
-NEURON_BATCH = 512
-SMALLEST_BATCH = 32
 
 #: Trials that slope and offset are fitted on, at most: they are two numbers per neuron.
 SLOPE_TRIALS = 4096
@@ -27,7 +23,7 @@ _SLACK = 0.15
 
 @dataclass(frozen=True, kw_only=True)
 class MemoryPlan:
-    """What is held at once; no result depends on it.
+    """What is held at once. No result depends on it, as no product's size does.
 
     Parameters
     ----------
@@ -35,13 +31,10 @@ class MemoryPlan:
         Keep the reduced tokens in memory rather than reading and reducing them for every pass.
     rows_at_once : int
         Pairs of patch rows whose products are summed in one pass.
-    neurons : int
-        Neurons that are solved together.
     """
 
     keep: bool
     rows_at_once: int
-    neurons: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,13 +91,13 @@ class Problem(FitSize):
     @property
     def least_memory(self) -> int:
         """Bytes that the fit takes at least, beside what the process holds before."""
-        return self.planned(MemoryPlan(keep=False, rows_at_once=1, neurons=SMALLEST_BATCH))
+        return self.planned(MemoryPlan(keep=False, rows_at_once=1))
 
     def planned(self, plan: MemoryPlan) -> int:
         """Bytes that the fit takes under a plan, beside what the process holds before."""
         # Folding a block of products takes about three more of its size.
         summing = (3 + plan.rows_at_once) * self.block
-        solving = plan.neurons * self.neuron
+        solving = min(self.n_neurons, NEURON_BATCH) * self.neuron
         held = self.always + plan.keep * self.reduced
         return int((1 + _SLACK) * (held + max(summing, solving)))
 
@@ -132,7 +125,7 @@ def plan_memory(problem: Problem, limit: int | None, *, used: int | None = None)
         The limit cannot be kept; the message says what is needed.
     """
     if limit is None:
-        return MemoryPlan(keep=True, rows_at_once=problem.row_pairs, neurons=NEURON_BATCH)
+        return MemoryPlan(keep=True, rows_at_once=problem.row_pairs)
     present = resident_memory() if used is None else used
     spare = limit - present - problem.least_memory
     if spare < 0:
@@ -149,5 +142,4 @@ def plan_memory(problem: Problem, limit: int | None, *, used: int | None = None)
     return MemoryPlan(
         keep=keep,
         rows_at_once=min(problem.row_pairs, 1 + spare // problem.block),
-        neurons=min(NEURON_BATCH, SMALLEST_BATCH + spare // problem.neuron),
     )

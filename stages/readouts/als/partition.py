@@ -1,7 +1,8 @@
-"""Partition of a fit into shards and groups, and the order in which parts are summed.
+"""Partition of a fit into shards, groups and batches, and the order in which parts are summed.
 
-Both follow from the data's shape alone: however many workers there are, and wherever they are, the
-same numbers are added in the same order.
+All follow from the data's shape alone: however many workers there are, wherever they are, and
+whatever memory they have, the same numbers are added in the same order. A matrix product of other
+sizes is rounded differently, so no size may follow from anything else.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ FAN_IN = 8
 SMALLEST_GROUP = 1024
 LARGEST_GROUP = 4096
 GROUPS = 16
+
+#: Neurons of a group that are solved together at most: more are hardly faster and take more memory.
+NEURON_BATCH = 128
 
 _S = TypeVar("_S")
 _T = TypeVar("_T")
@@ -51,6 +55,12 @@ def neuron_groups(n_neurons: int) -> list[slice]:
     number = -(-n_neurons // largest_group(n_neurons))
     borders = [n_neurons * i // number for i in range(number + 1)]
     return [slice(*pair) for pair in pairwise(borders)]
+
+
+def neuron_batches(n_neurons: int) -> list[slice]:
+    """The neurons of a group that are solved together."""
+    firsts = range(0, n_neurons, NEURON_BATCH)
+    return [slice(first, min(n_neurons, first + NEURON_BATCH)) for first in firsts]
 
 
 def reduction(parts: Sequence[_T]) -> list[Sequence[_T]]:

@@ -13,11 +13,6 @@ from stages.readouts.readout import Readouts
 from stages.training.epoch import Epoch
 
 
-def neuron_batches(n_neurons: int, size: int) -> list[slice]:
-    """Slices of at most `size` neurons."""
-    return [slice(first, min(n_neurons, first + size)) for first in range(0, n_neurons, size)]
-
-
 class Predictor(NamedTuple):
     """z = factors . tokens + bias; tensor bias of shape (n_neurons,)."""
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from stages.readouts.als.cost import als_cost, held_problem, held_responses
+from stages.readouts.als.partition import neuron_groups
 from stages.readouts.sizes import FitSize
 from stages.readouts.solver_protocol import DividedFit, FitSource, OnEpoch, Solver
 from stages.readouts.solver_settings import ALSSettings
@@ -43,6 +45,10 @@ class ALS(Solver):
         """Bytes that a fit, or its part of one group of neurons, needs at least."""
         held = held_problem(size, settings, divided=divided)
         return held_responses(held, divided=divided) + held.least_memory
+
+    def groups(self, n_neurons: int) -> Sequence[slice]:
+        """Those that are fitted together."""
+        return neuron_groups(n_neurons)
 
     def divide(self, source: FitSource, settings: ALSSettings) -> DividedFit | None:
         """Shards of trials and groups of neurons, where there are several of either."""

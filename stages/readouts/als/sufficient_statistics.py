@@ -131,7 +131,9 @@ def sum_statistics(
     for first, last, z in reduced:
         flat = z.flatten(1)
         tokens += flat.sum(dim=0)
-        cross.addmm_(responses[first:last].to(device).T, flat)
+        # A copy of its own: products of a view are rounded by how its rows lie in memory.
+        own = responses[first:last].to(device, copy=True, memory_format=torch.contiguous_format)
+        cross.addmm_(own.T, flat)
     count = len(responses)
     mean = tokens.view(h, w, k) / count
     rate = responses.double().sum(dim=0).float().to(device) / count

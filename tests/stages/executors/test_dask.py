@@ -14,6 +14,7 @@ from dataclasses import replace
 import numpy as np
 import psutil
 import pytest
+from support.bits import assert_same_bits, numbers
 from support.clusters import hand_started, noise_task, worker_pids
 from support.tiny import write_experiment
 
@@ -73,11 +74,8 @@ def connected(cluster, folder):
 
 
 def same(fitted, whole):
-    np.testing.assert_allclose(fitted.columns["feve"], whole.columns["feve"], atol=1e-5)
-    np.testing.assert_allclose(
-        fitted.readouts.channel_weights, whole.readouts.channel_weights, atol=1e-5
-    )
-    np.testing.assert_allclose(fitted.readouts.curve, whole.readouts.curve, atol=1e-5)
+    """Bit for bit."""
+    assert_same_bits(numbers(fitted), numbers(whole))
 
 
 def fitted_in_parts(task, executor, folder, after_part=lambda number: None):

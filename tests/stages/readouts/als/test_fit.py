@@ -6,7 +6,7 @@ import torch
 from sklearn.linear_model import Ridge
 from support.planted import plant
 
-from stages.readouts.als import memory
+from stages.readouts.als import memory, partition
 from stages.readouts.als.alternating import (
     AlternatingLeastSquares,
     Factors,
@@ -131,7 +131,7 @@ def same(one, other, *, exactly=False):
 
 @pytest.mark.parametrize("size", [1, 7])
 def test_batch_sizes_agree_per_neuron(noisy, fitted, size, monkeypatch):
-    monkeypatch.setattr(memory, "NEURON_BATCH", size)
+    monkeypatch.setattr(partition, "NEURON_BATCH", size)
     same(fit_readouts(*noisy.split(200)), fitted)
 
 
@@ -203,7 +203,7 @@ def test_results_do_not_depend_on_the_memory_limit(noisy, fitted, monkeypatch):
     plans = []
 
     def small(problem, limit):
-        plan = memory.MemoryPlan(keep=False, rows_at_once=1, neurons=512)
+        plan = memory.MemoryPlan(keep=False, rows_at_once=1)
         plans.append(limit)
         return plan
 

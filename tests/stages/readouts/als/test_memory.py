@@ -3,7 +3,6 @@
 import pytest
 
 from cache import UserError
-from stages.readouts.als import memory
 from stages.readouts.als.memory import Problem, plan_memory
 
 
@@ -17,10 +16,10 @@ def problem(**changes):
 
 def test_a_plan_gives_up_speed_before_it_gives_up():
     roomy = plan_memory(problem(), 20 * 10**9, used=10**9)
-    assert roomy.keep and roomy.rows_at_once == 10 and roomy.neurons == memory.NEURON_BATCH
+    assert roomy.keep and roomy.rows_at_once == 10
     assert roomy == plan_memory(problem(), None)
     tight = plan_memory(problem(n_trials=500_000), 4 * 10**9, used=10**9)
-    assert not tight.keep and tight.neurons >= memory.SMALLEST_BATCH
+    assert not tight.keep and tight.rows_at_once >= 1
 
 
 def test_a_limit_that_cannot_be_kept_says_what_is_needed():
