@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 import pydantic
-from pydantic import ConfigDict, Field
+from pydantic import BeforeValidator, ConfigDict, Field
+
+from cache import is_url
 
 #: Unknown names are refused.
 STRICT = ConfigDict(extra="forbid")
@@ -28,6 +31,35 @@ class InputPath:
 
     words: tuple[str, ...] = ()
 
+
+@dataclass(frozen=True)
+class Consent:
+    """Annotation of a setting by which a file could run code, so that a file alone cannot give it.
+
+    Parameters
+    ----------
+    flag : str
+        Option of the command line by which a person consents.
+    harmless : sequence of str
+        Values that need none; neither does an empty one.
+    """
+
+    flag: str
+    harmless: tuple[str, ...] = ()
+
+
+#: Consent to what the batch system and the scheduler of an experiment are told.
+CLUSTER = "--allow-cluster"
+
+
+def _local(value: object) -> object:
+    if is_url(str(value)):
+        raise ValueError("expected a folder of this machine, not a URL")
+    return value
+
+
+#: A place to write to: never a URL, of which a path would make a folder of that name.
+OutputPath = Annotated[Path, BeforeValidator(_local)]
 
 #: A positive number of bytes, or a text that says one, such as "4GB" or "512MiB".
 ByteSize = Annotated[pydantic.ByteSize, Field(gt=0)]
