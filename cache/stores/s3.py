@@ -23,7 +23,7 @@ from cache.stores.address import public_text
 from cache.stores.base import HEADERS_WITHIN, PassingError, RemoteStore, TooSlowError, range_header
 
 #: Bytes that are taken of an answer at a time, at most.
-PIECE = 2**18
+_PIECE = 2**18
 
 
 class S3Store(RemoteStore):
@@ -51,7 +51,7 @@ class S3Store(RemoteStore):
         ranged = {} if part is None else {"Range": f"bytes={part}"}
         answer = await self._ask("get_object", key, **ranged)
         with self._told(), closing(answer["Body"]) as body:
-            return await self._body(body.iter_chunks(PIECE), most)
+            return await self._body(body.iter_chunks(_PIECE), most)
 
     async def _size(self, key: str) -> int:
         # Not `info`, which lists where it finds nothing.
