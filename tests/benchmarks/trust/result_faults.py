@@ -86,7 +86,8 @@ def _damage(run: Path, other: Path, rng: Generator) -> str:
         place = folders[rng.integers(len(folders))]
         name = place.relative_to(run)
         shutil.rmtree(place)
-        if kind == 9 and (other / name).is_dir():
+        # All results of another run are no damage: they are whole, and the run makes its own again.
+        if kind == 9 and (other / name).is_dir() and place.name != "results":
             shutil.copytree(other / name, place)
             return f"folder {name} of another run"
         return f"folder {name} gone"

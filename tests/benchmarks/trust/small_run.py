@@ -15,7 +15,7 @@ from support.tiny import write_experiment
 from cache import UserError
 from pipeline.cli.app import main
 from stages.conditions import Condition
-from stages.readouts import load_readouts, saved_columns, saved_curve
+from stages.readouts import saved_columns, saved_curve, saved_readouts
 
 _MORE = """
 [finetune]
@@ -97,7 +97,7 @@ def read_all(run: Path, conditions: list[Condition]) -> dict[str, bytes | None]:
         name = condition.slug
 
         def readouts(of: Condition = condition) -> bytes:
-            saved = load_readouts(run, **of.identity())
+            saved = saved_readouts(run, of)
             parts = (saved.row_weights, saved.column_weights, saved.channel_weights)
             return b"".join(part.tobytes() for part in (*parts, saved.bias, saved.scale))
 
