@@ -41,8 +41,8 @@ report: install
 test: install
 	$(BIN)/python -m pytest -n logical $(ARGS)
 
-# Both sides of every comparison in one run, as ratios; takes an hour or so. BENCH=cache_trust runs one.
-BENCH ?= house cache_trust cache_format readouts finetune minimodels scale costs
+# Both sides of every comparison in one run, as ratios; takes some hours. BENCH=cache_trust runs one.
+BENCH ?= house trust cache_trust cache_format readouts finetune minimodels scale costs
 bench: install
 	for name in $(BENCH); do PYTHONPATH=$(CURDIR):$(CURDIR)/tests $(BIN)/python -m benchmarks.$$name $(ARGS) || exit 1; done
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import copy
 import dataclasses
 import itertools
-import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,9 +14,11 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from cache import UserError, join
+from pipeline.toml.consent import require_consent
 from pipeline.toml.faults import first_fault
 from pipeline.toml.overrides import override
 from pipeline.toml.paths import expanded, resolve_paths
+from pipeline.toml.reading import read_toml
 from stages.backbones import BackboneSettings
 from stages.baseline import BaselineSettings
 from stages.conditions import file_name, require_distinct
@@ -25,10 +27,13 @@ from stages.extract import CacheSettings
 from stages.finetune import FinetuneSettings
 from stages.readouts import ReadoutSettings
 from stages.recordings import RecordingSettings
-from stages.settings import ByteSize
+from stages.settings import CLUSTER, ByteSize, Consent, OutputPath
 from stages.stimuli import StimuliSettings
 
 STRICT = ConfigDict(extra="forbid")
+
+#: Combinations of swept settings that one file may have.
+MOST_VARIANTS = 1000
 
 #: Settings that may be lists; their lists multiply.
 SWEPT = (("backbone", "name"), ("stimuli", "upsample"), ("run", "seed"))
@@ -57,18 +62,22 @@ class RunSettings:
         "local", or "dask" for the workers of a dask scheduler.
     scheduler : str, optional
         For "dask": "local" (the default) starts workers on this machine, "tcp://host:port" is a
-        scheduler that runs.
+        scheduler that runs. It gets the data and answers with pickles, so a file alone cannot name
+        it; its command needs --allow-cluster, too.
     slurm, lsf : ClusterSettings, optional
         For "dask": workers are asked from this batch system.
     """
 
-    output: Path | None = None
+    output: OutputPath | None = None
     device: str = "auto"
     seed: Annotated[int, Field(ge=0)] = 0
     workers: Annotated[int, Field(gt=0)] | None = None
     memory_limit: ByteSize | None = None
     executor: Literal["local", "dask"] = "local"
-    scheduler: Annotated[str, Field(pattern="^(local|(tcp|tls)://.+)$")] | None = None
+    scheduler: Annotated[
+        Annotated[str, Field(pattern="^(local|(tcp|tls)://.+)$")] | None,
+        Consent(CLUSTER, harmless=("local",)),
+    ] = None
     slurm: ClusterSettings | None = None
     lsf: ClusterSettings | None = None
 
@@ -125,7 +134,7 @@ class ExperimentFile:
 
 
 def load_experiment(
-    path: Path, overrides: Sequence[str] = (), *, allow_pickle: bool = False
+    path: Path, overrides: Sequence[str] = (), *, allowed: Collection[str] = ()
 ) -> ExperimentFile:
     """Read, override, validate and multiply out an experiment file.
 
@@ -135,34 +144,23 @@ def load_experiment(
         The TOML file; input paths in it are relative to it.
     overrides : sequence of str
         As `override` takes them; paths in them are relative to the working directory.
-
-    allow_pickle : bool
-        Consent to `recording.allow_pickle = true`, which a file alone cannot give.
+    allowed : collection of str
+        Options of the command line by which a person consents to what a file alone cannot give,
+        such as "--allow-pickle"; see `stages.settings.Consent`.
 
     Raises
     ------
     UserError
-        No such file, no TOML, an unknown key (with the nearest), a value out of range, or
-        `recording.allow_pickle = true` without consent.
+        No such file, no TOML, an unknown key (with the nearest), a value out of range, too many
+        variants, or a setting that needs consent.
     """
-    try:
-        # Editors of Windows begin a file with a mark of its encoding.
-        raw = tomllib.loads(path.read_text("utf-8-sig"))
-    except (FileNotFoundError, IsADirectoryError):
-        raise UserError(f"{path}: no such experiment file; name a .toml file") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not valid TOML: {error}") from None
+    raw = read_toml(path)
     resolve_paths(raw, Experiment, path.parent)
     for text in overrides:
         override(raw, text)
     resolve_paths(raw, Experiment, Path())
     variants = [_validate(path, variant) for variant in _sweep(raw)]
-    pickled = [recording.name for recording in variants[0].recording if recording.allow_pickle]
-    if pickled and not allow_pickle:
-        raise UserError(
-            f"{path}: recording.allow_pickle = true (of {', '.join(pickled)}) needs --allow-pickle "
-            "on the command line, too: add it if you trust the recording, or drop the key"
-        )
+    require_consent(path, variants[0], allowed)
     output = expanded(variants[0].run.output or Path("runs") / path.stem)
     # Caches are named by them.
     require_distinct({repr(v.backbone.name): file_name(v.backbone.name) for v in variants})
@@ -179,8 +177,14 @@ def _sweep(raw: dict[str, Any]) -> Iterator[dict[str, Any]]:
     for table, key, values in swept:
         if not values:
             raise UserError(f"{table}.{key} = []: name at least one value")
-        for value in values:
-            if values.count(value) > 1:
+    if math.prod(len(values) for _, _, values in swept) > MOST_VARIANTS:
+        names = " and ".join(f"{table}.{key}" for table, key, _ in swept)
+        raise UserError(
+            f"the lists of {names} multiply to more than {MOST_VARIANTS} variants: shorten them, "
+            "or make several experiments"
+        )
+        for number, value in enumerate(values):
+            if value in values[:number]:
                 raise UserError(f"{table}.{key}: {value!r} is named twice: name it once")
     for combination in itertools.product(*(values for _, _, values in swept)):
         variant = copy.deepcopy(raw)

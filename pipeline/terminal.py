@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from numbers import Real
 from typing import TYPE_CHECKING, Any, TextIO
 
+from cache import public_text
 from stages.conditions import is_null
 
 if TYPE_CHECKING:
@@ -150,10 +151,12 @@ class Terminal:
 
 
 def printable(text: str, *, lines: bool = False) -> str:
-    """A text as a terminal may show it, wherever it comes from: unseen characters as escapes.
+    """A text as a terminal may show it, wherever it comes from.
 
+    Unseen characters stand as escapes, and URLs without user, password and query.
     Without `lines` a break of a line is one of them, so that no text forges a line of its own.
     """
+    text = public_text(text)
     text = text if lines else text.replace("\n", "\\n")
     return _UNSEEN.sub(lambda unseen: unseen[0].encode("unicode_escape").decode(), text)
 
@@ -189,6 +192,8 @@ def _plain(value: Any) -> Any:
         return [_plain(each) for each in value]
     if hasattr(value, "item"):
         value = value.item()  # a scalar of numpy
+    if isinstance(value, str):
+        return public_text(value)
     return None if is_null(value) else value
 
 

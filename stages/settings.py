@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any
 
 import pydantic
-from pydantic import AfterValidator, ConfigDict, Field
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
+
+from cache import is_url
 
 #: Unknown names are refused.
 STRICT = ConfigDict(extra="forbid")
@@ -35,16 +39,46 @@ def _distinct(values: Any) -> Any:
     if isinstance(values, tuple):
         if not values:
             raise PydanticCustomError("empty", "name at least one value, or drop the key")
-        for value in values:
-            if values.count(value) > 1:
-                raise PydanticCustomError(
-                    "distinct", "{value} is named twice: name it once", {"value": str(value)}
-                )
+        (value, number), *_ = Counter(values).most_common(1)
+        if number > 1:
+            raise PydanticCustomError(
+                "distinct", "{value} is named twice: name it once", {"value": str(value)}
+            )
     return values
 
 
 #: Annotation of lists whose values are told apart by results.
 DISTINCT = AfterValidator(_distinct)
+
+
+@dataclass(frozen=True)
+class Consent:
+    """Annotation of a setting by which a file could run code, so that a file alone cannot give it.
+
+    Parameters
+    ----------
+    flag : str
+        Option of the command line by which a person consents.
+    harmless : sequence of str
+        Values that need none; neither does an empty one.
+    """
+
+    flag: str
+    harmless: tuple[str, ...] = ()
+
+
+#: Consent to what the batch system and the scheduler of an experiment are told.
+CLUSTER = "--allow-cluster"
+
+
+def _local(value: object) -> object:
+    if is_url(str(value)):
+        raise ValueError("expected a folder of this machine, not a URL")
+    return value
+
+
+#: A place to write to: never a URL, of which a path would make a folder of that name.
+OutputPath = Annotated[Path, BeforeValidator(_local)]
 
 #: A positive number of bytes, or a text that says one, such as "4GB" or "512MiB".
 ByteSize = Annotated[pydantic.ByteSize, Field(gt=0)]

@@ -30,6 +30,10 @@ ROOT = "zarr.json"
 DOCUMENT_LIMIT, MARKS_LIMIT = 16 * 2**20, 2**18
 #: Bytes of the largest array of image ids: those of 16.7 million images.
 IDS_LIMIT = 128 * 2**20 + 4
+#: Bytes of a stored chunk of tokens, which is read at once, and of a shard's file, which is checked
+#: at once.
+CHUNK_LIMIT, FILE_LIMIT = 256 * 2**20, 2**30
+_OVERSIZED = f"has chunks of more than {CHUNK_LIMIT >> 20} MiB, or files of more than 1 GiB"
 CHUNK_CRCS = "chunk_crc32c"
 
 _SELF = re.compile(rb'"self_sha256": "([0-9a-f]{64})"')
@@ -205,6 +209,8 @@ def read_array(path: str, content: bytes, *, where: str, finished: bool) -> Stor
     array = StoredArray.from_document(path, document, where=where)
     if array.tokens is None and array.stored_chunk_bytes > IDS_LIMIT:
         raise CacheError(f"{where}: {path} claims more images than any cache has; {_REMEDY}")
+    if is_oversized(array):
+        raise CacheError(f"{where}: {path} {_OVERSIZED}: do not trust it, or extract it anew")
     if not finished:
         return array
     try:
@@ -214,6 +220,13 @@ def read_array(path: str, content: bytes, *, where: str, finished: bool) -> Stor
     if len(crcs) != 4 * array.n_chunks:
         raise CacheError(f"{where}: {array.metadata_path} lacks a checksum per chunk; {_REMEDY}")
     return replace(array, crcs=np.frombuffer(crcs, dtype="<u4").astype(np.uint32))
+
+
+def is_oversized(array: StoredArray) -> bool:
+    """Whether a chunk or a file of tokens is larger than what is read at once."""
+    return array.tokens is not None and (
+        array.stored_chunk_bytes > CHUNK_LIMIT or array.file_size(0) > FILE_LIMIT
+    )
 
 
 def planned_arrays(shape: TokenShape, layout: Layout, *, n_images: int) -> Sequence[StoredArray]:
@@ -247,6 +260,8 @@ def planned_arrays(shape: TokenShape, layout: Layout, *, n_images: int) -> Seque
             f"{n_images:,} images in {most_chunks:,} chunks are more than a cache holds (16.7 and "
             "3.1 million): make chunks larger, or several caches"
         )
+    if any(map(is_oversized, tokens)):
+        raise CacheError(f"the layout {_OVERSIZED}: name fewer images per chunk or shard")
     return [
         of_one_chunk("image", n_images, "int64", "image"),
         of_one_chunk("progress", layout.n_shards(n_images), "uint8", "shard"),

@@ -32,8 +32,8 @@ from cache.stores.zarr_internals import sync
 from cache.stores.zip import DamagedFileError, PackedStore
 from cache.stores.zip_seal import seal_faults
 
-#: Files in flight while checking; each may be some tens of MB.
-CONCURRENT_FILES = 3
+#: Files in flight while checking, and their bytes at a time, which one file may exceed.
+CONCURRENT_FILES, CONCURRENT_BYTES = 3, 256 * 2**20
 
 _METADATA = "/zarr.json"
 
@@ -95,7 +95,9 @@ def check_chunks(checkup: Checkup, *, progress: Progress | None = None) -> None:
         return found
 
     show(0, total)
-    found = sync(concurrently(check, checkup.files, at_once=CONCURRENT_FILES))
+    largest = max((array.file_size(file) for array, file in checkup.files), default=1)
+    at_once = min(CONCURRENT_FILES, max(1, CONCURRENT_BYTES // largest))
+    found = sync(concurrently(check, checkup.files, at_once=at_once))
     checkup.faults += [fault for faults in found for fault in faults]
 
 

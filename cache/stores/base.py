@@ -20,6 +20,12 @@ from cache.format.metadata import DOCUMENT_LIMIT
 
 #: Seconds for which a busy server is asked again, and a slow one, that is silent meanwhile.
 PATIENCE, PATIENCE_IF_SLOW = 120.0, 40.0
+#: Seconds for an answer's headers, redirections included.
+HEADERS_WITHIN = 25
+#: Bytes per second that a body must have, on average over as many seconds.
+SLOWEST, WINDOW = 8 * 2**10, 20
+#: Bytes beyond which no whole file is read, whatever a server sends.
+LIMIT = 2 * 2**30
 #: Seconds before the second attempt, then twice as many each time; and the most.
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
 #: Seconds of waiting after which a person is told, and again after as many.
@@ -101,6 +107,13 @@ class PassingError(Exception):
         self.wait, self.patience = wait, patience
 
 
+class TooSlowError(PassingError):
+    """A server that is silent, or drips: given up sooner than a busy one."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text, patience=PATIENCE_IF_SLOW)
+
+
 class RemoteStore(ReadOnlyStore):
     """Files on a server, which a subclass asks through one of fsspec's file systems.
 
@@ -138,6 +151,25 @@ class RemoteStore(ReadOnlyStore):
     @abstractmethod
     async def _size(self, key: str) -> int:
         """Bytes of one file, as they are counted without listing."""
+
+    async def _body(self, pieces: AsyncIterator[bytes], most: int) -> bytes:
+        """The content of an answer that comes fast enough and has `most` bytes at most."""
+        now, content, goal = asyncio.get_running_loop().time, bytearray(), 0
+        try:
+            async with asyncio.timeout(WINDOW) as deadline:
+                async for piece in pieces:
+                    content += piece
+                    if len(content) > most:
+                        raise CacheError(
+                            f"{self.name}: the server sends more than was asked for: copy the "
+                            "cache to another server or to this machine"
+                        )
+                    if len(content) >= goal:
+                        goal = len(content) + WINDOW * SLOWEST
+                        deadline.reschedule(now() + WINDOW)
+        except TimeoutError:
+            raise TooSlowError(f"fewer than {SLOWEST // 2**10} KiB/s over {WINDOW} s") from None
+        return bytes(content)
 
     async def _patiently(self, ask: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """An answer, asked for again after growing pauses, or after those that the server names."""
@@ -191,6 +223,16 @@ def limits(byte_range: ByteRequest | None) -> tuple[int | None, int | None]:
         # Nothing, where the last none are meant: -0 would be the first.
         return -byte_range.suffix or sys.maxsize, None
     return byte_range.offset, None
+
+
+def range_header(byte_range: ByteRequest | None) -> tuple[str | None, int]:
+    """A request as the Range header has it, and the bytes that may come at most."""
+    first, end = limits(byte_range)
+    if first is None:
+        return None, LIMIT
+    if end is not None:
+        return f"{first}-{end - 1}", end - first
+    return (f"{first}", -first) if first < 0 else (f"{first}-", LIMIT)
 
 
 async def concurrently(

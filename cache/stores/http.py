@@ -17,14 +17,10 @@ from yarl import URL
 from zarr.abc.store import ByteRequest
 
 from cache.errors import CacheError
-from cache.stores.base import PATIENCE_IF_SLOW, PassingError, RemoteStore, limits
+from cache.stores.base import HEADERS_WITHIN, PassingError, RemoteStore, TooSlowError, range_header
 
-#: Seconds for a connection, and for an answer's headers, redirections included.
-CONNECTED_WITHIN, HEADERS_WITHIN = 15, 25
-#: Bytes per second that a body must have, on average over as many seconds.
-SLOWEST, WINDOW = 8 * 2**10, 20
-#: Bytes beyond which no whole file is read, whatever a server sends.
-LIMIT = 2 * 2**30
+#: Seconds for a connection.
+CONNECTED_WITHIN = 15
 
 _UNSATISFIABLE = HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE
 _ANSWERS = (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT, _UNSATISFIABLE)
@@ -60,30 +56,16 @@ class HttpStore(RemoteStore):
         return HTTPFileSystem(client_kwargs=options)
 
     async def _fetch(self, key: str, byte_range: ByteRequest | None) -> bytes:
-        part, most = _header(byte_range)
+        part, most = range_header(byte_range)
         async with self._ask(key, part) as answer:
-            return b"" if answer.status == _UNSATISFIABLE else await self._body(answer, most)
-
-    async def _body(self, answer: aiohttp.ClientResponse, most: int) -> bytes:
-        """The content of an answer that comes fast enough and has no more than `most` bytes."""
-        now, content, goal = asyncio.get_running_loop().time, bytearray(), 0
-        try:
-            async with asyncio.timeout(WINDOW) as deadline:
-                async for piece in answer.content.iter_any():
-                    content += piece
-                    if len(content) > most:
-                        answer.close()
-                        raise CacheError(
-                            f"{self.name}: the server sends more than was asked for: copy the "
-                            "cache to another server or to this machine"
-                        )
-                    if len(content) >= goal:
-                        goal = len(content) + WINDOW * SLOWEST
-                        deadline.reschedule(now() + WINDOW)
-        except TimeoutError:
-            slow = f"fewer than {SLOWEST // 2**10} KiB/s over {WINDOW} s"
-            raise PassingError(slow, patience=PATIENCE_IF_SLOW) from None
-        return bytes(content)
+            if answer.status == _UNSATISFIABLE:
+                return b""
+            try:
+                return await self._body(answer.content.iter_any(), most)
+            except CacheError:
+                # What is left of it is not read.
+                answer.close()
+                raise
 
     async def _size(self, key: str) -> int:
         # Not by HEAD, which addresses that are signed for GET refuse.
@@ -123,8 +105,7 @@ class HttpStore(RemoteStore):
                 f"{self.name}: no usable address, or no answer as http has them: correct it"
             ) from None
         except TimeoutError:
-            slow = f"no answer in time, {HEADERS_WITHIN} s at most"
-            raise PassingError(slow, patience=PATIENCE_IF_SLOW) from None
+            raise TooSlowError(f"no answer in time, {HEADERS_WITHIN} s at most") from None
         except (aiohttp.ClientError, OSError) as error:
             raise PassingError(_reason(error)) from None
 
@@ -157,16 +138,6 @@ class HttpStore(RemoteStore):
             )
         if status not in _ANSWERS:
             raise CacheError(f"{self.name}: the server answers {status} to {key}: try later")
-
-
-def _header(byte_range: ByteRequest | None) -> tuple[str | None, int]:
-    """A request as the Range header has it, and the bytes that may come at most."""
-    first, end = limits(byte_range)
-    if first is None:
-        return None, LIMIT
-    if end is not None:
-        return f"{first}-{end - 1}", end - first
-    return (f"{first}", -first) if first < 0 else (f"{first}-", LIMIT)
 
 
 def _seconds(retry_after: str) -> float:

@@ -6,9 +6,11 @@ Credentials and endpoint are those that any AWS tool finds: AWS_PROFILE, AWS_END
 
 from __future__ import annotations
 
+import asyncio
 import errno
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from typing import Any
 
 import botocore.session
 from botocore.exceptions import BotoCoreError, NoCredentialsError, PartialCredentialsError
@@ -18,7 +20,10 @@ from zarr.abc.store import ByteRequest
 
 from cache.errors import CacheError
 from cache.stores.address import public_text
-from cache.stores.base import PassingError, RemoteStore, limits
+from cache.stores.base import HEADERS_WITHIN, PassingError, RemoteStore, TooSlowError, range_header
+
+#: Bytes that are taken of an answer at a time, at most.
+_PIECE = 2**18
 
 
 class S3Store(RemoteStore):
@@ -42,19 +47,24 @@ class S3Store(RemoteStore):
         return S3FileSystem(**self._options)
 
     async def _fetch(self, key: str, byte_range: ByteRequest | None) -> bytes:
-        start, end = limits(byte_range)
-        path = f"{self._root}/{key}"
-        with self._told():
-            # One request: with several, s3fs would ask for the size first.
-            content = await self._files()._cat_file(path, start=start, end=end, max_concurrency=1)
-            return bytes(content)
+        part, most = range_header(byte_range)
+        ranged = {} if part is None else {"Range": f"bytes={part}"}
+        answer = await self._ask("get_object", key, **ranged)
+        with self._told(), closing(answer["Body"]) as body:
+            return await self._body(body.iter_chunks(_PIECE), most)
 
     async def _size(self, key: str) -> int:
+        # Not `info`, which lists where it finds nothing.
+        return int((await self._ask("head_object", key))["ContentLength"])
+
+    async def _ask(self, method: str, key: str, **more: str) -> Any:
         bucket, _, path = f"{self._root}/{key}".partition("/")
         with self._told():
-            # Not `info`, which lists where it finds nothing.
-            head = await self._files()._call_s3("head_object", Bucket=bucket, Key=path)
-            return int(head["ContentLength"])
+            try:
+                async with asyncio.timeout(HEADERS_WITHIN):
+                    return await self._files()._call_s3(method, Bucket=bucket, Key=path, **more)
+            except TimeoutError:
+                raise TooSlowError(f"no answer in time, {HEADERS_WITHIN} s at most") from None
 
     @contextmanager
     def _told(self) -> Iterator[None]:

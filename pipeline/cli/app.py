@@ -10,10 +10,11 @@ from typing import Annotated
 
 import typer
 
-from cache import UserError, public_text
+from cache import UserError
 from pipeline.cli.cache import cache_app
 from pipeline.cli.environment import complete
 from pipeline.cli.options import (
+    AllowCluster,
     AllowPickle,
     AsJson,
     Debug,
@@ -21,6 +22,7 @@ from pipeline.cli.options import (
     Overrides,
     Quiet,
     loaded,
+    local_path,
     speaking,
 )
 from pipeline.terminal import Terminal, printable
@@ -61,6 +63,7 @@ def run(
     experiment: ExperimentPath,
     overrides: Overrides = None,
     allow_pickle: AllowPickle = False,
+    allow_cluster: AllowCluster = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the plan and stop; needs no data.")
     ] = False,
@@ -73,7 +76,7 @@ def run(
 
     do = commands.show_dry_run if dry_run else commands.run
     with speaking(quiet, as_json) as terminal:
-        do(loaded(experiment, overrides, allow_pickle), terminal)
+        do(loaded(experiment, overrides, allow_pickle, allow_cluster), terminal)
 
 
 @app.command()
@@ -81,6 +84,7 @@ def extract(
     experiment: ExperimentPath,
     overrides: Overrides = None,
     allow_pickle: AllowPickle = False,
+    allow_cluster: AllowCluster = False,
     replace: Annotated[
         bool, typer.Option("--replace", help="Delete a cache of other settings at the same path.")
     ] = False,
@@ -90,7 +94,9 @@ def extract(
     """Stage one: images through the frozen backbone into the cache."""
     from pipeline import commands
 
-    commands.extract(loaded(experiment, overrides, allow_pickle), Terminal(quiet), replace=replace)
+    commands.extract(
+        loaded(experiment, overrides, allow_pickle, allow_cluster), Terminal(quiet), replace=replace
+    )
 
 
 def _add_command(name: str, about: str) -> None:
@@ -101,6 +107,7 @@ def _add_command(name: str, about: str) -> None:
         experiment: ExperimentPath,
         overrides: Overrides = None,
         allow_pickle: AllowPickle = False,
+        allow_cluster: AllowCluster = False,
         as_json: AsJson = False,
         quiet: Quiet = False,
         debug: Debug = False,
@@ -108,7 +115,7 @@ def _add_command(name: str, about: str) -> None:
         from pipeline import commands
 
         with speaking(quiet, as_json) as terminal:
-            file = loaded(experiment, overrides, allow_pickle)
+            file = loaded(experiment, overrides, allow_pickle, allow_cluster)
             if name == "report":
                 commands.report(file, terminal)
             else:
@@ -133,7 +140,10 @@ def compare(
     run_a: Annotated[Path, typer.Argument(help="Output folder of a run.")],
     run_b: Annotated[Path, typer.Argument(help="Output folder of another run.")],
     output: Annotated[
-        Path | None, typer.Option(help="Folder for table and scatter; runs/compare-A-B by default.")
+        Path | None,
+        typer.Option(
+            help="Folder for table and scatter; runs/compare-A-B by default.", parser=local_path
+        ),
     ] = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -150,7 +160,9 @@ def compare(
 @app.command()
 def download(
     name: Annotated[str, typer.Argument(help="Which data, such as fx10.")],
-    directory: Annotated[Path, typer.Argument(help="Folder for the files; made if absent.")],
+    directory: Annotated[
+        Path, typer.Argument(help="Folder for the files; made if absent.", parser=local_path)
+    ],
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
@@ -190,7 +202,7 @@ def _failed(error: Exception, *, debug: bool) -> int:
     if isinstance(error, StepsFailed):
         for failed in error.failed:
             if debug and failed.details:
-                print(printable(public_text(failed.details), lines=True), file=sys.stderr)
+                print(printable(failed.details, lines=True), file=sys.stderr)
             _fail(f"{failed.name} failed: {failed.reason}", 1)
         return _fail(f"{error}; the same command tries again and keeps all others", 1)
     # What typer says of a wrong command line.
@@ -205,7 +217,7 @@ def _failed(error: Exception, *, debug: bool) -> int:
 
 
 def _fail(message: str, code: int) -> int:
-    print(f"vitv1: {printable(public_text(' '.join(message.split())))}", file=sys.stderr)
+    print(f"vitv1: {printable(' '.join(message.split()))}", file=sys.stderr)
     return code
 
 

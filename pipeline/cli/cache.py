@@ -9,12 +9,14 @@ import typer
 
 from cache import TokenKind, UserError
 from pipeline.cli.options import (
+    AllowCluster,
     AllowPickle,
     Debug,
     ExperimentPath,
     Overrides,
     Quiet,
     loaded,
+    local_path,
     speaking,
 )
 from pipeline.terminal import Terminal
@@ -41,6 +43,7 @@ def verify(
     ] = None,
     overrides: Overrides = None,
     allow_pickle: AllowPickle = False,
+    allow_cluster: AllowCluster = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
@@ -53,7 +56,7 @@ def verify(
     checkup = verify_cache(path, terminal, quick=quick)
     faults = list(checkup.faults)
     if recompute and experiment is not None and not faults:
-        file = loaded(experiment, overrides, allow_pickle)
+        file = loaded(experiment, overrides, allow_pickle, allow_cluster)
         faults += recompute_cache(path, file, terminal, n_images=recompute)
     show_faults(faults, terminal)
     if faults:
@@ -67,13 +70,16 @@ def repair(
     experiment: ExperimentPath,
     overrides: Overrides = None,
     allow_pickle: AllowPickle = False,
+    allow_cluster: AllowCluster = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
     """Extract the damaged shards of an experiment's cache again, and nothing else."""
     from pipeline.cache_commands import repair_caches
 
-    if not repair_caches(loaded(experiment, overrides, allow_pickle), Terminal(quiet)):
+    if not repair_caches(
+        loaded(experiment, overrides, allow_pickle, allow_cluster), Terminal(quiet)
+    ):
         raise typer.Exit(1)
 
 
@@ -93,7 +99,9 @@ def info(
 @cache_app.command()
 def pack(
     path: CachePath,
-    destination: Annotated[Path, typer.Argument(metavar="DEST.zarr.zip", help="A new file.")],
+    destination: Annotated[
+        Path, typer.Argument(metavar="DEST.zarr.zip", help="A new file.", parser=local_path)
+    ],
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
@@ -106,7 +114,9 @@ def pack(
 @cache_app.command()
 def pull(
     path: CachePath,
-    destination: Annotated[Path, typer.Argument(metavar="DEST", help="A new directory.")],
+    destination: Annotated[
+        Path, typer.Argument(metavar="DEST", help="A new directory.", parser=local_path)
+    ],
     blocks: Annotated[
         str, typer.Option(help='Such as "3,4" or "-1"; all by default.', show_default=False)
     ] = "",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cache import UserError, is_url, public_name
 from pipeline.terminal import Terminal
 
 if TYPE_CHECKING:
@@ -32,13 +33,33 @@ AllowPickle = Annotated[
         "--allow-pickle", help="Consent to recording.allow_pickle = true: only for files you trust."
     ),
 ]
+AllowCluster = Annotated[
+    bool,
+    typer.Option(
+        "--allow-cluster",
+        envvar="VITV1_ALLOW_CLUSTER",
+        help="Consent to run.scheduler, and to directives, prologue and options of [run.slurm] and "
+        "[run.lsf]: only in files you trust.",
+    ),
+]
 
 
-def loaded(path: Path, overrides: list[str] | None, allow_pickle: bool) -> ExperimentFile:
+def local_path(text: str) -> Path:
+    """A place to write to, refused where it is a URL."""
+    if is_url(text):
+        raise UserError(f"{public_name(text)} is a URL, and nothing is written there: name a path")
+    return Path(text)
+
+
+def loaded(
+    path: Path, overrides: list[str] | None, allow_pickle: bool, allow_cluster: bool
+) -> ExperimentFile:
     """The experiment of a command line; the schema is imported when there is one to read."""
     from pipeline.experiment import load_experiment
 
-    return load_experiment(path, overrides or [], allow_pickle=allow_pickle)
+    given = {"--allow-pickle": allow_pickle, "--allow-cluster": allow_cluster}
+    allowed = [flag for flag, is_given in given.items() if is_given]
+    return load_experiment(path, overrides or [], allowed=allowed)
 
 
 @contextmanager

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from pipeline.experiment import ExperimentFile
 
 
+#: Conditions of one stage that an experiment may have.
+MOST_CONDITIONS = 100_000
+
+
 def make_plan(file: ExperimentFile, variants: Sequence[Variant]) -> Plan:
     """Every step of a run, and whether and why it is to be done.
 
@@ -74,6 +78,11 @@ def _conditions(stage: Stage, variants: Iterable[Variant]) -> Iterator[Step]:
         for planned in stage.conditions(variant):
             task = tasks.get(planned.condition)
             state, why = _decided(stage, variant, planned, task)
+            if len(found) > MOST_CONDITIONS:
+                raise UserError(
+                    f"the experiment has more than {MOST_CONDITIONS:,} conditions of {stage.name}: "
+                    "shorten its lists, or make several experiments"
+                )
             step = Step(
                 kind=stage.name,
                 name=planned.condition.slug,

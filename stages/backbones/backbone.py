@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import pickle
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,9 @@ from stages.backbones.weights import WeightsIdentity, file_identity, random_iden
 
 #: Images per forward pass. Tokens shift a little with the batch that they are computed in.
 BATCH = 64
+
+#: Numbers in arguments, and blocks, that a model has at most.
+MOST, MOST_BLOCKS = 2**16, 1000
 
 _SUITABLE = 'a plain ViT such as "vit_small_patch16_dinov3.lvd1689m"'
 
@@ -180,6 +185,7 @@ def _architecture(settings: BackboneSettings, input_size: tuple[int, int]) -> tu
         raise UserError(
             f'backbone.name = "{settings.name}" is not a model of timm; did you mean "{near}"?'
         )
+    _check_arguments(settings)
     arguments: dict[str, Any] = {"img_size": input_size, "num_classes": 0, **settings.arguments}
     if settings.patch_size is not None:
         arguments["patch_size"] = settings.patch_size
@@ -207,6 +213,30 @@ def _architecture(settings: BackboneSettings, input_size: tuple[int, int]) -> tu
     return model, family
 
 
+def _check_arguments(settings: BackboneSettings) -> None:
+    """Refuse arguments that would have timm read files, and more blocks than any model has.
+
+    Raises
+    ------
+    UserError
+        The message names the argument.
+    """
+    # What `create_model` itself takes, such as `checkpoint_path`, is none of the model's.
+    reading = {*inspect.signature(timm.create_model).parameters, "file", "num_classes", "img_size"}
+    foreign = sorted(reading & settings.arguments.keys())
+    if foreign:
+        raise UserError(
+            f"backbone.arguments: {foreign[0]} is no argument of the model's own: drop it"
+        )
+    for name, value in settings.arguments.items():
+        if not isinstance(value, str) and abs(value) > MOST:
+            raise UserError(f"backbone.arguments: {name} = {value} is beyond {MOST}: lower it")
+    if (depth := settings.arguments.get("depth", 0)) and int(depth) > MOST_BLOCKS:
+        raise UserError(
+            f"backbone.arguments: depth = {depth} is more than {MOST_BLOCKS} blocks: lower it"
+        )
+
+
 def _load_weights(model: Any, family: Family, settings: BackboneSettings) -> WeightsIdentity:
     if settings.weights == "hub":
         path, source = _hub_file(settings.name, model), "hub"
@@ -223,8 +253,13 @@ def _load_weights(model: Any, family: Family, settings: BackboneSettings) -> Wei
                 f"{given}: cannot read {path.suffix or 'no suffix'}, only .safetensors and .pth "
                 "(.pt, .bin) files"
             )
+    if path.suffix != ".safetensors" and _is_compressed(path):
+        raise UserError(
+            f"weights {path} are compressed, as torch never saves them, and might take all memory: "
+            "do not trust them, or save them again with torch.save"
+        )
     try:
-        state = family.convert(load_state_dict(str(path)), model)
+        state = family.convert(load_state_dict(str(path), weights_only=True), model)
     except (RuntimeError, SafetensorError, pickle.UnpicklingError, EOFError, KeyError) as error:
         raise UserError(
             f"weights {path} cannot be read as a checkpoint of {settings.name}: {_one_line(error)}"
@@ -239,6 +274,13 @@ def _load_weights(model: Any, family: Family, settings: BackboneSettings) -> Wei
             "were made for"
         ) from None
     return file_identity(path, source=source)
+
+
+def _is_compressed(path: Path) -> bool:
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist())
 
 
 def _hub_file(name: str, model: Any) -> Path:

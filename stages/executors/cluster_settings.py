@@ -9,7 +9,7 @@ import pydantic
 from pydantic import AfterValidator, ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from stages.settings import ByteSize
+from stages.settings import CLUSTER, ByteSize, Consent
 
 #: Name that dask knows a worker's GPU by.
 GPU = "GPU"
@@ -29,9 +29,16 @@ def _walltime(value: str) -> str:
     return value
 
 
+#: One word: in a job's script a line or a blank in it would begin another option, or a command.
+Name = Annotated[str, Field(pattern=r"^\w[\w.,:@%+/=-]*$")]
+
+
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
 class ClusterSettings:
     """One job of workers, and the number of such jobs.
+
+    What runs as the person who submits it, `directives`, `prologue` and `options`, a file alone
+    cannot give; its command needs --allow-cluster, too.
 
     Parameters
     ----------
@@ -60,16 +67,16 @@ class ClusterSettings:
         `protocol` is named here, or `security = false`.
     """
 
-    queue: str | None = None
-    account: str | None = None
+    queue: Name | None = None
+    account: Name | None = None
     cores: Annotated[int, Field(gt=0)] = 1
     memory: ByteSize = pydantic.ByteSize(8 * 10**9)
     walltime: Annotated[str, AfterValidator(_walltime)] = "12:00"
     jobs: tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(gt=0)]] = (0, 10)
-    directives: tuple[str, ...] = ()
-    prologue: tuple[str, ...] = ()
+    directives: Annotated[tuple[str, ...], Consent(CLUSTER)] = ()
+    prologue: Annotated[tuple[str, ...], Consent(CLUSTER)] = ()
     gpu: bool = False
-    options: dict[str, Any] = Field(default_factory=dict)
+    options: Annotated[dict[str, Any], Consent(CLUSTER)] = Field(default_factory=dict)
 
     @property
     def tasks(self) -> int:

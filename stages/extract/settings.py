@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic.dataclasses import dataclass
 
-from stages.settings import STRICT, InputPath
+from stages.settings import STRICT, InputPath, OutputPath
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -26,5 +25,5 @@ class CacheSettings:
     """
 
     path: Annotated[str | None, InputPath()] = None
-    local_copy: Annotated[Path | None, InputPath()] = None
+    local_copy: Annotated[OutputPath | None, InputPath()] = None
     dtype: Literal["float16", "float32"] = "float16"

@@ -11,7 +11,7 @@ from pydantic_core import PydanticCustomError
 
 from stages.recordings.formats import FORMATS
 from stages.recordings.synthetic_settings import SyntheticSettings
-from stages.settings import STRICT, InputPath, Positive
+from stages.settings import STRICT, Consent, InputPath, Positive
 
 
 def _known_format(name: str) -> str:
@@ -62,7 +62,7 @@ class RecordingSettings:
     name: Annotated[str, Field(min_length=1)]
     path: Annotated[Path | None, InputPath()] = None
     neurons: Literal["all"] | tuple[int, int] = "all"
-    allow_pickle: bool = False
+    allow_pickle: Annotated[bool, Consent("--allow-pickle")] = False
     synthetic: SyntheticSettings = Field(default_factory=SyntheticSettings)
     expected: ExpectedTrials = Field(default_factory=ExpectedTrials)
 

@@ -78,6 +78,8 @@ def test_info_of_an_unfinished_and_of_a_partial_cache(store, tmp_path, capsys):
         (["pull", "{store}", "{folder}/b", "--blocks", "one"], "'one' is no block number"),
         (["pull", "{store}", "{folder}/b", "--blocks", "7"], "block 7 of 2"),
         (["pull", "{store}", "{folder}/b", "--tokens", "patches"], "choose from"),
+        (["pull", "{store}", "https://lab.example/b"], "is a URL, and nothing is written there"),
+        (["pack", "{store}", "s3://K:S@lab/b.zip"], "s3://lab/b.zip is a URL, and nothing"),
         (["pull", "http://127.0.0.1:1/a.zarr", "{folder}/b"], "cannot reach 127.0.0.1:1"),
     ],
 )

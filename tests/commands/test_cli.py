@@ -186,7 +186,7 @@ def test_a_file_alone_cannot_consent_to_unpickling(tmp_path, capsys, command):
     before = set(tmp_path.rglob("*"))
     assert main([*command.split(), str(path)]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert f"{path}: recording.allow_pickle = true (of FX10) needs --allow-pickle" in line
+    assert f"{path}: recording.allow_pickle can run code as you, and needs --allow-pickle" in line
     assert set(tmp_path.rglob("*")) == before
     assert main([*command.split(), "--allow-pickle", "absent.toml"]) == 2
     assert "absent.toml: no such experiment file" in capsys.readouterr().err

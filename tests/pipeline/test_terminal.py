@@ -38,6 +38,21 @@ def test_everything_that_is_printed(capsys, monkeypatch, terminal):
     assert not [line for line in said.splitlines() if line.startswith("vitv1")]
 
 
+def test_secrets_of_urls_are_never_printed(capsys, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    url = "written to https://lab:s3cr3t@lab.example/a.zarr?key=s3cr3t, done"
+    screen = Terminal()
+    screen.note(url)
+    screen.result(url)
+    screen.table([{"url": url}], title=url)
+    with screen.bar(url, total=1, unit="files") as done:
+        done(1, url)
+    Terminal(as_json=True).document({"place": url, "places": [url]})
+    told = capsys.readouterr()
+    assert "s3cr3t" not in told.out + told.err
+    assert told.out.count("lab.example/a.zarr, done") == 5
+
+
 def test_errors(capsys, tmp_path):
     assert main(["run", str(tmp_path / "\x1b[2J.toml")]) == 2
     assert r"\x1b[2J.toml: no such experiment file" in capsys.readouterr().err

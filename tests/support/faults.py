@@ -157,9 +157,10 @@ KINDS: dict[str, Callable[[Path, list[str], Generator], tuple[str, ...]]] = {
 
 
 def damage(root: Path, rng: Generator) -> Damage:
-    """Do one random kind of damage somewhere in a store."""
+    """Do one random kind of damage somewhere in a store, to files that have any bytes."""
     kind = str(rng.choice(list(KINDS)))
-    files = [str(path.relative_to(root)) for path in sorted(root.rglob("*")) if path.is_file()]
+    there = [path for path in sorted(root.rglob("*")) if path.is_file() and path.stat().st_size]
+    files = [str(path.relative_to(root)) for path in there]
     return Damage(kind=kind, paths=tuple(str(path) for path in KINDS[kind](root, files, rng)))
 
 

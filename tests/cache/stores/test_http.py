@@ -64,9 +64,9 @@ def test_a_large_document_is_refused(monkeypatch):
 def quick(monkeypatch):
     """Deadlines that a test can wait for."""
     monkeypatch.setattr("cache.stores.http.HEADERS_WITHIN", 0.2)
-    monkeypatch.setattr("cache.stores.http.WINDOW", 0.2)
+    monkeypatch.setattr("cache.stores.base.WINDOW", 0.2)
+    monkeypatch.setattr("cache.stores.s3.HEADERS_WITHIN", 0.2)
     monkeypatch.setattr("cache.stores.base.PATIENCE_IF_SLOW", 1.0)
-    monkeypatch.setattr("cache.stores.http.PATIENCE_IF_SLOW", 1.0)
 
 
 def _silent(client, path, part):
@@ -100,6 +100,25 @@ def test_silence_and_drips_end(answer, told, quick):
     text = refused(answer)
     assert told in text and "copy the cache by other means" in text
     assert time.monotonic() - began < 1.5
+
+
+@pytest.mark.parametrize("answer", [_silent, _dripping_headers, _dripping_body])
+def test_silence_and_drips_of_s3_end(answer, quick, monkeypatch):
+    from s3fs import S3FileSystem
+
+    with answering(answer) as url:
+        for name, value in {
+            "AWS_ENDPOINT_URL": f"http://{url.partition('@')[2]}",
+            "AWS_ACCESS_KEY_ID": "right",
+            "AWS_SECRET_ACCESS_KEY": "s3cr3t",
+        }.items():
+            monkeypatch.setenv(name, value)
+        S3FileSystem.clear_instance_cache()
+        began = time.monotonic()
+        with pytest.raises(CacheError, match=r"no answer in time|fewer than 8 KiB/s") as error:
+            open_cache("s3://lab/a.zarr")
+        assert time.monotonic() - began < 4 and "s3cr3t" not in str(error.value)
+        S3FileSystem.clear_instance_cache()
 
 
 @pytest.mark.parametrize("dated", [False, True])

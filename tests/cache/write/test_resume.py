@@ -1,13 +1,10 @@
 """Unfinished caches: what was changed before a resume, or under a writer, is written again."""
 
 import shutil
-from pathlib import Path
 
-import numpy as np
 import pytest
 from support.faults import (
     IDS,
-    LAYOUT,
     SHAPE,
     content,
     make_store,
@@ -16,12 +13,11 @@ from support.faults import (
     shard_tokens,
     write_all,
 )
+from support.unfinished_faults import FAULTS, ONE, OTHER, flip, planned, swap
 
 from cache import CacheError, open_cache, prepare_repair, verify
-from cache.format.metadata import ROOT, parse, planned_arrays, root_bytes
+from cache.format.metadata import ROOT, parse, root_bytes
 from cache.write.writer import SHARD_SUMS
-
-ONE, OTHER = "blocks/00/cls/c/0/0", "blocks/00/cls/c/1/0"
 
 
 @pytest.fixture(autouse=True)
@@ -37,59 +33,6 @@ def whole(tmp_path_factory):
 @pytest.fixture
 def store(tmp_path):
     return make_store(tmp_path / "c.zarr", stop_after=2)
-
-
-def swap(one: Path, other: Path) -> None:
-    a, b = one.read_bytes(), other.read_bytes()
-    one.write_bytes(b)
-    other.write_bytes(a)
-
-
-def flip(path: Path) -> None:
-    data = bytearray(path.read_bytes())
-    data[20] ^= 1
-    path.write_bytes(data)
-
-
-def forge(store: Path) -> None:
-    """A shard of other values whose checksums are right."""
-    values = np.ones((8, SHAPE.n_channels), np.float16)
-    (array,) = (a for a in planned() if a.path == "blocks/00/cls")
-    (store / ONE).write_bytes(array.encode(0, values))
-
-
-def planned():
-    return planned_arrays(SHAPE, LAYOUT, n_images=len(IDS))
-
-
-def swap_chunks(store: Path) -> None:
-    path = store / "blocks/01/patches/c/0/0/0/0"
-    (array,) = (a for a in planned() if a.path == "blocks/01/patches")
-    data, size = path.read_bytes(), array.stored_chunk_bytes
-    path.write_bytes(data[size : 2 * size] + data[:size] + data[2 * size :])
-
-
-def claim(store: Path) -> None:
-    """Progress that claims the shard which was not written, and files for it."""
-    _, progress, *tokens = planned()
-    for array in tokens:
-        path = store / array.file_path(2)
-        path.parent.mkdir(parents=True)
-        path.write_bytes(array.encode(2, np.ones((5, *array.shape[1:]), np.float16)))
-    (store / "progress/c/0").write_bytes(progress.encode(0, np.ones(3, np.uint8)))
-
-
-FAULTS = {
-    "swapped shards": (lambda store: swap(store / ONE, store / OTHER), [0, 1, 2]),
-    "swapped blocks": (
-        lambda store: swap(store / ONE, store / ONE.replace("00", "01")),
-        [0, 2],
-    ),
-    "swapped chunks": (swap_chunks, [0, 2]),
-    "foreign shard with right checksums": (forge, [0, 2]),
-    "flipped bit": (lambda store: flip(store / OTHER), [1, 2]),
-    "false claim": (claim, [2]),
-}
 
 
 @pytest.mark.parametrize("fault", FAULTS)

@@ -1,18 +1,14 @@
 """Damaged results: the plan names them, reading refuses them, the next run makes them again."""
 
-import io
 import shutil
 
-import numpy as np
 import pytest
-from support.faults import content, damage, restore
 from support.runs import plan_of
 from support.tiny import write_experiment
 
 from cache import UserError
 from pipeline.cli.app import main
-from pipeline.results.tables import read_curves, read_neurons, read_summary
-from stages.readouts import load_readouts, saved_columns, saved_curve, saved_readouts
+from stages.readouts import load_readouts, saved_columns
 
 TABLES = """
 [finetune]
@@ -25,9 +21,6 @@ kernels = [5, 3]
 channels = [2, 4]
 epochs = [1, 1]
 """
-
-#: What a run makes besides its cache.
-MADE = ("results", "tuned", "figures", "report.html", "provenance.json")
 
 
 @pytest.fixture(scope="module")
@@ -52,44 +45,6 @@ def spoiled(finished):
 def said(path):
     """Reasons of what is to be done."""
     return [step.reason for step in plan_of(path).steps if step.state != "up to date"]
-
-
-def read_all(output, conditions):
-    """Everything that the API reads, as bytes."""
-    numbers = io.BytesIO()
-    for condition in conditions:
-        readouts = saved_readouts(output, condition)
-        columns = saved_columns(output, condition)
-        np.savez(numbers, readouts.row_weights, readouts.bias, readouts.scale, **columns)
-        numbers.write(repr(saved_curve(output, condition)).encode())
-    for read in (read_neurons, read_summary, read_curves):
-        numbers.write(read(output).to_csv().encode())
-    return numbers.getvalue()
-
-
-def test_none_of_forty_faults_is_silent(finished):
-    """Each is named in the plan; or reading refuses it, or gives what was there."""
-    output, rng = finished.parent / "runs", np.random.default_rng(0)
-    conditions = [s.condition for s in plan_of(finished).steps if s.condition]
-    assert said(finished) == []
-    whole = read_all(output, conditions)
-    shutil.move(output / "features.zarr", finished.parent / "features.zarr")
-    intact = content(output)
-    for _ in range(40):
-        done = damage(output, rng)
-        shutil.move(finished.parent / "features.zarr", output / "features.zarr")
-        reasons = said(finished)
-        try:
-            unharmed = read_all(output, conditions) == whole
-        except (UserError, FileNotFoundError):
-            unharmed = False
-        shutil.move(output / "features.zarr", finished.parent / "features.zarr")
-        restore(output, intact, done.paths)
-        ours = any(path.startswith(MADE) for path in done.paths)
-        whose = [p for p in done.paths if not p.startswith("results/manifests/")]
-        assert reasons or not ours or (unharmed and not whose), done
-    shutil.move(finished.parent / "features.zarr", output / "features.zarr")
-    assert said(finished) == []
 
 
 def test_a_deleted_chunk_is_named_refused_and_healed(finished, spoiled, capsys):

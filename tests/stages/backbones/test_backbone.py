@@ -1,5 +1,7 @@
 """Backbones: tokens, weights from files, and what is refused."""
 
+import zipfile
+
 import numpy as np
 import pytest
 import timm
@@ -8,7 +10,7 @@ from safetensors.torch import save_file
 from support.tiny import FAMILIES
 
 from cache import UserError
-from stages.backbones.backbone import create_backbone
+from stages.backbones.backbone import create_backbone, plan_token_shape
 from stages.backbones.settings import BackboneSettings
 
 SIZE = (32, 64)
@@ -181,3 +183,32 @@ def test_an_unreachable_hub_names_the_way_out(monkeypatch, tmp_path):
 def test_a_model_without_a_tag_has_no_hub_weights():
     with pytest.raises(UserError, match="add its tag"):
         create_backbone(BackboneSettings(name="vit_small_patch16_36x1_224"), input_size=SIZE)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ({"checkpoint_path": "weights.pth"}, "checkpoint_path is no argument of the model's own"),
+        ({"cache_dir": "elsewhere"}, "cache_dir is no argument"),
+        ({"pretrained": True}, "pretrained is no argument"),
+        ({"depth": 10**6}, "lower it"),
+        ({"depth": 1001}, "more than 1000 blocks"),
+        ({"embed_dim": 10**9}, "lower it"),
+    ],
+)
+def test_arguments_that_read_files_or_take_all_memory(arguments, told):
+    settings = BackboneSettings(name="vit_small_patch16_dinov3", arguments=arguments)
+    with pytest.raises(UserError, match=told):
+        plan_token_shape(settings, input_size=SIZE, dtype="float16")
+
+
+def test_compressed_weights_are_refused_unread(tmp_path):
+    torch.save({"weight": torch.zeros(10**6)}, tmp_path / "plain.pth")
+    with (
+        zipfile.ZipFile(tmp_path / "plain.pth") as plain,
+        zipfile.ZipFile(tmp_path / "small.pth", "w", zipfile.ZIP_DEFLATED) as small,
+    ):
+        for name in plain.namelist():
+            small.writestr(name, plain.read(name))
+    with pytest.raises(UserError, match=r"small\.pth are compressed, as torch never saves them"):
+        backbone(weights=str(tmp_path / "small.pth"))

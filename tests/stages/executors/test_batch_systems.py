@@ -85,7 +85,7 @@ def arguments(system, output, **options):
     } | options
     settings = {"run.executor": "dask", "run.output": str(output)}
     settings |= {f"run.{system}.{name}": value for name, value in table.items()}
-    return [f"--set={name}={value}" for name, value in settings.items()]
+    return ["--allow-cluster", *(f"--set={name}={value}" for name, value in settings.items())]
 
 
 def table(output: Path) -> pd.DataFrame:

@@ -235,7 +235,11 @@ def test_the_store_of_many_workers_is_that_of_one(cluster, tmp_path, monkeypatch
     stores = []
     for name, options in {
         "one": [],
-        "many": ["--set=run.executor=dask", f"--set=run.scheduler={cluster.address}"],
+        "many": [
+            "--set=run.executor=dask",
+            f"--set=run.scheduler={cluster.address}",
+            "--allow-cluster",
+        ],
     }.items():
         stores.append(tmp_path / f"{name}.zarr")
         arguments = [*small, f"--set=cache.path={stores[-1]}", *options]

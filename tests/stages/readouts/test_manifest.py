@@ -1,6 +1,7 @@
 """Manifests: which bytes belong to a result, and what is said of others."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -72,3 +73,18 @@ def test_a_run_is_named_from_the_working_directory(run, monkeypatch):
     assert damage(here, "here", ["group"]) is None
     (run / "table").unlink()
     assert damage(run, "here", ["group"]) == "table is gone"
+
+
+def test_the_check_that_the_format_shows(run):
+    """It needs nothing of this package, and names what `damage` names."""
+    text = (Path(__file__).parents[3] / "cache/FORMAT.md").read_text()
+    (block,) = re.findall(r"^```python\n(.*?)^```$", text, re.DOTALL | re.M)
+    names: dict = {}
+    exec(block, names)
+    assert list(names["faults"](run)) == []
+    (run / "group/a").write_text("b")
+    (run / "table").unlink()
+    assert list(names["faults"](run)) == ["group/a", "table"]
+    manifest = manifest_path(run, "one")
+    manifest.write_text(manifest.read_text().replace('"key": "key"', '"key": "kez"'))
+    assert next(iter(names["faults"](run))) == "results/manifests/one.json"
