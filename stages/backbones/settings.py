@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -37,3 +38,10 @@ class BackboneSettings:
     seed: Annotated[int, Field(ge=0)] = 0
     gain: PositiveFloat | None = None
     arguments: dict[str, bool | int | float | str] = Field(default_factory=dict)
+
+    def rescaling(self, factor: float) -> BackboneSettings:
+        """The same backbone, made to draw a scale of its rotary coordinates at random in training.
+
+        The scale is between 1 / factor and factor, uniform in its logarithm, one for each batch.
+        """
+        return replace(self, arguments={**self.arguments, "rope_rescale_coords": factor})

@@ -39,14 +39,20 @@ class FinetuneSettings:
         Trials per pass where a whole batch does not fit into memory; gradients are summed.
     epochs, patience : int
         At most so many epochs, and so many without a better mean validation score.
-    backbone_rate, readout_rate : float
-        Learning rates at the start of a cosine over `epochs`.
+    backbone_rate : float
+        Learning rate of the tuned layers, at the start of a cosine over `epochs`.
+    readout_rate : float, optional
+        That of the readouts, likewise; the protocol's by default.
     final_rate : float
         Learning rate at its end.
     backbone_decay : float
         AdamW weight decay of the tuned layers.
     clip_norm : float, optional
         Bound of the norm of all gradients together; none where absent.
+    rope_rescale : float, optional
+        Every batch that is trained on, the coordinates of the backbone's rotary embedding are
+        multiplied by a random factor between 1 / `rope_rescale` and `rope_rescale`, uniform in its
+        logarithm. All training then starts from images.
     precision : str, optional
         "float32", or "bfloat16" for autocast; the backbone's by default.
     compile : bool
@@ -67,10 +73,11 @@ class FinetuneSettings:
     epochs: Annotated[int, Field(ge=0)] = 100
     patience: Positive = 5
     backbone_rate: PositiveFloat = 1e-5
-    readout_rate: PositiveFloat = 1e-3
+    readout_rate: PositiveFloat | None = None
     final_rate: NonNegative = 1e-7
     backbone_decay: NonNegative = 1e-2
     clip_norm: PositiveFloat | None = 1.0
+    rope_rescale: Annotated[float, Field(ge=1, allow_inf_nan=False)] | None = None
     precision: Literal["float32", "bfloat16"] | None = None
     compile: bool = False
     threads: Positive = 1
@@ -89,19 +96,33 @@ class TuningProtocol:
     ----------
     solver : str, optional
         Whose frozen readouts it starts from; the experiment's where absent.
+    readout_rate : float
+        Learning rate of the readouts, where the settings name none.
     readout_decay : float
         AdamW weight decay of the readouts.
     penalty : float, optional
         Factor of each neuron's squared weights in the loss of a batch; the frozen fit's own where
         absent.
+    start_counts : bool
+        Whether the frozen fit is the result where no epoch is better. Else an epoch always is.
     """
 
     solver: Literal["adamw"] | None
+    readout_rate: float
     readout_decay: float
     penalty: float | None
+    start_counts: bool
 
 
 PROTOCOLS = {
-    "matched": TuningProtocol(solver=None, readout_decay=0.0, penalty=None),
-    "minimodel-vit": TuningProtocol(solver="adamw", readout_decay=1e-5, penalty=1e-4),
+    "matched": TuningProtocol(
+        solver=None, readout_rate=1e-4, readout_decay=0.0, penalty=None, start_counts=True
+    ),
+    "minimodel-vit": TuningProtocol(
+        solver="adamw",
+        readout_rate=1e-3,
+        readout_decay=1e-5,
+        penalty=1e-4,
+        start_counts=False,
+    ),
 }

@@ -97,7 +97,8 @@ class FinetuneTask(TrainingTask):
     @property
     def inputs(self) -> dict[str, Any]:
         """Everything the result depends on."""
-        settings = asdict(self.settings) | {"precision": self.precision}
+        settings = asdict(self.settings)
+        settings |= {"precision": self.precision, "readout_rate": self.readout_rate}
         for name in ("last", "blocks", "tokens", "start"):
             # They name conditions; which one this is, the identity and the start say.
             del settings[name]
@@ -138,6 +139,11 @@ class FinetuneTask(TrainingTask):
         """The readout block."""
         assert self.condition.block is not None
         return self.condition.block
+
+    @property
+    def readout_rate(self) -> float:
+        """Learning rate of the readouts: the protocol's where no other is asked for."""
+        return self.settings.readout_rate or PROTOCOLS[self.settings.protocol].readout_rate
 
     @property
     def precision(self) -> str:
