@@ -92,7 +92,7 @@ def tune(
         },
         {
             "params": model.readout_parameters(),
-            "lr": task.readout_rate,
+            "lr": settings.readout_rate,
             "weight_decay": PROTOCOLS[settings.protocol].readout_decay,
         },
     ]

@@ -39,10 +39,8 @@ class FinetuneSettings:
         Trials per pass where a whole batch does not fit into memory; gradients are summed.
     epochs, patience : int
         At most so many epochs, and so many without a better mean validation score.
-    backbone_rate : float
-        Learning rate of the tuned layers, at the start of a cosine over `epochs`.
-    readout_rate : float, optional
-        That of the readouts, likewise; the protocol's by default.
+    backbone_rate, readout_rate : float
+        Learning rates at the start of a cosine over `epochs`.
     final_rate : float
         Learning rate at its end.
     backbone_decay : float
@@ -73,7 +71,7 @@ class FinetuneSettings:
     epochs: Annotated[int, Field(ge=0)] = 100
     patience: Positive = 5
     backbone_rate: PositiveFloat = 1e-5
-    readout_rate: PositiveFloat | None = None
+    readout_rate: PositiveFloat = 1e-3
     final_rate: NonNegative = 1e-7
     backbone_decay: NonNegative = 1e-2
     clip_norm: PositiveFloat | None = 1.0
@@ -96,8 +94,6 @@ class TuningProtocol:
     ----------
     solver : str, optional
         Whose frozen readouts it starts from; the experiment's where absent.
-    readout_rate : float
-        Learning rate of the readouts, where the settings name none.
     readout_decay : float
         AdamW weight decay of the readouts.
     penalty : float, optional
@@ -108,19 +104,15 @@ class TuningProtocol:
     """
 
     solver: Literal["adamw"] | None
-    readout_rate: float
     readout_decay: float
     penalty: float | None
     start_counts: bool
 
 
 PROTOCOLS = {
-    "matched": TuningProtocol(
-        solver=None, readout_rate=1e-4, readout_decay=0.0, penalty=None, start_counts=True
-    ),
+    "matched": TuningProtocol(solver=None, readout_decay=0.0, penalty=None, start_counts=True),
     "minimodel-vit": TuningProtocol(
         solver="adamw",
-        readout_rate=1e-3,
         readout_decay=1e-5,
         penalty=1e-4,
         start_counts=False,

@@ -97,11 +97,16 @@ class FinetuneTask(TrainingTask):
     @property
     def inputs(self) -> dict[str, Any]:
         """Everything the result depends on."""
-        settings = asdict(self.settings)
-        settings |= {"precision": self.precision, "readout_rate": self.readout_rate}
+        settings = asdict(self.settings) | {"precision": self.precision}
         for name in ("last", "blocks", "tokens", "start"):
             # They name conditions; which one this is, the identity and the start say.
             del settings[name]
+        protocol = asdict(PROTOCOLS[self.settings.protocol])
+        # Results of versions that knew nothing else stay up to date.
+        if protocol["start_counts"]:
+            del protocol["start_counts"]
+        if settings["rope_rescale"] is None:
+            del settings["rope_rescale"]
         return {
             "condition": self.condition.identity(),
             "frozen": self.frozen_key,
@@ -109,7 +114,7 @@ class FinetuneTask(TrainingTask):
             "tokens": self.cache_key,
             "start": self.start,
             "settings": settings,
-            "protocol": asdict(PROTOCOLS[self.settings.protocol]),
+            "protocol": protocol,
             "version": RESULT_VERSION,
         }
 
@@ -139,11 +144,6 @@ class FinetuneTask(TrainingTask):
         """The readout block."""
         assert self.condition.block is not None
         return self.condition.block
-
-    @property
-    def readout_rate(self) -> float:
-        """Learning rate of the readouts: the protocol's where no other is asked for."""
-        return self.settings.readout_rate or PROTOCOLS[self.settings.protocol].readout_rate
 
     @property
     def precision(self) -> str:

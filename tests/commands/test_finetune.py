@@ -1,7 +1,5 @@
 """Fine-tuning conditions: what they train, where they start, and what they are compared with."""
 
-from dataclasses import replace
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -132,12 +130,15 @@ def test_the_start_counts_in_the_matched_protocol_only(tuned_run, run_copy, prot
     assert epoch.validation_score < neurons.loc[rows, "val_varexp"].mean()
 
 
-@pytest.mark.parametrize(("protocol", "rate"), [("matched", 1e-4), ("minimodel-vit", 1e-3)])
-def test_each_protocol_has_its_rate_for_readouts(tuned_run, protocol, rate):
-    named = tasks(tuned_run, f"finetune.protocol={protocol}")["last0"]
-    task = replace(named, settings=replace(named.settings, readout_rate=None))
-    assert (task.readout_rate, named.readout_rate) == (rate, 0.1)
-    assert task.inputs["settings"]["readout_rate"] == rate
+def test_keys_hold_what_earlier_versions_did_not_do(tuned_run):
+    """And nothing else that they did not know: their other results stay up to date."""
+    matched = tasks(tuned_run)["last0"].inputs
+    assert "start_counts" not in matched["protocol"]
+    assert "rope_rescale" not in matched["settings"]
+    published = tasks(tuned_run, "finetune.protocol=minimodel-vit")["last0"].inputs
+    assert published["protocol"]["start_counts"] is False
+    rescaled = tasks(tuned_run, "finetune.rope_rescale=2")["last0"].inputs
+    assert rescaled["settings"]["rope_rescale"] == 2
 
 
 def test_the_published_protocol_starts_from_adamw_and_relaxes_the_penalty(tuned_run):
