@@ -183,6 +183,7 @@ def _sweep(raw: dict[str, Any]) -> Iterator[dict[str, Any]]:
             f"the lists of {names} multiply to more than {MOST_VARIANTS} variants: shorten them, "
             "or make several experiments"
         )
+    for table, key, values in swept:
         for number, value in enumerate(values):
             if value in values[:number]:
                 raise UserError(f"{table}.{key}: {value!r} is named twice: name it once")

@@ -60,6 +60,10 @@ class Family(ABC):
         """A copy of the rotary embedding for a grid of patches; None where the model has none."""
         return None
 
+    def rescale_rotary(self, model: Any, mode: bool) -> None:
+        """Let a model of `BackboneSettings.rescaling` draw scales at random, or stop it."""
+        raise TypeError(f"{self.kind} has no rotary embedding")
+
     def block(
         self, model: Any, index: int, tokens: torch.Tensor, rotary: torch.Tensor | None
     ) -> torch.Tensor:
@@ -103,6 +107,10 @@ class EvaViT(Family):
             return None
         known = getattr(rope, "feat_shape", None) is not None
         return cast("torch.Tensor", rope.get_embed(None if known else grid)).clone()
+
+    def rescale_rotary(self, model: Any, mode: bool) -> None:
+        """See `Family.rescale_rotary`."""
+        model.rope.train(mode)
 
     def block(
         self, model: Any, index: int, tokens: torch.Tensor, rotary: torch.Tensor | None

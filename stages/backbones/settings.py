@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
@@ -62,3 +63,10 @@ class BackboneSettings:
     arguments: Annotated[
         dict[str, bool | int | float | str], AfterValidator(_of_the_model_alone)
     ] = Field(default_factory=dict)
+
+    def rescaling(self, factor: float) -> BackboneSettings:
+        """The same backbone, made to draw a scale of its rotary coordinates at random in training.
+
+        The scale is between 1 / factor and factor, uniform in its logarithm, one for each batch.
+        """
+        return replace(self, arguments={**self.arguments, "rope_rescale_coords": factor})

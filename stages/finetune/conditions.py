@@ -48,7 +48,8 @@ def _tunings(
     for last in dict.fromkeys(settings.last):
         tuning = last if last == "full" else f"last{last}"
         first = first_tuned_block(last, frozen.block)
-        start = starting_block(first) if settings.start == "cache" else None
+        cached = settings.start == "cache" and settings.rope_rescale is None
+        start = starting_block(first) if cached else None
         yield last, replace(frozen, tuning=tuning, protocol=settings.protocol), first, start
 
 

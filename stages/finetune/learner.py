@@ -106,7 +106,7 @@ def tune(
         patience=settings.patience,
         clip_norm=settings.clip_norm,
         seed=task.condition.seed,
-        start_counts=True,
+        start_counts=PROTOCOLS[settings.protocol].start_counts,
         what=f"finetune {task.label}",
         remedy=f"lower finetune.micro_batch (now {settings.pass_size}), "
         "which changes no result but rounding",

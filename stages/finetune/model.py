@@ -19,7 +19,7 @@ class TunedViT(ReadoutNetwork):
     """A truncated backbone and the readouts of its last block.
 
     The backbone is a copy and stays in evaluation mode, whatever is tuned and asked for: no
-    dropout, no dropped paths, and so the same forward pass as the frozen one.
+    dropout, no dropped paths, and so the same forward pass as the frozen one, unless `rescaled`.
 
     Parameters
     ----------
@@ -38,6 +38,8 @@ class TunedViT(ReadoutNetwork):
         What `forward` takes: "images", or the "cache"'s tokens of the block below the first tuned.
     precision : str, optional
         "float32" or "bfloat16" (autocast); the backbone's by default.
+    rescaled : bool
+        Rotary coordinates are drawn at random in training mode, as the backbone was made to do.
 
     Raises
     ------
@@ -57,6 +59,7 @@ class TunedViT(ReadoutNetwork):
         tokens: Literal["patch", "cls"] = "patch",
         start: Literal["images", "cache"] = "images",
         precision: str | None = None,
+        rescaled: bool = False,
     ) -> None:
         super().__init__()
         first_tuned = first_tuned_block(last, block)
@@ -73,6 +76,7 @@ class TunedViT(ReadoutNetwork):
         self.grid = backbone.grid
         self.cls = tokens == "cls"
         self.precision = backbone.precision if precision is None else precision
+        self.rescaled = rescaled
         for name, parameter in self.vit.named_parameters():
             parameter.requires_grad_(self.family.layer(name) >= first_tuned)
         for weights in (readout.row_weights, readout.column_weights):
@@ -84,9 +88,11 @@ class TunedViT(ReadoutNetwork):
         self.eval()
 
     def train(self, mode: bool = True) -> Self:
-        """Training mode for the readouts; the backbone stays as it is."""
+        """Training mode for the readouts; the backbone stays as it is, but where `rescaled`."""
         super().train(mode)
         self.vit.eval()
+        if self.rescaled:
+            self.family.rescale_rotary(self.vit, mode)
         return self
 
     def tokens(self, inputs: torch.Tensor) -> torch.Tensor:

@@ -66,13 +66,19 @@ def finetune_condition(
             seconds=trained.seconds,
             weights=task.weights_label,
             cache_key=task.cache_key,
-            extra={"start": task.start, "trained": model.trained()},
+            extra={
+                "start": task.start,
+                "trained": model.trained(),
+                "kept_start": np.array_equal(readouts.channel_weights, frozen.channel_weights),
+            },
         )
 
 
 def _untrained(task: FinetuneTask, frozen: Readouts) -> tuple[TunedViT, Inputs]:
     """The model as training finds it, and what it is fed with."""
-    backbone = create_backbone(task.backbone, input_size=task.input_size, device=task.device)
+    rescale = task.settings.rope_rescale
+    settings = task.backbone if rescale is None else task.backbone.rescaling(rescale)
+    backbone = create_backbone(settings, input_size=task.input_size, device=task.device)
     differing = differences(
         {"backbone": {"weights": dict(backbone.weights.identity)}},
         {"backbone": {"weights": dict(task.weights)}},
@@ -90,6 +96,7 @@ def _untrained(task: FinetuneTask, frozen: Readouts) -> tuple[TunedViT, Inputs]:
         tokens="cls" if task.condition.tokens == "cls" else "patch",
         start=task.start,
         precision=task.precision,
+        rescaled=rescale is not None,
     )
     return model.to(task.device), _inputs(task, backbone)
 

@@ -47,6 +47,10 @@ class FinetuneSettings:
         AdamW weight decay of the tuned layers.
     clip_norm : float, optional
         Bound of the norm of all gradients together; none where absent.
+    rope_rescale : float, optional
+        Every batch that is trained on, the coordinates of the backbone's rotary embedding are
+        multiplied by a random factor between 1 / `rope_rescale` and `rope_rescale`, uniform in its
+        logarithm. All training then starts from images.
     precision : str, optional
         "float32", or "bfloat16" for autocast; the backbone's by default.
     compile : bool
@@ -71,6 +75,7 @@ class FinetuneSettings:
     final_rate: NonNegative = 1e-7
     backbone_decay: NonNegative = 1e-2
     clip_norm: PositiveFloat | None = 1.0
+    rope_rescale: Annotated[float, Field(ge=1, allow_inf_nan=False)] | None = None
     precision: Literal["float32", "bfloat16"] | None = None
     compile: bool = False
     threads: Positive = 1
@@ -94,14 +99,22 @@ class TuningProtocol:
     penalty : float, optional
         Factor of each neuron's squared weights in the loss of a batch; the frozen fit's own where
         absent.
+    start_counts : bool
+        Whether the frozen fit is the result where no epoch is better. Else an epoch always is.
     """
 
     solver: Literal["adamw"] | None
     readout_decay: float
     penalty: float | None
+    start_counts: bool
 
 
 PROTOCOLS = {
-    "matched": TuningProtocol(solver=None, readout_decay=0.0, penalty=None),
-    "minimodel-vit": TuningProtocol(solver="adamw", readout_decay=1e-5, penalty=1e-4),
+    "matched": TuningProtocol(solver=None, readout_decay=0.0, penalty=None, start_counts=True),
+    "minimodel-vit": TuningProtocol(
+        solver="adamw",
+        readout_decay=1e-5,
+        penalty=1e-4,
+        start_counts=False,
+    ),
 }

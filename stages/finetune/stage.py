@@ -51,6 +51,9 @@ class Finetune(TrainingStage):
                 f'readout.{readout.solver}.output = "linear" has no rates to train on: '
                 'fine-tuning starts from "elu"'
             )
+        finetune = settings_of(variant.settings)
+        if finetune is not None and finetune.rope_rescale is not None:
+            _check_rotary(variant, finetune.rope_rescale)
         super().check(variant, to_do, limit)
 
     def conditions(self, variant: Variant) -> Iterator[Planned]:
@@ -88,10 +91,11 @@ class Finetune(TrainingStage):
         trained = ", ".join(f"{layer} {count:,}" for layer, count in counts.items())
         condition, curve = fitted.condition, fitted.readouts.curve
         best = max((epoch.validation_score for epoch in curve), default=float("nan"))
+        kept = ", none better than the start, which is kept" if fitted.extra["kept_start"] else ""
         return (
             f"{condition.recording}, {condition.tokens}, {condition.tuning} at block "
             f"{condition.block}: trained {trained} parameters; {len(curve)} epochs, "
-            f"best validation score {best:.4f}"
+            f"best validation score {best:.4f}{kept}"
         )
 
     def cost(
@@ -102,3 +106,17 @@ class Finetune(TrainingStage):
         if own is None or not planned.work.is_known:
             return None
         return tuning_cost(planned, own, memory_limit=workers.task_memory)
+
+
+def _check_rotary(variant: Variant, factor: float) -> None:
+    """Refuse a backbone whose rotary coordinates cannot be rescaled."""
+    from stages.backbones import plan_token_shape
+
+    backbone, size = variant.settings.backbone, variant.settings.stimuli.size
+    try:
+        plan_token_shape(backbone.rescaling(factor), input_size=size, dtype="float32")
+    except UserError as error:
+        raise UserError(
+            f'finetune.rope_rescale = {factor:g}: backbone.name = "{backbone.name}" has no rotary '
+            f"embedding to rescale; leave it out ({error})"
+        ) from None

@@ -101,6 +101,12 @@ class FinetuneTask(TrainingTask):
         for name in ("last", "blocks", "tokens", "start"):
             # They name conditions; which one this is, the identity and the start say.
             del settings[name]
+        protocol = asdict(PROTOCOLS[self.settings.protocol])
+        # Results of versions that knew nothing else stay up to date.
+        if protocol["start_counts"]:
+            del protocol["start_counts"]
+        if settings["rope_rescale"] is None:
+            del settings["rope_rescale"]
         return {
             "condition": self.condition.identity(),
             "frozen": self.frozen_key,
@@ -108,7 +114,7 @@ class FinetuneTask(TrainingTask):
             "tokens": self.cache_key,
             "start": self.start,
             "settings": settings,
-            "protocol": asdict(PROTOCOLS[self.settings.protocol]),
+            "protocol": protocol,
             "version": RESULT_VERSION,
         }
 

@@ -2,12 +2,14 @@
 
 import numpy as np
 import pandas as pd
+import pytest
 import safetensors.torch
 import torch
 from support.tuning_runs import tasks
 
 from pipeline.experiment import load_experiment
 from pipeline.results.tables import read_summary
+from stages.finetune import Finetune
 from stages.finetune import run as finetune
 from stages.finetune.run import finetune_condition
 from stages.readouts import load_readouts
@@ -80,6 +82,15 @@ def test_both_starts_train_to_the_same(tuned_run, run_copy):
     assert not np.array_equal(cached.test_predictions, images.test_predictions)
 
 
+def test_rescaled_rotary_coordinates_start_from_images_and_follow_the_seed(tuned_run, run_copy):
+    rescaled = tasks(tuned_run, run_copy, "finetune.rope_rescale=2")
+    assert {task.start for task in rescaled.values()} == {"images"}
+    plain = finetune_condition(tasks(tuned_run, run_copy, "finetune.start=images")["last1"])
+    one, again = (finetune_condition(rescaled["last1"]) for _ in range(2))
+    assert not np.allclose(one.test_predictions, plain.test_predictions, rtol=1e-3)
+    np.testing.assert_array_equal(one.test_predictions, again.test_predictions)
+
+
 def test_micro_batches_change_nothing_but_rounding(tuned_run, run_copy):
     whole = finetune_condition(tasks(tuned_run, run_copy)["last1"])
     parts = finetune_condition(tasks(tuned_run, run_copy, "finetune.micro_batch=5")["last1"])
@@ -101,6 +112,33 @@ def test_the_same_seed_gives_the_same_numbers(tuned_run, run_copy):
     saved = load_readouts(tasks(tuned_run, run_copy)["full"].run, tuning="full",
                           tokens="tuned")  # fmt: skip
     np.testing.assert_array_equal(one.readouts.channel_weights, saved.channel_weights)
+
+
+@pytest.mark.parametrize(("protocol", "kept"), [("matched", True), ("minimodel-vit", False)])
+def test_the_start_counts_in_the_matched_protocol_only(tuned_run, run_copy, protocol, kept):
+    """The published one returns an epoch, be it worse than the frozen fit."""
+    worse = (f"finetune.protocol={protocol}", "finetune.readout_rate=30", "finetune.epochs=1")
+    task = tasks(tuned_run, run_copy, *worse)["last0"]
+    fitted = finetune_condition(task)
+    frozen = load_readouts(task.run, tuning="frozen", tokens="patch", block=1)
+    same = np.array_equal(fitted.readouts.channel_weights, frozen.channel_weights)
+    assert same == fitted.extra["kept_start"] == kept
+    assert ("which is kept" in Finetune().told(fitted)) == kept
+    neurons = pd.read_parquet(task.run / "results/neurons.parquet")
+    rows = neurons["tuning"].eq("frozen") & neurons["block"].eq(1) & neurons["tokens"].eq("patch")
+    (epoch,) = fitted.readouts.curve
+    assert epoch.validation_score < neurons.loc[rows, "val_varexp"].mean()
+
+
+def test_keys_hold_what_earlier_versions_did_not_do(tuned_run):
+    """And nothing else that they did not know: their other results stay up to date."""
+    matched = tasks(tuned_run)["last0"].inputs
+    assert "start_counts" not in matched["protocol"]
+    assert "rope_rescale" not in matched["settings"]
+    published = tasks(tuned_run, "finetune.protocol=minimodel-vit")["last0"].inputs
+    assert published["protocol"]["start_counts"] is False
+    rescaled = tasks(tuned_run, "finetune.rope_rescale=2")["last0"].inputs
+    assert rescaled["settings"]["rope_rescale"] == 2
 
 
 def test_the_published_protocol_starts_from_adamw_and_relaxes_the_penalty(tuned_run):

@@ -38,8 +38,18 @@ def test_bad_input(tuned_run, capsys):
     assert "finetune.last" in message('finetune.last=["all"]')
     assert "block 5 of 3" in message("finetune.blocks=[5]")
     assert 'did you mean "epochs"' in message("finetune.epoch=3")
+    assert "finetune.rope_rescale" in message("finetune.rope_rescale=0.5")
     assert "other tokens" in message("backbone.seed=3")
     assert sorted(output.rglob("*")) == before
+
+
+def test_nothing_to_rescale(tmp_path, capsys):
+    path = write_tuning_experiment(tmp_path)
+    settings = flags("finetune.rope_rescale=2", "backbone.name=vit_small_patch16_224.dino")
+    said = refused(capsys, "run", str(path), *settings)
+    assert said.startswith("vitv1: finetune.rope_rescale = 2: ")
+    assert "has no rotary embedding to rescale" in said
+    assert not (tmp_path / "runs").exists()
 
 
 def test_no_finetune_table(tmp_path, capsys):

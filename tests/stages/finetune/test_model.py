@@ -192,3 +192,28 @@ def test_bfloat16_is_close_and_gives_float32(dinov3):
         expected, found = exact.tokens(images()), fast.tokens(images())
     assert found.dtype == torch.float32 and not torch.equal(found, expected)
     assert np.corrcoef(found.flatten(), expected.flatten())[0, 1] > 0.999
+
+
+def test_rotary_coordinates_are_rescaled_in_training_only(dinov3):
+    """By one factor for all positions and frequencies, between a half and two."""
+    settings = BackboneSettings(weights="random", **FAMILIES["dinov3"]).rescaling(2.0)
+    made = create_backbone(settings, input_size=(32, 64))
+    model = TunedViT(made, readout(), block=1, last=1, rescaled=True)
+
+    def angles():
+        _, rotary = model.family.embed(model.vit, images())
+        sin, cos = rotary.chunk(2, dim=-1)
+        return torch.atan2(sin, cos)[:, 1:4]  # of frequencies low enough to stay within a turn
+
+    frozen = dinov3.tokens(images())[1]["patches"]
+    with torch.inference_mode():
+        torch.testing.assert_close(model.eval().tokens(images()), frozen)
+        plain = angles()
+        model.train()
+        torch.manual_seed(0)
+        ratios = [angles() / plain for _ in range(8)]
+    factors = [ratio.mean() for ratio in ratios]
+    for ratio, factor in zip(ratios, factors, strict=True):
+        torch.testing.assert_close(ratio, factor.expand_as(ratio))
+    assert len(set(factors)) == 8 and all(0.5 <= factor <= 2 for factor in factors)
+    assert not model.vit.blocks.training
