@@ -31,6 +31,8 @@ DOCUMENT_LIMIT, MARKS_LIMIT = 16 * 2**20, 2**18
 #: Bytes of the largest array of image ids: those of 16.7 million images.
 IDS_LIMIT = 128 * 2**20 + 4
 CHUNK_CRCS = "chunk_crc32c"
+#: Attribute of an unfinished root: per shard, its `cache.write.writer.shard_sum` once it is done.
+SHARD_SUMS = "shard_sha256"
 
 _SELF = re.compile(rb'"self_sha256": "([0-9a-f]{64})"')
 _REMEDY = "the store is damaged: vitv1 cache repair, or fetch it again"
@@ -175,6 +177,8 @@ def _root_problem(attributes: Mapping[str, Any]) -> str | None:
         and all(shard % chunks[k] == 0 for k in arrays)
     ):
         return "has contents that no cache has"
+    if not isinstance(attributes.get(SHARD_SUMS, []), list):
+        return "has sums of shards that no cache has"
     hashes = attributes.get("metadata_sha256")
     if attributes["complete"] and (
         not isinstance(hashes, dict) or set(hashes) != set(document_paths(contents))

@@ -209,6 +209,7 @@ def _load_weights(model: Any, family: Family, settings: BackboneSettings) -> Wei
                 f"{given}: cannot read {path.suffix or 'no suffix'}, only .safetensors and .pth "
                 "(.pt, .bin) files"
             )
+    identity = file_identity(path, source=source)
     try:
         state = family.convert(load_state_dict(str(path)), model)
     except (RuntimeError, SafetensorError, pickle.UnpicklingError, EOFError, KeyError) as error:
@@ -224,7 +225,9 @@ def _load_weights(model: Any, family: Family, settings: BackboneSettings) -> Wei
             f"weights {path} do not fit {settings.name}: {_one_line(error)}; name the model they "
             "were made for"
         ) from None
-    return file_identity(path, source=source)
+    if file_identity(path, source=source) != identity:
+        raise UserError(f"weights {path} changed while they were read: run again")
+    return identity
 
 
 def _hub_file(name: str, model: Any) -> Path:

@@ -18,8 +18,7 @@ from support.faults import (
 )
 
 from cache import CacheError, open_cache, prepare_repair, verify
-from cache.format.metadata import ROOT, parse, planned_arrays, root_bytes
-from cache.write.writer import SHARD_SUMS
+from cache.format.metadata import ROOT, SHARD_SUMS, parse, planned_arrays, root_bytes
 
 ONE, OTHER = "blocks/00/cls/c/0/0", "blocks/00/cls/c/1/0"
 
