@@ -58,7 +58,7 @@ class VerifyingStore(WrapperStore[Store]):
         self.attributes = attributes
         self._complete = bool(attributes["complete"])
         sums = None if self._complete else attributes.get(SHARD_SUMS)
-        self._sums: dict[int, str | None] | None = sums and dict(enumerate(sums))
+        self._sums: dict[int, str | None] | None = None if sums is None else dict(enumerate(sums))
         self._taken_up: set[int] = set()
         self._documents: dict[str, bytes] = {ROOT: root}
         self._arrays: dict[str, StoredArray] = {}

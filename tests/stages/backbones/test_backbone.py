@@ -6,6 +6,7 @@ import timm
 import torch
 from safetensors.torch import save_file
 from support.tiny import FAMILIES
+from timm.models import load_state_dict
 
 from cache import UserError
 from stages.backbones.backbone import create_backbone
@@ -181,3 +182,16 @@ def test_an_unreachable_hub_names_the_way_out(monkeypatch, tmp_path):
 def test_a_model_without_a_tag_has_no_hub_weights():
     with pytest.raises(UserError, match="add its tag"):
         create_backbone(BackboneSettings(name="vit_small_patch16_36x1_224"), input_size=SIZE)
+
+
+def test_weights_that_change_while_they_are_read_are_refused(tmp_path, monkeypatch):
+    path, _ = pretrained("dino", tmp_path)
+
+    def replaced(name):
+        state = load_state_dict(name)
+        save_file({key: value + 1 for key, value in state.items()}, path)
+        return state
+
+    monkeypatch.setattr("stages.backbones.backbone.load_state_dict", replaced)
+    with pytest.raises(UserError, match="changed while they were read: run again"):
+        backbone(weights=str(path))

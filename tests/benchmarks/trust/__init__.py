@@ -1,0 +1,1 @@
+"""Attacks on results, a file for each; the tests run them in small numbers."""
