@@ -241,19 +241,24 @@ class FeatureCache:
         return rows
 
 
-def open_cache(path_or_url: str) -> FeatureCache:
+def open_cache(path_or_url: str, *, key: str | None = None) -> FeatureCache:
     """Open a feature cache for reading.
+
+    Whatever is read is of the cache that was opened: where another one has taken its place since,
+    reading fails.
 
     Parameters
     ----------
     path_or_url : str or path-like
         A directory or a packed file, or the http(s)://, s3:// or hf:// address of either.
+    key : str, optional
+        The key that it must have, such as that of the same cache when it was opened before.
 
     Raises
     ------
     CacheError
-        Nothing there or not to be reached, not a feature cache, another format version, or a
-        damaged root.
+        Nothing there or not to be reached, not a feature cache, another format version, another
+        key, or a damaged root.
     """
     path = str(path_or_url)
     name = public_name(path)
@@ -264,4 +269,9 @@ def open_cache(path_or_url: str) -> FeatureCache:
             f"{name}: no feature cache there; make it with vitv1 extract, or correct the path"
         )
     attributes = read_root(root, where=name)
+    if key is not None and attributes["key"] != key:
+        raise CacheError(
+            f"{name} holds other tokens than before (key {attributes['key'][:12]}.., not "
+            f"{key[:12]}..): it was replaced meanwhile; run again"
+        )
     return FeatureCache(path, VerifyingStore(store, where=name, root=root, attributes=attributes))

@@ -35,6 +35,8 @@ IDS_LIMIT = 128 * 2**20 + 4
 CHUNK_LIMIT, FILE_LIMIT = 256 * 2**20, 2**30
 _OVERSIZED = f"has chunks of more than {CHUNK_LIMIT >> 20} MiB, or files of more than 1 GiB"
 CHUNK_CRCS = "chunk_crc32c"
+#: Attribute of an unfinished root: per shard, its `cache.write.writer.shard_sum` once it is done.
+SHARD_SUMS = "shard_sha256"
 
 _SELF = re.compile(rb'"self_sha256": "([0-9a-f]{64})"')
 _REMEDY = "the store is damaged: vitv1 cache repair, or fetch it again"
@@ -179,6 +181,8 @@ def _root_problem(attributes: Mapping[str, Any]) -> str | None:
         and all(shard % chunks[k] == 0 for k in arrays)
     ):
         return "has contents that no cache has"
+    if not isinstance(attributes.get(SHARD_SUMS, []), list):
+        return "has sums of shards that no cache has"
     hashes = attributes.get("metadata_sha256")
     if attributes["complete"] and (
         not isinstance(hashes, dict) or set(hashes) != set(document_paths(contents))

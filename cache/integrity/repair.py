@@ -24,6 +24,7 @@ from cache.format.identity import differences, key_of
 from cache.format.layout import Layout, TokenShape, plan_layout
 from cache.format.metadata import (
     ROOT,
+    SHARD_SUMS,
     array_bytes,
     array_paths,
     documents_of,
@@ -38,7 +39,7 @@ from cache.stores.base import local_document
 from cache.write.atomic import replace_files
 from cache.write.lock import writer_lock
 from cache.write.temporaries import beside, discard, inside
-from cache.write.writer import SHARD_SUMS, has_file, shard_sum, stored_crcs
+from cache.write.writer import has_file, shard_sum, stored_crcs
 
 
 @dataclass(frozen=True, kw_only=True)

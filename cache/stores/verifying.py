@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
@@ -19,10 +21,10 @@ from zarr.buffer import default_buffer_prototype
 from zarr.storage import WrapperStore
 
 from cache.errors import CacheError
-from cache.format.arrays import StoredArray
+from cache.format.arrays import CRC_BYTES, StoredArray
 from cache.format.faults import fault_in
-from cache.format.metadata import ROOT, read_array
-from cache.stores.base import document, several
+from cache.format.metadata import ROOT, SHARD_SUMS, array_paths, read_array, read_root
+from cache.stores.base import concurrently, document, several
 
 #: Bytes of all zarr.json files of one cache that are read: those of one of 100 TB fit in.
 DOCUMENTS_LIMIT = 128 * 2**20
@@ -34,9 +36,11 @@ class VerifyingStore(WrapperStore[Store]):
     """Reads of one cache, each compared with what its metadata says.
 
     In a finished store every zarr.json must have the hash that the root records, and every chunk
-    the checksum that its array records. In an unfinished one chunks have only their own checksum,
-    and shards that were not complete on opening cannot be read. A chunk that is absent raises;
-    plain zarr would return zeros.
+    the checksum that its array records. In an unfinished one shards that were not complete on
+    opening cannot be read; the checksums of all chunks of another must give the sum that the root
+    recorded then. What no record covers counts only if the root, read again afterwards, still has
+    the same key. So a store that takes this one's place is never read for it. A chunk that is
+    absent raises; plain zarr would return zeros.
 
     Parameters
     ----------
@@ -53,6 +57,9 @@ class VerifyingStore(WrapperStore[Store]):
         self.where = where
         self.attributes = attributes
         self._complete = bool(attributes["complete"])
+        sums = None if self._complete else attributes.get(SHARD_SUMS)
+        self._sums: dict[int, str | None] | None = None if sums is None else dict(enumerate(sums))
+        self._taken_up: set[int] = set()
         self._documents: dict[str, bytes] = {ROOT: root}
         self._arrays: dict[str, StoredArray] = {}
         self._ids: NDArray[np.int64] | None = None
@@ -79,10 +86,13 @@ class VerifyingStore(WrapperStore[Store]):
             return None
         if not self._complete and array.tokens is not None:
             await self._require_written(file)
+            await self._take_up(file)
         value = await self._store.get(key, prototype, byte_range)
         if value is None:
             raise await self._damaged(array, file, "absent")
         await self._check(array, file, value, byte_range)
+        if array.crcs is None:
+            await self._require_same()
         return value
 
     # The inherited ones ask the wrapped store, past every check.
@@ -131,8 +141,10 @@ class VerifyingStore(WrapperStore[Store]):
         array = read_array(path, content, where=self.where, finished=self._complete)
         # Before anyone allocates what it claims.
         await self._require_real_size(array)
-        self._arrays[path] = array
-        return array
+        if self._sums is not None and array.tokens is not None:
+            array = replace(array, crcs=np.zeros(array.n_chunks, dtype=np.uint32))
+        # One object for all who ask at a time: `_take_up` fills it.
+        return self._arrays.setdefault(path, array)
 
     async def getsize(self, key: str) -> int:
         """Bytes of one file; unlike the inherited one it does not read the file."""
@@ -149,7 +161,10 @@ class VerifyingStore(WrapperStore[Store]):
             return None
         if content is None or (self._complete and hashlib.sha256(content).hexdigest() != expected):
             found = "is absent" if content is None else "was changed since it was written"
+            await self._require_same()
             raise CacheError(f"{self.where}: {key} {found}; {_REMEDY}")
+        if not self._complete:
+            await self._require_same()
         self._documents[key] = content
         if sum(map(len, self._documents.values())) > DOCUMENTS_LIMIT:
             raise CacheError(
@@ -182,12 +197,55 @@ class VerifyingStore(WrapperStore[Store]):
 
     async def _require_written(self, file: int) -> None:
         done = await self.shards_done()
-        if not done[file]:
+        # A writer records the sum first, and `progress` may be younger than the root.
+        if not done[file] or (self._sums is not None and self._sums.get(file) is None):
             raise CacheError(
                 f"{self.where} is incomplete: shard {file} is not written yet, "
                 f"{int((~done).sum())} of {len(done)} are missing: run vitv1 extract to finish it, "
                 "then open it again"
             )
+
+    async def _take_up(self, file: int) -> None:
+        """Take the checksums of an unfinished store's shard for its record, if the sum agrees."""
+        if self._sums is None or file in self._taken_up:
+            return
+        paths = array_paths(self.attributes["contents"])
+        every = [await self.trusted(path) for path in paths if path.startswith("blocks/")]
+        found = await concurrently(self._crcs, ((array, file) for array in every), at_once=8)
+        if hashlib.sha256(b"".join(found)).hexdigest() != self._sums[file]:
+            await self._require_same()
+            raise CacheError(
+                f"{self.where}: shard {file} is not as it was written: vitv1 extract writes it anew"
+            )
+        for array, crcs in zip(every, found, strict=True):
+            chunks = array.file_chunks(file)
+            assert array.crcs is not None
+            array.crcs[chunks.start : chunks.stop] = np.frombuffer(crcs, dtype="<u4")
+        self._taken_up.add(file)
+
+    async def _crcs(self, array: StoredArray, file: int) -> bytes:
+        """The checksum that every chunk of a file ends in."""
+        size, n_chunks = array.stored_chunk_bytes, len(array.file_chunks(file))
+        ends = (size * number for number in range(1, n_chunks + 1))
+        parts = [(array.file_path(file), RangeByteRequest(e - CRC_BYTES, e)) for e in ends]
+        values = await several(self._store, default_buffer_prototype(), parts)
+        return b"".join(value.to_bytes() for value in values if value is not None)
+
+    async def _require_same(self) -> None:
+        """Refuse another store in the place of the one that was opened, or none at all.
+
+        The same one may have grown.
+        """
+        root = await document(self._store, ROOT)
+        if root == self._documents[ROOT]:
+            return
+        with suppress(CacheError):
+            if root and read_root(root, where=self.where)["key"] == self.attributes["key"]:
+                return
+        raise CacheError(
+            f"{self.where} is not the cache any more that was opened: it was replaced or moved "
+            "meanwhile; run again"
+        )
 
     async def _check(
         self, array: StoredArray, file: int, value: Buffer, byte_range: ByteRequest | None
@@ -216,6 +274,7 @@ class VerifyingStore(WrapperStore[Store]):
     async def _damaged(
         self, array: StoredArray, file: int, problem: str, rows: range | None = None
     ) -> CacheError:
+        await self._require_same()
         ids = None if array.tokens is None else await self.image_ids()
         fault = fault_in(array, file, problem, ids=ids, rows=rows)
         return CacheError(f"{self.where}: {fault}; {_REMEDY}")

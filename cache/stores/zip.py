@@ -142,7 +142,8 @@ class PackedStore(ReadOnlyStore):
             or start + member.size > member.next
         ):
             raise DamagedFileError(
-                f"{self.name}: the zip's header of {key} is damaged: fetch it again"
+                f"{self.name}: the zip's header of {key} is damaged, or another file took "
+                "its place meanwhile: fetch it again, or open it anew"
             )
         member.start = start
         return start

@@ -29,15 +29,20 @@ class ShardWriter:
 
     Parameters
     ----------
-    path : path
-        The store, which `write_cache` has made.
+    path, key : path, str
+        The store, which `write_cache` has made, and its key.
     temporary : path
         Of this writer alone, on the same disk but outside the store.
+
+    Raises
+    ------
+    CacheError
+        As `open_cache`.
     """
 
-    def __init__(self, path: Path, *, temporary: Path) -> None:
+    def __init__(self, path: Path, *, key: str, temporary: Path) -> None:
         self.path = path
-        self.cache: FeatureCache = open_cache(str(path))
+        self.cache: FeatureCache = open_cache(str(path), key=key)
         self._temporary = temporary
         self._arrays: dict[str, StoredArray] = {}
         if not self.cache.complete:

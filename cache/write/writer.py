@@ -22,6 +22,7 @@ from cache.format.layout import Layout, TokenShape
 from cache.format.metadata import (
     FORMAT,
     ROOT,
+    SHARD_SUMS,
     documents_of,
     finished_attributes,
     new_attributes,
@@ -34,9 +35,6 @@ from cache.write.lock import writer_lock
 from cache.write.shards import ShardTokens, ShardWriter
 from cache.write.temporaries import beside, discard, real_path, require_ours
 
-#: Attribute of an unfinished root: per shard, its `shard_sum` once it is done.
-SHARD_SUMS = "shard_sha256"
-
 
 class CacheWriter(ShardWriter):
     """The one writer of a store; obtained from `write_cache`.
@@ -47,8 +45,8 @@ class CacheWriter(ShardWriter):
     each shard; a resuming writer reads every shard, and writes anew what is not as it was written.
     """
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(path, temporary=beside(path, "part"))
+    def __init__(self, path: Path, *, key: str) -> None:
+        super().__init__(path, key=key, temporary=beside(path, "part"))
         name = glob.escape(self._temporary.name)
         for leftover in (self._temporary, *self._temporary.parent.glob(f"{name}-*")):
             discard(leftover)
@@ -187,7 +185,7 @@ def write_cache(
             attributes[SHARD_SUMS] = [None] * layout.n_shards(len(image_ids))
             arrays = planned_arrays(shape, layout, n_images=len(image_ids))
             _create(path, attributes, arrays, image_ids)
-        writer = CacheWriter(path)
+        writer = CacheWriter(path, key=key_of(settings))
         if not (writer.cache.complete or np.array_equal(writer.cache.image_ids, image_ids)):
             raise CacheError(
                 f"{path}/image/c/0 holds other image ids than the experiment: vitv1 cache repair"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -109,6 +109,8 @@ class Inputs:
     def stimuli(self) -> Stimuli | None:
         """The images to extract, or None where their file is not at hand.
 
+        `hashed_stimuli` are those to compute from.
+
         Raises
         ------
         UserError
@@ -167,6 +169,13 @@ class Inputs:
         """Content of the images, or None where they are not at hand."""
         return None if self.stimuli is None else digest(self.stimuli)
 
+    @cached_property
+    def hashed_stimuli(self) -> Stimuli | None:
+        """The images to extract, which must be those of `digest` whenever they are read."""
+        if self.stimuli is None or self.digest is None:
+            return None
+        return replace(self.stimuli, crc32=self.digest.crc32)
+
     def digest_of(self, ids: NDArray[np.int64]) -> str:
         """Hash of the content of some images.
 
@@ -175,7 +184,7 @@ class Inputs:
         ids : array of shape (n,)
             Image ids, increasing.
         """
-        stimuli = self.required_stimuli
+        stimuli = self.hashed_stimuli or self.required_stimuli
         if self.digest is not None and len(ids) == len(stimuli):
             return self.digest.sha256
         asked = ids.tobytes()

@@ -102,8 +102,8 @@ class Variant:
 
     @property
     def stimuli(self) -> Stimuli | None:
-        """The images, where they are at hand."""
-        return self.inputs.stimuli
+        """The images, where they are at hand; a read fails where they changed meanwhile."""
+        return self.inputs.hashed_stimuli
 
     @property
     def crop(self) -> tuple[int, int] | None:

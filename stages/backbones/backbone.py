@@ -258,6 +258,7 @@ def _load_weights(model: Any, family: Family, settings: BackboneSettings) -> Wei
             f"weights {path} are compressed, as torch never saves them, and might take all memory: "
             "do not trust them, or save them again with torch.save"
         )
+    identity = file_identity(path, source=source)
     try:
         state = family.convert(load_state_dict(str(path), weights_only=True), model)
     except (RuntimeError, SafetensorError, pickle.UnpicklingError, EOFError, KeyError) as error:
@@ -273,7 +274,9 @@ def _load_weights(model: Any, family: Family, settings: BackboneSettings) -> Wei
             f"weights {path} do not fit {settings.name}: {_one_line(error)}; name the model they "
             "were made for"
         ) from None
-    return file_identity(path, source=source)
+    if file_identity(path, source=source) != identity:
+        raise UserError(f"weights {path} changed while they were read: run again")
+    return identity
 
 
 def _is_compressed(path: Path) -> bool:

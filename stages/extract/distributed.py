@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cache import CacheError, ShardWriter, beside, differences
+from cache import CacheError, ShardWriter, beside, differences, key_of
 from stages.backbones.backbone import create_backbone
 from stages.backbones.settings import BackboneSettings
 from stages.extract.run import extract_shards
@@ -33,6 +33,7 @@ class _ShardsTask:
     """Some shards of a store, and what makes them: a backbone whose weights have an identity."""
 
     path: Path
+    key: str
     shards: tuple[int, ...]
     stimuli: Stimuli
     backbone: BackboneSettings
@@ -66,6 +67,7 @@ def write_elsewhere(
     tasks = [
         _ShardsTask(
             path=task.path.absolute(),
+            key=key_of(task.settings),
             shards=tuple(missing[first : first + size]),
             stimuli=task.stimuli,
             backbone=task.declared,
@@ -94,7 +96,7 @@ def _write_shards(task: _ShardsTask) -> int:
             f"({'; '.join(differing)}): give all workers the same files"
         )
     own = f"part-{socket.gethostname()}-{os.getpid()}"
-    writer = ShardWriter(task.path, temporary=beside(task.path, own))
+    writer = ShardWriter(task.path, key=task.key, temporary=beside(task.path, own))
     images: list[int] = []
     made = task.stimuli, backbone, task.preprocessing
     extract_shards(*made, writer, task.shards, writer.write_files, images.append)

@@ -111,7 +111,8 @@ def _inputs(task: FinetuneTask, backbone: Backbone) -> Inputs:
         return lambda ids: preprocess(stimuli.read(ids), device=task.device)
     start = starting_block(first_tuned_block(task.last, task.block))
     assert start is not None
-    source = BlockTokens(open_cache(task.cache_path).block(start), task.recording.all_image_ids)
+    cache = open_cache(task.cache_path, key=task.cache_key)
+    source = BlockTokens(cache.block(start), task.recording.all_image_ids)
     limit, tokens = task.memory_limit, source.stored_bytes
     if task.device == "cpu":
         fits = limit is None or task.needed_memory + tokens <= limit

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cache import open_cache
+from cache import FeatureCache, open_cache
 from stages.fit.task import FitTask
 from stages.readouts.data import fit_data
 from stages.readouts.sizes import FitSize
@@ -21,6 +21,11 @@ from stages.tokens.cached import CachedTokens
 from stages.tokens.kinds import KINDS
 from stages.tokens.prefetch import Arrival
 from stages.tokens.tokens import IN_MEMORY, Tokens
+
+
+def _cache(task: FitTask) -> FeatureCache:
+    """The cache that the task was planned for, opened again."""
+    return open_cache(task.cache_path, key=task.cache_key)
 
 
 class Trials(NamedTuple):
@@ -35,7 +40,7 @@ def trials_of(task: FitTask) -> Trials:
     recording = task.recording
     position = np.arange(len(recording.image_ids))
     if not SOLVERS[task.settings.solver].keeps_order:
-        position = np.argsort(open_cache(task.cache_path).rows(recording.image_ids), kind="stable")
+        position = np.argsort(_cache(task).rows(recording.image_ids), kind="stable")
     held_out = recording.validation[position]
     return Trials(training=position[~held_out], validation=position[held_out])
 
@@ -44,7 +49,7 @@ def cached_tokens(task: FitTask, trials: Trials) -> tuple[CachedTokens, list[int
     """Tokens of all trials, training, validation and test, and the borders between them."""
     condition, recording = task.condition, task.recording
     assert condition.tokens is not None and condition.blocks is not None
-    cache = open_cache(task.cache_path)
+    cache = _cache(task)
     parts = (
         recording.image_ids[trials.training],
         recording.image_ids[trials.validation],

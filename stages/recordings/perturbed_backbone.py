@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import zlib
+from collections.abc import Mapping
 from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cache import CacheError, differences
 from stages.recordings.kept import kept_beside
 
 if TYPE_CHECKING:
@@ -48,7 +50,8 @@ def moved_tokens(
         "seed": settings.seed,
         "version": PLANTING_VERSION,
     }
-    compute = partial(_compute, settings, settings.perturb, variant)
+    weights = cache.settings["backbone"]["weights"]
+    compute = partial(_compute, settings, settings.perturb, variant, weights)
     return kept_beside(cache, "planted", content, compute, keep=keep)["patches"]
 
 
@@ -72,7 +75,10 @@ def perturb(model: torch.nn.Module, perturbation: Perturbation, *, seed: int) ->
 
 
 def _compute(
-    settings: SyntheticSettings, perturbation: Perturbation, variant: Variant
+    settings: SyntheticSettings,
+    perturbation: Perturbation,
+    variant: Variant,
+    weights: Mapping[str, Any],
 ) -> dict[str, NDArray[Any]]:
     # torch and timm take seconds to import, and tokens that are kept need neither.
     import torch
@@ -83,6 +89,12 @@ def _compute(
     assert variant.stimuli is not None and variant.crop is not None
     size = variant.settings.stimuli.size
     moved = create_backbone(variant.settings.backbone, input_size=size)
+    differing = differences({"weights": dict(moved.weights.identity)}, {"weights": dict(weights)})
+    if differing:
+        raise CacheError(
+            f"the cache's tokens are of other weights than those to be moved "
+            f"({'; '.join(differing)}): correct backbone.weights, or extract again"
+        )
     perturb(moved.model, perturbation, seed=settings.seed)
     prepare = Preprocessing(crop=variant.crop, input_size=size, mean=moved.mean, std=moved.std)
     tokens = [

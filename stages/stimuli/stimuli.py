@@ -36,6 +36,9 @@ class Stimuli:
         (n, row, column). To serve other processes it must be picklable.
     source : str
         Where the images come from, for messages.
+    crc32 : array of shape (n_images,), optional
+        Checksum of each image from `digest`, which every read is then compared with: most readers
+        go back to files, which may change after they were hashed.
     """
 
     ids: NDArray[np.int64]
@@ -43,6 +46,7 @@ class Stimuli:
     dtype: np.dtype[np.generic]
     reader: Callable[[NDArray[np.int64]], NDArray[np.generic]]
     source: str
+    crc32: NDArray[np.uint32] | None = None
 
     def __post_init__(self) -> None:
         if self.ids.ndim != 1 or (np.diff(self.ids) <= 0).any():
@@ -57,15 +61,27 @@ class Stimuli:
         Raises
         ------
         UserError
-            An id that the set does not hold.
+            An id that the set does not hold, or an image that changed since it was hashed.
         """
         self._require(ids)
-        return self.reader(np.asarray(ids, dtype=np.int64))
+        ids = np.asarray(ids, dtype=np.int64)
+        images = self.reader(ids)
+        if self.crc32 is not None:
+            known = self.crc32[np.searchsorted(self.ids, ids)].tolist()
+            for image_id, image, crc in zip(ids.tolist(), images, known, strict=True):
+                if zlib.crc32(_content(image)) != crc:
+                    raise UserError(
+                        f"{self.source}: image {image_id} is not the one any more that the command "
+                        "began with: run again"
+                    )
+        return images
 
     def select(self, ids: NDArray[np.int64]) -> Stimuli:
         """The subset of the given ids (duplicates dropped, in increasing order)."""
         self._require(ids)
-        return replace(self, ids=np.unique(ids).astype(np.int64))
+        chosen = np.unique(ids).astype(np.int64)
+        crc32 = None if self.crc32 is None else self.crc32[np.searchsorted(self.ids, chosen)]
+        return replace(self, ids=chosen, crc32=crc32)
 
     def batches(
         self, size: int = READ_BATCH
@@ -73,7 +89,7 @@ class Stimuli:
         """Ids and images of consecutive batches."""
         for first in range(0, len(self), size):
             ids = self.ids[first : first + size]
-            yield ids, self.reader(ids)
+            yield ids, self.read(ids)
 
     def _require(self, ids: NDArray[np.int64]) -> None:
         missing = np.setdiff1d(ids, self.ids)
@@ -112,6 +128,10 @@ class StimulusDigest:
     crc32: NDArray[np.uint32]
 
 
+def _content(image: NDArray[np.generic]) -> bytes:
+    return np.ascontiguousarray(image, dtype=image.dtype.newbyteorder("<")).tobytes()
+
+
 def digest(stimuli: Stimuli) -> StimulusDigest:
     """Hash ids, shape, dtype and pixels of every image, and refuse images that are not finite.
 
@@ -132,7 +152,7 @@ def digest(stimuli: Stimuli) -> StimulusDigest:
             finite = np.isfinite(images).all(axis=(1, 2))
             broken.extend(int(i) for i in ids[~finite])
         for image in images:
-            content = np.ascontiguousarray(image, dtype=little).tobytes()
+            content = _content(image)
             whole.update(content)
             sums[row] = zlib.crc32(content)
             row += 1

@@ -76,6 +76,13 @@ def test_other_weights_than_the_tokens_are_refused(tuned_run, run_copy):
         finetune_condition(other)
 
 
+def test_another_cache_than_the_planned_one_is_refused(tuned_run, run_copy):
+    task = tasks(tuned_run, run_copy)["last1"]
+    assert task.start == "cache"
+    with pytest.raises(UserError, match="holds other tokens than before"):
+        finetune_condition(dataclasses.replace(task, cache_key="0" * 64))
+
+
 def test_a_checkpoint_of_other_settings_is_refused(tuned_run, run_copy, capsys):
     settings = [run_copy, "finetune.last=[0]", "finetune.epochs=5"]
     task = tasks(tuned_run, *settings)["last0"]

@@ -54,10 +54,6 @@ def _function(module: str, name: str) -> Callable[..., Any]:
     return found
 
 
-def _replaced(folder: Path, n: int, seed: int) -> Counter[str]:
-    return Counter({"trials": n, "wrong": _function("replaced_caches", "replaces")(n, seed)})
-
-
 ROWS = {
     "results": Row(
         "faults in all result files, then a run and reading",
@@ -83,7 +79,12 @@ ROWS = {
         _of("two_runs", "two_run_trials"),
         ("not rerunnable", "unreadable"),
     ),
-    "replaced": Row("caches replaced under a running fit", 30, _replaced, ("wrong",)),
+    "replaced": Row(
+        "caches replaced under a running fit",
+        30,
+        _of("replaced_caches", "replaces"),
+        ("wrong numbers", "not rerun"),
+    ),
     "kills": Row(
         "kills over all commands, then the command again",
         200,

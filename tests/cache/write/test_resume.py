@@ -16,8 +16,7 @@ from support.faults import (
 from support.unfinished_faults import FAULTS, ONE, OTHER, flip, planned, swap
 
 from cache import CacheError, open_cache, prepare_repair, verify
-from cache.format.metadata import ROOT, parse, root_bytes
-from cache.write.writer import SHARD_SUMS
+from cache.format.metadata import ROOT, SHARD_SUMS, parse, root_bytes
 
 
 @pytest.fixture(autouse=True)

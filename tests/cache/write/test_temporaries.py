@@ -152,7 +152,9 @@ def linked(tmp_path):
 def test_a_store_behind_a_link_is_made_finished_replaced_and_mended(linked, tmp_path):
     disk = tmp_path / "disk"
     make_store(linked, stop_after=1)
-    worker = ShardWriter(linked, temporary=beside(linked, "part-node17-4"))
+    worker = ShardWriter(
+        linked, key=open_cache(linked).key, temporary=beside(linked, "part-node17-4")
+    )
     assert worker._temporary.parent == disk
     make_store(linked)
     assert content(linked) == content(make_store(tmp_path / "plain.zarr"))

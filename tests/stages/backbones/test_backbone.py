@@ -8,6 +8,7 @@ import timm
 import torch
 from safetensors.torch import save_file
 from support.tiny import FAMILIES
+from timm.models import load_state_dict
 
 from cache import UserError
 from stages.backbones.backbone import create_backbone, plan_token_shape
@@ -212,3 +213,16 @@ def test_compressed_weights_are_refused_unread(tmp_path):
             small.writestr(name, plain.read(name))
     with pytest.raises(UserError, match=r"small\.pth are compressed, as torch never saves them"):
         backbone(weights=str(tmp_path / "small.pth"))
+
+
+def test_weights_that_change_while_they_are_read_are_refused(tmp_path, monkeypatch):
+    path, _ = pretrained("dino", tmp_path)
+
+    def replaced(name, **_):
+        state = load_state_dict(name)
+        save_file({key: value + 1 for key, value in state.items()}, path)
+        return state
+
+    monkeypatch.setattr("stages.backbones.backbone.load_state_dict", replaced)
+    with pytest.raises(UserError, match="changed while they were read: run again"):
+        backbone(weights=str(path))

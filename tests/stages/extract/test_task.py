@@ -8,6 +8,7 @@ from support.tiny import FAMILIES
 from cache import CacheError, Layout, open_cache
 from stages.backbones.backbone import create_backbone
 from stages.backbones.settings import BackboneSettings
+from stages.extract.distributed import _ShardsTask, _write_shards
 from stages.extract.task import Extraction, extract_task
 from stages.stimuli.preprocessing import Preprocessing
 from stages.stimuli.stimuli import digest, stimuli_from_array
@@ -163,3 +164,20 @@ def test_something_else_at_the_path_is_never_deleted(tmp_path):
         with pytest.raises(CacheError, match="nothing was overwritten"):
             Case().extract(tmp_path / "c.zarr", replace=replace)
     assert (tmp_path / "c.zarr" / "thesis.txt").exists()
+
+
+def test_workers_write_to_no_other_store(tmp_path):
+    case = Case()
+    case.extract(tmp_path / "c.zarr")
+    shards = _ShardsTask(
+        path=tmp_path / "c.zarr",
+        key="0" * 64,
+        shards=(0,),
+        stimuli=case.stimuli,
+        backbone=case.settings,
+        weights=case.backbone.weights.identity,
+        preprocessing=case.preprocessing,
+        device="cpu",
+    )
+    with pytest.raises(CacheError, match="holds other tokens than before"):
+        _write_shards(shards)

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 from support.tiny import write_experiment
 
-from cache import open_cache
+from cache import CacheError, open_cache
 from pipeline.cli.app import main
 from pipeline.experiment import load_experiment
 from pipeline.variant.variant import open_variants
 from stages.conditions import Condition
 from stages.executors.executor import LocalExecutor
+from stages.fit.inputs import TaskSource
 from stages.fit.run import fit_condition
 from stages.fit.schedule import fit_all
 from stages.fit.task import FitTask
@@ -115,3 +116,16 @@ def test_order_of_trials_in_the_recording_does_not_matter(tasks):
         validation=recording.validation[order],
     )
     same(fit_condition(replace(tasks["1"], recording=shuffled)), fit_condition(tasks["1"]))
+
+
+def test_another_cache_than_the_planned_one_is_refused(tasks):
+    other = replace(tasks["1"], cache_key="0" * 64)
+    source = TaskSource(other)
+    for read in (
+        lambda: fit_condition(other),
+        lambda: source.size,
+        source.training_tokens,
+        lambda: source.opened(slice(0, 2)).__enter__(),
+    ):
+        with pytest.raises(CacheError, match="holds other tokens than before"):
+            read()

@@ -5,15 +5,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from support.runs import only_variant
 from support.tiny import FAMILIES
 
+from cache import CacheError
 from pipeline.cli.app import main
 from pipeline.experiment import load_experiment
 from pipeline.results.tables import read_summary
 from stages.backbones.backbone import create_backbone
 from stages.backbones.settings import BackboneSettings
 from stages.recordings import Perturbation
-from stages.recordings.perturbed_backbone import perturb
+from stages.recordings.perturbed_backbone import moved_tokens, perturb
 
 pytestmark = pytest.mark.usefixtures("no_figures")
 
@@ -112,3 +114,14 @@ def test_without_the_move_there_is_no_file_and_frozen_readouts_suffice(tmp_path)
         run(command, path, tmp_path, "readout.blocks=[4]")
     assert not list(tmp_path.glob("planted-*.npz"))
     assert read_summary(tmp_path)["mean_feve"][0] > 0.85
+
+
+def test_weights_that_are_not_the_cache_s_are_not_moved(tmp_path):
+    flags = [*SMALLER, f"run.output={tmp_path}"]
+    run("extract", TINY, tmp_path)
+    variant = only_variant(TINY, *flags)
+    settings = variant.settings.recording[0].synthetic
+    cache = variant.cache.required()
+    cache.settings["backbone"]["weights"]["seed"] = 7
+    with pytest.raises(CacheError, match="of other weights than those to be moved"):
+        moved_tokens(settings, cache=cache, variant=variant, keep=False)

@@ -11,7 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from support.recording_files import as_zip, images_of, read_file, write_sensorium
+from support.runs import only_variant
 from support.sensorium_folder import EXTRA, LAYOUTS, change, member, trials
+from support.tiny import write_experiment
 
 from cache import UserError
 from stages.stimuli.stimuli import digest
@@ -202,3 +204,16 @@ def test_a_real_recording(tmp_path: Path) -> None:
     assert stimuli.image_shape == (36, 64)
     np.testing.assert_array_equal(stimuli.ids, recording.all_image_ids)
     assert stimuli.read(recording.test_image_ids).std() > 1
+
+
+@pytest.mark.parametrize("how", ["in this process", "in a worker"])
+def test_images_that_change_after_they_were_hashed_are_not_used(tmp_path: Path, how: str) -> None:
+    stimuli = only_variant(write_experiment(tmp_path)).stimuli
+    assert stimuli is not None
+    if how == "in a worker":
+        stimuli = pickle.loads(pickle.dumps(stimuli))
+    stimuli.read(stimuli.ids)
+    for path in (tmp_path / "mouse/data/images").glob("*.npy"):
+        np.save(path, 255 - np.load(path))
+    with pytest.raises(UserError, match="is not the one any more that the command began with"):
+        stimuli.read(stimuli.ids[:1])

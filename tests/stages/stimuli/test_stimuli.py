@@ -115,3 +115,17 @@ def test_images_that_are_not_finite_are_refused(value: float) -> None:
     stack[2, 0, 0] = stack[4, 1, 1] = value
     with pytest.raises(UserError, match=r"2 images of here hold NaN .* the first has id 2"):
         digest(of(stack))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_images_that_changed_since_they_were_hashed_are_refused(dtype: Any) -> None:
+    stack = images(dtype=dtype)
+    plain = stimuli_from_array(stack, source="here")
+    hashed = replace(plain, crc32=digest(plain).crc32)
+    some = pickle.loads(pickle.dumps(hashed.select(np.array([1, 3]))))
+    np.testing.assert_array_equal(some.read(np.array([3, 1, 3])), stack[[3, 1, 3]])
+    stack[3, 0, 0] += 1
+    np.testing.assert_array_equal(hashed.read(np.array([4, 0])), stack[[4, 0]])
+    for read in (lambda: hashed.read(np.array([4, 3])), lambda: list(hashed.batches())):
+        with pytest.raises(UserError, match="here: image 3 is not the one any more"):
+            read()
