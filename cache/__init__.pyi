@@ -20,6 +20,7 @@ from .integrity.repair import prepare_repair as prepare_repair
 from .format.faults import Fault as Fault
 from .share.copy_plan import plan_copy as plan_copy
 from .share.pull import pull as pull
+from .share.pull import recover_copy as recover_copy
 from .share.pack import pack as pack
 
 # Shapes and sizes. From here on nothing loads zarr.
@@ -47,6 +48,7 @@ from .write.atomic import atomic_write as atomic_write
 from .write.atomic import replaced as replaced
 from .write.atomic import place_folder as place_folder
 from .write.temporaries import beside as beside
+from .write.lock import folder_lock as folder_lock
 
 # Refusals.
 from .errors import CacheError as CacheError

@@ -47,13 +47,14 @@ def pack(copy: Copy, destination: Path, *, progress: Callable[[int], None] | Non
     if destination.suffix != PACKED:
         raise CacheError(f"{destination}: a packed cache's name ends in .zarr.zip; name it so")
     destination = real_path(destination)
-    with writer_lock(destination):
+    with writer_lock(destination) as lock:
         if destination.exists():
             raise CacheError(f"{destination} exists: delete it first, or name another file")
         require_space(copy.n_bytes, destination)
         # The name still ends in .zip, so that it is opened like the file that it becomes.
         partial = beside(destination, f"partial{PACKED}")
         with replaced(destination, temporary=partial, durable=True) as file:
+            lock.hold(partial)
             _write(copy, file, progress)
             file.flush()
             packed = LocalStore(partial.parent, read_only=True)

@@ -30,7 +30,7 @@ from cache.format.metadata import (
 )
 from cache.stores.base import local_document
 from cache.write.atomic import place_folder, replace_files
-from cache.write.lock import writer_lock
+from cache.write.lock import WriterLock, writer_lock
 from cache.write.shards import ShardTokens, ShardWriter
 from cache.write.temporaries import beside, discard, real_path, require_ours
 
@@ -173,7 +173,7 @@ def write_cache(
         or in what would be deleted, that is no feature cache.
     """
     path = real_path(path)
-    with writer_lock(path):
+    with writer_lock(path) as lock:
         for leftover in ("old", "new"):
             discard(beside(path, leftover))
         if path.exists() and _gives_way(path, settings, replace=replace):
@@ -185,7 +185,7 @@ def write_cache(
             attributes = new_attributes(settings, provenance, shape, layout)
             attributes[SHARD_SUMS] = [None] * layout.n_shards(len(image_ids))
             arrays = planned_arrays(shape, layout, n_images=len(image_ids))
-            _create(path, attributes, arrays, image_ids)
+            _create(path, attributes, arrays, image_ids, lock)
         writer = CacheWriter(path)
         if not (writer.cache.complete or np.array_equal(writer.cache.image_ids, image_ids)):
             raise CacheError(
@@ -237,6 +237,7 @@ def _create(
     attributes: Mapping[str, Any],
     arrays: Sequence[StoredArray],
     image_ids: NDArray[np.int64],
+    lock: WriterLock,
 ) -> None:
     """Write the empty store beside its place and move it there whole."""
     temporary = beside(path, "new")
@@ -247,6 +248,8 @@ def _create(
         image.file_path(0): image.encode(0, image_ids),
         progress.file_path(0): progress.encode(0, np.zeros(progress.shape, dtype=np.uint8)),
     }
+    temporary.mkdir()
+    lock.hold(temporary)
     try:
         for name, content in files.items():
             (temporary / name).parent.mkdir(parents=True, exist_ok=True)

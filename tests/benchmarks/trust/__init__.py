@@ -1,0 +1,1 @@
+"""Attacks on results, caches, checkpoints and inputs: a file for each, which counts what it saw."""
