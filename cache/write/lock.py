@@ -73,7 +73,7 @@ class WriterLock:
             Another process holds it.
         """
         try:
-            handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+            handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         except OSError:
             # A link, or gone again: nothing that a writer holds.
             return
@@ -107,7 +107,6 @@ def writer_lock(store: Path) -> Iterator[WriterLock]:
     """
     store = real_path(store)
     path = store.with_name(store.name + ".lock")
-    path.parent.mkdir(parents=True, exist_ok=True)
     with _locked(store, path, setting="[cache] path") as lock:
         for each in (store, *store.parent.glob(f"{glob.escape(store.name)}.vitv1-*")):
             lock.hold(each)
@@ -138,8 +137,9 @@ def folder_lock(folder: Path, *, setting: str, instead: str) -> Iterator[None]:
     made = [each for each in (real, *real.parents) if not each.exists()]
     with ExitStack() as stack:
         try:
-            real.mkdir(parents=True, exist_ok=True)
             lock = stack.enter_context(_locked(folder, path, setting=setting, instead=instead))
+        except (FileExistsError, NotADirectoryError):
+            raise CacheError(f"{folder} is no folder: name another {setting}") from None
         except OSError as error:
             if error.errno not in _NOT_OURS:
                 raise
@@ -164,16 +164,9 @@ def _locked(what: Path, path: Path, *, setting: str, instead: str = "") -> Itera
         raise _foreign(path)
     with ExitStack() as stack:
         try:
-            file = stack.enter_context(_open_locked(path))
+            file = stack.enter_context(_open_locked(path, setting))
         except BlockingIOError:
             raise _held(what, _awaited_holder(path), instead) from None
-        except OSError as error:
-            if error.errno in _NOT_OURS:
-                raise
-            raise CacheError(
-                f"{path} cannot be locked ({error.strerror}): this disk has no file locks, so two "
-                f"writers could not be kept apart; name a {setting} on another disk"
-            ) from None
         left = path.read_bytes().strip(b"\0")
         if not left.startswith(MARK) and not MARK.startswith(left):
             raise _foreign(path)
@@ -192,19 +185,27 @@ def _locked(what: Path, path: Path, *, setting: str, instead: str = "") -> Itera
         yield WriterLock(_held(what, None, instead), stack)
 
 
-def _open_locked(path: Path) -> TextIO:
+def _open_locked(path: Path, setting: str) -> TextIO:
     """The lock file that the path names, locked."""
     while True:
+        path.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o666)
         file = os.fdopen(handle, "r+")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # Deleted in between, it keeps nobody out.
-            if path.exists() and os.path.samestat(os.fstat(handle), path.stat()):
-                return file
-        except BaseException:
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(handle), path.stat()):
+                    return file
+        except BlockingIOError:
             file.close()
             raise
+        except OSError as error:
+            file.close()
+            raise CacheError(
+                f"{path} cannot be locked ({error.strerror}): this disk has no file locks, so two "
+                f"writers could not be kept apart; name a {setting} on another disk"
+            ) from None
         file.close()
 
 

@@ -213,3 +213,17 @@ def test_a_foreign_lock_in_a_folder_stays(tmp_path):
     with pytest.raises(CacheError, match=r"\.lock is no lock of vitv1"), held(tmp_path):
         pass
     assert (tmp_path / ".lock").read_text() == "mine"
+
+
+def test_a_file_in_the_place_of_a_folder_is_refused(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    for name in ("file", "file/deep"):
+        with pytest.raises(CacheError, match=r"is no folder: name another run\.output"):
+            held(tmp_path / name).__enter__()
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_pipe_under_our_name_does_not_stop_a_writer(tmp_path):
+    os.mkfifo(tmp_path / "c.zarr.vitv1-part-1")
+    with writer_lock(tmp_path / "c.zarr"):
+        pass
