@@ -24,7 +24,7 @@ from cache.integrity.verify import verify
 from cache.share.copy_plan import Copy, require_space
 from cache.stores.zarr_internals import sync
 from cache.write.atomic import place_folder, replaced
-from cache.write.lock import writer_lock
+from cache.write.lock import WriterLock, writer_lock
 from cache.write.temporaries import beside, discard, real_path, require_ours
 
 #: Files in flight.
@@ -82,11 +82,9 @@ def pull(
         discard(old)
         if partial.is_symlink() or partial.exists():
             require_ours(partial)
-        partial.mkdir(exist_ok=True)
-        lock.hold(partial)
         if destination.exists():
             _begin_with(copy, destination, partial)
-        fetched = _Pull(copy, partial, progress or (lambda n_bytes: None)).run(threads)
+        fetched = _Pull(copy, partial, lock, progress or (lambda n_bytes: None)).run(threads)
         for name, content in reversed(copy.documents.items()):
             path = partial / name
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -165,6 +163,7 @@ class _Pull:
 
     copy: Copy
     partial: Path
+    lock: WriterLock
     progress: ByteProgress
     stopped: threading.Event = field(default_factory=threading.Event)
 
@@ -178,6 +177,8 @@ class _Pull:
             missing = [file for file, whole in zip(files, kept, strict=True) if not whole]
             needed = sum(array.file_size(number) for array, number in missing)
             require_space(needed, self.partial)
+            self.partial.mkdir(exist_ok=True)
+            self.lock.hold(self.partial)
             work = [pool.submit(self._fetch, *file) for file in missing]
             wait(work, return_when=FIRST_EXCEPTION)
             self.stopped.set()
