@@ -20,6 +20,7 @@ from .integrity.repair import prepare_repair as prepare_repair
 from .format.faults import Fault as Fault
 from .share.copy_plan import plan_copy as plan_copy
 from .share.pull import pull as pull
+from .share.pull import recover_copy as recover_copy
 from .share.pack import pack as pack
 
 # Shapes and sizes. From here on nothing loads zarr.
@@ -49,6 +50,7 @@ from .write.atomic import make_folder as make_folder
 from .write.atomic import place_file as place_file
 from .write.atomic import place_folder as place_folder
 from .write.temporaries import beside as beside
+from .write.lock import folder_lock as folder_lock
 
 # Refusals.
 from .errors import CacheError as CacheError

@@ -82,10 +82,12 @@ def repair_caches(file: ExperimentFile, terminal: Terminal) -> bool:
     UserError
         No cache, one of other settings, another writer, or images that are not at hand.
     """
+    from pipeline.output import caches_held
     from pipeline.variant.variant import one_per_cache, open_variants
 
-    variants = one_per_cache(open_variants(file, replaces=True))
-    whole = [_repair(variant, terminal) for variant in variants]
+    with caches_held(file):
+        variants = one_per_cache(open_variants(file, replaces=True))
+        whole = [_repair(variant, terminal) for variant in variants]
     return all(whole)
 
 

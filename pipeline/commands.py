@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from cache import UserError
+from pipeline.output import caches_held, output_held
 from pipeline.plan.make import make_plan
 from pipeline.plan.price import price
 from pipeline.plan.steps import EXTRACT
@@ -17,6 +18,7 @@ from pipeline.results import (
     describe,
     same_settings,
     summary_rows,
+    tabulated,
     varying,
     write_provenance,
     write_tables,
@@ -31,6 +33,7 @@ from stages.conditions import IDENTITY
 from stages.extract import check_path
 from stages.failures import StepsFailed
 from stages.feve import VALID_FEV
+from stages.readouts import READOUTS
 from stages.registry import STAGES
 
 if TYPE_CHECKING:
@@ -74,10 +77,15 @@ def run(file: ExperimentFile, terminal: Terminal, *, only: str | None = None) ->
     Raises
     ------
     UserError
-        Bad input or settings, or a file that is not there.
+        Bad input or settings, a file that is not there, or another command that writes there.
     StepsFailed
         Some steps failed; the others are done.
     """
+    with output_held(file):
+        _run(file, terminal, only)
+
+
+def _run(file: ExperimentFile, terminal: Terminal, only: str | None) -> None:
     kinds = EVERYTHING if only is None else (only,)
     recomputes = any(stage.recomputes_tokens for stage in STAGES if stage.name == only)
     with terminal.busy("planning"):
@@ -91,12 +99,18 @@ def run(file: ExperimentFile, terminal: Terminal, *, only: str | None = None) ->
         if all(step.state == "up to date" for step in plan.steps):
             _show_results(file, terminal)
             return
+    before = tabulated(file.output)
     outcome = run_plan(file, variants, plan, kinds, terminal)
     if outcome.changed or not (outcome.failed or same_settings(file.output, file.settings)):
         write_provenance(file, outcome.plan)
     # A stage of which all failed leaves the tables as they were.
     if outcome.conditions and (outcome.changed or only is None or not outcome.failed):
         write_tables(file.output, outcome.conditions)
+        if left := len(set(before) - {step.condition for step in outcome.plan.conditions}):
+            terminal.note(
+                f"{file.output}: {left} conditions that this experiment does not name are no "
+                f"longer in the tables; their readouts stay in {READOUTS}"
+            )
         _show_results(file, terminal)
     if outcome.failed:
         raise StepsFailed(outcome.failed)
@@ -112,19 +126,21 @@ def extract(file: ExperimentFile, terminal: Terminal, *, replace: bool) -> None:
     UserError
         Bad input or settings, a cache of other settings, or another writer at work.
     """
-    variants = open_variants(file, replaces=replace)
-    for variant in one_per_cache(variants):
-        check_path(variant.cache.path)
-    for variant in variants:
-        variant.check()
-    remove_left(file.output)
-    for variant in one_per_cache(variants):
-        extract_variant(variant, terminal)
+    with caches_held(file):
+        remove_left(file.output)
+        variants = open_variants(file, replaces=replace)
+        for variant in one_per_cache(variants):
+            check_path(variant.cache.path)
+        for variant in variants:
+            variant.check()
+        for variant in one_per_cache(variants):
+            extract_variant(variant, terminal)
 
 
 def report(file: ExperimentFile, terminal: Terminal) -> None:
     """Draw figures and report where they are out of date, and say where they lie."""
-    page, *figures = report_run(file.output, terminal)
+    with output_held(file):
+        page, *figures = report_run(file.output, terminal)
     _show_drawn(page, figures, terminal)
     terminal.document({"figures": figures, "report": page})
 

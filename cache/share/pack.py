@@ -17,7 +17,7 @@ from cache.stores.location import PACKED
 from cache.stores.zarr_internals import sync
 from cache.stores.zip import PackedStore
 from cache.stores.zip_seal import PLACEHOLDER, seal
-from cache.write.atomic import make_folder, replaced
+from cache.write.atomic import replaced
 from cache.write.lock import writer_lock
 from cache.write.temporaries import beside, real_path
 
@@ -47,14 +47,14 @@ def pack(copy: Copy, destination: Path, *, progress: Callable[[int], None] | Non
     if destination.suffix != PACKED:
         raise CacheError(f"{destination}: a packed cache's name ends in .zarr.zip; name it so")
     destination = real_path(destination)
-    make_folder(destination.parent)
-    with writer_lock(destination):
+    with writer_lock(destination) as lock:
         if destination.exists():
             raise CacheError(f"{destination} exists: delete it first, or name another file")
         require_space(copy.n_bytes, destination)
         # The name still ends in .zip, so that it is opened like the file that it becomes.
         partial = beside(destination, f"partial{PACKED}")
         with replaced(destination, temporary=partial, durable=True) as file:
+            lock.hold(partial)
             _write(copy, file, progress)
             file.flush()
             packed = LocalStore(partial.parent, read_only=True)

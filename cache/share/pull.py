@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from collections.abc import Callable
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
@@ -22,9 +23,9 @@ from cache.format.metadata import ROOT, array_paths
 from cache.integrity.verify import verify
 from cache.share.copy_plan import Copy, require_space
 from cache.stores.zarr_internals import sync
-from cache.write.atomic import make_folder, place_folder, replace_files, replaced
-from cache.write.lock import writer_lock
-from cache.write.temporaries import beside, real_path, require_ours
+from cache.write.atomic import place_folder, replace_files, replaced
+from cache.write.lock import WriterLock, writer_lock
+from cache.write.temporaries import beside, discard, real_path, require_ours
 
 #: Files in flight.
 THREADS = 8
@@ -35,7 +36,12 @@ ByteProgress = Callable[[int], None]
 
 
 def pull(
-    copy: Copy, destination: Path, *, threads: int = THREADS, progress: ByteProgress | None = None
+    copy: Copy,
+    destination: Path,
+    *,
+    threads: int = THREADS,
+    progress: ByteProgress | None = None,
+    extend: bool = False,
 ) -> int:
     """Copy a cache; an interrupted copy waits in `<destination>.vitv1-partial`, goes on from there.
 
@@ -52,6 +58,9 @@ def pull(
         Files copied at a time.
     progress : callable, optional
         Called with numbers of bytes, those found there included: `copy.n_bytes` altogether.
+    extend : bool
+        Add to a part of the same cache that is at `destination`, instead of refusing it. It stays
+        as it is until all that it lacks is there.
 
     Returns
     -------
@@ -65,13 +74,17 @@ def pull(
         space; a source that is damaged or cannot be reached.
     """
     destination = real_path(destination)
-    make_folder(destination.parent)
-    with writer_lock(destination):
-        if destination.exists():
-            _require_same(copy, destination)
+    with writer_lock(destination) as lock:
+        _put_back(destination)
+        if destination.exists() and _holds_all(copy, destination, extend=extend):
             return 0
-        partial = beside(destination, "partial")
-        fetched = _Pull(copy, partial, progress or (lambda n_bytes: None)).run(threads)
+        partial, old = beside(destination, "partial"), beside(destination, "old")
+        discard(old)
+        if partial.is_symlink() or partial.exists():
+            require_ours(partial)
+        if destination.exists():
+            _begin_with(copy, destination, partial)
+        fetched = _Pull(copy, partial, lock, progress or (lambda n_bytes: None)).run(threads)
         documents = reversed(copy.documents.items())
         replace_files(partial, documents, temporary=beside(partial / ROOT, "part"))
         faults = verify(str(partial), quick=True).faults
@@ -79,11 +92,46 @@ def pull(
             raise CacheError(
                 f"{partial} did not become a whole cache ({faults[0]}): delete it, then pull again"
             )
-        place_folder(partial, destination)
+        place_folder(partial, destination, aside=old)
+        discard(old)
         return fetched
 
 
-def _require_same(copy: Copy, destination: Path) -> None:
+def recover_copy(destination: Path) -> None:
+    """Give a copy its name back if whoever extended it was killed before the larger one had it.
+
+    Raises
+    ------
+    CacheError
+        Another process writes there.
+    """
+    if not destination.exists() and beside(destination, "old").exists():
+        with writer_lock(destination):
+            _put_back(real_path(destination))
+
+
+def _put_back(destination: Path) -> None:
+    old = beside(destination, "old")
+    if not destination.exists() and old.exists():
+        require_ours(old)
+        old.rename(destination)
+
+
+def _begin_with(copy: Copy, held: Path, partial: Path) -> None:
+    """Take the files of a smaller copy: links to them, or copies where the disk has no links."""
+    for array, number in copy.files:
+        name = array.file_path(number)
+        file, place = held / name, partial / name
+        if file.is_file() and not (file.is_symlink() or place.exists()):
+            place.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                place.hardlink_to(file)
+            except OSError:
+                shutil.copyfile(file, place)
+
+
+def _holds_all(copy: Copy, destination: Path, *, extend: bool) -> bool:
+    """Whether nothing is to be copied; refused where something is and cannot be added."""
     try:
         there = open_cache(str(destination))
     except CacheError:
@@ -92,8 +140,12 @@ def _require_same(copy: Copy, destination: Path) -> None:
         held = set(array_paths(there.store.attributes["contents"]))
         if there.key != copy.source.key:
             problem = "holds other tokens (another key)"
-        elif there.complete and {array.path for array in copy.arrays} <= held:
-            return
+        elif there.complete and (wanted := {array.path for array in copy.arrays}) <= held:
+            return True
+        elif extend and there.complete and held <= wanted:
+            return False
+        elif extend and there.complete:
+            raise CacheError(f"{destination} has grown meanwhile: repeat the command")
         else:
             problem = f"holds blocks {there.blocks} ({', '.join(there.kinds)}), not all you ask for"
     raise CacheError(f"{destination} {problem}: name another directory, or delete this one first")
@@ -109,6 +161,7 @@ class _Pull:
 
     copy: Copy
     partial: Path
+    lock: WriterLock
     progress: ByteProgress
     stopped: threading.Event = field(default_factory=threading.Event)
 
@@ -122,6 +175,8 @@ class _Pull:
             missing = [file for file, whole in zip(files, kept, strict=True) if not whole]
             needed = sum(array.file_size(number) for array, number in missing)
             require_space(needed, self.partial)
+            self.partial.mkdir(exist_ok=True)
+            self.lock.hold(self.partial)
             work = [pool.submit(self._fetch, *file) for file in missing]
             wait(work, return_when=FIRST_EXCEPTION)
             self.stopped.set()
@@ -135,9 +190,7 @@ class _Pull:
         return needed
 
     def _clear(self) -> None:
-        """Delete what an earlier attempt left that is no part of this copy, if all is ours."""
-        if self.partial.is_symlink() or self.partial.exists():
-            require_ours(self.partial)
+        """Delete what an earlier attempt left that is no part of this copy."""
         wanted = {array.file_path(number) for array, number in self.copy.files}
         for path in sorted(self.partial.rglob("*"), reverse=True):
             if not path.is_dir():

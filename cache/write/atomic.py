@@ -81,9 +81,14 @@ def place_file(temporary: Path, path: Path) -> None:
     _sync(path.parent)
 
 
-def place_folder(temporary: Path, path: Path) -> None:
-    """Give a folder its name in one step, once all that is in it is on the disk."""
+def place_folder(temporary: Path, path: Path, *, aside: Path | None = None) -> None:
+    """Give a folder its name in one step, once all that is in it is on the disk.
+
+    Who has that name goes `aside` just before.
+    """
     make_durable((each for each in temporary.rglob("*") if each.is_file()), below=temporary)
+    if aside is not None and path.exists():
+        path.rename(aside)
     temporary.rename(path)
     _sync(path.parent)
 

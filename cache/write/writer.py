@@ -30,8 +30,8 @@ from cache.format.metadata import (
     root_bytes,
 )
 from cache.stores.base import local_document
-from cache.write.atomic import make_folder, place_folder, replace_files
-from cache.write.lock import writer_lock
+from cache.write.atomic import place_folder, replace_files
+from cache.write.lock import WriterLock, writer_lock
 from cache.write.shards import ShardTokens, ShardWriter
 from cache.write.temporaries import beside, discard, real_path, require_ours
 
@@ -171,8 +171,7 @@ def write_cache(
         or in what would be deleted, that is no feature cache.
     """
     path = real_path(path)
-    make_folder(path.parent)
-    with writer_lock(path):
+    with writer_lock(path) as lock:
         for leftover in ("old", "new", "part"):
             discard(beside(path, leftover))
         if path.exists() and _gives_way(path, settings, replace=replace):
@@ -184,7 +183,7 @@ def write_cache(
             attributes = new_attributes(settings, provenance, shape, layout)
             attributes[SHARD_SUMS] = [None] * layout.n_shards(len(image_ids))
             arrays = planned_arrays(shape, layout, n_images=len(image_ids))
-            _create(path, attributes, arrays, image_ids)
+            _create(path, attributes, arrays, image_ids, lock)
         writer = CacheWriter(path, key=key_of(settings))
         if not (writer.cache.complete or np.array_equal(writer.cache.image_ids, image_ids)):
             raise CacheError(
@@ -238,6 +237,7 @@ def _create(
     attributes: Mapping[str, Any],
     arrays: Sequence[StoredArray],
     image_ids: NDArray[np.int64],
+    lock: WriterLock,
 ) -> None:
     """Write the empty store beside its place and move it there whole."""
     temporary = beside(path, "new")
@@ -248,6 +248,8 @@ def _create(
         image.file_path(0): image.encode(0, image_ids),
         progress.file_path(0): progress.encode(0, np.zeros(progress.shape, dtype=np.uint8)),
     }
+    temporary.mkdir()
+    lock.hold(temporary)
     try:
         replace_files(temporary, files.items(), temporary=beside(path, "part"))
         place_folder(temporary, path)

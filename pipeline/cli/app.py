@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -224,4 +225,6 @@ def _fail(message: str, code: int) -> int:
 def script() -> None:
     """Entry point of the `vitv1` command."""
     complete(os.environ)
+    # Batch systems say so before they kill: locks name nobody then, and workers end.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     sys.exit(main())

@@ -9,10 +9,11 @@ import csv
 import math
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cache import atomic_write
+from cache import UserError, atomic_write
 from pipeline.results.provenance import PROVENANCE
 from stages.conditions import IDENTITY, INTEGERS, Condition
 from stages.feve import VALID_FEV
@@ -98,8 +99,10 @@ def protect_tables(run: Path) -> None:
 
 
 def tabulated(run: Path) -> list[Condition]:
-    """The conditions that a run's tables hold, in their order; none where it has no tables."""
-    return [Condition.from_row(row) for row in _read_rows(run)] if (run / SUMMARY).exists() else []
+    """The conditions that a run's tables hold, in their order; none without tables intact."""
+    with suppress(FileNotFoundError, UserError):
+        return [Condition.from_row(row) for row in _read_rows(run)]
+    return []
 
 
 def summary_rows(run: Path) -> list[dict[str, Any]]:

@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from cache import UserError
+from pipeline.output import own_folder
 from pipeline.plan.make import make_plan
 from pipeline.plan.steps import EXTRACT, Plan, Step
-from pipeline.results import describe
+from pipeline.results import describe, tabulated
 from pipeline.run.conditions import run_stage
 from pipeline.run.extract import extract_variant
 from pipeline.variant.variant import Variant, one_per_cache
@@ -77,6 +78,7 @@ def check_plan(
     for step in plan.conditions:
         if _is_to_do(step, kinds):
             _check_needs(file, plan, step, kinds)
+    _check_seeds(file, plan)
 
 
 def run_plan(
@@ -169,6 +171,20 @@ def _check_needs(file: ExperimentFile, plan: Plan, step: Step, kinds: Sequence[s
             f"{file.output} has {state} {what} of {describe(need.identity(), names)} to start "
             f"from: run vitv1 {other.kind} {file.path}"
         )
+
+
+def _check_seeds(file: ExperimentFile, plan: Plan) -> None:
+    """Refuse, to jobs that differ in their seed, to take each other's rows out of the tables."""
+    held = {condition.seed for condition in tabulated(file.output)}
+    named = {step.condition.seed for step in plan.conditions if step.condition}
+    if held <= named or named <= held:
+        return
+    lost, new = (", ".join(map(str, sorted(seeds))) for seeds in (held - named, named))
+    raise UserError(
+        f"{file.output} holds results of seed {lost}, which its tables would lose to those of seed "
+        f"{new}: name all in one experiment (run.seed = {sorted(held | named)}), or another folder "
+        f"({own_folder(file)})"
+    )
 
 
 def _extract(plan: Plan, terminal: Terminal) -> dict[str, Exception]:

@@ -13,12 +13,12 @@ from cache import (
     FeatureCache,
     TokenKind,
     UserError,
-    beside,
     is_url,
     open_cache,
     plan_copy,
     public_name,
     pull,
+    recover_copy,
     resolve_block,
 )
 from stages.tokens import KINDS
@@ -75,12 +75,11 @@ class Located:
         blocks, kinds = self._wanted(source)
         if destination.exists():
             held = open_cache(str(destination))
-            blocks, kinds = blocks | set(held.blocks), kinds | set(held.kinds)
-            # What is there counts as the beginning of a larger copy, and is not fetched again.
-            destination.rename(beside(destination, "partial"))
+            if held.key == source.key:
+                blocks, kinds = blocks | set(held.blocks), kinds | set(held.kinds)
         copy = plan_copy(source, blocks=sorted(blocks), kinds=sorted(kinds))
         with terminal.transfer(f"copying {source.name}", total=copy.n_bytes) as copied:
-            pull(copy, destination, progress=copied)
+            pull(copy, destination, progress=copied, extend=True)
         terminal.note(f"{destination}: copied from {source.name}")
         return True
 
@@ -105,6 +104,7 @@ class Located:
                 f"cache.local_copy = {folder}: cache.path = {self.path} is on this machine "
                 "already; drop it"
             )
+        recover_copy(self._copy_path)
         if not self._copy_path.exists():
             return None
         copy = open_cache(str(self._copy_path))

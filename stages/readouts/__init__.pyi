@@ -18,6 +18,7 @@ from .readout import Readouts as Readouts
 from .saved import NEURON_COLUMNS as NEURON_COLUMNS
 from .saved import ROOT as ROOT
 from .saved import FittedCondition as FittedCondition
+from .saved import discard_leftovers as discard_leftovers
 from .saved import save_condition as save_condition
 from .saved import saved_columns as saved_columns
 from .saved import saved_curve as saved_curve

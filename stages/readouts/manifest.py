@@ -32,6 +32,17 @@ TABLES = "tables"
 DRAWN = "report"
 
 
+#: Arrays that every group of vitv1 0.1 has.
+_EARLIER = {
+    READOUTS: (
+        *("row_weights", "column_weights", "channel_weights", "bias", "scale"),
+        *("neuron", "fev", "feve", "val_varexp", "test_correlation", "n_repeats"),
+        *("training_loss", "validation_score"),
+    ),
+    PREDICTIONS: ("image", "neuron", "test"),
+}
+
+
 def manifest_path(run: Path, name: str) -> Path:
     """Where a manifest lies."""
     return run / MANIFESTS / f"{name}.json"
@@ -154,6 +165,10 @@ def saved_damage(
         return f"{places[0]}/zarr.json cannot be read"
     if saved.get("manifest"):
         return f"{manifest.relative_to(run)} is gone"
+    for store in (READOUTS,) if readouts_alone else _EARLIER:
+        for name in _EARLIER[store]:
+            if not (run / store / slug / name / "zarr.json").exists():
+                return f"{store}/{slug}/{name} is gone"
     if readouts_alone:
         return None
     predictions = saved_attributes(run, slug, PREDICTIONS) or {}

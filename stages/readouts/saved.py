@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import socket
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +31,9 @@ if TYPE_CHECKING:
 
 #: The `zarr.json` of both stores.
 ROOT = b'{\n  "attributes": {},\n  "zarr_format": 3,\n  "node_type": "group"\n}'
+
+#: Between the name of a store and what tells a temporary beside it from others.
+_MARK = ".vitv1-"
 
 #: Per-neuron columns of a result; unit_id, x and y only where a recording has them.
 NEURON_COLUMNS = (
@@ -98,8 +103,9 @@ class FittedCondition:
 def save_condition(run: Path, fitted: FittedCondition, products: Iterable[Path] = ()) -> None:
     """Write one condition below a run's folder, replacing an outdated one of the same identity.
 
-    Each group is written beside its place and moved there whole. The manifest, which also covers
-    the `products` (files that are there already), comes last: it marks a condition as done.
+    Both groups are written beside their places. Then the readouts of before go away, and the
+    condition is absent until the manifest is written, which also covers the `products` (files that
+    are there already).
     """
     readouts, curve = fitted.readouts, fitted.readouts.curve
     attributes = {
@@ -125,9 +131,26 @@ def save_condition(run: Path, fitted: FittedCondition, products: Iterable[Path] 
     arrays |= {name: (values, ("neuron",)) for name, values in fitted.columns.items()}
     arrays["training_loss"] = (np.array([e.training_loss for e in curve]), ("epoch",))
     arrays["validation_score"] = (np.array([e.validation_score for e in curve]), ("epoch",))
-    _write_group(run / PREDICTIONS, fitted.condition.slug, attributes, predictions)
-    _write_group(run / READOUTS, fitted.condition.slug, attributes, arrays)
-    record(run, fitted.condition.slug, fitted.key, products)
+    slug = fitted.condition.slug
+    _write_group(run / PREDICTIONS, attributes, predictions)
+    _write_group(run / READOUTS, attributes, arrays)
+    if (run / READOUTS / slug).exists():
+        (run / READOUTS / slug).rename(_temporary(run / READOUTS, "old"))
+    for store in (PREDICTIONS, READOUTS):
+        new, old = (_temporary(run / store, what) for what in ("new", "old"))
+        place_folder(new, run / store / slug, aside=old)
+        if old.exists():
+            shutil.rmtree(old)
+    record(run, slug, fitted.key, products)
+
+
+def discard_leftovers(run: Path) -> None:
+    """Delete temporaries of `save_condition` in a run's folder to which nobody writes."""
+    for store in (READOUTS, PREDICTIONS):
+        pattern = f"{Path(store).name}{_MARK}*"
+        for left in (run / store).parent.glob(pattern):
+            if left.is_dir() and not left.is_symlink():
+                shutil.rmtree(left, ignore_errors=True)
 
 
 def saved_columns(run: Path, condition: Condition) -> dict[str, NDArray[Any]]:
@@ -176,18 +199,20 @@ def _read(group: zarr.Group, name: str) -> NDArray[Any]:
 
 def _write_group(
     store: Path,
-    slug: str,
     attributes: Mapping[str, Any],
     arrays: Mapping[str, tuple[NDArray[Any], tuple[str, ...]]],
 ) -> None:
+    """Write a group beside its place."""
     import zarr
 
     if not (store / "zarr.json").exists():
         atomic_write(store / "zarr.json", ROOT)
-    temporary = store.with_name(f"{store.name}.{slug}.new")
-    if temporary.exists():
-        shutil.rmtree(temporary)
-    group = zarr.create_group(str(temporary), zarr_format=3, attributes=dict(attributes))
+    for left in (_temporary(store, what) for what in ("new", "old")):
+        if left.exists():
+            shutil.rmtree(left)
+    group = zarr.create_group(
+        str(_temporary(store, "new")), zarr_format=3, attributes=dict(attributes)
+    )
     for name, (values, dimensions) in arrays.items():
         group.create_array(
             name,
@@ -195,6 +220,8 @@ def _write_group(
             chunks=tuple(max(1, size) for size in values.shape),
             dimension_names=dimensions,
         )
-    if (store / slug).exists():
-        shutil.rmtree(store / slug)
-    place_folder(temporary, store / slug)
+
+
+def _temporary(store: Path, what: str) -> Path:
+    """A place of this process alone beside a store."""
+    return store.with_name(f"{store.name}{_MARK}{what}-{socket.gethostname()}-{os.getpid()}")

@@ -8,7 +8,7 @@ from support.noise_runs import fit, local, write_noise_experiment
 from support.runs import run_stage
 from support.servers import nginx
 
-from cache import UserError, open_cache, plan_copy, verify
+from cache import CacheError, UserError, open_cache, plan_copy, verify
 from pipeline.experiment import load_experiment
 
 URL = "features.zarr"
@@ -64,6 +64,32 @@ def test_only_what_is_asked_travels_and_only_once(experiment, web, tmp_path, no_
     assert open_cache(str(copy)).blocks == [4, 6] and not verify(copy).faults
     assert open_cache(str(copy)).key == source.key
     run(experiment, tmp_path / "d", url, copies, "[6]")
+    assert not web.requests()
+
+
+@pytest.mark.parametrize("fault", ["connection", "killed"])
+def test_a_failed_extension_leaves_the_copy(
+    experiment, web, tmp_path, monkeypatch, no_figures, fault
+):
+    """What was copied is read again without a network."""
+    url, copies = web.url(URL), tmp_path / "copies"
+    first = run(experiment, tmp_path / "a", url, copies, "[4]")
+    (copy,) = copies.glob("*.zarr")
+
+    class Killed(BaseException):
+        pass
+
+    def fail(*_):
+        raise Killed if fault == "killed" else CacheError("the connection was lost")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("cache.share.pull._Pull._read", fail)
+        with pytest.raises((CacheError, Killed)):
+            run(experiment, tmp_path / "b", url, copies, "[4, 6]")
+    assert open_cache(str(copy)).blocks == [4] and not verify(copy).faults
+    web.requests()
+    again = run(experiment, tmp_path / "c", url, copies, "[4]")
+    pd.testing.assert_frame_equal(again, first)
     assert not web.requests()
 
 

@@ -1,0 +1,48 @@
+"""The run's folder, held by the one command that writes there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cache import folder_lock, is_url
+from stages.readouts import discard_leftovers
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from pipeline.experiment import ExperimentFile
+
+
+@contextmanager
+def output_held(file: ExperimentFile) -> Iterator[None]:
+    """Keep other commands from writing to the run's folder, and remove what a killed one left.
+
+    Raises
+    ------
+    CacheError
+        Another command writes there; the message says which, and how to run both.
+    """
+    instead = f"or give this run a folder of its own, such as {own_folder(file)}"
+    with folder_lock(file.output, setting="run.output", instead=instead):
+        discard_leftovers(file.output)
+        yield
+
+
+def caches_held(file: ExperimentFile) -> AbstractContextManager[None]:
+    """The same for a command that writes caches alone; nothing where it leaves the folder alone."""
+    output = file.output.absolute()
+    paths = [file.cache_path(variant) for variant in file.variants]
+    writes = any(output in Path(path).absolute().parents for path in paths if not is_url(path))
+    # Workers of dask leave their files to each other in the run's folder.
+    if writes or any(variant.run.executor == "dask" for variant in file.variants):
+        return output_held(file)
+    return nullcontext()
+
+
+def own_folder(file: ExperimentFile) -> str:
+    """The option that gives a run of other settings its own folder."""
+    seeds = sorted({variant.run.seed for variant in file.variants})
+    return f"--set run.output={file.output}-seed{'-'.join(map(str, seeds))}"
