@@ -36,7 +36,7 @@ class VerifyingStore(WrapperStore[Store]):
     In a finished store every zarr.json must have the hash that the root records, and every chunk
     the checksum that its array records. In an unfinished one chunks have only their own checksum,
     and shards that were not complete on opening cannot be read. A chunk that is absent raises;
-    plain zarr would return zeros.
+    plain zarr would return the fill value.
 
     Parameters
     ----------
@@ -128,7 +128,10 @@ class VerifyingStore(WrapperStore[Store]):
         )
         if content is None:
             raise CacheError(f"{self.where} holds no {path}: see vitv1 cache info")
-        array = read_array(path, content, where=self.where, finished=self._complete)
+        version = self.attributes["format_version"]
+        array = read_array(
+            path, content, where=self.where, finished=self._complete, format_version=version
+        )
         # Before anyone allocates what it claims.
         await self._require_real_size(array)
         self._arrays[path] = array
