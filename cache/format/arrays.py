@@ -222,7 +222,7 @@ class StoredArray:
 
     @property
     def _fill_value(self) -> float | str:
-        """What Zarr gives for an absent chunk: from format 2 on nothing that is a token or an id."""
+        """What Zarr gives for an absent chunk: from format 2 on neither a token nor an id."""
         if self.dtype.startswith("float"):
             return 0.0 if self.format_version == 1 else "NaN"
         return -1 if self.dtype == "int64" and self.format_version > 1 else 0
