@@ -36,15 +36,21 @@ def prepared(images, crop, size):
     return Preprocessing(crop=crop, input_size=size, **PLAIN)(images)
 
 
-def stretched(images, crop, size):
-    """Min-max of the published preprocessing, which knows no uniform images."""
-    grey, columns = torch.from_numpy(images.astype(np.float32))[:, None], crop[1] - crop[0]
+def resized(images, crop, size, dtype=np.float32):
+    """Resize and crop of the published preprocessing."""
+    grey, columns = torch.from_numpy(images.astype(dtype))[:, None], crop[1] - crop[0]
     width, offset = size[1] * images.shape[2] / columns, size[1] * crop[0] / columns
     if width.is_integer() and offset.is_integer():
         grey = interpolate(grey, size=(size[0], int(width)), mode="bilinear")
         grey = grey[..., int(offset) : int(offset) + size[1]]
     else:
         grey = interpolate(grey[..., crop[0] : crop[1]], size=size, mode="bilinear")
+    return grey
+
+
+def stretched(images, crop, size):
+    """Its min-max, which knows no uniform images."""
+    grey = resized(images, crop, size)
     low, high = (f(grey, dim=(1, 2, 3), keepdim=True) for f in (torch.amin, torch.amax))
     return ((grey - low) / (high - low)).expand(-1, 3, -1, -1)
 
@@ -142,7 +148,7 @@ def test_it_sees_what_the_resize_sees(shape, crop, size):
     rng = np.random.default_rng(0)
     images = np.full((200, *shape), 100, np.uint8)
     images[np.arange(200), rng.integers(0, shape[0], 200), rng.integers(0, shape[1], 200)] = 160
-    shown = (stretched(images.astype(np.float64), crop, size) * 0 == 0).all(dim=(1, 2, 3))
+    shown = (resized(images, crop, size, np.float64) - 100 > 0.1).any(dim=(1, 2, 3))
     assert (uniform(images, crop=crop, size=size) == ~shown.numpy()).all()
 
 
