@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import difflib
 import pickle
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import timm
 import torch
 from safetensors import SafetensorError
-from timm.models import load_state_dict
 
 from cache import TokenKind, TokenShape, UserError
+from stages.backbones.checkpoint import MisfitError, load_checkpoint, patch_size, read_checkpoint
 from stages.backbones.families import Family, family_of
 from stages.backbones.random_weights import randomise
 from stages.backbones.settings import BackboneSettings
@@ -210,21 +210,36 @@ def _load_weights(model: Any, family: Family, settings: BackboneSettings) -> Wei
                 "(.pt, .bin) files"
             )
     try:
-        state = family.convert(load_state_dict(str(path)), model)
+        checkpoint = read_checkpoint(path)
     except (RuntimeError, SafetensorError, pickle.UnpicklingError, EOFError, KeyError) as error:
         raise UserError(
             f"weights {path} cannot be read as a checkpoint of {settings.name}: {_one_line(error)}"
         ) from None
-    classifier = model.pretrained_cfg.get("classifier") or "head"
-    state = {name: value for name, value in state.items() if not name.startswith(f"{classifier}.")}
+    _check_patch_size(patch_size(checkpoint), model, settings, path)
     try:
-        model.load_state_dict(state, strict=True)
-    except RuntimeError as error:
+        adapted = load_checkpoint(checkpoint, model, family)
+    except (RuntimeError, KeyError, MisfitError) as error:
         raise UserError(
             f"weights {path} do not fit {settings.name}: {_one_line(error)}; name the model they "
             "were made for"
         ) from None
-    return file_identity(path, source=source)
+    return replace(file_identity(path, source=source), adapted=adapted)
+
+
+def _check_patch_size(
+    found: tuple[int, ...] | None, model: Any, settings: BackboneSettings, path: Path
+) -> None:
+    """Refuse patches of another size than the model's, unless they are to be resampled from it."""
+    wanted = tuple(model.patch_embed.patch_size)
+    if found is None or found == wanted:
+        return
+    with torch.device("meta"):
+        own = tuple(timm.create_model(settings.name, pretrained=False).patch_embed.patch_size)
+    if found != own:
+        raise UserError(
+            f"weights {path} have patches of {found[0]}x{found[1]} pixels, {settings.name} has "
+            f"{own[0]}x{own[1]}: name the model they were made for; backbone.patch_size resamples"
+        )
 
 
 def _hub_file(name: str, model: Any) -> Path:
