@@ -13,7 +13,7 @@ import torch
 from safetensors import SafetensorError
 
 from cache import TokenKind, TokenShape, UserError
-from stages.backbones.checkpoint import MisfitError, load_checkpoint, patch_size, read_checkpoint
+from stages.backbones.checkpoint import MisfitError, load_weights, patch_size, read_weights
 from stages.backbones.families import Family, family_of
 from stages.backbones.random_weights import randomise
 from stages.backbones.settings import BackboneSettings
@@ -210,14 +210,14 @@ def _load_weights(model: Any, family: Family, settings: BackboneSettings) -> Wei
                 "(.pt, .bin) files"
             )
     try:
-        checkpoint = read_checkpoint(path)
+        checkpoint = read_weights(path)
     except (RuntimeError, SafetensorError, pickle.UnpicklingError, EOFError, KeyError) as error:
         raise UserError(
             f"weights {path} cannot be read as a checkpoint of {settings.name}: {_one_line(error)}"
         ) from None
     _check_patch_size(patch_size(checkpoint), model, settings, path)
     try:
-        adapted = load_checkpoint(checkpoint, model, family)
+        adapted = load_weights(checkpoint, model, family)
     except (RuntimeError, KeyError, MisfitError) as error:
         raise UserError(
             f"weights {path} do not fit {settings.name}: {_one_line(error)}; name the model they "

@@ -37,14 +37,14 @@ class MisfitError(Exception):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Checkpoint:
+class WeightsFile:
     """Parameters of a file by name, and what was chosen among its contents."""
 
     state: dict[str, torch.Tensor]
     said: tuple[str, ...]
 
 
-def read_checkpoint(path: Path) -> Checkpoint:
+def read_weights(path: Path) -> WeightsFile:
     """Read a .safetensors or .pth file, and unwrap what it nests; errors are those of torch."""
     if path.suffix == ".safetensors":
         content: Any = load_file(path)
@@ -75,10 +75,10 @@ def read_checkpoint(path: Path) -> Checkpoint:
             for name, value in state.items()
             if name.startswith(chosen)
         }
-    return Checkpoint(state=state, said=tuple(said))
+    return WeightsFile(state=state, said=tuple(said))
 
 
-def load_checkpoint(checkpoint: Checkpoint, model: Any, family: Family) -> tuple[str, ...]:
+def load_weights(checkpoint: WeightsFile, model: Any, family: Family) -> tuple[str, ...]:
     """Load a checkpoint into a model; returns what was chosen, left out and resampled.
 
     Raises
@@ -119,7 +119,7 @@ def load_checkpoint(checkpoint: Checkpoint, model: Any, family: Family) -> tuple
     return tuple(said)
 
 
-def patch_size(checkpoint: Checkpoint) -> tuple[int, ...] | None:
+def patch_size(checkpoint: WeightsFile) -> tuple[int, ...] | None:
     """Rows and columns of the file's own patches; None where it does not tell them."""
     weight = checkpoint.state.get("patch_embed.proj.weight")
     return tuple(weight.shape[-2:]) if weight is not None and weight.ndim == 4 else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,10 +57,11 @@ def uniform(
     array of shape (n_images,)
     """
     rows, columns = _taps(images.shape[1], size[0]), _columns(images.shape[2], crop, size[1])
-    dtype, rounding = images.dtype, RESIZE_ROUNDING * np.finfo(np.float32).eps
+    dtype: np.dtype[Any] = images.dtype
+    rounding = RESIZE_ROUNDING * float(np.finfo(np.float32).eps)
     floats = np.issubdtype(dtype, np.floating)
     if floats:
-        rounding = max(rounding, OWN_ROUNDING * np.finfo(dtype).eps)
+        rounding = max(rounding, OWN_ROUNDING * float(np.finfo(dtype).eps))
     left = np.arange(len(images))
     for chosen in (slice(None, None, _STRIDE), slice(None)):
         grey = _resized(images, left, rows.part(chosen), columns.part(chosen))
