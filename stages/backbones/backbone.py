@@ -234,7 +234,8 @@ def _check_patch_size(
     if found is None or found == wanted:
         return
     with torch.device("meta"):
-        own = tuple(timm.create_model(settings.name, pretrained=False).patch_embed.patch_size)
+        named: Any = timm.create_model(settings.name, pretrained=False)
+    own = tuple(named.patch_embed.patch_size)
     if found != own:
         raise UserError(
             f"weights {path} have patches of {found[0]}x{found[1]} pixels, {settings.name} has "
