@@ -14,7 +14,7 @@ from cache.stores.zarr_internals import sync
 def cache_info(cache: FeatureCache) -> dict[str, Any]:
     """Sizes, completeness, settings and provenance, as JSON holds them.
 
-    Sizes are exact: format 1 leaves no choice in them. No token is read, so this is quick on a
+    Sizes are exact: the format leaves no choice in them. No token is read, so this is quick on a
     URL; whether the bytes are there and intact is what `cache.integrity.verify` tells.
 
     Returns

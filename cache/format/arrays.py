@@ -1,6 +1,6 @@
 """The place of one array of a store on disk: every file, every size, every offset.
 
-Format 1 leaves nothing open: all of it follows from shape, dtype and the rows per chunk and shard.
+The format leaves nothing open: all follows from shape, dtype and the rows per chunk and shard.
 """
 
 from __future__ import annotations
@@ -41,6 +41,8 @@ class StoredArray:
     rows_per_chunk : int
     rows_per_shard : int, optional
         A multiple of `rows_per_chunk`. Without it the array is one chunk in one file.
+    format_version : int
+        Of the store: it decides what others read where a file is lost.
     crcs : array of shape (n_chunks,), optional
         The record of every chunk's checksum; an unfinished store has none.
     """
@@ -51,6 +53,7 @@ class StoredArray:
     dimensions: tuple[str, ...]
     rows_per_chunk: int
     rows_per_shard: int | None
+    format_version: int = 1
     crcs: NDArray[np.uint32] | None = field(default=None, compare=False)
 
     @property
@@ -210,16 +213,25 @@ class StoredArray:
                 "configuration": {"chunk_shape": [self.rows_per_file, *self.shape[1:]]},
             },
             "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
-            "fill_value": 0.0 if self.dtype.startswith("float") else 0,
+            "fill_value": self._fill_value,
             "codecs": codecs,
             "attributes": dict(attributes),
             "dimension_names": list(self.dimensions),
             "storage_transformers": [],
         }
 
+    @property
+    def _fill_value(self) -> float | str:
+        """What Zarr gives for an absent chunk: from format 2 on neither a token nor an id."""
+        if self.dtype.startswith("float"):
+            return 0.0 if self.format_version == 1 else "NaN"
+        return -1 if self.dtype == "int64" and self.format_version > 1 else 0
+
     @classmethod
-    def from_document(cls, path: str, document: Mapping[str, Any], *, where: str) -> StoredArray:
-        """The array that a zarr.json describes, or `CacheError` where format 1 says otherwise."""
+    def from_document(
+        cls, path: str, document: Mapping[str, Any], *, where: str, format_version: int
+    ) -> StoredArray:
+        """The array that a zarr.json describes, or `CacheError` where the format says otherwise."""
         try:
             outer = _integers(document["chunk_grid"]["configuration"]["chunk_shape"])
             first = document["codecs"][0]
@@ -232,14 +244,15 @@ class StoredArray:
                 dimensions=tuple(str(name) for name in document["dimension_names"]),
                 rows_per_chunk=inner[0],
                 rows_per_shard=outer[0] if sharded else None,
+                format_version=format_version,
             )
             if array._is_sane() and document == array.document(document["attributes"]):
                 return array
         except (KeyError, TypeError, ValueError, IndexError, AttributeError):
             pass
         raise CacheError(
-            f"{where}: {path}/zarr.json does not describe an array of cache format 1: vitv1 cache "
-            "repair, or fetch it again"
+            f"{where}: {path}/zarr.json does not describe an array of cache format "
+            f"{format_version}: vitv1 cache repair, or fetch it again"
         )
 
     def _is_sane(self) -> bool:

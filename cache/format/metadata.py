@@ -22,7 +22,8 @@ from cache.format.identity import key_of
 from cache.format.layout import DIMENSIONS, TOKEN_KINDS, Layout, TokenShape, token_path
 
 FORMAT = "vitv1-feature-cache"
-FORMAT_VERSION = 1
+#: Version of new stores, and those that are read, mended and finished.
+FORMAT_VERSION, FORMAT_VERSIONS = 2, (1, 2)
 
 ROOT = "zarr.json"
 #: Bytes of the largest zarr.json: 3.1 million chunks, of some MB each, with a checksum of 5.34
@@ -80,12 +81,17 @@ def root_bytes(attributes: Mapping[str, Any]) -> bytes:
 
 
 def new_attributes(
-    settings: Mapping[str, Any], provenance: Mapping[str, Any], shape: TokenShape, layout: Layout
+    settings: Mapping[str, Any],
+    provenance: Mapping[str, Any],
+    shape: TokenShape,
+    layout: Layout,
+    *,
+    format_version: int = FORMAT_VERSION,
 ) -> dict[str, Any]:
     """The root's attributes of a store that is begun."""
     return {
         "format": FORMAT,
-        "format_version": FORMAT_VERSION,
+        "format_version": format_version,
         "key": key_of(settings),
         "settings": dict(settings),
         "provenance": dict(provenance),
@@ -119,9 +125,9 @@ def read_root(content: bytes, *, where: str) -> dict[str, Any]:
     if not isinstance(attributes, dict) or attributes.get("format") != FORMAT:
         raise CacheError(f"{where} is a zarr store but no feature cache: check the path")
     version = attributes.get("format_version")
-    if version != FORMAT_VERSION:
+    if type(version) is not int or version not in FORMAT_VERSIONS:
         raise CacheError(
-            f"{where} has cache format {version}, this vitv1 reads format {FORMAT_VERSION}: "
+            f"{where} has cache format {version}, this vitv1 reads formats 1 and 2: "
             "install the newest vitv1, or extract the cache again"
         )
     found = _SELF.findall(content)
@@ -207,10 +213,12 @@ def document_paths(contents: Mapping[str, Any]) -> list[str]:
     return [f"{path}/zarr.json" for path in _group_paths(contents) + array_paths(contents)]
 
 
-def read_array(path: str, content: bytes, *, where: str, finished: bool) -> StoredArray:
+def read_array(
+    path: str, content: bytes, *, where: str, finished: bool, format_version: int
+) -> StoredArray:
     """The array that a zarr.json describes, with its checksums if `finished`, or `CacheError`."""
     document = parse(content, where=f"{where}: {path}/zarr.json")
-    array = StoredArray.from_document(path, document, where=where)
+    array = StoredArray.from_document(path, document, where=where, format_version=format_version)
     if array.tokens is None and array.stored_chunk_bytes > IDS_LIMIT:
         raise CacheError(f"{where}: {path} claims more images than any cache has; {_REMEDY}")
     if is_oversized(array):
@@ -233,7 +241,9 @@ def is_oversized(array: StoredArray) -> bool:
     )
 
 
-def planned_arrays(shape: TokenShape, layout: Layout, *, n_images: int) -> Sequence[StoredArray]:
+def planned_arrays(
+    shape: TokenShape, layout: Layout, *, n_images: int, format_version: int = FORMAT_VERSION
+) -> Sequence[StoredArray]:
     """Every array of a complete store, image and progress first."""
 
     def of_one_chunk(path: str, rows: int, dtype: str, dimension: str) -> StoredArray:
@@ -244,6 +254,7 @@ def planned_arrays(shape: TokenShape, layout: Layout, *, n_images: int) -> Seque
             dimensions=(dimension,),
             rows_per_chunk=rows,
             rows_per_shard=None,
+            format_version=format_version,
         )
 
     tokens = [
@@ -254,6 +265,7 @@ def planned_arrays(shape: TokenShape, layout: Layout, *, n_images: int) -> Seque
             dimensions=DIMENSIONS[kind],
             rows_per_chunk=layout.images_per_chunk[kind],
             rows_per_shard=layout.images_per_shard,
+            format_version=format_version,
         )
         for block in range(shape.n_blocks)
         for kind in shape.kinds()

@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ from cache.format.faults import Fault
 from cache.format.identity import differences, key_of
 from cache.format.layout import Layout, TokenShape, plan_layout
 from cache.format.metadata import (
+    FORMAT_VERSION,
+    FORMAT_VERSIONS,
     ROOT,
     SHARD_SUMS,
     array_bytes,
@@ -90,7 +93,8 @@ def prepare_repair(
         if checkup.attributes is None:
             _take_documents_at_their_word(checkup, path, shape)
         layout = _layout(checkup, shape, n_images=len(image_ids))
-        arrays = planned_arrays(shape, layout, n_images=len(image_ids))
+        version = _format_version(checkup)
+        arrays = planned_arrays(shape, layout, n_images=len(image_ids), format_version=version)
         checkup.files += _unnamed_files(checkup, path, arrays)
         check_chunks(checkup, progress=progress)
         if checkup.ids is not None and not np.array_equal(checkup.ids, image_ids):
@@ -100,7 +104,9 @@ def prepare_repair(
             return Repair(left=left)
         tokens = [array for array in arrays if array.tokens is not None]
         shards = range(tokens[0].n_files)
-        begun = checkup.attributes or new_attributes(settings, provenance, shape, layout)
+        begun = checkup.attributes or new_attributes(
+            settings, provenance, shape, layout, format_version=version
+        )
         sums = [
             shard_sum(path, tokens, shard)
             if all((array.path, shard) in checkup.sound for array in tokens)
@@ -137,10 +143,20 @@ def _require_same(checkup: Checkup, settings: Mapping[str, Any], shape: TokenSha
 def _take_documents_at_their_word(checkup: Checkup, path: Path, shape: TokenShape) -> None:
     """Without a root, arrays speak for themselves; their chunks then bear them out or not."""
     contents = {"blocks": range(shape.n_blocks), "arrays": shape.kinds()}
-    for name in array_paths(contents):
+    for name, version in product(array_paths(contents), FORMAT_VERSIONS):
         with suppress(OSError, CacheError):
             content = local_document(path / name / "zarr.json")
-            checkup.arrays[name] = read_array(name, content, where=name, finished=True)
+            checkup.arrays[name] = read_array(
+                name, content, where=name, finished=True, format_version=version
+            )
+
+
+def _format_version(checkup: Checkup) -> int:
+    """That of the store, told by what is left of it: tokens are alike in no two."""
+    if checkup.attributes is not None:
+        return int(checkup.attributes["format_version"])
+    left = (a.format_version for a in checkup.arrays.values() if a.tokens is not None)
+    return next(left, FORMAT_VERSION)
 
 
 def _layout(checkup: Checkup, shape: TokenShape, *, n_images: int) -> Layout:

@@ -170,7 +170,10 @@ def _take_up(checkup: Checkup, path: str, content: bytes, attributes: Mapping[st
     if name not in array_paths(attributes["contents"]):
         return
     try:
-        array = read_array(name, content, where=checkup.where, finished=complete)
+        version = attributes["format_version"]
+        array = read_array(
+            name, content, where=checkup.where, finished=complete, format_version=version
+        )
     except CacheError as error:
         checkup.note(path, str(error))
         return

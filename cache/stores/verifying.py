@@ -40,7 +40,7 @@ class VerifyingStore(WrapperStore[Store]):
     opening cannot be read; the checksums of all chunks of another must give the sum that the root
     recorded then. What no record covers counts only if the root, read again afterwards, still has
     the same key. So a store that takes this one's place is never read for it. A chunk that is
-    absent raises; plain zarr would return zeros.
+    absent raises; plain zarr would return the fill value.
 
     Parameters
     ----------
@@ -138,7 +138,10 @@ class VerifyingStore(WrapperStore[Store]):
         )
         if content is None:
             raise CacheError(f"{self.where} holds no {path}: see vitv1 cache info")
-        array = read_array(path, content, where=self.where, finished=self._complete)
+        version = self.attributes["format_version"]
+        array = read_array(
+            path, content, where=self.where, finished=self._complete, format_version=version
+        )
         # Before anyone allocates what it claims.
         await self._require_real_size(array)
         if self._sums is not None and array.tokens is not None:

@@ -91,7 +91,10 @@ class ShardWriter:
             document = parse(local_document(file), where=str(file))
         except FileNotFoundError:
             raise CacheError(f"{file} is absent: vitv1 cache repair") from None
-        return StoredArray.from_document(name, document, where=str(self.path))
+        version = self.cache.store.attributes["format_version"]
+        return StoredArray.from_document(
+            name, document, where=str(self.path), format_version=version
+        )
 
     def _write(self, files: Iterable[tuple[StoredArray, int, NDArray[Any]]]) -> None:
         """Write files of arrays, each given as array, number and values."""

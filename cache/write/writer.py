@@ -21,6 +21,7 @@ from cache.format.identity import differences, key_of
 from cache.format.layout import Layout, TokenShape
 from cache.format.metadata import (
     FORMAT,
+    FORMAT_VERSION,
     ROOT,
     SHARD_SUMS,
     documents_of,
@@ -148,6 +149,7 @@ def write_cache(
     shape: TokenShape,
     layout: Layout,
     replace: bool = False,
+    format_version: int = FORMAT_VERSION,
 ) -> Iterator[CacheWriter]:
     """Create a store, or resume one of the same key, under the writer's lock.
 
@@ -163,6 +165,8 @@ def write_cache(
         Used for a new store; a resumed one keeps its own.
     replace : bool
         Delete a store of another key instead of refusing it.
+    format_version : int
+        Of a new store, 1 for readers of version 0.1; a resumed one keeps its own.
 
     Raises
     ------
@@ -180,9 +184,10 @@ def write_cache(
             path.rename(beside(path, "old"))
             discard(beside(path, "old"))
         if not path.exists():
-            attributes = new_attributes(settings, provenance, shape, layout)
+            version = {"format_version": format_version}
+            attributes = new_attributes(settings, provenance, shape, layout, **version)
             attributes[SHARD_SUMS] = [None] * layout.n_shards(len(image_ids))
-            arrays = planned_arrays(shape, layout, n_images=len(image_ids))
+            arrays = planned_arrays(shape, layout, n_images=len(image_ids), **version)
             _create(path, attributes, arrays, image_ids, lock)
         writer = CacheWriter(path, key=key_of(settings))
         if not (writer.cache.complete or np.array_equal(writer.cache.image_ids, image_ids)):

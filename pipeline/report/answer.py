@@ -94,6 +94,8 @@ def warnings(neurons: pd.DataFrame, provenance: Mapping[str, Any]) -> list[str]:
     without = set(neurons["recording"]) - set(best["recording"])
     found.extend(f"{name}: no valid neuron has a FEVE." for name in sorted(without))
     for path, cache in provenance.get("caches", {}).items():
+        if adapted := cache.get("weights adapted"):
+            found.append(f"{path}: of the weights' file: {'; '.join(map(str, adapted))}.")
         unchecked = cache.get("not re-checked")
         if unchecked:
             found.append(f"{path}: {', '.join(unchecked)} were not at hand and not re-checked.")

@@ -50,7 +50,11 @@ def write_provenance(file: ExperimentFile, plan: Plan) -> None:
         "settings": publishable(file.settings),
         "experiments": publishable(file.defaults_filled_in()),
         "caches": {
-            name: {"key": variant.cache.opened.key, "not re-checked": list(variant.cache.unchecked)}
+            name: {
+                "key": variant.cache.opened.key,
+                "not re-checked": list(variant.cache.unchecked),
+                "weights adapted": variant.cache.opened.provenance.get("weights_adapted", []),
+            }
             for name, variant in variants.items()
             if variant.cache.opened is not None
         },

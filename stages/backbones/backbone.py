@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import inspect
-import pickle
-import zipfile
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import timm
 import torch
-from safetensors import SafetensorError
-from timm.models import load_state_dict
 
 from cache import TokenKind, TokenShape, UserError
 from stages.backbones.families import Family, family_of
+from stages.backbones.loading import load_trained, one_line
 from stages.backbones.random_weights import randomise
 from stages.backbones.settings import BackboneSettings
 from stages.backbones.suggestions import nearest_model
-from stages.backbones.weights import WeightsIdentity, file_identity, random_identity
+from stages.backbones.weights import WeightsIdentity, random_identity
 
 #: Images per forward pass. Tokens shift a little with the batch that they are computed in.
 BATCH = 64
@@ -124,7 +120,7 @@ def create_backbone(
         weights = random_identity(settings)
         randomise(model, seed=settings.seed, gain=weights.identity["gain"])
     else:
-        weights = _load_weights(model, family, settings)
+        weights = load_trained(model, family, settings)
     model.requires_grad_(False).eval()
     config = model.pretrained_cfg
     return Backbone(
@@ -163,7 +159,7 @@ def _try(model: Any, settings: BackboneSettings, input_size: tuple[int, int]) ->
     except (TypeError, ValueError, AssertionError, ArithmeticError, RuntimeError) as error:
         raise UserError(
             f'backbone.name = "{settings.name}", arguments = {settings.arguments}: the model '
-            f"cannot see an image ({_one_line(error)}); correct the arguments"
+            f"cannot see an image ({one_line(error)}); correct the arguments"
         ) from None
 
 
@@ -235,78 +231,3 @@ def _check_arguments(settings: BackboneSettings) -> None:
         raise UserError(
             f"backbone.arguments: depth = {depth} is more than {MOST_BLOCKS} blocks: lower it"
         )
-
-
-def _load_weights(model: Any, family: Family, settings: BackboneSettings) -> WeightsIdentity:
-    if settings.weights == "hub":
-        path, source = _hub_file(settings.name, model), "hub"
-    else:
-        path, source = Path(settings.weights), "file"
-        given = f'backbone.weights = "{settings.weights}"'
-        if not path.is_file():
-            raise UserError(
-                f'{given}: no such file; give "hub", "random" or the path of a .safetensors or '
-                ".pth file"
-            )
-        if path.suffix not in (".safetensors", ".pth", ".pt", ".bin"):
-            raise UserError(
-                f"{given}: cannot read {path.suffix or 'no suffix'}, only .safetensors and .pth "
-                "(.pt, .bin) files"
-            )
-    if path.suffix != ".safetensors" and _is_compressed(path):
-        raise UserError(
-            f"weights {path} are compressed, as torch never saves them, and might take all memory: "
-            "do not trust them, or save them again with torch.save"
-        )
-    identity = file_identity(path, source=source)
-    try:
-        state = family.convert(load_state_dict(str(path), weights_only=True), model)
-    except (RuntimeError, SafetensorError, pickle.UnpicklingError, EOFError, KeyError) as error:
-        raise UserError(
-            f"weights {path} cannot be read as a checkpoint of {settings.name}: {_one_line(error)}"
-        ) from None
-    classifier = model.pretrained_cfg.get("classifier") or "head"
-    state = {name: value for name, value in state.items() if not name.startswith(f"{classifier}.")}
-    try:
-        model.load_state_dict(state, strict=True)
-    except RuntimeError as error:
-        raise UserError(
-            f"weights {path} do not fit {settings.name}: {_one_line(error)}; name the model they "
-            "were made for"
-        ) from None
-    if file_identity(path, source=source) != identity:
-        raise UserError(f"weights {path} changed while they were read: run again")
-    return identity
-
-
-def _is_compressed(path: Path) -> bool:
-    if not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        return any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist())
-
-
-def _hub_file(name: str, model: Any) -> Path:
-    """The checkpoint in the hub's own cache folder, fetched if it is not there yet."""
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError
-
-    repository = model.pretrained_cfg.get("hf_hub_id")
-    if not repository:
-        raise UserError(
-            f'backbone.name = "{name}" has no weights on the hub: add its tag (for example '
-            '".lvd1689m"), or set backbone.weights to a file or "random"'
-        )
-    try:
-        return Path(hf_hub_download(repository.strip("/"), "model.safetensors"))
-    except (OSError, HfHubHTTPError) as error:
-        raise UserError(
-            f"weights of {name} cannot be fetched from the hub ({type(error).__name__}): download "
-            f"model.safetensors of {repository} where the hub can be reached and set "
-            "backbone.weights to its path"
-        ) from None
-
-
-def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    return text if len(text) <= 200 else text[:200] + "..."

@@ -22,10 +22,13 @@ class WeightsIdentity:
         "hub", "file" or "random".
     identity : mapping
         Goes into the cache key: the file's sha256 wherever it came from, or the random recipe.
+    adapted : tuple of str
+        What of the file was chosen, left out or resampled; the file and the settings decide it.
     """
 
     source: str
     identity: Mapping[str, Any]
+    adapted: tuple[str, ...] = ()
 
     @property
     def label(self) -> str:

@@ -91,6 +91,7 @@ def prepare_extraction(
         ),
         provenance={
             "weights": made.weights.label,
+            "weights_adapted": list(made.weights.adapted),
             **provenance,
             "stimuli": Path(stimuli.source).name,
         },

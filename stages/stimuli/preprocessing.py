@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cache import UserError
+from stages.stimuli.uniform import resized_columns, uniform
 
 if TYPE_CHECKING:
     import torch
@@ -51,10 +51,13 @@ class Preprocessing:
         of the resized image (0..132 of 264 does: 64 x 256, then 0..128); elsewhere the cropped
         columns are resized directly. The two differ at most in the columns at the crop's edges.
 
+        A uniform image, which min-max cannot stretch, is mid-grey: 0.5 before mean and std. See
+        `stages.stimuli.uniform.uniform` for which images are.
+
         Parameters
         ----------
         images : array of shape (n_images, row, column)
-            Raw images of any real dtype. A constant image becomes all zeros before mean and std.
+            Raw images of any real dtype, the stored one: their rounding is told by it.
 
         Returns
         -------
@@ -65,16 +68,17 @@ class Preprocessing:
         rows, columns = self.input_size
         first, last = self.crop
         raw = as_batch(images, device=device)
-        scale = Fraction(columns, last - first)
-        width, offset = scale * raw.shape[-1], scale * first
-        if width.denominator == offset.denominator == 1:
-            whole = resize(raw, (rows, int(width)))
-            grey = whole[..., int(offset) : int(offset) + columns]
+        whole = resized_columns(raw.shape[-1], self.crop, columns)
+        if whole is not None:
+            width, offset = whole
+            grey = resize(raw, (rows, width))[..., offset : offset + columns]
         else:
             grey = resize(raw[..., first:last], (rows, columns))
         low = grey.amin(dim=(1, 2, 3), keepdim=True)
         span = grey.amax(dim=(1, 2, 3), keepdim=True) - low
-        grey = (grey - low) / torch.where(span > 0, span, torch.ones_like(span))
+        flat = torch.from_numpy(uniform(images, crop=self.crop, size=self.input_size))
+        flat = flat.to(span.device)[:, None, None, None] | (span <= 0)
+        grey = torch.where(flat, 0.5, (grey - low) / torch.where(flat, 1.0, span))
         mean = torch.tensor(self.mean, device=grey.device)[:, None, None]
         std = torch.tensor(self.std, device=grey.device)[:, None, None]
         return (grey - mean) / std

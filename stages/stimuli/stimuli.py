@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from operator import getitem
 from typing import Any
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache import UserError
+from stages.stimuli.uniform import uniform
 
 #: Images read at a time wherever a whole set is walked through.
 READ_BATCH = 256
@@ -121,11 +122,23 @@ def stimuli_from_array(images: NDArray[np.generic], *, source: str) -> Stimuli:
 class StimulusDigest:
     """What the images contain: one hash over all, and a checksum per image to tell which differ.
 
-    `crc32` is an array of shape (n_images,), uint32.
+    `crc32` is an array of shape (n_images,), uint32; `stimuli` are the images themselves.
     """
 
     sha256: str
     crc32: NDArray[np.uint32]
+    stimuli: Stimuli = field(repr=False)
+    _uniform: dict[tuple[tuple[int, int], tuple[int, int]], bool] = field(
+        default_factory=dict, repr=False
+    )
+
+    def holds_uniform(self, *, crop: tuple[int, int], size: tuple[int, int]) -> bool:
+        """Whether any image is uniform once cropped and resized; see `uniform`."""
+        if (crop, size) not in self._uniform:
+            parts = (images for _, images in self.stimuli.batches())
+            found = any(uniform(images, crop=crop, size=size).any() for images in parts)
+            self._uniform[crop, size] = found
+        return self._uniform[crop, size]
 
 
 def _content(image: NDArray[np.generic]) -> bytes:
@@ -161,4 +174,4 @@ def digest(stimuli: Stimuli) -> StimulusDigest:
             f"{len(broken)} images of {stimuli.source} hold NaN or infinite pixels, the first has "
             f"id {broken[0]}: repair or drop them"
         )
-    return StimulusDigest(sha256=whole.hexdigest(), crc32=sums)
+    return StimulusDigest(sha256=whole.hexdigest(), crc32=sums, stimuli=stimuli)

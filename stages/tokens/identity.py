@@ -35,7 +35,10 @@ def token_settings(
             "n_blocks": n_blocks,
             "weights": dict(weights.identity),
         },
-        "preprocessing": preprocessing.settings(),
+        "preprocessing": {
+            **preprocessing.settings(),
+            **_uniform(images, preprocessing.crop, preprocessing.input_size),
+        },
         "images": _images(images),
         "dtype": dtype,
         "format_version": 1,
@@ -82,6 +85,8 @@ def check_cache(
         wanted["preprocessing"]["crop"] = list(crop)
     if images is not None:
         wanted["images"] = _images(images)
+    if images is not None and crop is not None:
+        wanted["preprocessing"] |= _uniform(images, crop, stimuli.size)
     differing = differences(wanted, cache.settings, declared_only=True)
     if differing:
         raise CacheError(
@@ -110,6 +115,16 @@ def _architecture(backbone: BackboneSettings) -> Mapping[str, Any]:
         "arguments": sorted([name, value] for name, value in backbone.arguments.items()),
         "precision": backbone.precision,
     }
+
+
+def _uniform(
+    images: StimulusDigest, crop: tuple[int, int], size: tuple[int, int]
+) -> Mapping[str, Any]:
+    """What uniform images become, where there are any: before version 0.2 they became others.
+
+    So the keys of earlier caches stay, but of those whose tokens would be others now.
+    """
+    return {"uniform": "mid-grey"} if images.holds_uniform(crop=crop, size=size) else {}
 
 
 def _images(images: StimulusDigest) -> dict[str, Any]:

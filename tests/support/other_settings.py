@@ -111,8 +111,9 @@ MUTATIONS = {
 }  # fmt: skip
 
 
-def fill(path):
-    with opened(path, the_settings()) as writer:
+def fill(path, declared=None):
+    """A finished store of the settings that are declared, `the_settings` by default."""
+    with opened(path, declared or the_settings()) as writer:
         for shard in writer.missing_shards():
             n = len(writer.shard_ids(shard))
             tokens = {"patches": np.ones((n, 1, 1, 2)), "cls": np.ones((n, 2))}

@@ -115,10 +115,15 @@ def test_paths_that_are_no_file_of_an_array(path):
 def test_only_arrays_of_the_format_are_accepted(change):
     array = an_array(21, 2, 8)
     document = array.document({"anything": "tolerated"})
-    assert StoredArray.from_document(array.path, document, where="x") == array
+    assert StoredArray.from_document(array.path, document, where="x", format_version=1) == array
     if change == {"shape": [10**15, 3]}:
         # Such a claim is refused where it meets a real file's size.
-        assert StoredArray.from_document(array.path, document | change, where="x").n_files > 10**14
+        assert (
+            StoredArray.from_document(
+                array.path, document | change, where="x", format_version=1
+            ).n_files
+            > 10**14
+        )
         return
     with pytest.raises(CacheError, match=r"x: blocks/00/cls/zarr.json does not describe an array"):
-        StoredArray.from_document(array.path, document | change, where="x")
+        StoredArray.from_document(array.path, document | change, where="x", format_version=1)

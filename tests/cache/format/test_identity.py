@@ -109,3 +109,23 @@ def test_canonical_json_has_one_form():
 
 def test_nesting_is_not_ambiguous():
     assert key_of({"a": {"b": 1}}) != key_of({"a": {"c": 1}})
+
+
+def test_only_images_that_hold_a_uniform_one_have_another_key(tmp_path):
+    """Uniform images became others; caches without any keep their keys."""
+    assert "uniform" not in the_settings()["preprocessing"]
+    images = IMAGES.copy()
+    images[7] = 30
+    now = digest(stimuli_from_array(images, source="images"))
+    before = the_settings(images=now)
+    assert before["preprocessing"].pop("uniform") == "mid-grey"
+    store, hub = fill(tmp_path / "c.zarr", before), dataclasses.replace(BACKBONE, weights="hub")
+    with pytest.raises(CacheError, match=r'preprocessing\.uniform: "mid-grey" here, nothing there'):
+        check_cache(open_cache(store), **declared(images=now, backbone=hub))
+    with (
+        pytest.raises(CacheError, match=r"preprocessing\.uniform"),
+        opened(store, the_settings(images=now)),
+    ):
+        pass
+    again = fill(tmp_path / "d.zarr", the_settings(images=now))
+    check_cache(open_cache(again), **declared(images=now, backbone=hub))

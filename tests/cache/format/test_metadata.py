@@ -57,7 +57,7 @@ def test_image_ids_beyond_any_cache_are_refused(tmp_path):
         file.truncate(8 * rows + 4)
     content = json.dumps(document).encode()
     with pytest.raises(CacheError, match="claims more images than any cache has"):
-        read_array("image", content, where="a.zarr", finished=False)
+        read_array("image", content, where="a.zarr", finished=False, format_version=2)
     with pytest.raises(CacheError, match="claims more images than any cache has"):
         _ = open_cache(str(store)).image_ids
     assert any("claims more images" in str(fault) for fault in verify(str(store)).faults)

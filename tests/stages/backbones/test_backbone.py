@@ -8,10 +8,10 @@ import timm
 import torch
 from safetensors.torch import save_file
 from support.tiny import FAMILIES
-from timm.models import load_state_dict
 
 from cache import UserError
 from stages.backbones.backbone import create_backbone, plan_token_shape
+from stages.backbones.checkpoint import read_weights
 from stages.backbones.settings import BackboneSettings
 
 SIZE = (32, 64)
@@ -218,11 +218,11 @@ def test_compressed_weights_are_refused_unread(tmp_path):
 def test_weights_that_change_while_they_are_read_are_refused(tmp_path, monkeypatch):
     path, _ = pretrained("dino", tmp_path)
 
-    def replaced(name, **_):
-        state = load_state_dict(name)
-        save_file({key: value + 1 for key, value in state.items()}, path)
-        return state
+    def replaced(path):
+        checkpoint = read_weights(path)
+        save_file({key: value + 1 for key, value in checkpoint.state.items()}, path)
+        return checkpoint
 
-    monkeypatch.setattr("stages.backbones.backbone.load_state_dict", replaced)
+    monkeypatch.setattr("stages.backbones.loading.read_weights", replaced)
     with pytest.raises(UserError, match="changed while they were read: run again"):
         backbone(weights=str(path))

@@ -55,11 +55,6 @@ def test_three_equal_channels_are_normalised_by_the_checkpoint_s_constants():
         torch.testing.assert_close(got[:, channel], expected)
 
 
-def test_a_constant_image_stays_finite():
-    got = Preprocessing(crop=(0, 8), input_size=(8, 8), **PLAIN)(np.full((1, 8, 8), 7, np.uint8))
-    assert (got == 0).all()
-
-
 def test_images_of_any_dtype_and_the_batch_do_not_matter():
     images = raw_images(4)
     prepare = Preprocessing(crop=(0, 132), input_size=(64, 128), **PLAIN)
