@@ -49,6 +49,10 @@ from .write.atomic import replaced as replaced
 from .write.atomic import make_folder as make_folder
 from .write.atomic import place_file as place_file
 from .write.atomic import place_folder as place_folder
+from .write.space import disk_of as disk_of
+from .write.space import free_space as free_space
+from .write.space import naming as naming
+from .write.space import require_space as require_space
 from .write.temporaries import beside as beside
 from .write.lock import folder_lock as folder_lock
 

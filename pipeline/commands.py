@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from cache import UserError
 from pipeline.output import caches_held, output_held
-from pipeline.plan.make import make_plan
+from pipeline.plan.make import extraction, make_plan
 from pipeline.plan.price import price
 from pipeline.plan.steps import EXTRACT
 from pipeline.plan.table import plan_document, show_plan
@@ -24,7 +24,7 @@ from pipeline.results import (
     write_tables,
 )
 from pipeline.run.conditions import protect_earlier
-from pipeline.run.extract import extract_variant
+from pipeline.run.extract import check_space, extract_variant
 from pipeline.run.run import check_plan, run_plan
 from pipeline.variant.variant import one_per_cache, open_variants
 from pipeline.work_folder import remove_left
@@ -133,6 +133,7 @@ def extract(file: ExperimentFile, terminal: Terminal, *, replace: bool) -> None:
             check_path(variant.cache.path)
         for variant in variants:
             variant.check()
+        check_space(map(extraction, one_per_cache(variants)))
         for variant in one_per_cache(variants):
             extract_variant(variant, terminal)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -14,7 +13,7 @@ from typing import Any
 import requests
 from rich.filesize import decimal
 
-from cache import UserError, make_folder, place_file
+from cache import UserError, free_space, make_folder, place_file
 from pipeline.terminal import Terminal
 
 FIGSHARE_API = "https://api.figshare.com/v2"
@@ -113,9 +112,7 @@ def download(
     try:
         lacking = [file for file in wanted if not file.path.exists() or file.fault(file.path)]
         needed = sum(file.size - file.received() for file in lacking)
-        place = directory.absolute()
-        free = shutil.disk_usage(next(p for p in (place, *place.parents) if p.exists())).free
-        if needed > free:
+        if needed > (free := free_space(directory)):
             raise UserError(
                 f"{name} needs {decimal(needed)} in {directory}, where {decimal(free)} are free: "
                 "free some space or choose another directory"

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from cache.errors import CacheError
@@ -81,17 +79,6 @@ def plan_copy(
     arrays, documents = sync(_fetched(source.store, contents))
     attributes = finished_attributes({**old, "contents": contents}, documents)
     return Copy(source=source, documents={ROOT: root_bytes(attributes), **documents}, arrays=arrays)
-
-
-def require_space(needed: int, place: Path) -> None:
-    """Refuse with `CacheError` what a disk has no room for."""
-    there = next(p for p in (place.absolute(), *place.absolute().parents) if p.exists())
-    free = shutil.disk_usage(there).free
-    if needed > free:
-        raise CacheError(
-            f"{place} needs {needed / 1e9:.2f} GB and its disk has {free / 1e9:.2f} GB free: make "
-            "room, or choose another place or fewer blocks"
-        )
 
 
 async def _fetched(

@@ -12,13 +12,14 @@ from zarr.storage import LocalStore
 
 from cache.errors import CacheError
 from cache.integrity.verify import verify
-from cache.share.copy_plan import Copy, require_space
+from cache.share.copy_plan import Copy
 from cache.stores.location import PACKED
 from cache.stores.zarr_internals import sync
 from cache.stores.zip import PackedStore
 from cache.stores.zip_seal import PLACEHOLDER, seal
 from cache.write.atomic import replaced
 from cache.write.lock import writer_lock
+from cache.write.space import require_space
 from cache.write.temporaries import beside, real_path
 
 #: Earliest time that a zip can hold: the same cache always gives the same file.

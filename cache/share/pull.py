@@ -21,10 +21,11 @@ from cache.format.arrays import StoredArray
 from cache.format.faults import fault_in, file_faults
 from cache.format.metadata import ROOT, array_paths
 from cache.integrity.verify import verify
-from cache.share.copy_plan import Copy, require_space
+from cache.share.copy_plan import Copy
 from cache.stores.zarr_internals import sync
 from cache.write.atomic import place_folder, replace_files, replaced
 from cache.write.lock import WriterLock, writer_lock
+from cache.write.space import require_space
 from cache.write.temporaries import beside, discard, real_path, require_ours
 
 #: Files in flight.

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from cache.write.space import naming
 from cache.write.temporaries import inside
 
 
@@ -44,12 +45,13 @@ def replaced(
     try:
         # What a link of that name leads to is not touched.
         temporary.unlink(missing_ok=True)
-        with temporary.open("xb") as file:
-            yield file
-        if durable:
-            place_file(temporary, path)
-        else:
-            temporary.replace(path)
+        with naming(path):
+            with temporary.open("xb") as file:
+                yield file
+            if durable:
+                place_file(temporary, path)
+            else:
+                temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise

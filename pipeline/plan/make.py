@@ -34,14 +34,15 @@ def make_plan(file: ExperimentFile, variants: Sequence[Variant]) -> Plan:
         Bad input or settings, or a cache of other settings. A file that is not there is none: the
         step that needs it says so.
     """
-    steps = [_extraction(variant) for variant in one_per_cache(variants)]
+    steps = [extraction(variant) for variant in one_per_cache(variants)]
     for stage in STAGES:
         steps.extend(_conditions(stage, variants))
     require_distinct({str(s.condition): s.name for s in steps if s.condition is not None})
     return Plan(steps=[*steps, _report(file, steps)])
 
 
-def _extraction(variant: Variant) -> Step:
+def extraction(variant: Variant) -> Step:
+    """The step that makes or finishes a variant's cache."""
     state: State = "run"
     cache, images, why = variant.cache.opened, variant.n_images, "not extracted yet"
     missing = {**variant.absent, **variant.absent_weights}

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import getpass
+from collections import Counter
+from collections.abc import Iterable
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cache import disk_of, require_space
 from pipeline.results import hardware, now, versions
 from pipeline.workers import device_of, workplace
 from stages.executors import default_memory_limit, resolve_device
@@ -13,6 +17,7 @@ from stages.extract import Extraction, extract_task, worker_memory
 from stages.stage import Crew
 
 if TYPE_CHECKING:
+    from pipeline.plan.steps import Step
     from pipeline.terminal import Terminal
     from pipeline.variant.variant import Variant
 
@@ -37,6 +42,28 @@ def prepare(variant: Variant) -> Extraction:
             "hardware": hardware(device),
         },
     )
+
+
+def check_space(steps: Iterable[Step]) -> None:
+    """Refuse extractions that the disks of their caches have no room for.
+
+    Raises
+    ------
+    CacheError
+        The message says how much is needed and how much is free.
+    """
+    needed: Counter[int] = Counter()
+    for step in steps:
+        variant = step.variant
+        if step.state == "up to date" or variant is None or not variant.cache.is_writable:
+            continue
+        path = Path(variant.cache.path)
+        disk = disk_of(path)
+        # Of a cache that is replaced the room is free by then.
+        if not (variant.replaces and path.exists()):
+            needed[disk] += step.work.n_bytes or 0
+        instead = "name another [cache] path, or fewer images"
+        require_space(needed[disk], path, instead=instead)
 
 
 def extract_variant(variant: Variant, terminal: Terminal) -> None:

@@ -13,7 +13,7 @@ from pipeline.plan.make import make_plan
 from pipeline.plan.steps import EXTRACT, Plan, Step
 from pipeline.results import describe, tabulated
 from pipeline.run.conditions import run_stage
-from pipeline.run.extract import extract_variant
+from pipeline.run.extract import check_space, extract_variant
 from pipeline.variant.variant import Variant, one_per_cache
 from pipeline.workers import limit_of
 from stages.failures import FailedCache, FailedCondition
@@ -56,7 +56,7 @@ def check_plan(
     ------
     UserError
         A file that a step needs, a device or a table is not there; settings that contradict each
-        other or the data; too little memory.
+        other or the data; too little memory or room on a disk.
     """
     for stage in STAGES:
         if list(kinds) == [stage.name] and stage.example and not any(plan.of(stage.name)):
@@ -68,6 +68,8 @@ def check_plan(
         others = len(missing) - 1
         more = f" ({others} more missing: vitv1 run --dry-run lists them)" if others else ""
         raise UserError(f"{path}: no such file or folder; correct {name}{more}")
+    if EXTRACT in kinds:
+        check_space(plan.of(EXTRACT))
     for variant in variants:
         variant.check()
         limit = limit_of(variant.settings.run)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cache import atomic_write, place_folder
+from cache import atomic_write, naming, place_folder
 from stages.conditions import Condition
 from stages.readouts.manifest import (
     PREDICTIONS,
@@ -210,16 +210,17 @@ def _write_group(
     for left in (_temporary(store, what) for what in ("new", "old")):
         if left.exists():
             shutil.rmtree(left)
-    group = zarr.create_group(
-        str(_temporary(store, "new")), zarr_format=3, attributes=dict(attributes)
-    )
-    for name, (values, dimensions) in arrays.items():
-        group.create_array(
-            name,
-            data=np.ascontiguousarray(values),
-            chunks=tuple(max(1, size) for size in values.shape),
-            dimension_names=dimensions,
+    with naming(_temporary(store, "new")):
+        group = zarr.create_group(
+            str(_temporary(store, "new")), zarr_format=3, attributes=dict(attributes)
         )
+        for name, (values, dimensions) in arrays.items():
+            group.create_array(
+                name,
+                data=np.ascontiguousarray(values),
+                chunks=tuple(max(1, size) for size in values.shape),
+                dimension_names=dimensions,
+            )
 
 
 def _temporary(store: Path, what: str) -> Path:
