@@ -143,7 +143,9 @@ def folder_lock(folder: Path, *, setting: str, instead: str) -> Iterator[None]:
             raise CacheError(f"{folder} is no folder: name another {setting}") from None
         except OSError as error:
             if error.errno not in _NOT_OURS:
-                raise
+                raise CacheError(
+                    f"{folder} cannot be made ({error.strerror}): name another {setting}"
+                ) from None
             lock = WriterLock(_held(folder, None, instead), stack)
         if os.access(real, os.W_OK):
             lock.hold(real)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,7 +29,7 @@ def _existing(place: Path) -> Path:
 def require_space(
     needed: int, place: Path, *, instead: str = "choose another place or fewer blocks"
 ) -> None:
-    """Refuse with `CacheError` what a disk has no room for.
+    """Refuse with `CacheError` what a disk has no room for, and a place that cannot be written to.
 
     Parameters
     ----------
@@ -37,6 +38,8 @@ def require_space(
     instead : str
         What may be done but make room, for the message.
     """
+    if not os.access(_existing(place), os.W_OK):
+        raise CacheError(f"{place} cannot be written to: make its folder writable, or {instead}")
     if needed > (free := free_space(place)):
         raise CacheError(
             f"{place} needs {needed / 1e9:.2f} GB and its disk has {free / 1e9:.2f} GB free: make "

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from cache import UserError
+from cache import UserError, require_space
 from pipeline.output import own_folder
 from pipeline.plan.make import make_plan
 from pipeline.plan.steps import EXTRACT, Plan, Step
@@ -68,6 +68,8 @@ def check_plan(
         others = len(missing) - 1
         more = f" ({others} more missing: vitv1 run --dry-run lists them)" if others else ""
         raise UserError(f"{path}: no such file or folder; correct {name}{more}")
+    if any(step.state != "up to date" for step in plan.steps):
+        require_space(0, file.output, instead="name another run.output")
     if EXTRACT in kinds:
         check_space(plan.of(EXTRACT))
     for variant in variants:

@@ -22,6 +22,12 @@ def test_what_has_no_room_is_refused(tmp_path, monkeypatch):
     assert disk_of(place) == disk_of(tmp_path)
 
 
+def test_a_place_that_cannot_be_written_to_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("os.access", lambda path, _mode: path != tmp_path)
+    with pytest.raises(CacheError, match="cannot be written to: make its folder writable, or stop"):
+        require_space(0, tmp_path / "runs" / "x", instead="stop")
+
+
 def test_a_full_disk_says_which_file_could_not_be_written(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")

@@ -1,5 +1,6 @@
 """Plans that a disk has no room for."""
 
+import os
 import shutil
 from collections import namedtuple
 
@@ -32,3 +33,26 @@ def test_two_caches_share_the_room_of_their_disk(tmp_path, monkeypatch, capsys):
     )
     assert main(["extract", str(path), "--quiet", *sweep]) == 0
     assert len(needed) == 2 and needed[1] > 3 * needed[0] > 0
+
+
+@pytest.mark.parametrize("output", ["/proc/x", "mouse.toml"])
+def test_an_output_that_can_be_no_folder_is_refused(tmp_path, capsys, output):
+    path = write_experiment(tmp_path)
+    output = tmp_path / output
+    assert main(["run", str(path), "--set", f"run.output={output}"]) == 2
+    said = capsys.readouterr().err
+    assert f"{output}" in said and "name another run.output" in said and said.count("\n") == 1
+
+
+def test_a_read_only_output_is_refused_where_there_is_something_to_do(
+    tmp_path, monkeypatch, capsys
+):
+    path = write_experiment(tmp_path)
+    (tmp_path / "runs").mkdir()
+    access = os.access
+    monkeypatch.setattr(
+        "os.access", lambda place, mode: tmp_path / "runs" != place and access(place, mode)
+    )
+    assert main(["run", str(path), "--quiet"]) == 2
+    assert "cannot be written to" in capsys.readouterr().err
+    assert [p.name for p in (tmp_path / "runs").iterdir()] in ([], [".lock"])
