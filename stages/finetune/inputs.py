@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from cache import Block, TokenKind
 from stages.tokens.cached import CachedTokens
+from stages.tokens.tokens import settled
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class BlockTokens:
         ids, channels = self.ids[rows], self.shape[-1]
         parts = [self.block.read(kind, ids) for kind in self._kinds]
         tokens = [part.reshape(len(ids), -1, channels) for part in parts]
-        return torch.from_numpy(np.concatenate(tokens, axis=1))
+        return settled(torch.from_numpy(np.concatenate(tokens, axis=1)))
 
     @property
     def _kinds(self) -> list[TokenKind]:

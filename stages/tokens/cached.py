@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from cache import Block, TokenKind
-from stages.tokens.tokens import PARTITION_ELEMENTS
+from stages.tokens.tokens import PARTITION_ELEMENTS, settled
 
 
 @dataclass(frozen=True)
@@ -71,4 +71,4 @@ class CachedTokens:
         ids = self.image_ids[trials]
         parts = [block.read(self.kind, ids) for block in self.blocks]
         tokens = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
-        return torch.from_numpy(tokens).view(len(ids), *self.shape[1:])
+        return settled(torch.from_numpy(tokens)).view(len(ids), *self.shape[1:])

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from stages.tokens.cached import CachedTokens
+from stages.tokens.tokens import settled
 
 
 class Arrival:
@@ -44,7 +45,7 @@ class Arrival:
         if first < last:
             for arrived in self._arrived[: int(self._step[first:last].max()) + 1]:
                 arrived.result()
-        return torch.from_numpy(self.values[first:last])
+        return settled(torch.from_numpy(self.values[first:last]))
 
     def stop(self) -> None:
         """Read no more."""

@@ -68,8 +68,7 @@ def hold(source: Source, *, in_memory: bool) -> Rows:
     from the source itself: a chunk for every row, slow, and the same numbers.
     """
     if in_memory:
-        dtype = torch.from_numpy(np.empty(0, dtype=source.dtype)).dtype
-        return _filled(RowsInMemory(torch.empty(source.shape, dtype=dtype)), source)
+        return _filled(RowsInMemory(torch.empty(source.shape, dtype=_torch(source.dtype))), source)
     folder = temporary_folder(source.stored_bytes)
     if folder is None:
         return source
@@ -136,7 +135,8 @@ class RowsOnDisk:
 
     def take(self, rows: NDArray[np.intp]) -> torch.Tensor:
         """Some rows, all of which were set, in the order asked for."""
-        values = np.empty((len(rows), *self.shape[1:]), dtype=self._dtype)
+        taken = torch.empty((len(rows), *self.shape[1:]), dtype=_torch(self._dtype))
+        values = taken.numpy()
         for part in _runs(rows):
             left = values[part].data.cast("B")
             place = int(rows[part.start]) * self._row_bytes
@@ -146,7 +146,7 @@ class RowsOnDisk:
                     raise OSError("a temporary file of tokens was cut short")
                 left[: len(content)] = content
                 left, place = left[len(content) :], place + len(content)
-        return torch.from_numpy(values)
+        return taken
 
     def close(self) -> None:
         """Delete the file."""
@@ -166,6 +166,10 @@ def temporary_folder(size: int) -> Path | None:
         if on_disk and size <= SHARE * shutil.disk_usage(folder).free:
             return folder
     return None
+
+
+def _torch(dtype: np.dtype[Any]) -> torch.dtype:
+    return torch.from_numpy(np.empty(0, dtype=dtype)).dtype
 
 
 def _runs(rows: NDArray[np.intp]) -> Iterator[slice]:

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 #: Token values of one partition: small enough to compute on beside everything else.
 PARTITION_ELEMENTS = 2**23
 
+#: Addresses of torch's own tensors on a CPU are multiples of so many bytes.
+ALIGNMENT = 64
+
 #: Share of the memory limit up to which tokens are read once, rather than for every pass.
 IN_MEMORY = 0.25
 
@@ -48,7 +51,19 @@ class ArrayTokens:
 
     def read(self, first: int, last: int) -> torch.Tensor:
         """Tokens of the trials first <= trial < last."""
-        return self.tensor[first:last]
+        return settled(self.tensor[first:last])
+
+
+def settled(values: torch.Tensor) -> torch.Tensor:
+    """The same values, in memory as torch's own tensors are: copied where they are not.
+
+    A product may be rounded by the address and the strides of what it is taken of.
+    """
+    import torch
+
+    if values.is_contiguous() and values.data_ptr() % ALIGNMENT == 0:
+        return values
+    return values.clone(memory_format=torch.contiguous_format)
 
 
 def all_finite(values: torch.Tensor) -> bool:

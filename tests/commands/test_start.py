@@ -1,18 +1,24 @@
 """Start of commands: what each loads, in a fresh process, and the version."""
 
+import contextlib
 import json
 from importlib.metadata import version
 
 import pytest
 from support.earlier import earlier_run, python
 
+from pipeline.cli import main
+
 HEAVY = ["torch", "timm", "zarr", "pandas", "scipy", "matplotlib", "dask", "distributed", "joblib"]
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """A run that is finished, so that nothing is to be done."""
-    return earlier_run(tmp_path_factory.mktemp("earlier"))
+    """A run of every stage that is finished, so that nothing is to be done."""
+    folder = earlier_run(tmp_path_factory.mktemp("earlier"))
+    with contextlib.chdir(folder):
+        assert main(["run", "--quiet", "experiment.toml"]) == 0
+    return folder
 
 
 def loaded(folder, *arguments):

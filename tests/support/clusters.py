@@ -114,9 +114,13 @@ def refused_without_certificate(address: str) -> None:
             connection.recv(1)
 
 
-def noise_task(folder: Path, *, n_images: int = 4700, n_neurons: int = 40) -> FitTask:
+def noise_task(
+    folder: Path, *, n_images: int = 4700, n_neurons: int = 40, n_channels: int = 16
+) -> FitTask:
     """A fit of three shards: neurons that read one position of random tokens."""
-    shape = TokenShape(n_blocks=1, grid=(2, 4), n_channels=16, n_registers=0, dtype="float16")
+    shape = TokenShape(
+        n_blocks=1, grid=(2, 4), n_channels=n_channels, n_registers=0, dtype="float16"
+    )
     draw, ids = np.random.default_rng(0), np.arange(n_images)
     tokens = draw.standard_normal((n_images, *shape.item("patches"))).astype(np.float16)
     path = folder / "noise.zarr"
@@ -130,10 +134,10 @@ def noise_task(folder: Path, *, n_images: int = 4700, n_neurons: int = 40) -> Fi
     ) as writer:
         for shard in writer.missing_shards():
             rows = writer.shard_ids(shard)
-            cls = np.zeros((len(rows), 16), dtype=np.float16)
+            cls = np.zeros((len(rows), n_channels), dtype=np.float16)
             writer.write_shard(shard, [{"patches": tokens[rows], "cls": cls}])
         writer.finish()
-    weights = draw.standard_normal((16, n_neurons)).astype(np.float32) / 4
+    weights = draw.standard_normal((n_channels, n_neurons)).astype(np.float32) / 4
     z = tokens[:, 0, 1].astype(np.float32) @ weights
     rates = np.where(z > 0, z + 1, np.exp(np.minimum(z, 0)))
     settings = ReadoutSettings(als=ALSSettings(max_components=8))

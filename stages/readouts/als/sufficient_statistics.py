@@ -15,6 +15,7 @@ import torch
 
 from stages.readouts.als.partition import shards, tree_sum
 from stages.readouts.als.pca import ReducedTokens
+from stages.tokens.tokens import settled
 
 
 def pairs(n: int, device: torch.device | None = None) -> tuple[torch.Tensor, torch.Tensor]:
@@ -131,9 +132,7 @@ def sum_statistics(
     for first, last, z in reduced:
         flat = z.flatten(1)
         tokens += flat.sum(dim=0)
-        # A copy of its own: products of a view are rounded by how its rows lie in memory.
-        own = responses[first:last].to(device, copy=True, memory_format=torch.contiguous_format)
-        cross.addmm_(own.T, flat)
+        cross.addmm_(settled(responses[first:last].to(device)).T, flat)
     count = len(responses)
     mean = tokens.view(h, w, k) / count
     rate = responses.double().sum(dim=0).float().to(device) / count

@@ -12,11 +12,12 @@ from support.bits import assert_same_bits, numbers
 from support.clusters import noise_task
 
 from stages.executors import LocalExecutor
+from stages.fit.distributed import fit_divided
 from stages.fit.inputs import TaskSource
 from stages.fit.run import fit_condition
 from stages.fit.schedule import fit_all
 from stages.readouts.als import partition
-from stages.readouts.als.memory import problem_of
+from stages.readouts.als.memory import plan_memory, problem_of
 from stages.readouts.settings import AdamWSettings, ReadoutSettings
 
 #: What every process is said to use before it fits.
@@ -83,11 +84,47 @@ def test_groups_of_neurons_give_the_same_wherever_they_are(
     assert_same_bits(by(task, LocalExecutor(2, folder=tmp_path), tmp_path), alone)
 
 
-def test_a_divided_fit_under_a_limit_gives_the_same(task, tmp_path, small_groups, two_threads):
-    """A limit that divides a fit because its responses are large, and then plans for each part."""
+@pytest.fixture
+def plans(monkeypatch):
+    """Plans of memory that were made, in a process that is said to use `USED`."""
+    made = []
+
+    def plan(*arguments):
+        made.append(plan_memory(*arguments, used=USED))
+        return made[-1]
+
+    for module in ("als.fit", "als.distributed.tasks"):
+        monkeypatch.setattr(f"stages.readouts.{module}.plan_memory", plan)
+    return made
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_divided_fit_under_a_limit_gives_the_same(
+    task, tmp_path, small_groups, plans, monkeypatch, streamed
+):
+    """The least that a part can do with: its tokens are reduced again, or read from a file."""
     alone = numbers(fit_condition(task))
-    executor = LocalExecutor(2, folder=tmp_path, memory_limit=4 * 10**9)
-    assert_same_bits(by(task, executor, tmp_path), alone)
+    assert all(plan.keep for plan in plans)
+    plans.clear()
+    monkeypatch.setattr("stages.fit.inputs.IN_MEMORY", 0.0 if streamed else 1.0)
+    part = replace(TaskSource(task).size, n_neurons=150)
+    limited = replace(task, memory_limit=USED + problem_of(part, task.settings.als).least_memory)
+    fitted = fit_divided(
+        limited, LocalExecutor(1, folder=tmp_path), folder=tmp_path, progress=lambda number: None
+    )
+    # Both groups are solved and polished.
+    assert [plan.keep for plan in plans if plan.rows_at_once == 1] == [False] * 4
+    assert_same_bits(numbers(fitted), alone)
+
+
+@pytest.mark.parametrize("n_neurons", [258, 301])
+def test_odd_sizes_give_the_same_divided_and_whole(tmp_path, monkeypatch, n_neurons):
+    """A last batch of one neuron, groups of different sizes, rows that begin anywhere."""
+    monkeypatch.setattr(partition, "SMALLEST_GROUP", 129)
+    task = noise_task(tmp_path, n_images=2311, n_neurons=n_neurons, n_channels=15)
+    executor = LocalExecutor(1, folder=tmp_path)
+    divided = fit_divided(task, executor, folder=tmp_path, progress=lambda number: None)
+    assert_same_bits(numbers(divided), numbers(fit_condition(task)))
 
 
 def test_descent_gives_the_same_in_a_worker_and_under_a_limit(task, tmp_path, two_threads):
