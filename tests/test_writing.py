@@ -11,6 +11,7 @@ from support.imports import PACKAGES, ROOT, files, tree_of
 ALLOWED = {
     "cache/write/lock.py": {"os.open", "os.fdopen"},  # a lock has no content to lose
     "cache/write/writer.py": {"rename"},  # of a store that is deleted
+    "cache/share/pull.py": {"hardlink_to", "shutil.copyfile", "rename"},  # beginning of a larger copy
     "cache/share/pack.py": {"zipfile.ZipFile"},  # into what `replaced` opened
     "pipeline/cli/environment.py": {"tempfile.mkdtemp"},  # caches of libraries, in a container
     "pipeline/cli/options.py": {"os.fdopen"},  # the terminal
@@ -18,14 +19,13 @@ ALLOWED = {
     "pipeline/report/figures/style.py": {"savefig"},  # into memory
     "pipeline/report/page.py": {"to_html"},  # likewise
     "pipeline/results/tables.py": {"to_csv", "to_parquet"},  # likewise
-    "pipeline/variant/local_copy.py": {"rename"},  # becomes the beginning of a larger copy
     "pipeline/work_folder.py": {"os.open", "tempfile.TemporaryDirectory"},  # gone with the run
     "stages/executors/life.py": {"touch"},  # likewise
     "stages/executors/security.py": {"os.fdopen", "tempfile.mkstemp"},  # likewise
     "stages/executors/serialize.py": {"np.save"},  # likewise
     "stages/readouts/als/distributed/fit.py": {"replace"},  # likewise
     "stages/readouts/als/distributed/tasks.py": {"torch.save"},  # likewise
-    "stages/readouts/saved.py": {"zarr.create_group"},  # then `place_folder`
+    "stages/readouts/saved.py": {"zarr.create_group", "rename"},  # then `place_folder`
     "stages/recordings/kept.py": {"np.savez"},  # into memory
     "stages/tokens/random_access.py": {"tempfile.TemporaryFile"},  # has no name
     "stages/training/checkpoints.py": {"torch.save", "replace"},  # into what `replaced` opened

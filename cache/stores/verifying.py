@@ -124,7 +124,11 @@ class VerifyingStore(WrapperStore[Store]):
     async def shards_done(self) -> NDArray[np.bool_]:
         """Which shards are complete, as of the first call, array of shape (n_shards,)."""
         if self._done is None:
-            self._done = await self.read_chunk("progress", 0) == 1
+            done = await self.read_chunk("progress", 0) == 1
+            if self._sums is not None:
+                # A writer records the sum first, and `progress` may be younger than the root.
+                done &= [self._sums.get(file) is not None for file in range(len(done))]
+            self._done = done
         return self._done
 
     async def trusted(self, path: str) -> StoredArray:
@@ -200,8 +204,7 @@ class VerifyingStore(WrapperStore[Store]):
 
     async def _require_written(self, file: int) -> None:
         done = await self.shards_done()
-        # A writer records the sum first, and `progress` may be younger than the root.
-        if not done[file] or (self._sums is not None and self._sums.get(file) is None):
+        if not done[file]:
             raise CacheError(
                 f"{self.where} is incomplete: shard {file} is not written yet, "
                 f"{int((~done).sum())} of {len(done)} are missing: run vitv1 extract to finish it, "

@@ -71,7 +71,7 @@ def _expected(fault: Mapping[str, Any]) -> str | None:
 
 def _hint(schema: type, location: tuple[int | str, ...]) -> Any:
     """The annotation of a setting."""
-    *tables, name = (part for part in location if not _KIND.match(str(part)))
+    *tables, name = (p for p in location if isinstance(p, str) and not _KIND.match(p))
     table = _table(schema, tuple(tables))
     field = table.__pydantic_fields__.get(name)
     return None if field is None else field.annotation

@@ -110,7 +110,7 @@ def make_report(run: Path, neurons: pd.DataFrame) -> Path:
     rng = np.random.default_rng(0)
     n = neurons["neuron"].nunique()
 
-    def readouts(_run, **_identity):
+    def readouts(_run, _condition):
         return Readouts(
             row_weights=rng.random((n, 4), np.float32),
             column_weights=rng.random((n, 8), np.float32),
@@ -124,7 +124,7 @@ def make_report(run: Path, neurons: pd.DataFrame) -> Path:
     )
     run.mkdir(parents=True, exist_ok=True)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pipeline.report.figures.draw.load_readouts", readouts)
+        patch.setattr("pipeline.report.figures.draw.saved_readouts", readouts)
         patch.setattr("pipeline.report.figures.style.DPI", 40)
         figures = draw_figures(tables)
     assert {path.stem for path in figures} <= set(FIGURES)

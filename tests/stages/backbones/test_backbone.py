@@ -189,15 +189,14 @@ def test_a_model_without_a_tag_has_no_hub_weights():
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        ({"checkpoint_path": "weights.pth"}, "checkpoint_path is no argument of the model's own"),
-        ({"cache_dir": "elsewhere"}, "cache_dir is no argument"),
-        ({"pretrained": True}, "pretrained is no argument"),
+        ({"cache_dir": "elsewhere"}, "cache_dir is no argument of the model's own"),
+        ({"pretrained_cfg": "x"}, "pretrained_cfg is no argument"),
         ({"depth": 10**6}, "lower it"),
         ({"depth": 1001}, "more than 1000 blocks"),
         ({"embed_dim": 10**9}, "lower it"),
     ],
 )
-def test_arguments_that_read_files_or_take_all_memory(arguments, told):
+def test_arguments_that_timm_takes_or_that_take_all_memory(arguments, told):
     settings = BackboneSettings(name="vit_small_patch16_dinov3", arguments=arguments)
     with pytest.raises(UserError, match=told):
         plan_token_shape(settings, input_size=SIZE, dtype="float16")

@@ -65,9 +65,8 @@ def test_an_hdf5_mat_file_is_named_as_such(tmp_path: Path, user_block: int) -> N
         images_of("minimodel", path)
 
 
-@pytest.mark.parametrize("content", [b"", b"not a MATLAB file at all, but long enough" * 20])
-def test_a_file_that_is_no_mat_file_is_refused(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "images.mat").write_bytes(content)
+def test_a_file_that_is_no_mat_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "images.mat").write_bytes(b"not a MATLAB file at all, but long enough" * 20)
     with pytest.raises(UserError, match=r"images\.mat cannot be read as a MATLAB v5 file"):
         images_of("minimodel", tmp_path / "images.mat")
 
