@@ -142,6 +142,8 @@ class LocalExecutor:
             for position, task in waiting.items():
                 with cpu_threads(1):
                     result = function(task)
+                # What the next task may use is what this process does not.
+                return_memory()
                 yield position, result
             return
         self._signs.mkdir(parents=True, exist_ok=True)

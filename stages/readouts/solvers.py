@@ -42,6 +42,9 @@ def fit_readouts(
 ) -> Readouts:
     """Fit one readout per neuron on tokens, wherever the tokens come from.
 
+    On a CPU it has the caller's threads, and rounds sums by their number; inside
+    `stages.executors.cpu_threads(1)` it has one, as fits of `vitv1 fit` have.
+
     Parameters
     ----------
     x_train, x_val : array of shape (n_images, n_rows, n_columns, n_channels)
@@ -60,7 +63,7 @@ def fit_readouts(
     settings : solver's settings, optional
         Such as `stages.readouts.ALSSettings`; its defaults where absent.
     memory_limit : int, optional
-        Bytes that the process may use; results do not depend on it. "adamw" holds what it is given.
+        Bytes that the process may use; changes no result. "adamw" holds what it is given.
     overwrite : bool
         Whether r_train and r_val may be normalised in place, which saves a copy of each.
     progress : callable, optional
