@@ -15,7 +15,7 @@ from cache import UserError
 from stages.readouts.als.partition import shards, tree_sum
 from stages.readouts.solver_settings import ALSSettings
 from stages.tokens.random_access import RowsOnDisk
-from stages.tokens.tokens import Tokens, all_finite, partitions, read_ahead
+from stages.tokens.tokens import ArrayTokens, Tokens, all_finite, partitions, read_ahead, settled
 
 
 @dataclass(frozen=True)
@@ -148,15 +148,13 @@ class ReducedTokens:
         self.tokens = tokens
         self.components = components
         self.keep = keep
-        #: Parts that are kept, by their first trials. Each has memory of its own, as a part that is
-        #: read or computed has: none is a view of all.
-        self._kept: dict[int, torch.Tensor] = {}
+        self._kept: torch.Tensor | None = None
         self._file: RowsOnDisk | None = None
         if spill is not None:
             with suppress(OSError):
                 self._file = RowsOnDisk(self.shape, np.dtype(np.float32), spill)
-        #: First trials of the parts that are in the file.
-        self._filed: set[int] = set()
+        #: First trials of the parts that are kept, or in the file.
+        self._held: set[int] = set()
         #: Memory that every part takes in turn: memory that comes and goes in such pieces stays
         #: with the process, many times over.
         self._room = torch.empty(0)
@@ -181,41 +179,43 @@ class ReducedTokens:
             Tokens that are not finite.
         """
         parts = list(partitions(self.tokens.shape, first, last))
-        if self._kept.keys() >= {start for start, _ in parts}:
-            yield from ((start, end, self._kept[start]) for start, end in parts)
-            return
-        if self._file is not None and self._filed.issuperset(start for start, _ in parts):
-            for start, end, z in read_ahead(self._file, parts):
-                yield start, end, z.to(self.components.mean.device)
+        held = self._file if self._kept is None else ArrayTokens(self._kept)
+        if held is not None and self._held.issuperset(start for start, _ in parts):
+            for start, end, tokens in read_ahead(held, parts):
+                yield start, end, tokens.to(self.components.mean.device)
             return
         for start, end, tokens in read_ahead(self.tokens, parts):
-            z = self._reduce(tokens)
+            z = self._reduce(start, end, tokens)
             if not all_finite(z):
                 raise UserError(
                     f"tokens of trials {start}..{end - 1} are not all finite: extract them again "
                     "in float32"
                 )
             self._hold(start, z)
-            yield start, end, z
+            yield start, end, settled(z)
 
     def _hold(self, start: int, z: torch.Tensor) -> None:
         """Hold a part that begins with trial `start`; where the disk is full, none from now on."""
-        if self.keep:
-            self._kept[start] = z
-        elif self._file is not None:
+        if self._file is not None:
             try:
                 self._file.write(start, z.cpu().numpy())
-                self._filed.add(start)
             except OSError:
+                self._held.clear()
                 self._file.close()
                 self._file = None
+        if self._file is not None or self.keep:
+            self._held.add(start)
 
-    def _reduce(self, tokens: torch.Tensor) -> torch.Tensor:
-        """One part's components."""
+    def _reduce(self, start: int, end: int, tokens: torch.Tensor) -> torch.Tensor:
+        """One part's components, in their place where they are kept."""
+        if self.keep and self._kept is None:
+            self._kept = self.components.mean.new_empty(self.shape)
         own = self.components
         if len(self._room) < len(tokens):
             self._room = own.mean.new_empty(tokens.shape)
         x = self._room[: len(tokens)]
         x.copy_(tokens).sub_(own.mean).div_(own.scale)
-        z: torch.Tensor = torch.mm(x.flatten(0, -2), own.basis).unflatten(0, x.shape[:-1])
+        kept, shape = self._kept, (end - start, *self.shape[1:])
+        z = own.mean.new_empty(shape) if kept is None else kept[start:end]
+        torch.mm(x.flatten(0, -2), own.basis, out=z.flatten(0, -2))
         return z
