@@ -57,10 +57,13 @@ class ArrayTokens:
 def settled(values: torch.Tensor) -> torch.Tensor:
     """The same values, in memory as torch's own tensors are: copied where they are not.
 
-    A product may be rounded by the address and the strides of what it is taken of.
+    A product may be rounded by the address and the strides of what it is taken of. Nothing is
+    computed of half-precision values: they are widened first, into memory of torch's own.
     """
     import torch
 
+    if values.element_size() < 4:
+        return values.contiguous()
     if values.is_contiguous() and values.data_ptr() % ALIGNMENT == 0:
         return values
     return values.clone(memory_format=torch.contiguous_format)
