@@ -120,7 +120,9 @@ def _per_image(
     predictions: ArrayLike,
 ) -> _PerImage:
     r = _test_responses(r_repeats)
-    p = as_array(predictions, "predictions", ("image", "neuron")).astype(np.float64, copy=False)
+    p = as_array(predictions, "predictions", ("image", "neuron")).astype(
+        np.float64, "C", copy=False
+    )
     if p.shape != (r.shape[0], r.shape[2]):
         raise UserError(
             f"predictions have shape {p.shape}, but the test responses have {r.shape[0]} images "
@@ -181,7 +183,7 @@ def _test_responses(
     kind = getattr(getattr(r_repeats, "dtype", None), "kind", None)
     if not isinstance(r_repeats, list | tuple) and kind != "O":
         whole = as_array(r_repeats, "test responses", axes, missing=True)
-        return whole.astype(np.float64, copy=False)
+        return whole.astype(np.float64, "C", copy=False)
     images = [
         as_array(image, f"test responses of image {i}", axes[1:], missing=True)
         for i, image in enumerate(cast("Sequence[ArrayLike]", r_repeats))

@@ -44,7 +44,8 @@ def _pair(
             f"responses have shape {r.shape} and predictions {p.shape}: pass one of each per image "
             "and neuron"
         )
-    return r.astype(np.float64, copy=False), p.astype(np.float64, copy=False)
+    # Sums along axes of another memory layout are rounded differently.
+    return r.astype(np.float64, "C", copy=False), p.astype(np.float64, "C", copy=False)
 
 
 def mean_score(responses: ArrayLike, predictions: ArrayLike) -> float:

@@ -123,7 +123,7 @@ def fit_data(
         warn_of_scale(spread, floor=floor, name="fit_readouts", neurons=who)
     places = [r if overwrite and r.flags.writeable else None for r in rs]
     divided = (np.divide(r, scale, out=place) for r, place in zip(rs, places, strict=True))
-    normalised = [torch.from_numpy(np.ascontiguousarray(r)) for r in divided]
+    normalised = [torch.from_numpy(r) for r in divided]
     data = FitData(
         x_train=xs[0],
         r_train=normalised[0],
@@ -145,7 +145,7 @@ def _tokens(given: Any, what: str) -> Tokens:
 
 def _responses(given: Any, kind: str) -> NDArray[np.float32]:
     r = as_array(given, f"{kind} responses", ("image", "neuron"))
-    return r.astype(np.float32, copy=False)
+    return r.astype(np.float32, "C", copy=False)
 
 
 def _check(kind: str, x: Tokens, r: NDArray[np.float32]) -> None:

@@ -179,7 +179,7 @@ def _as_named(recording: Recording) -> Recording:
     kept: dict[str, Any] = {
         key: whole_numbers(values, f"{name}: {key}")
         for key in ("neurons", "image_ids", "test_image_ids", "unit_ids")
-        if (values := getattr(recording, key)) is not None
+        if (values := getattr(recording, key)) is not None or key != "unit_ids"
     }
     axes = {
         "responses": ("trial", "neuron"),
@@ -188,9 +188,11 @@ def _as_named(recording: Recording) -> Recording:
         "y": ("neuron",),
     }
     for key, named in axes.items():
-        if (values := getattr(recording, key)) is not None:
-            single = key.endswith("responses")
-            array = as_array(values, f"{name}: {key}", named, missing=key == "test_responses")
+        single = key.endswith("responses")
+        if (values := getattr(recording, key)) is not None or single:
+            array = as_array(
+                values, f"{name}: values of {key}", named, missing=key == "test_responses"
+            )
             kept[key] = array.astype(np.float32 if single else np.float64, copy=False)
     kept["validation"] = np.asarray(recording.validation)
     if kept["validation"].dtype != np.bool_ or np.ma.is_masked(recording.validation):
@@ -229,7 +231,7 @@ def normalise(recording: Recording, scale: NDArray[np.float32]) -> Recording:
     UserError
         A scale of another shape.
     """
-    scale = as_array(scale, "scale", ("neuron",)).astype(np.float32, copy=False)
+    scale = as_array(scale, "values of scale", ("neuron",)).astype(np.float32, copy=False)
     if scale.shape != (recording.n_neurons,):
         raise UserError(f"scale has shape {scale.shape}: one per neuron of {recording.name}")
     return replace(
