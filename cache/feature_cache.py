@@ -197,8 +197,10 @@ class FeatureCache:
         ------
         CacheError
             No such block in the backbone, or not in this (partial) store.
+        UserError
+            No whole number.
         """
-        index = resolve_block(whole_number(index, "block"), self.n_blocks)
+        index = resolve_block(index, self.n_blocks)
         if index not in self.blocks:
             raise CacheError(
                 f"{self.name} holds blocks {self.blocks} of {self.n_blocks}, not {index}: "

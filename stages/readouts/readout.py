@@ -211,12 +211,12 @@ def predict(
         Neurons whose rates are computed together, one group after the other.
     """
     chosen = [readouts.of(group) for group in groups]
-    return np.concatenate(
-        [
-            np.concatenate([each.predict(part, device=device) for each in chosen], axis=1)
-            for _, _, part in read_ahead(tokens, partitions(tokens.shape))
-        ]
-    )
+    rates = [
+        np.concatenate([each.predict(part, device=device) for each in chosen], axis=1)
+        for _, _, part in read_ahead(tokens, partitions(tokens.shape))
+    ]
+    none = np.empty((0, len(readouts.bias)), dtype=np.float32)
+    return np.concatenate([none, *rates])
 
 
 def initial_readout(
