@@ -56,6 +56,11 @@ from .write.space import require_space as require_space
 from .write.temporaries import beside as beside
 from .write.lock import folder_lock as folder_lock
 
+# Arguments of callers.
+from .arguments import as_array as as_array
+from .arguments import whole_number as whole_number
+from .arguments import whole_numbers as whole_numbers
+
 # Refusals.
 from .errors import CacheError as CacheError
 from .errors import UserError as UserError

@@ -11,6 +11,7 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
+from cache.arguments import whole_number, whole_numbers
 from cache.errors import CacheError
 from cache.format.layout import TOKEN_KINDS, TokenKind, resolve_block, token_path
 from cache.format.metadata import ROOT, read_root
@@ -70,7 +71,7 @@ class Block:
         Parameters
         ----------
         images : sequence of int
-            Image ids; duplicates are allowed.
+            Image ids; duplicates are allowed. A mask, `cache.image_ids[mask]` chooses by.
 
         Returns
         -------
@@ -80,6 +81,8 @@ class Block:
         ------
         CacheError
             Ids the store does not hold, or whose shard is not complete yet.
+        UserError
+            Masks, floats, and whatever else are no ids.
         """
         rows = self.cache.rows(images)
         return sync(read_rows(self.cache.store, self._path(kind), rows))
@@ -94,13 +97,13 @@ class Block:
 
         Raises
         ------
-        CacheError
+        CacheError, UserError
             As `read`, and before the first batch.
         """
-        self.cache.rows(images)
-        return (
-            self.read(kind, images[first : first + size]) for first in range(0, len(images), size)
-        )
+        self.cache.require_kind(kind)
+        ids, step = whole_numbers(images, "images"), whole_number(size, "size", least=1)
+        self.cache.rows(ids)
+        return (self.read(kind, ids[first : first + step]) for first in range(0, len(ids), step))
 
     def dask(self, kind: TokenKind) -> dask.array.Array:
         """A lazy dask array with the store's chunks; axes as of the zarr array.
@@ -194,6 +197,8 @@ class FeatureCache:
         ------
         CacheError
             No such block in the backbone, or not in this (partial) store.
+        UserError
+            No whole number.
         """
         index = resolve_block(index, self.n_blocks)
         if index not in self.blocks:
@@ -217,8 +222,10 @@ class FeatureCache:
         ------
         CacheError
             Ids the store does not hold, or whose shard is not complete yet.
+        UserError
+            Masks, floats, and whatever else are no ids.
         """
-        wanted = np.asarray(images, dtype=np.int64)
+        wanted = whole_numbers(images, "images")
         rows = np.searchsorted(self.image_ids, wanted)
         found = self.image_ids[np.minimum(rows, len(self.image_ids) - 1)] == wanted
         if not found.all():

@@ -57,7 +57,9 @@ def show_dry_run(file: ExperimentFile, terminal: Terminal) -> None:
     for variant in file.variants:
         check_run(variant.run)
     with terminal.busy("planning"):
-        plan = make_plan(file, open_variants(file))
+        variants = open_variants(file)
+        plan = make_plan(file, variants)
+    _tell_remarks(variants[0].inputs.remarks(hashed=False), terminal)
     show_plan(plan, terminal, title=f"Plan of {file.path}, results in {file.output}")
     cost = price(plan, workers_of(file.variants[0].run))
     terminal.result(cost.told())
@@ -94,6 +96,8 @@ def _run(file: ExperimentFile, terminal: Terminal, only: str | None) -> None:
         check_plan(file, variants, plan, kinds)
         protect_earlier(file.output, plan)
         remove_left(file.output)
+        remarks = variants[0].inputs.remarks()
+    _tell_remarks(remarks, terminal)
     if only is None:
         show_plan(plan, terminal, title=f"Plan of {file.path}", note=True)
         if all(step.state == "up to date" for step in plan.steps):
@@ -159,6 +163,11 @@ def compare(first: Path, second: Path, output: Path, terminal: Terminal) -> None
     terminal.result(f"figure  {figure}")
     rows = table.to_dict("records")
     terminal.document({"conditions": rows, "table": written, "figures": [figure]})
+
+
+def _tell_remarks(remarks: Sequence[str], terminal: Terminal) -> None:
+    for remark in remarks:
+        terminal.note(f"warning: {remark}")
 
 
 def _show_results(file: ExperimentFile, terminal: Terminal) -> None:

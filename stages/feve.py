@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from cache import UserError
+from cache import UserError, as_array
 
 #: Responses to repeated images: one array, or one per image.
-Repeats = NDArray[np.floating] | Sequence[NDArray[np.floating]]
+Repeats = ArrayLike | Sequence[ArrayLike]
 
 _Float = TypeVar("_Float", np.float32, np.float64)
 
@@ -22,7 +22,7 @@ VALID_FEV = 0.15
 
 def fev_and_feve(
     r_repeats: Repeats,
-    predictions: NDArray[np.floating],
+    predictions: ArrayLike,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Fraction of explainable variance (FEV), and fraction of it that is explained (FEVE).
 
@@ -39,8 +39,8 @@ def fev_and_feve(
     Parameters
     ----------
     r_repeats : array of shape (n_images, n_repeats, n_neurons), or list of array
-        Test responses, NaN where a repeat is missing; or one array of shape
-        (n_repeats_i, n_neurons) per image.
+        Test responses, NaN or masked where a repeat is missing; or one array of shape
+        (n_repeats_i, n_neurons) per image. Anything that `cache.as_array` takes.
     predictions : array of shape (n_images, n_neurons)
         One prediction per image, in the units of the responses.
 
@@ -53,7 +53,8 @@ def fev_and_feve(
     Raises
     ------
     UserError
-        Shapes that disagree, or predictions that are not finite.
+        Shapes that disagree, predictions that are not finite, infinite responses, masks, and
+        whatever else are no numbers.
     """
     images = _per_image(r_repeats, predictions)
     fev, feve = _weighted(images, np.ones((1, len(images.count))))
@@ -62,7 +63,7 @@ def fev_and_feve(
 
 def feve_standard_error(
     r_repeats: Repeats,
-    predictions: NDArray[np.floating],
+    predictions: ArrayLike,
     *,
     resamples: int = 200,
     seed: int = 0,
@@ -116,10 +117,12 @@ class _PerImage:
 
 def _per_image(
     r_repeats: Repeats,
-    predictions: NDArray[np.floating],
+    predictions: ArrayLike,
 ) -> _PerImage:
     r = _test_responses(r_repeats)
-    p = np.asarray(predictions, dtype=np.float64)
+    p = as_array(predictions, "predictions", ("image", "neuron")).astype(
+        np.float64, "C", copy=False
+    )
     if p.shape != (r.shape[0], r.shape[2]):
         raise UserError(
             f"predictions have shape {p.shape}, but the test responses have {r.shape[0]} images "
@@ -129,6 +132,11 @@ def _per_image(
         raise UserError(
             f"{int((~np.isfinite(p)).any(axis=0).sum())} neurons have predictions that are not "
             "finite: check the readouts and the tokens they were given"
+        )
+    if np.isinf(r).any():
+        raise UserError(
+            f"{int(np.isinf(r).any(axis=(0, 1)).sum())} neurons have infinite test responses: "
+            "correct them; a missing repeat is NaN"
         )
     there = np.isfinite(r)
     count = there.sum(axis=1)
@@ -171,15 +179,17 @@ def _test_responses(
     r_repeats: Repeats,
 ) -> NDArray[np.float64]:
     """Test responses as one NaN-padded array of shape (n_images, n_repeats, n_neurons)."""
-    if isinstance(r_repeats, np.ndarray) and r_repeats.dtype != object:
-        if r_repeats.ndim != 3:
-            raise UserError(
-                f"test responses have shape {r_repeats.shape}: expected (image, repeat, neuron)"
-            )
-        return np.asarray(r_repeats, dtype=np.float64)
-    images = [np.asarray(image, dtype=np.float64) for image in r_repeats]
-    widths = {image.shape[-1] for image in images if image.ndim == 2}
-    if len(widths) != 1 or any(image.ndim != 2 for image in images):
+    axes = ("image", "repeat", "neuron")
+    kind = getattr(getattr(r_repeats, "dtype", None), "kind", None)
+    if not isinstance(r_repeats, list | tuple) and kind != "O":
+        whole = as_array(r_repeats, "test responses", axes, missing=True)
+        return whole.astype(np.float64, "C", copy=False)
+    images = [
+        as_array(image, f"test responses of image {i}", axes[1:], missing=True)
+        for i, image in enumerate(cast("Sequence[ArrayLike]", r_repeats))
+    ]
+    widths = {image.shape[1] for image in images}
+    if len(widths) != 1:
         raise UserError(
             "test responses of the images must each have shape (repeat, neuron) with the same "
             f"neurons; found {sorted({image.shape for image in images})[:4]}"

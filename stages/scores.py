@@ -8,8 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+from cache import UserError, as_array
 from stages.feve import fev_and_feve, feve_standard_error
 from stages.spread import varies
 
@@ -17,44 +18,59 @@ if TYPE_CHECKING:
     from stages.recordings.recording import Recording
 
 
-def variance_explained(
-    responses: NDArray[np.floating], predictions: NDArray[np.floating]
-) -> NDArray[np.float64]:
+def variance_explained(responses: ArrayLike, predictions: ArrayLike) -> NDArray[np.float64]:
     """1 - SSE/SST of single trials, NaN for a neuron that does not vary.
 
     Of shape (n_neurons,), from responses and predictions of shape (n_images, n_neurons).
     """
-    r = responses.astype(np.float64)
-    errors = np.square(r - predictions).sum(axis=0)
+    r, p = _pair(responses, predictions)
+    if not len(r):
+        return np.full(r.shape[1], np.nan)
+    errors = np.square(r - p).sum(axis=0)
     total = np.square(r - r.mean(axis=0)).sum(axis=0)
     explained = np.full(r.shape[1], np.nan)
     np.divide(errors, total, out=explained, where=(total > 0) & varies(r))
     return 1 - explained
 
 
-def mean_score(responses: NDArray[np.floating], predictions: NDArray[np.floating]) -> float:
+def _pair(
+    responses: ArrayLike, predictions: ArrayLike
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Both as float64; `UserError` where they do not belong to the same images and neurons."""
+    axes = ("image", "neuron")
+    r, p = as_array(responses, "responses", axes), as_array(predictions, "predictions", axes)
+    if r.shape != p.shape:
+        raise UserError(
+            f"responses have shape {r.shape} and predictions {p.shape}: pass one of each per image "
+            "and neuron"
+        )
+    # Sums along axes of another memory layout are rounded differently.
+    return r.astype(np.float64, "C", copy=False), p.astype(np.float64, "C", copy=False)
+
+
+def mean_score(responses: ArrayLike, predictions: ArrayLike) -> float:
     """Mean `variance_explained` over the neurons that vary; -inf where none does."""
     explained = variance_explained(responses, predictions)
     return float(np.nanmean(explained)) if np.isfinite(explained).any() else -np.inf
 
 
-def correlation(
-    responses: NDArray[np.floating], predictions: NDArray[np.floating]
-) -> NDArray[np.float64]:
+def correlation(responses: ArrayLike, predictions: ArrayLike) -> NDArray[np.float64]:
     """Pearson correlation over images, NaN where either side does not vary.
 
     Of shape (n_neurons,), from responses and predictions of shape (n_images, n_neurons).
     """
-    r = responses.astype(np.float64) - responses.mean(axis=0, dtype=np.float64)
-    p = predictions.astype(np.float64) - predictions.mean(axis=0, dtype=np.float64)
+    recorded, predicted = _pair(responses, predictions)
+    if not len(recorded):
+        return np.full(recorded.shape[1], np.nan)
+    r, p = recorded - recorded.mean(axis=0), predicted - predicted.mean(axis=0)
     scale = np.sqrt(np.square(r).sum(axis=0) * np.square(p).sum(axis=0))
     out = np.full(r.shape[1], np.nan)
-    both = (scale > 0) & varies(responses) & varies(predictions, rounding=0)
+    both = (scale > 0) & varies(recorded) & varies(predicted, rounding=0)
     np.divide((r * p).sum(axis=0), scale, out=out, where=both)
     return out
 
 
-def score(recording: Recording, test_predictions: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
+def score(recording: Recording, test_predictions: ArrayLike) -> dict[str, NDArray[Any]]:
     """Per-neuron results on the test images, whatever made the predictions.
 
     Parameters
@@ -68,6 +84,7 @@ def score(recording: Recording, test_predictions: NDArray[np.float32]) -> dict[s
         By the column names of the results.
     """
     responses = recording.test_responses
+    test_predictions = as_array(test_predictions, "predictions", ("image", "neuron"))
     fev, feve = fev_and_feve(responses, test_predictions)
     there = np.isfinite(responses)
     counts = there.sum(axis=1)

@@ -7,6 +7,7 @@ from typing import Literal
 
 import numpy as np
 
+from cache.arguments import whole_number
 from cache.errors import CacheError
 
 TokenKind = Literal["patches", "cls", "registers"]
@@ -117,7 +118,10 @@ def resolve_block(index: int, n_blocks: int) -> int:
     ------
     CacheError
         "block 14 of 12: 0..11 or -12..-1".
+    UserError
+        No whole number.
     """
+    index = whole_number(index, "block")
     if not -n_blocks <= index < n_blocks:
         raise CacheError(
             f"block {index} of {n_blocks}: choose 0..{n_blocks - 1} or -{n_blocks}..-1"

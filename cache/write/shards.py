@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cache.arguments import as_array, whole_number
 from cache.errors import CacheError
 from cache.feature_cache import FeatureCache, open_cache
 from cache.format.arrays import StoredArray
-from cache.format.layout import TokenKind, token_path
+from cache.format.layout import DIMENSIONS, TokenKind, token_path
 from cache.format.metadata import array_paths, parse
 from cache.stores.base import local_document
 from cache.write.atomic import replace_files
@@ -75,12 +76,15 @@ class ShardWriter:
             No space left, or another failure of the disk.
         ValueError
             An array is missing or has another shape.
+        UserError
+            Something else than numbers, or masked ones.
         """
+        shard = whole_number(shard, "shard", least=0)
         given = {token_path(b, kind) for b, arrays in enumerate(tokens) for kind in arrays}
         if given != {name for name, array in self._arrays.items() if array.tokens is not None}:
             raise ValueError(f"shard {shard} needs every array of every block, given {given}")
         self._write(
-            (self._arrays[token_path(block, kind)], shard, arrays.pop(kind))
+            (self._arrays[token_path(block, kind)], shard, _tokens(arrays.pop(kind), block, kind))
             for block, arrays in enumerate(tokens)
             for kind in list(arrays)
         )
@@ -108,3 +112,7 @@ class ShardWriter:
                 yield array.file_path(file), array.encode(file, values)
 
         replace_files(self.path, encoded(), temporary=self._temporary)
+
+
+def _tokens(values: Any, block: int, kind: TokenKind) -> NDArray[Any]:
+    return as_array(values, f"{kind} of block {block}", DIMENSIONS[kind])

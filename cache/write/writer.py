@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cache.errors import CacheError
+from cache.arguments import whole_numbers
+from cache.errors import CacheError, UserError
 from cache.feature_cache import open_cache
 from cache.format.arrays import CRC_BYTES, StoredArray
 from cache.format.faults import file_faults
@@ -173,8 +174,10 @@ def write_cache(
     CacheError
         Another writer at work; a store of another key without `replace`; something at `path`,
         or in what would be deleted, that is no feature cache.
+    UserError
+        Image ids that are none, or do not increase.
     """
-    path = real_path(path)
+    path, image_ids = real_path(path), _increasing(image_ids)
     with writer_lock(path) as lock:
         for leftover in ("old", "new", "part"):
             discard(beside(path, leftover))
@@ -195,6 +198,13 @@ def write_cache(
                 f"{path}/image/c/0 holds other image ids than the experiment: vitv1 cache repair"
             )
         yield writer
+
+
+def _increasing(image_ids: NDArray[np.int64]) -> NDArray[np.int64]:
+    ids = whole_numbers(image_ids, "image_ids")
+    if not len(ids) or (np.diff(ids) <= 0).any():
+        raise UserError("image_ids must be one or more whole numbers, each above the one before")
+    return ids
 
 
 def stored_crcs(store: Path, array: StoredArray) -> NDArray[np.uint32]:

@@ -79,6 +79,7 @@ def warnings(neurons: pd.DataFrame, provenance: Mapping[str, Any]) -> list[str]:
             "The backbone's weights are random: these numbers say nothing of a trained ViT."
         )
     found.extend(_remarks(provenance))
+    found.extend(f"{remark}." for remark in provenance.get("remarks", []))
     best = best_blocks(neurons)
     for row in best.to_dict("records"):
         named = f"{row['recording']}, {describe(row, _TOLD[:5])}"

@@ -58,6 +58,7 @@ def write_provenance(file: ExperimentFile, plan: Plan) -> None:
             for name, variant in variants.items()
             if variant.cache.opened is not None
         },
+        "remarks": list(dict.fromkeys(r for v in variants.values() for r in v.inputs.remarks())),
         "seeds": sorted({experiment.run.seed for experiment in file.variants}),
         "recordings": {task.condition.recording: task.inputs["recording"] for task in tasks},
         "versions": versions(),

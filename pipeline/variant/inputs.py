@@ -18,6 +18,7 @@ from stages.recordings import (
     read_images,
     read_recording,
     reading_limit,
+    twin_remark,
 )
 from stages.stimuli import Stimuli, StimulusDigest, digest, resolve_crop
 
@@ -87,6 +88,17 @@ class Inputs:
         """
         pairs = zip(self._files, self.recorded, strict=True)
         return {settings.name: chosen_neurons(settings, read) for settings, read in pairs}
+
+    def remarks(self, *, hashed: bool = True) -> list[str]:
+        """What a reader of results must know of the recordings' trials.
+
+        With `hashed`, the images are compared, too, where they are at hand.
+        """
+        files = [] if self.absent_recordings else self.recorded
+        found = [each for read in [*files, *self.planted_in.values()] for each in read.remarks]
+        digest = self.digest if hashed and files else None
+        twins = [] if digest is None else [twin_remark(read, digest) for read in files]
+        return [*found, *(remark for remark in twins if remark is not None)]
 
     @cached_property
     def sizes(self) -> list[RecordingSizes]:

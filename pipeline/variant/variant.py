@@ -12,7 +12,7 @@ from cache import FeatureCache, TokenShape, key_of, public_name, resolve_block
 from pipeline.variant.cache import VariantCache
 from pipeline.variant.inputs import Inputs
 from pipeline.workers import check_run, device_of
-from stages.recordings import FORMATS, Recording, RecordingSizes, chosen_neurons
+from stages.recordings import FORMATS, Recording, RecordingSizes, chosen_neurons, plant_recording
 from stages.registry import STAGES
 from stages.tokens import Uncached
 
@@ -239,7 +239,7 @@ class Variant:
         """A recording planted in the cache's tokens: once for all variants that share the cache."""
         cache = self.cache.required()
         if cache.key not in self.inputs.planted_in:
-            self.inputs.planted_in[cache.key] = FORMATS[settings.format].plant(
+            self.inputs.planted_in[cache.key] = plant_recording(
                 settings, cache=cache, variant=self, keep=self.keeps
             )
         return chosen_neurons(settings, self.inputs.planted_in[cache.key])

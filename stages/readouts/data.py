@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from cache import UserError
-from stages.readouts.readout import as_grid
+from cache import UserError, as_array, whole_number, whole_numbers
 from stages.readouts.sizes import FitSize
 from stages.spread import response_scale, spread_of, warn_of_scale
+from stages.tokens.given import as_grid
 from stages.tokens.tokens import ArrayTokens, Tokens, all_finite
 
-AnyTokens = NDArray[np.generic] | torch.Tensor | Tokens
+AnyTokens = ArrayLike | torch.Tensor | Tokens
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,12 +71,12 @@ class FitData:
 
 def fit_data(
     x_train: AnyTokens,
-    r_train: NDArray[np.floating],
+    r_train: ArrayLike,
     x_val: AnyTokens,
-    r_val: NDArray[np.floating],
+    r_val: ArrayLike,
     *,
     seed: int = 0,
-    neurons: NDArray[np.int64] | None = None,
+    neurons: ArrayLike | None = None,
     device: torch.device | str = "cpu",
     memory_limit: int | None = None,
     overwrite: bool = False,
@@ -99,10 +100,10 @@ def fit_data(
     UserError
         As `fit_readouts`.
     """
-    arrays = np.ndarray | torch.Tensor
-    xs = [ArrayTokens(as_grid(x)) if isinstance(x, arrays) else x for x in (x_train, x_val)]
-    rs = [np.asarray(r_train, dtype=np.float32), np.asarray(r_val, dtype=np.float32)]
-    for kind, x, r in zip(("training", "validation"), xs, rs, strict=True):
+    kinds = ("training", "validation")
+    xs = [_tokens(x, f"{kind} tokens") for kind, x in zip(kinds, (x_train, x_val), strict=True)]
+    rs = [_responses(r, kind) for kind, r in zip(kinds, (r_train, r_val), strict=True)]
+    for kind, x, r in zip(kinds, xs, rs, strict=True):
         _check(kind, x, r)
     if xs[0].shape[1:] != xs[1].shape[1:] or rs[0].shape[1] != rs[1].shape[1]:
         raise UserError(
@@ -110,29 +111,45 @@ def fit_data(
             f"or neurons ({rs[0].shape[1]}, {rs[1].shape[1]})"
         )
     n_neurons = rs[0].shape[1]
-    who = np.arange(n_neurons) if neurons is None else np.asarray(neurons)
-    if who.shape != (n_neurons,):
-        raise UserError(f"neurons has shape {who.shape}, but there are {n_neurons} neurons")
+    who = np.arange(n_neurons) if neurons is None else whole_numbers(neurons, "neurons")
+    if who.shape != (n_neurons,) or who.min() < 0:
+        raise UserError(
+            f"neurons has shape {who.shape}, but there are {n_neurons} neurons: name each by a "
+            "whole number from 0 on"
+        )
     if scale is None:
         spread = spread_of(rs[0])
         scale = response_scale(spread, floor=floor)
         warn_of_scale(spread, floor=floor, name="fit_readouts", neurons=who)
-    normalised = [torch.from_numpy(np.divide(r, scale, out=r if overwrite else None)) for r in rs]
+    places = [r if overwrite and r.flags.writeable else None for r in rs]
+    divided = (np.divide(r, scale, out=place) for r, place in zip(rs, places, strict=True))
+    normalised = [torch.from_numpy(r) for r in divided]
     data = FitData(
         x_train=xs[0],
         r_train=normalised[0],
         x_validation=xs[1],
         r_validation=normalised[1],
         neurons=who.astype(np.int64),
-        seed=seed,
+        seed=whole_number(seed, "seed", least=0),
         device=torch.device(device),
         memory_limit=memory_limit,
     )
     return data, scale
 
 
+def _tokens(given: Any, what: str) -> Tokens:
+    # A column or coordinate of that name makes no reader.
+    reads = callable(getattr(type(given), "read", None))
+    return given if reads else ArrayTokens(as_grid(given, what))
+
+
+def _responses(given: Any, kind: str) -> NDArray[np.float32]:
+    r = as_array(given, f"{kind} responses", ("image", "neuron"))
+    return r.astype(np.float32, "C", copy=False)
+
+
 def _check(kind: str, x: Tokens, r: NDArray[np.float32]) -> None:
-    if r.ndim != 2 or len(r) != x.shape[0] or not len(r):
+    if len(r) != x.shape[0] or not r.size or not all(x.shape):
         raise UserError(
             f"{kind} responses have shape {r.shape}, but there are tokens of {x.shape[0]} images: "
             "expected one row of responses per image and one column per neuron"

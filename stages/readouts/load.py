@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cache import FeatureCache, UserError
+from cache import FeatureCache, UserError, whole_numbers
 from stages.conditions import IDENTITY, Condition
 from stages.readouts.manifest import READOUTS, refuse, saved_attributes, saved_damage
 from stages.readouts.readout import Readouts, predict
@@ -59,7 +59,8 @@ class SavedReadouts(Readouts):
         Raises
         ------
         UserError
-            Another cache; readouts of a tuned network, whose tokens no cache has.
+            Another cache; readouts of a tuned network, whose tokens no cache has; masks, floats and
+            whatever else are no image ids.
         CacheError
             A block or images that the cache does not hold.
         """
@@ -71,7 +72,7 @@ class SavedReadouts(Readouts):
                 f"{own.slug} was fitted to tokens of the cache with key {self.cache_key}, but "
                 f"{cache.name} has key {cache.key}: open the cache of their run"
             )
-        ids = cache.image_ids if images is None else np.asarray(images, dtype=np.int64)
+        ids = cache.image_ids if images is None else whole_numbers(images, "images")
         blocks = [cache.block(int(block)) for block in own.blocks.split("+")]
         return predict(self, CachedTokens(blocks, KINDS[own.tokens], ids), "cpu")
 
@@ -110,6 +111,10 @@ def load_readouts(run_dir: Path | str, **identity: str | int | None) -> SavedRea
         raise UserError(f"load_readouts: {unknown[0]} is not one of {', '.join(IDENTITY)}")
     if not (run / READOUTS).is_dir():
         raise UserError(f"{run} has no {READOUTS}: run vitv1 fit first, or correct the path")
+    for name, value in identity.items():
+        # True == 1 would find block 1.
+        if isinstance(value, bool) or not isinstance(value, str | int | np.integer | None):
+            raise UserError(f"load_readouts: {name} = {value!r}: pass a text or a whole number")
     asked = ", ".join(f"{name}={value!r}" for name, value in identity.items()) or "nothing"
     tuned, _, kind = str(identity.get("tokens")).partition(" ")
     if is_tuned := tuned == TUNED:

@@ -16,18 +16,20 @@ from typing import Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import nn
 
 from cache import UserError
 from stages.readouts.sizes import PREDICT_ELEMENTS
+from stages.tokens.given import as_grid
 from stages.tokens.tokens import Tokens, partitions, read_ahead
 from stages.training.epoch import Epoch
+from stages.training.torch_state import own_torch_state
 
 
 def predicted_at_once(n_rows: int, n_columns: int, n_neurons: int) -> int:
     """Images whose rates may be computed together on a grid of tokens."""
-    return max(1, PREDICT_ELEMENTS // (n_rows * n_columns * n_neurons))
+    return max(1, PREDICT_ELEMENTS // max(1, n_rows * n_columns * n_neurons))
 
 
 def rate(z: torch.Tensor) -> torch.Tensor:
@@ -160,16 +162,17 @@ class Readouts:
         names = ("row_weights", "column_weights", "channel_weights", "bias")
         return Readout(**{name: torch.from_numpy(getattr(self, name)) for name in names})
 
+    @own_torch_state()
     @torch.inference_mode()
     def predict(
-        self, tokens: NDArray[np.generic] | torch.Tensor, *, device: torch.device | str = "cpu"
+        self, tokens: ArrayLike | torch.Tensor, *, device: torch.device | str = "cpu"
     ) -> NDArray[np.float32]:
         """Predicted rates in the units of the responses that were fitted.
 
         Parameters
         ----------
         tokens : array of shape (n_images, n_rows, n_columns, n_channels)
-            CLS tokens may come as (n_images, n_channels).
+            Anything that `cache.as_array` takes. CLS tokens may come as (n_images, n_channels).
 
         Returns
         -------
@@ -178,7 +181,7 @@ class Readouts:
         Raises
         ------
         UserError
-            Tokens of another grid or number of channels.
+            Tokens of another grid or number of channels, or what are no numbers.
         """
         x = as_grid(tokens)
         if tuple(x.shape[1:]) != self.grid:
@@ -197,25 +200,6 @@ class Readouts:
         return rates * self.scale
 
 
-def as_grid(tokens: NDArray[np.generic] | torch.Tensor) -> torch.Tensor:
-    """Tokens as a tensor of shape (n_images, n_rows, n_columns, n_channels); CLS on a 1 x 1 grid.
-
-    Raises
-    ------
-    UserError
-        Neither 2 nor 4 axes.
-    """
-    x = tokens if isinstance(tokens, torch.Tensor) else torch.from_numpy(np.asarray(tokens))
-    if x.ndim == 2:
-        x = x[:, None, None, :]
-    if x.ndim != 4:
-        raise UserError(
-            f"tokens have shape {tuple(x.shape)}: expected (image, row, column, channel), or "
-            "(image, channel) for CLS tokens"
-        )
-    return x
-
-
 def predict(
     readouts: Readouts, tokens: Tokens, device: str, *, groups: Sequence[slice] = (slice(None),)
 ) -> NDArray[np.float32]:
@@ -227,12 +211,12 @@ def predict(
         Neurons whose rates are computed together, one group after the other.
     """
     chosen = [readouts.of(group) for group in groups]
-    return np.concatenate(
-        [
-            np.concatenate([each.predict(part, device=device) for each in chosen], axis=1)
-            for _, _, part in read_ahead(tokens, partitions(tokens.shape))
-        ]
-    )
+    rates = [
+        np.concatenate([each.predict(part, device=device) for each in chosen], axis=1)
+        for _, _, part in read_ahead(tokens, partitions(tokens.shape))
+    ]
+    none = np.empty((0, len(readouts.bias)), dtype=np.float32)
+    return np.concatenate([none, *rates])
 
 
 def initial_readout(

@@ -6,9 +6,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from cache import UserError
 from stages.readouts.adamw_solver import AdamW
 from stages.readouts.als.solver import ALS
@@ -17,6 +14,7 @@ from stages.training.epoch import Epoch
 
 if TYPE_CHECKING:
     import torch
+    from numpy.typing import ArrayLike
 
     from stages.readouts.data import AnyTokens
     from stages.readouts.readout import Readouts
@@ -27,13 +25,13 @@ SOLVERS: dict[str, Solver] = {"als": ALS(), "adamw": AdamW()}
 
 def fit_readouts(
     x_train: AnyTokens,
-    r_train: NDArray[np.floating],
+    r_train: ArrayLike,
     x_val: AnyTokens,
-    r_val: NDArray[np.floating],
+    r_val: ArrayLike,
     *,
     solver: str = "als",
     seed: int = 0,
-    neurons: NDArray[np.int64] | None = None,
+    neurons: ArrayLike | None = None,
     settings: Any = None,
     device: torch.device | str = "cpu",
     memory_limit: int | None = None,
@@ -49,10 +47,11 @@ def fit_readouts(
     ----------
     x_train, x_val : array of shape (n_images, n_rows, n_columns, n_channels)
         Tokens of the training and validation trials; CLS tokens may be (n_images, n_channels).
+        Anything that `cache.as_array` takes: lists, arrays of pandas, xarray, dask, zarr or torch.
         Or objects that read them part by part, see `stages.tokens.tokens.Tokens`.
     r_train, r_val : array of shape (n_images, n_neurons)
-        Responses >= 0, in any unit; each neuron is divided by its standard deviation over training,
-        see `stages.spread.response_scale`.
+        Responses >= 0, likewise, in any unit; each neuron is divided by its standard deviation over
+        training, see `stages.spread.response_scale`.
     solver : str
         One of `SOLVERS`.
     seed : int
@@ -65,7 +64,7 @@ def fit_readouts(
     memory_limit : int, optional
         Bytes that the process may use; changes no result. "adamw" holds what it is given.
     overwrite : bool
-        Whether r_train and r_val may be normalised in place, which saves a copy of each.
+        Whether r_train and r_val may be normalised in place, which saves a copy of float32 ones.
     progress : callable, optional
         Called after every epoch or step of polishing.
 
@@ -77,29 +76,32 @@ def fit_readouts(
     Raises
     ------
     UserError
-        Shapes that disagree, responses that are NaN or negative, tokens that are not finite, an
-        unknown solver, a memory limit that cannot be kept.
+        Shapes that disagree, responses that are missing or negative, tokens that are not finite,
+        masks and other things that are no numbers, an unknown solver, a memory limit that cannot be
+        kept.
     """
     if solver not in SOLVERS:
         raise UserError(
             f'readout.solver = "{solver}" is unknown: choose one of {", ".join(SOLVERS)}'
         )
     from stages.readouts.data import fit_data
+    from stages.training.torch_state import own_torch_state
 
     chosen = SOLVERS[solver]
-    data, scale = fit_data(
-        x_train,
-        r_train,
-        x_val,
-        r_val,
-        seed=seed,
-        neurons=neurons,
-        device=device,
-        memory_limit=memory_limit,
-        overwrite=overwrite,
-        floor=chosen.floor,
-    )
-    fitted = chosen.fit(
-        data, chosen.settings() if settings is None else settings, progress=progress
-    )
+    with own_torch_state():
+        data, scale = fit_data(
+            x_train,
+            r_train,
+            x_val,
+            r_val,
+            seed=seed,
+            neurons=neurons,
+            device=device,
+            memory_limit=memory_limit,
+            overwrite=overwrite,
+            floor=chosen.floor,
+        )
+        fitted = chosen.fit(
+            data, chosen.settings() if settings is None else settings, progress=progress
+        )
     return replace(fitted, scale=scale)

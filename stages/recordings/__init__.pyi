@@ -3,10 +3,13 @@
 from .formats import FORMATS as FORMATS
 from .formats import chosen_neurons as chosen_neurons
 from .formats import default_columns as default_columns
+from .formats import plant_recording as plant_recording
 from .formats import read_images as read_images
 from .formats import read_recording as read_recording
 from .guards.limit import check_size as check_size
 from .guards.limit import reading_limit as reading_limit
+from .overlap import separate_tiers as separate_tiers
+from .overlap import twin_remark as twin_remark
 from .planted import synthetic_recording as synthetic_recording
 from .recording import Recording as Recording
 from .recording import check_recording as check_recording

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from cache import UserError
 from stages.recordings.minimodel import MinimodelFormat
+from stages.recordings.overlap import separate_tiers
 from stages.recordings.recording import Recording
 from stages.recordings.recording_format import RecordingFormat
 from stages.recordings.sensorium import SensoriumFormat
@@ -18,7 +19,9 @@ from stages.recordings.synthetic import SyntheticFormat
 from stages.stimuli.stimuli import Stimuli
 
 if TYPE_CHECKING:
+    from cache import FeatureCache
     from stages.recordings.settings import RecordingSettings
+    from stages.variant import Variant
 
 #: Formats by the name that `recording.format` gives them.
 FORMATS: dict[str, RecordingFormat] = {
@@ -34,9 +37,25 @@ def read_recording(settings: RecordingSettings) -> Recording:
     Raises
     ------
     UserError
-        The file is not named, not there, or cannot be used.
+        The file is not named, not there, or cannot be used; its tiers overlap.
     """
-    return FORMATS[settings.format].read(settings)
+    format = FORMATS[settings.format]
+    return separate_tiers(format.read(settings), settings, format)
+
+
+def plant_recording(
+    settings: RecordingSettings, *, cache: FeatureCache, variant: Variant, keep: bool
+) -> Recording:
+    """All neurons of a recording that is planted; see `RecordingFormat.plant`.
+
+    Raises
+    ------
+    UserError
+        Settings that do not suit the backbone; tiers that overlap.
+    """
+    format = FORMATS[settings.format]
+    planted = format.plant(settings, cache=cache, variant=variant, keep=keep)
+    return separate_tiers(planted, settings, format)
 
 
 def read_images(path: Path, *, allow_pickle: bool) -> Stimuli:

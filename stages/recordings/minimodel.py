@@ -89,12 +89,16 @@ class MinimodelFormat(RecordingFormat):
                 neurons=np.arange(n_neurons, dtype=np.int64),
                 image_ids=shown,
                 responses=responses,
-                validation=np.arange(len(shown)) % VALIDATION_INTERVAL == 0,
+                validation=self.validation(np.ones(len(shown), dtype=bool)),
                 test_image_ids=test_ids,
                 test_responses=_repeats(test, npz, len(test_ids), n_neurons),
                 **{axis: values.astype(np.float64) for axis, values in positions.items()},
             )
         )
+
+    def validation(self, kept: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Every tenth of the trials that are left, as if the others were not in the file."""
+        return np.asarray(np.arange(len(kept)) % VALIDATION_INTERVAL == 0)
 
     def reads_images(self, path: Path) -> bool:
         """Whether it is a MATLAB file."""

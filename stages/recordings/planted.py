@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cache import UserError
+from cache import UserError, as_array
 from stages.recordings.recording import Recording, check_recording
 from stages.recordings.synthetic_settings import FEV_SPREAD, SyntheticSettings
 
@@ -65,7 +65,8 @@ def synthetic_recording(
     ValueError
         Tokens that do not belong to the images.
     """
-    if tokens.ndim != 4 or len(tokens) != settings.n_images:
+    tokens = as_array(tokens, "tokens", ("image", "row", "column", "channel"))
+    if len(tokens) != settings.n_images:
         raise ValueError(
             f"tokens have shape {tokens.shape}, "
             f"expected ({settings.n_images}, row, column, channel)"

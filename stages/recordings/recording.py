@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cache import UserError
+from cache import UserError, as_array, whole_number, whole_numbers
 from stages.spread import ROUNDING, Spread, spread_of
 
 
@@ -37,6 +37,8 @@ class Recording:
     unit_ids, x, y : array of shape (n_neurons,), optional
         The laboratory's own unit numbers and cortical positions (micrometres), where the file
         has them.
+    remarks : sequence of str
+        What a reader of results must know of the trials; part of no key.
     """
 
     name: str
@@ -49,6 +51,7 @@ class Recording:
     unit_ids: NDArray[np.int64] | None = None
     x: NDArray[np.float64] | None = None
     y: NDArray[np.float64] | None = None
+    remarks: tuple[str, ...] = field(default=(), compare=False)
 
     @property
     def n_neurons(self) -> int:
@@ -79,6 +82,7 @@ class Recording:
         UserError
             An empty range, or one beyond the recording's neurons.
         """
+        first, last = (whole_number(n, f"neurons of {self.name}") for n in (first, last))
         if not 0 <= first < last <= self.n_neurons:
             raise UserError(
                 f"recording.neurons = [{first}, {last}] of {self.name}: it has {self.n_neurons} "
@@ -98,15 +102,17 @@ def check_recording(recording: Recording) -> Recording:
     """Refuse a recording whose parts disagree or whose responses no Poisson readout can fit.
 
     Spike inference leaves zeros that came out as -1e-9 or so: negative responses within 1e-6 of the
-    neuron's largest become 0. Returns the recording, so that a reader can end with it.
+    neuron's largest become 0. Returns the recording, so that a reader can end with it: with the
+    arrays that `Recording` names, made from anything that `cache.as_array` takes.
 
     Raises
     ------
     UserError
-        Wrong shapes; no training, validation or test trials; NaN or negative responses; no
-        test image with two repeats. The message names the recording and the remedy.
+        Wrong shapes; masks and fractions in place of numbers and ids; no training, validation or
+        test trials; NaN or negative responses; no test image with two repeats. The message names
+        the recording and the remedy.
     """
-    name = recording.name
+    recording, name = _as_named(recording), recording.name
     n_neurons, n_trials = recording.n_neurons, len(recording.image_ids)
     n_test = len(recording.test_image_ids)
     if recording.responses.shape != (n_trials, n_neurons):
@@ -133,12 +139,7 @@ def check_recording(recording: Recording) -> Recording:
             f"recording {name}: validation has shape {recording.validation.shape}, but there are "
             f"{n_trials} trials: one entry per trial is needed"
         )
-    n_validation = int(recording.validation.sum())
-    if n_validation == 0 or n_validation == n_trials:
-        raise UserError(
-            f"recording {name}: {n_trials - n_validation} training and {n_validation} validation "
-            "trials; both are needed: check the recording's tiers"
-        )
+    require_tiers(recording)
     repeats = np.isfinite(recording.test_responses).any(axis=2).sum(axis=1)
     if n_test == 0 or repeats.max() < 2:
         raise UserError(
@@ -159,6 +160,45 @@ def check_recording(recording: Recording) -> Recording:
         responses=np.maximum(recording.responses, 0),
         test_responses=np.maximum(recording.test_responses, 0),  # NaN stays NaN
     )
+
+
+def require_tiers(recording: Recording) -> None:
+    """Refuse with `UserError` a recording without training or without validation trials."""
+    name, n_trials = recording.name, len(recording.image_ids)
+    n_validation = int(recording.validation.sum())
+    if n_validation == 0 or n_validation == n_trials:
+        raise UserError(
+            f"recording {name}: {n_trials - n_validation} training and {n_validation} validation "
+            "trials; both are needed: check the recording's tiers"
+        )
+
+
+def _as_named(recording: Recording) -> Recording:
+    """The recording with arrays of the kinds that its fields name; itself where it has them."""
+    name = f"recording {recording.name}"
+    kept: dict[str, Any] = {
+        key: whole_numbers(values, f"{name}: {key}")
+        for key in ("neurons", "image_ids", "test_image_ids", "unit_ids")
+        if (values := getattr(recording, key)) is not None or key != "unit_ids"
+    }
+    axes = {
+        "responses": ("trial", "neuron"),
+        "test_responses": ("image", "repeat", "neuron"),
+        "x": ("neuron",),
+        "y": ("neuron",),
+    }
+    for key, named in axes.items():
+        single = key.endswith("responses")
+        if (values := getattr(recording, key)) is not None or single:
+            array = as_array(
+                values, f"{name}: values of {key}", named, missing=key == "test_responses"
+            )
+            kept[key] = array.astype(np.float32 if single else np.float64, copy=False)
+    kept["validation"] = np.asarray(recording.validation)
+    if kept["validation"].dtype != np.bool_ or np.ma.is_masked(recording.validation):
+        raise UserError(f"{name}: validation must say True or False for every trial")
+    changed = {key: values for key, values in kept.items() if values is not getattr(recording, key)}
+    return replace(recording, **changed) if changed else recording
 
 
 def _lowest_rates(
@@ -184,7 +224,16 @@ def _lowest_rates(
 
 
 def normalise(recording: Recording, scale: NDArray[np.float32]) -> Recording:
-    """A copy whose responses, single-trial and repeated, are divided by a scale (n_neurons,)."""
+    """A copy whose responses, single-trial and repeated, are divided by a scale (n_neurons,).
+
+    Raises
+    ------
+    UserError
+        A scale of another shape.
+    """
+    scale = as_array(scale, "values of scale", ("neuron",)).astype(np.float32, copy=False)
+    if scale.shape != (recording.n_neurons,):
+        raise UserError(f"scale has shape {scale.shape}: one per neuron of {recording.name}")
     return replace(
         recording,
         responses=recording.responses / scale,
@@ -195,7 +244,8 @@ def normalise(recording: Recording, scale: NDArray[np.float32]) -> Recording:
 def digest_recording(recording: Recording) -> str:
     """Hash of a recording's content: everything that a fit or its table depends on."""
     content = hashlib.sha256()
-    for name, value in ((each.name, getattr(recording, each.name)) for each in fields(recording)):
+    compared = (each.name for each in fields(recording) if each.compare)
+    for name, value in ((name, getattr(recording, name)) for name in compared):
         content.update(name.encode())
         if isinstance(value, np.ndarray):
             content.update(f"{value.shape} {value.dtype.str}".encode())

@@ -12,6 +12,9 @@ from stages.recordings.recording import Recording
 from stages.stimuli.stimuli import Stimuli
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from cache import FeatureCache
     from stages.recordings.settings import RecordingSettings
     from stages.variant import Variant
@@ -54,6 +57,13 @@ class RecordingFormat:
             No file, or one that cannot be used; the message says what to do.
         """
         raise NotImplementedError(f"{type(self).__name__} does not read recordings")
+
+    def validation(self, kept: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Which single trials are for validation where some were left out; those that were before.
+
+        From an array of shape (n_trials,) of what the trials that are left were, and like it.
+        """
+        return kept
 
     def images_path(self, settings: RecordingSettings) -> Path | None:
         """Path of the images where `stimuli.path` names none; None if the recording has no images.

@@ -49,6 +49,9 @@ class RecordingSettings:
         What results call it; for minimodel recordings the mouse ("FX10"), which decides its crop.
     neurons : str or pair of int
         "all" or [first, last).
+    overlap : str
+        What becomes of training and validation trials that show test images: "error" refuses the
+        recording, "drop" leaves those trials out.
     allow_pickle : bool
         Consent to unpickle object arrays in this recording's files: only for files you trust. An
         experiment file alone cannot give it; its command needs --allow-pickle, too.
@@ -62,6 +65,7 @@ class RecordingSettings:
     name: Annotated[str, Field(min_length=1)]
     path: Annotated[Path | None, InputPath()] = None
     neurons: Literal["all"] | tuple[int, int] = "all"
+    overlap: Literal["error", "drop"] = "error"
     allow_pickle: Annotated[bool, Consent("--allow-pickle")] = False
     synthetic: SyntheticSettings = Field(default_factory=SyntheticSettings)
     expected: ExpectedTrials = Field(default_factory=ExpectedTrials)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cache import UserError
+from cache import UserError, as_array, whole_numbers
 from stages.stimuli.uniform import uniform
 
 #: Images read at a time wherever a whole set is walked through.
@@ -64,8 +64,7 @@ class Stimuli:
         UserError
             An id that the set does not hold, or an image that changed since it was hashed.
         """
-        self._require(ids)
-        ids = np.asarray(ids, dtype=np.int64)
+        ids = self._require(ids)
         images = self.reader(ids)
         if self.crc32 is not None:
             known = self.crc32[np.searchsorted(self.ids, ids)].tolist()
@@ -79,8 +78,7 @@ class Stimuli:
 
     def select(self, ids: NDArray[np.int64]) -> Stimuli:
         """The subset of the given ids (duplicates dropped, in increasing order)."""
-        self._require(ids)
-        chosen = np.unique(ids).astype(np.int64)
+        chosen = np.unique(self._require(ids))
         crc32 = None if self.crc32 is None else self.crc32[np.searchsorted(self.ids, chosen)]
         return replace(self, ids=chosen, crc32=crc32)
 
@@ -92,7 +90,8 @@ class Stimuli:
             ids = self.ids[first : first + size]
             yield ids, self.read(ids)
 
-    def _require(self, ids: NDArray[np.int64]) -> None:
+    def _require(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        ids = whole_numbers(ids, "image ids")
         missing = np.setdiff1d(ids, self.ids)
         if len(missing):
             raise UserError(
@@ -100,10 +99,13 @@ class Stimuli:
                 f"(it holds {len(self)} images, ids {self.ids[0]}..{self.ids[-1]}): "
                 "check that the recording and the images belong together"
             )
+        return ids
 
 
 def stimuli_from_array(images: NDArray[np.generic], *, source: str) -> Stimuli:
     """Images held in memory, array of shape (n_images, row, column); the id is the position."""
+    if np.ma.isMaskedArray(images):
+        images = as_array(images, f"images of {source}", ("image", "row", "column"))
     if images.ndim != 3:
         raise UserError(
             f"{source}: images must have 3 axes (image, row, column), found shape {images.shape}"

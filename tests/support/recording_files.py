@@ -131,11 +131,13 @@ def as_zip(folder: Path, *, top: bool = True) -> Path:
 
 
 def read_file(
-    format: str, path: Path, *, name: str = "mouse", allow_pickle: bool = False
+    format: str, path: Path, *, name: str = "mouse", allow_pickle: bool = False, **settings: Any
 ) -> Recording:
     """The whole recording of a file or folder."""
     return read_recording(
-        RecordingSettings(format=format, name=name, path=path, allow_pickle=allow_pickle)
+        RecordingSettings(
+            format=format, name=name, path=path, allow_pickle=allow_pickle, **settings
+        )
     )
 
 

@@ -162,7 +162,8 @@ def test_a_lost_root_is_a_fault_but_an_empty_place_is_no_cache(store, tmp_path):
         (IDS, 20, "21 image ids, the settings say 20"),
     ],
 )
-def test_image_ids_are_checked(tmp_path, ids, count, message):
+def test_image_ids_are_checked(tmp_path, monkeypatch, ids, count, message):
+    monkeypatch.setattr("cache.write.writer._increasing", lambda given: given)
     store = make_store(tmp_path / "c.zarr", image_ids=ids, settings=settings(count))
     assert told(store) == [f"image/c/0: {message}"]
 

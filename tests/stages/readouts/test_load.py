@@ -73,6 +73,22 @@ def test_images_that_the_cache_lacks_are_named(run):
         load_readouts(folder, tuning="frozen", tokens="cls").predict_from(cache, [99999])
 
 
+def test_what_are_no_images_is_refused_and_no_image_is_none(run):
+    folder, cache, _ = run
+    saved = load_readouts(folder, tuning="frozen", tokens="cls")
+    ids = cache.image_ids
+    for images in (ids > 5, ids + 0.5, np.ma.masked_less(ids, 9)):
+        with pytest.raises(UserError, match=r"^images "):
+            saved.predict_from(cache, images)
+    assert saved.predict_from(cache, []).shape == (0, len(saved.bias))
+
+
+@pytest.mark.parametrize("block", [True, 1.0, [1], np.array([1])])
+def test_columns_are_named_by_texts_and_whole_numbers(run, block):
+    with pytest.raises(UserError, match=r"block = .*whole number"):
+        load_readouts(run[0], tuning="frozen", tokens="cls", block=block)
+
+
 def test_readouts_of_a_tuned_backbone_are_loaded_by_name_only(run):
     folder, cache, _ = run
     for identity in ({}, {"tokens": "patch"}):

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from scipy.special import xlogy
 
 from cache import UserError
-from stages.readouts.readout import Readout, Readouts, as_grid, log_rate, poisson_loss, rate
+from stages.readouts.readout import Readout, Readouts, log_rate, poisson_loss, rate
+from stages.tokens.given import as_grid
 
 
 def random_readouts(*, n_neurons=5, grid=(3, 4, 6), seed=0):

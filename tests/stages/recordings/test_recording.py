@@ -57,14 +57,14 @@ def test_a_sound_recording_is_handed_back_as_it_is() -> None:
     [
         ({"responses": np.ones((5, 4), np.float32)}, r"\(5, 4\), but there are 6 trials and 4"),
         ({"responses": np.ones((6, 3), np.float32)}, r"\(6, 3\), but there are 6 trials and 4"),
-        ({"test_responses": np.ones((2, 4), np.float32)}, r"\(2, 4\), expected \(2 images"),
+        ({"test_responses": np.ones((2, 4), np.float32)}, r"\(2, 4\): expected \(image, repeat"),
         ({"test_responses": np.ones((3, 3, 4), np.float32)}, r"\(3, 3, 4\), expected \(2 images"),
         ({"test_responses": np.ones((2, 3, 5), np.float32)}, r"\(2, 3, 5\), expected .* 4 neurons"),
         ({"validation": np.array([True, False])}, r"validation has shape \(2,\), .* 6 trials"),
         ({"validation": np.zeros(6, bool)}, "6 training and 0 validation trials"),
         ({"validation": np.ones(6, bool)}, "0 training and 6 validation trials"),
         ({"unit_ids": np.arange(3)}, r"unit_ids has shape \(3,\), but there are 4 neurons"),
-        ({"x": np.ones((4, 1))}, r"x has shape \(4, 1\), but there are 4 neurons"),
+        ({"x": np.ones((4, 1))}, r"values of x have shape \(4, 1\): expected \(neuron\)"),
         ({"y": np.ones(5)}, r"y has shape \(5,\), but there are 4 neurons"),
         (
             {"test_responses": np.ones((2, 1, 4), np.float32)},

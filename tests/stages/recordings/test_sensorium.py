@@ -162,7 +162,7 @@ def test_a_training_trial_of_a_test_image_is_no_repeat(written: Path) -> None:
     tiers, ids = trials(written)
     ids[np.flatnonzero(tiers == "train")[0]] = ids[tiers == "test"][0]
     change(written, "meta/trials/frame_image_id.npy", ids)
-    recording = read_file("sensorium", written, name="lurz")
+    recording = read_file("sensorium", written, name="lurz", overlap="drop")
     assert np.isfinite(recording.test_responses[:, :, 0]).sum() == 3 + 2 + 3
 
 
