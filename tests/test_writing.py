@@ -11,7 +11,11 @@ from support.imports import PACKAGES, ROOT, files, tree_of
 ALLOWED = {
     "cache/write/lock.py": {"os.open", "os.fdopen"},  # a lock has no content to lose
     "cache/write/writer.py": {"rename"},  # of a store that is deleted
-    "cache/share/pull.py": {"hardlink_to", "shutil.copyfile", "rename"},  # beginning of a larger copy
+    "cache/share/pull.py": {
+        "hardlink_to",
+        "shutil.copyfile",
+        "rename",
+    },  # beginning of a larger copy
     "cache/share/pack.py": {"zipfile.ZipFile"},  # into what `replaced` opened
     "pipeline/cli/environment.py": {"tempfile.mkdtemp"},  # caches of libraries, in a container
     "pipeline/cli/options.py": {"os.fdopen"},  # the terminal
