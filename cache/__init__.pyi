@@ -46,6 +46,7 @@ from .stores.address import public_text as public_text
 from .stores.address import join as join
 from .write.atomic import atomic_write as atomic_write
 from .write.atomic import replaced as replaced
+from .write.atomic import discard_unplaced as discard_unplaced
 from .write.atomic import make_folder as make_folder
 from .write.atomic import place_file as place_file
 from .write.atomic import place_folder as place_folder

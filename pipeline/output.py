@@ -7,7 +7,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cache import folder_lock, is_url
+from cache import discard_unplaced, folder_lock, is_url
 from stages.readouts import discard_leftovers
 
 if TYPE_CHECKING:
@@ -28,6 +28,9 @@ def output_held(file: ExperimentFile) -> Iterator[None]:
     instead = f"or give this run a folder of its own, such as {own_folder(file)}"
     with folder_lock(file.output, setting="run.output", instead=instead):
         discard_leftovers(file.output)
+        for folder in (file.output, *file.output.glob("*"), *file.output.glob("*/*")):
+            if folder.is_dir() and not folder.is_symlink():
+                discard_unplaced(folder)
         yield
 
 

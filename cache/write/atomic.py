@@ -1,7 +1,7 @@
 """Files that are whole after a power cut: written beside their place, then renamed into it.
 
-Another process sees a file as it was or as it will be. Whoever is interrupted leaves at most the
-temporary, which the next one replaces.
+Another process sees a file as it was or as it will be. Whoever is killed leaves at most the
+temporary, see `discard_unplaced`.
 """
 
 from __future__ import annotations
@@ -10,12 +10,16 @@ import contextlib
 import errno
 import fcntl
 import os
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from cache.write.space import naming
 from cache.write.temporaries import inside
+
+#: Names of the temporaries of `replaced`.
+_UNPLACED = re.compile(r"\..+\.\d+\.new")
 
 
 def atomic_write(path: Path, content: bytes) -> None:
@@ -55,6 +59,13 @@ def replaced(
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def discard_unplaced(folder: Path) -> None:
+    """Delete what killed processes left of `replaced` in a folder that nobody else writes to."""
+    for left in folder.glob(".*.new"):
+        if _UNPLACED.fullmatch(left.name) and left.is_file() and not left.is_symlink():
+            left.unlink(missing_ok=True)
 
 
 def replace_files(

@@ -1,0 +1,24 @@
+"""The run's folder while one command writes to it."""
+
+from support.tiny import write_experiment
+
+from pipeline.experiment import load_experiment
+from pipeline.output import output_held
+
+
+def test_what_killed_commands_left_of_a_file_is_removed_and_nothing_else(tmp_path):
+    path = write_experiment(tmp_path)
+    output = tmp_path / "runs"
+    (output / "results" / "manifests").mkdir(parents=True)
+    (tmp_path / "elsewhere").mkdir()
+    (output / "linked").symlink_to(tmp_path / "elsewhere")
+    left = [output / ".report.html.12.new", output / "results/manifests/.tables.json.7.new"]
+    kept = [
+        output / ".notes.new", output / "results/.x.12.old", output / "x.12.new",
+        tmp_path / "elsewhere/.report.html.12.new",
+    ]  # fmt: skip
+    for each in (*left, *kept):
+        each.write_text("x")
+    with output_held(load_experiment(path)):
+        assert not any(each.exists() for each in left)
+    assert all(each.exists() for each in kept)
