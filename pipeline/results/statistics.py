@@ -18,6 +18,9 @@ SERIES = ["recording", "model", "input_size", "tuning", "protocol", "tokens", "s
 #: Which blocks a condition reads, the deepest first: several conditions may share that.
 READ = ("block", "blocks")
 
+#: Half of a 95 % interval in standard errors, of a mean over many neurons.
+NORMAL_95 = 1.96
+
 RESAMPLES = 2000
 
 #: Values of resamples that are held at a time.
@@ -64,7 +67,7 @@ def best_blocks(neurons: pd.DataFrame) -> pd.DataFrame:
             }
         )
     columns = [*SERIES, *READ, "mean_feve", "test_block", "test_mean_feve"]
-    return pd.DataFrame(rows, columns=columns)
+    return pd.DataFrame(rows, columns=columns).astype({"block": "Int64", "test_block": "Int64"})
 
 
 def rows_of(neurons: pd.DataFrame, identity: Mapping[Any, Any]) -> pd.DataFrame:
@@ -144,6 +147,14 @@ def paired(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
         for rows in (first, second)
     )
     return one.merge(other, on=["recording", "neuron"], suffixes=("_first", "_second"))
+
+
+def interval(values: NDArray[np.float64]) -> tuple[float, float]:
+    """95 % interval of a mean: 1.96 standard errors to each side; NaN for fewer than two values."""
+    if len(values) < 2:
+        return float("nan"), float("nan")
+    half = NORMAL_95 * float(values.std(ddof=1)) / len(values) ** 0.5
+    return float(values.mean()) - half, float(values.mean()) + half
 
 
 def bootstrap_interval(
