@@ -140,6 +140,32 @@ def paired_difference(first: pd.DataFrame, second: pd.DataFrame) -> Difference:
     return Difference(difference=mean, low=low, high=high, n_neurons=len(differences))
 
 
+def unpaired_difference(first: pd.DataFrame, second: pd.DataFrame) -> dict[str, float]:
+    """Mean FEVE of two sets of valid neurons that have nothing in common, and their difference.
+
+    Returns
+    -------
+    dict
+        `mean_feve_first`, `mean_feve_second`, `difference` (second minus first), its 95 % interval
+        `low` to `high` (1.96 standard errors of Welch 1947), `n_first` and `n_second`.
+    """
+    one, other = (
+        valid(rows)["feve"].dropna().to_numpy(dtype=np.float64) for rows in (first, second)
+    )
+    means = [float(feve.mean()) if len(feve) else float("nan") for feve in (one, other)]
+    errors = [feve.var(ddof=1) / len(feve) if len(feve) > 1 else np.nan for feve in (one, other)]
+    difference, half = means[1] - means[0], NORMAL_95 * float(np.sqrt(sum(errors)))
+    return {
+        "mean_feve_first": means[0],
+        "mean_feve_second": means[1],
+        "difference": difference,
+        "low": difference - half,
+        "high": difference + half,
+        "n_first": len(one),
+        "n_second": len(other),
+    }
+
+
 def paired(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
     """Valid neurons of two conditions side by side, columns suffixed `_first` and `_second`."""
     one, other = (

@@ -2,6 +2,7 @@
 
 from .best_block import best_block_bars as best_block_bars
 from .best_block import best_block_violins as best_block_violins
+from .best_block import distributions as distributions
 from .best_block import feve_by_tuning as feve_by_tuning
 from .curves import learning_curves as learning_curves
 from .draw import FIGURES as FIGURES

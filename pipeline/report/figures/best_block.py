@@ -57,25 +57,35 @@ def best_block_violins(
     axes, bars = axes_of(ax), _at_best(neurons)
     hidden = 0
     for position, (bar, tone) in enumerate(zip(bars, _tones(bars, colours), strict=True)):
-        shown = bar.feve[bar.feve >= LOWEST_FEVE]
-        hidden += len(bar.feve) - len(shown)
-        if len(np.unique(shown)) > 1:
-            drawn = axes.violinplot(
-                shown, [position], orientation="horizontal", widths=0.8, showextrema=False
-            )
-            for body in drawn["bodies"]:  # type: ignore[attr-defined]
-                body.set(facecolor=tone, alpha=0.6)
-        elif len(shown):
-            axes.plot(shown, np.full(len(shown), position), "o", color=tone)
-        mean = bar.feve.mean()
-        axes.plot(mean, position, "D", color="black", markersize=4)
-        axes.annotate(
-            f"{mean:.3f}", (mean, position), xytext=(0, 5), textcoords="offset points",
-            ha="center", fontsize=FONT,
-        )  # fmt: skip
+        hidden += draw_violin(axes, position, bar.feve, tone)
     _finish(axes, ax, bars, "FEVE at the best block: neurons (◆ mean)", note)
-    left_out = f"\n({hidden} values below {LOWEST_FEVE} are in the means alone)" if hidden else ""
-    axes.set_xlabel(f"FEVE per valid neuron{left_out}", fontsize=FONT)
+    axes.set_xlabel(f"FEVE per valid neuron{_left_out(hidden)}", fontsize=FONT)
+    return figure_of(axes)
+
+
+def distributions(
+    groups: Mapping[str, pd.DataFrame],
+    *,
+    note: str = "",
+    ax: Axes | None = None,
+    colours: Mapping[str, str] = COLOURS,
+) -> Figure:
+    """Distributions of FEVE over valid neurons, with means; neurons are not paired.
+
+    `groups` are rows of the neurons table by what they are called. Other parameters are those of
+    `feve_per_block`.
+    """
+    axes, labels, hidden = axes_of(ax), [], 0
+    for position, (name, rows) in enumerate(groups.items()):
+        feve = valid(rows)["feve"].dropna().to_numpy(dtype=np.float64)
+        labels.append(wrapped(f"{name}, n = {len(feve)}", _LABEL))
+        if len(feve):
+            tone = shades([rows.iloc[0].to_dict()], {**COLOURS, **colours})[0]
+            hidden += draw_violin(axes, position, feve, tone)
+    axes.set_yticks(range(len(labels)), labels, fontsize=FONT)
+    axes.set_ylim(len(labels) - 0.4, -0.6)
+    axes.set_xlabel(f"FEVE per valid neuron{_left_out(hidden)}", fontsize=FONT)
+    title(axes, ax, "Distributions of FEVE (◆ mean)", note)
     return figure_of(axes)
 
 
@@ -149,6 +159,30 @@ def feve_by_tuning(
     _finish(axes, ax, bars, "Tuned against frozen, at one block", note, places=places, told=told)
     axes.set_xlabel(f"FEVE, {INTERVAL}", fontsize=FONT)
     return figure_of(axes)
+
+
+def draw_violin(axes: Axes, position: float, feve: NDArray[np.float64], tone: str) -> int:
+    """A distribution and its mean, lying; how many values lie below what is drawn."""
+    shown = feve[feve >= LOWEST_FEVE]
+    if len(np.unique(shown)) > 1:
+        drawn = axes.violinplot(
+            shown, [position], orientation="horizontal", widths=0.8, showextrema=False
+        )
+        for body in drawn["bodies"]:  # type: ignore[attr-defined]
+            body.set(facecolor=tone, alpha=0.6)
+    elif len(shown):
+        axes.plot(shown, np.full(len(shown), position), "o", color=tone)
+    mean = feve.mean()
+    axes.plot(mean, position, "D", color="black", markersize=4)
+    axes.annotate(
+        f"{mean:.3f}", (mean, position), xytext=(0, 5), textcoords="offset points",
+        ha="center", fontsize=FONT,
+    )  # fmt: skip
+    return len(feve) - len(shown)
+
+
+def _left_out(hidden: int) -> str:
+    return f"\n({hidden} values below {LOWEST_FEVE} are in the means alone)" if hidden else ""
 
 
 def draw_bar(axes: Axes, position: float, feve: NDArray[np.float64], tone: str) -> None:
