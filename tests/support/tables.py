@@ -60,11 +60,10 @@ def cnn_table(model="cnn_fullmodel", **changes):
 
 def full_table(**changes):
     """A neurons table of frozen blocks 3 to 5, four tunings of block 4, and two CNNs."""
-    tuned = neurons_table(
-        blocks=(4,), tokens=("patch",), tunings=("frozen", "last0", "last1", "last2", "full"),
-        **changes,
-    )  # fmt: skip
-    few = {name: value for name, value in changes.items() if name != "models"}
+    tunings = ("frozen", "last0", "last1", "last2", "full")
+    read = {"blocks": (4,), "tokens": ("patch",), "tunings": tunings}
+    tuned = neurons_table(**{**changes, **read})
+    few = {name: value for name, value in changes.items() if name not in ("models", "tokens")}
     parts = [
         neurons_table(**changes), tuned[tuned["tuning"] != "frozen"], cnn_table(**few),
         cnn_table("cnn_minimodel", **few),

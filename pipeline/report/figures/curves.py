@@ -14,6 +14,7 @@ from pipeline.report.figures.style import (
     FONT,
     axes_of,
     figure_of,
+    heighten,
     legend,
     panels_of,
     say_empty,
@@ -83,7 +84,8 @@ def learning_curves(
         axes.set_axis_off()
     title(panels[0], ax, "Learning curves: mean over neurons", shared, note)
     if len(kinds) < len(lines) <= MOST_NAMED:
-        legend(panels[columns - 1], ax, entries)
+        legend(panels[0], ax, entries, loc="outside right center")
+    heighten(panels[0], ax, 9 * -(-len(kinds) // columns))
     return figure
 
 

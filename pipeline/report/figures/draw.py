@@ -43,6 +43,9 @@ FIGURES = {
     "learning_curves": "Learning curves",
 }
 
+#: Figures that earlier versions drew.
+FORMER = frozenset({"feve_per_block_models_tuned"})
+
 
 @dataclass(frozen=True)
 class Tables:

@@ -134,8 +134,9 @@ def heighten(axes: Axes, ax: Axes | None, lines: float) -> None:
     """Make a figure of our own higher where it holds more lines of text than fit."""
     room = SIZE[1] - 1.4
     needed = lines * FONT * 1.35 / 72
-    if ax is None and needed > room:
-        figure_of(axes).set_size_inches(SIZE[0], SIZE[1] + needed - room)
+    figure = figure_of(axes)
+    if ax is None and SIZE[1] + needed - room > figure.get_figheight():
+        figure.set_figheight(SIZE[1] + needed - room)
 
 
 def save_figure(figure: Figure, stem: Path) -> Path:
@@ -180,13 +181,21 @@ def title(axes: Axes, ax: Axes | None, first: str, *rest: str) -> None:
     figure_of(axes).suptitle(text, fontsize=FONT, x=0.01, ha="left")
 
 
-def legend(axes: Axes, ax: Axes | None, entries: Iterable[Entry] | None = None) -> None:
+def legend(
+    axes: Axes,
+    ax: Axes | None,
+    entries: Iterable[Entry] | None = None,
+    *,
+    loc: str | None = None,
+) -> None:
     """A legend beside the axes, where there is something to name.
 
     Parameters
     ----------
     entries : iterable of Entry, optional
         Names may be any text.
+    loc : str, optional
+        A place in a figure of our own that has several panels.
     """
     named = list(entries or [])
     if not named:
@@ -195,11 +204,16 @@ def legend(axes: Axes, ax: Axes | None, entries: Iterable[Entry] | None = None) 
     texts = [f"\N{NO-BREAK SPACE}{text}" if text[:1] == "_" else text for _, text in named]
     labels = [wrapped(text) for text in texts]
     handles = [artist for artist, _ in named]
-    place: dict[str, Any] = {"loc": "best"}
-    if ax is None:
-        heighten(axes, ax, 1.2 * sum(1 + label.count("\n") for label in labels))
+    options: dict[str, Any] = {"frameon": False, "fontsize": FONT}
+    if ax is not None:
+        axes.legend(handles, labels, loc="best", **options)
+        return
+    heighten(axes, ax, 1.2 * sum(1 + label.count("\n") for label in labels))
+    if loc is not None:
+        figure_of(axes).legend(handles, labels, loc=loc, **options)
+    else:
         place = {"loc": "upper left", "bbox_to_anchor": (1.02, 1), "borderaxespad": 0}
-    axes.legend(handles, labels, frameon=False, fontsize=FONT, **place)
+        axes.legend(handles, labels, **place, **options)
 
 
 def say_empty(axes: Axes, what: str) -> None:
