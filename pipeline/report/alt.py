@@ -60,7 +60,7 @@ def _blocks(summary: pd.DataFrame) -> str:
 
     def parts() -> Iterator[str]:
         for identity, each in series:
-            top = each.loc[each["mean_feve"].idxmax()]
+            top = each.iloc[int(each["mean_feve"].to_numpy(dtype=float).argmax())]
             rows = {"from": each.iloc[0], "highest": top, "to": each.iloc[-1]}
             numbers = [f"{name} {row['mean_feve']:.2f} at block {int(row['block'])}"
                        for name, row in rows.items()]  # fmt: skip

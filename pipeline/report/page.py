@@ -17,7 +17,7 @@ from PIL import Image
 from pipeline.report.alt import alt_texts
 from pipeline.report.answer import answer, differences, warnings
 from pipeline.report.figures.draw import FIGURES, Tables
-from pipeline.report.interactive import interactive, vega_bundle
+from pipeline.report.interactive import MOST_NEURONS, interactive, vega_bundle
 from pipeline.report.key import REPORT
 from pipeline.report.tables import (
     best_table,
@@ -31,9 +31,6 @@ from pipeline.report.tables import (
 from pipeline.results.statistics import best_blocks, rows_of, valid
 from pipeline.results.tables import write_if_changed
 from stages.feve import VALID_FEV
-
-#: Neurons of the best condition that the report's table holds at most.
-MOST_NEURONS = 20_000
 
 #: Columns of the table of neurons, those that matter first.
 _NEURON = ("neuron", "feve", "fev", "feve_se", "val_varexp", "test_correlation", "unit_id")

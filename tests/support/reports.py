@@ -30,11 +30,11 @@ def make_report(run, neurons, *, n_test=50):
     tables = Tables(run, neurons, summary_of(neurons), curves_of(neurons))
     run.mkdir(parents=True, exist_ok=True)
     with pytest.MonkeyPatch.context() as patch:
-        for module in ("figures.draw", "interactive"):
+        for module in ("figures.draw", "stored"):
             patch.setattr(
                 f"pipeline.report.{module}.saved_readouts", lambda *_: made_up_readouts(n)
             )
-        patch.setattr("pipeline.report.interactive.saved_predictions", lambda *_: saved)
+        patch.setattr("pipeline.report.stored.saved_predictions", lambda *_: saved)
         patch.setattr("pipeline.report.figures.style.DPI", 60)
         figures = draw_figures(tables)
         assert {path.stem for path in figures} <= set(FIGURES)

@@ -210,10 +210,10 @@ def legend(
         return
     heighten(axes, ax, 1.2 * sum(1 + label.count("\n") for label in labels))
     if loc is not None:
-        figure_of(axes).legend(handles, labels, loc=loc, **options)
+        figure_of(axes).legend(handles, labels, **options, loc=loc)  # type: ignore[call-overload]
     else:
-        place = {"loc": "upper left", "bbox_to_anchor": (1.02, 1), "borderaxespad": 0}
-        axes.legend(handles, labels, **place, **options)
+        options |= {"loc": "upper left", "bbox_to_anchor": (1.02, 1), "borderaxespad": 0}
+        axes.legend(handles, labels, **options)
 
 
 def say_empty(axes: Axes, what: str) -> None:

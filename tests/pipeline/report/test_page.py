@@ -102,7 +102,7 @@ def test_tables_sort_and_filter_by_what_stands_in_the_headers(opened):
         orders.append([float(text) for text in column(page, "mean_feve")])
     assert orders[0] == sorted(orders[0])
     assert orders[1] == sorted(orders[1], reverse=True) and orders[1][0] > orders[0][-1]
-    page.get_by_label("filter condition").press_sequentially("last 2")
+    page.get_by_label("filter condition").press_sequentially('"last 2"')
     page.wait_for_function(
         "[...document.querySelectorAll('#conditions-table tbody tr')]"
         ".every(row => row.innerText.includes('last 2'))"

@@ -86,9 +86,7 @@ def test_names_are_neither_markup_nor_formulas(tmp_path, monkeypatch):
         save_figure(figure, tmp_path / str(number))
     assert any("$x^{$" in path.read_text() for path in tmp_path.glob("*.svg"))
     (tmp_path / "report.html").unlink(missing_ok=True)
-    monkeypatch.setattr(
-        "pipeline.report.interactive.saved_readouts", lambda *_: made_up_readouts(40)
-    )
+    monkeypatch.setattr("pipeline.report.stored.saved_readouts", lambda *_: made_up_readouts(40))
     write_report(tables, [], {"settings": {"recording": [{"name": name}]}}, key="0")
     page = (tmp_path / "report.html").read_text()
     assert "<img src=x" not in page and "</script><img" not in page
