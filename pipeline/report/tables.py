@@ -74,12 +74,9 @@ def conditions_table(summary: pd.DataFrame) -> pd.DataFrame:
 
 def best_table(best: pd.DataFrame) -> pd.DataFrame:
     """Rows of `best_blocks`, each condition in one column."""
-    names = ["blocks", "mean_feve", "test_block", "test_mean_feve"]
-    return (
-        best[names]
-        .rename(columns={"blocks": "block"})
-        .assign(condition=named(best))[["condition", "block", *names[1:]]]
-    )
+    first = {"condition": named(best), "block": best["blocks"]}
+    names = ("mean_feve", "test_block", "test_mean_feve")
+    return pd.DataFrame(first | {name: best[name] for name in names})
 
 
 def named(table: pd.DataFrame) -> list[str]:

@@ -184,7 +184,8 @@ def test_alternative_texts_have_the_numbers_of_the_figures(tmp_path):
     summary = summary_of(neurons)
     said = alt_texts(Tables(tmp_path, neurons, summary, curves_of(neurons)))
     assert set(said) == set(FIGURES)
-    mean = summary.set_index(["tuning", "block"]).loc[("frozen", 4), "mean_feve"].iloc[0]
+    four = summary[(summary["tuning"] == "frozen") & (summary["block"] == 4)]
+    mean = four["mean_feve"].item()
     assert f"highest {mean:.2f} at block 4" in said["feve_per_block"]
     for name in ("best_block_bars", "feve_by_tuning"):
         last = summary.loc[summary["tuning"] == "last2", "mean_feve"].item()
