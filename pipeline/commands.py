@@ -150,15 +150,24 @@ def report(file: ExperimentFile, terminal: Terminal) -> None:
     terminal.document({"figures": figures, "report": page})
 
 
-def compare(first: Path, second: Path, output: Path, terminal: Terminal) -> None:
-    """Compare two runs and print the differences."""
-    from pipeline.report import SCATTER, TABLE, compare_runs
+def compare(
+    first: Path,
+    second: Path,
+    output: Path,
+    terminal: Terminal,
+    *,
+    recordings: tuple[str, str] | None = None,
+) -> None:
+    """Compare two runs, or a recording of each, and print the differences."""
+    from pipeline.report import DISTRIBUTIONS, SCATTER, TABLE, compare_runs
 
-    table = compare_runs(first, second, output, terminal)
+    table = compare_runs(first, second, output, terminal, recordings=recordings)
     constant = [n for n in IDENTITY if n in table and table[n].nunique(dropna=False) == 1]
     shown = table.drop(columns=[*constant, "blocks"], errors="ignore")
-    terminal.table(shown.to_dict("records"), title=f"FEVE: {second} minus {first}")
-    written, figure = output / TABLE, output / f"{SCATTER}.png"
+    names = recordings or (first, second)
+    terminal.table(shown.to_dict("records"), title=f"FEVE: {names[1]} minus {names[0]}")
+    drawn = SCATTER if recordings is None else DISTRIBUTIONS
+    written, figure = output / TABLE, output / f"{drawn}.png"
     terminal.result(f"table   {written}")
     terminal.result(f"figure  {figure}")
     rows = table.to_dict("records")

@@ -70,6 +70,18 @@ def correlation(responses: ArrayLike, predictions: ArrayLike) -> NDArray[np.floa
     return out
 
 
+def mean_responses(recording: Recording) -> NDArray[np.float64]:
+    """Responses to the test images, mean over repeats; NaN where an image has none.
+
+    Of shape (n_test, n_neurons).
+    """
+    there = np.isfinite(recording.test_responses)
+    total, counts = np.where(there, recording.test_responses, 0).sum(axis=1), there.sum(axis=1)
+    mean = np.full(total.shape, np.nan)
+    np.divide(total, counts, out=mean, where=counts > 0)
+    return mean
+
+
 def score(recording: Recording, test_predictions: ArrayLike) -> dict[str, NDArray[Any]]:
     """Per-neuron results on the test images, whatever made the predictions.
 
@@ -86,10 +98,9 @@ def score(recording: Recording, test_predictions: ArrayLike) -> dict[str, NDArra
     responses = recording.test_responses
     test_predictions = as_array(test_predictions, "predictions", ("image", "neuron"))
     fev, feve = fev_and_feve(responses, test_predictions)
-    there = np.isfinite(responses)
-    counts = there.sum(axis=1)
+    counts = np.isfinite(responses).sum(axis=1)
     seen = counts.min(axis=1) > 0
-    mean = np.where(there, responses, 0).sum(axis=1)[seen] / counts[seen]
+    mean = mean_responses(recording)[seen]
     columns: dict[str, NDArray[Any]] = {"neuron": recording.neurons}
     for name in ("unit_id", "x", "y"):
         values = recording.unit_ids if name == "unit_id" else getattr(recording, name)

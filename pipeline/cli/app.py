@@ -143,8 +143,12 @@ def compare(
     output: Annotated[
         Path | None,
         typer.Option(
-            help="Folder for table and scatter; runs/compare-A-B by default.", parser=local_path
+            help="Folder for table and figure; runs/compare-A-B by default.", parser=local_path
         ),
+    ] = None,
+    recordings: Annotated[
+        tuple[str, str] | None,
+        typer.Option(help="A recording of each run, to compare as two distributions."),
     ] = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -155,7 +159,7 @@ def compare(
 
     folder = output or Path("runs") / f"compare-{run_a.name}-{run_b.name}"
     with speaking(quiet, as_json) as terminal:
-        commands.compare(run_a, run_b, folder, terminal)
+        commands.compare(run_a, run_b, folder, terminal, recordings=recordings)
 
 
 @app.command()

@@ -1,5 +1,6 @@
 """Names that other packages import from `pipeline.report`."""
 
+from .compare import DISTRIBUTIONS as DISTRIBUTIONS
 from .compare import SCATTER as SCATTER
 from .compare import TABLE as TABLE
 from .compare import compare_runs as compare_runs

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import sem
 
 from pipeline.results.names import describe, varying
 from pipeline.results.statistics import (
     SERIES,
     best_blocks,
+    interval,
     paired_difference,
     reference,
     rows_of,
@@ -118,11 +118,11 @@ def _winner(neurons: pd.DataFrame, top: Mapping[Any, Any]) -> str:
     varied = varying(neurons[SERIES].drop_duplicates().to_dict("records"), SERIES)
     told = [n for n in _TOLD if n in _ALWAYS or n in varied]
     feve = valid(rows)["feve"].dropna().to_numpy(dtype=np.float64)
-    error = sem(feve) if len(feve) > 1 else np.nan
+    low, high = interval(feve)
     return (
         f"In recording {top['recording']}, {describe(top, told)} predicts best: mean FEVE "
-        f"{feve.mean():.3f} ± {error:.3f} (s.e.m.) over the {len(feve)} of {len(rows)} neurons "
-        f"with FEV > {VALID_FEV}."
+        f"{feve.mean():.3f} (95 % CI {low:.3f} to {high:.3f}) over the {len(feve)} of {len(rows)} "
+        f"neurons with FEV > {VALID_FEV}."
     )
 
 

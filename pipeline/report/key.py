@@ -12,7 +12,7 @@ from pipeline.results.tables import CURVES, NEURONS, SUMMARY
 from stages.readouts import READOUTS
 
 #: Raised whenever the same tables give another page or other figures than before.
-REPORT_VERSION = 3
+REPORT_VERSION = 4
 
 REPORT = "report.html"
 

@@ -3,31 +3,37 @@
 from __future__ import annotations
 
 import base64
+import gzip
+import io
 import json
-import re
 from collections.abc import Mapping, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-import itables
 import pandas as pd
-from itables.javascript import generate_init_offline_itables_html
 from jinja2 import Environment, PackageLoader, select_autoescape
+from PIL import Image
 
+from pipeline.report.alt import alt_texts
 from pipeline.report.answer import answer, differences, warnings
 from pipeline.report.figures.draw import FIGURES, Tables
+from pipeline.report.interactive import MOST_NEURONS, interactive, vega_bundle
 from pipeline.report.key import REPORT
-from pipeline.results.names import describe_first
+from pipeline.report.tables import (
+    best_table,
+    conditions_table,
+    interactive_table,
+    plain_table,
+    shared,
+    tables_bundle,
+    telling_columns,
+)
 from pipeline.results.statistics import best_blocks, rows_of, valid
 from pipeline.results.tables import write_if_changed
-from stages.conditions import IDENTITY
 from stages.feve import VALID_FEV
 
-#: Neurons of the best condition that the report's table holds at most.
-MOST_NEURONS = 20_000
-
-_LINK = re.compile(r"<a href=[^>]*>(.*?)</a>", re.DOTALL)
+#: Columns of the table of neurons, those that matter first.
+_NEURON = ("neuron", "feve", "fev", "feve_se", "val_varexp", "test_correlation", "unit_id")
 
 
 def write_report(
@@ -41,31 +47,49 @@ def write_report(
         loader=PackageLoader("pipeline.report", "."), autoescape=select_autoescape(default=True)
     )
     neurons, note = _best_neurons(tables.neurons)
-    compared = differences(tables.neurons)
+    charts, alt = interactive(tables), alt_texts(tables)
+    data = {
+        "conditions": interactive_table(conditions_table(tables.summary)),
+        "neurons": interactive_table(_neuron_columns(neurons)),
+    }
+    packed = {"bundle": tables_bundle()["script"], "tables": json.dumps(data)}
+    if charts:
+        packed |= {"vega": vega_bundle(), "charts-data": json.dumps(charts)}
     page = environment.get_template("report.html.j2").render(
         name=tables.run.name,
         key=key,
         answer=answer(tables.neurons),
         warnings=warnings(tables.neurons, provenance),
         threshold=VALID_FEV,
-        tables_script=_script(),
+        style=tables_bundle()["style"],
+        charts=charts,
         figures=[
-            {
-                "caption": FIGURES[path.stem],
-                "data": f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}",
-            }
+            {"caption": FIGURES[path.stem], "alt": alt[path.stem], "data": _picture(path)}
             for path in figures
         ],
-        differences=_plain(compared) if len(compared) else "",
-        best=_plain(_telling(best_blocks(tables.neurons))),
-        conditions=_interactive(_telling(tables.summary), "conditions-table"),
-        conditions_note=_constant(tables.summary),
-        neurons=_interactive(_telling(neurons), "neurons-table"),
-        neurons_note=f"{note} {_constant(neurons)} {_uncertainty(neurons)}",
+        differences=plain_table(differences(tables.neurons)),
+        best=plain_table(best_table(best_blocks(tables.neurons))),
+        conditions_note=shared(tables.summary),
+        neurons_note=f"{note} {shared(neurons)} {_uncertainty(neurons)}",
+        packed={name: _packed(content) for name, content in packed.items()},
         facts=_facts(tables, provenance),
         settings=json.dumps(provenance.get("settings", {}), indent=2),
     )
     write_if_changed(tables.run / REPORT, page.encode())
+
+
+def _packed(content: str) -> str:
+    """A text as the page holds it: gzip in base64, a third of its size."""
+    return base64.b64encode(gzip.compress(content.encode(), mtime=0)).decode()
+
+
+def _picture(path: Path) -> str:
+    """A figure as a data URL, in 96 colours, which takes a third of the room."""
+    content = io.BytesIO()
+    Image.open(path).convert("RGB").quantize(96, dither=Image.Dither.NONE).save(
+        content, "PNG", optimize=True
+    )
+    return f"data:image/png;base64,{base64.b64encode(content.getvalue()).decode()}"
 
 
 def _best_neurons(neurons: pd.DataFrame) -> tuple[pd.DataFrame, str]:
@@ -81,6 +105,13 @@ def _best_neurons(neurons: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     return rows.head(MOST_NEURONS), said
 
 
+def _neuron_columns(neurons: pd.DataFrame) -> pd.DataFrame:
+    shown = telling_columns(neurons)
+    first = [name for name in _NEURON if name in shown]
+    placed = {"x", "y", "n_repeats", *first}
+    return shown[[*first[:1], *(c for c in shown if c not in placed), *first[1:]]]
+
+
 def _uncertainty(neurons: pd.DataFrame) -> str:
     """How sure a single neuron's FEVE is."""
     told = valid(neurons).get("feve_se", pd.Series(dtype=float)).dropna()
@@ -90,22 +121,6 @@ def _uncertainty(neurons: pd.DataFrame) -> str:
         f"A neuron's own FEVE is uncertain by feve_se, in the middle ± {told.median():.3f}: its "
         "standard error if other test images had been shown (bootstrap over test images)."
     )
-
-
-def _telling(table: pd.DataFrame) -> pd.DataFrame:
-    """The columns that tell rows apart; where all rows are alike in one, it is said once."""
-    hidden = [*_alike(table), "blocks", "cache_key", "weights"]
-    return table[[c for c in table.columns if c not in hidden and table[c].notna().any()]]
-
-
-def _constant(table: pd.DataFrame) -> str:
-    said = describe_first(table, _alike(table))
-    return f"All rows: {said}." if said else ""
-
-
-def _alike(table: pd.DataFrame) -> list[str]:
-    names = [name for name in IDENTITY if name in table.columns and name != "blocks"]
-    return [name for name in names if len(table) > 1 and table[name].nunique(dropna=False) == 1]
 
 
 def _facts(tables: Tables, provenance: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -123,43 +138,3 @@ def _facts(tables: Tables, provenance: Mapping[str, Any]) -> list[tuple[str, str
         content = provenance.get(name, {})
         facts.append((name, ", ".join(f"{key} {value}" for key, value in content.items())))
     return facts
-
-
-def _interactive(table: pd.DataFrame, name: str) -> str:
-    """A table that sorts by a click on its headers and filters by words in every column."""
-    shown = table.copy()
-    for column in shown:
-        if pd.api.types.is_float_dtype(shown[column]):
-            shown[column] = shown[column].round(4)
-        elif not pd.api.types.is_numeric_dtype(shown[column]):
-            shown[column] = shown[column].fillna("-")
-    html = itables.to_html_datatable(
-        shown,
-        connected=False,
-        showIndex=False,
-        table_id=name,
-        column_filters="header",
-        classes="display compact nowrap",
-        paging=True,
-        pageLength=15,
-        lengthMenu=[15, 50, 200],
-        scrollX=True,
-        maxBytes=0,
-        allow_html=False,
-        display_logo_when_loading=False,
-    )
-    return _LINK.sub(r"\1", str(html))
-
-
-def _plain(table: pd.DataFrame) -> str:
-    """A small table without a script."""
-    return table.to_html(
-        index=False, border=0, classes="plain", na_rep="-", float_format=lambda x: f"{x:.3f}"
-    )
-
-
-@cache
-def _script() -> str:
-    """DataTables and its style, inside the page."""
-    bundle = Path(itables.__file__).parent / "html" / "dt_bundle.js"
-    return _LINK.sub(r"\1", str(generate_init_offline_itables_html(bundle)))

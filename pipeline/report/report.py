@@ -38,14 +38,14 @@ def report_run(run: Path, terminal: Terminal) -> list[Path]:
                 write_manifest(run, DRAWN, key, (report, *there))
         return [report, *(path for path in there if path.suffix == ".png")]
     # Drawing imports what an up-to-date report does not need.
-    from pipeline.report.figures.draw import FIGURES, Tables, draw_figures, wanted_figures
+    from pipeline.report.figures.draw import FIGURES, FORMER, Tables, draw_figures, wanted_figures
     from pipeline.report.page import write_report
 
     tables = Tables(run, read_neurons(run), read_summary(run), read_curves(run))
     n_figures = len(list(wanted_figures(tables)))
     with terminal.bar("drawing figures", total=n_figures, unit="figures") as drawn:
         figures = draw_figures(tables, progress=drawn)
-    for stem in set(FIGURES) - {figure.stem for figure in figures}:
+    for stem in FORMER | set(FIGURES) - {figure.stem for figure in figures}:
         # Of figures that earlier results had; whatever else lies there is somebody's.
         for left in (run / FIGURES_FOLDER / f"{stem}.{kind}" for kind in ("png", "svg")):
             if left.is_file() or left.is_symlink():

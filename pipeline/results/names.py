@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from stages.backbones import model_name
-from stages.conditions import IDENTITY, is_null
+from stages.conditions import IDENTITY, INTEGERS, is_null
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,8 +37,9 @@ def describe(values: Mapping[Any, Any], names: Sequence[str]) -> str:
             value = _TOKENS.get(value, value)
         elif name == "block" and "+" in str(values.get("blocks")):
             value = f"blocks {values['blocks']}"
-        elif name in ("block", "seed"):
-            value = f"{name} {value}"
+        elif name in INTEGERS:
+            # A column of pandas that lacks a value somewhere may hold floats.
+            value = f"{name} {int(values[name])}"
         said.append(value)
     return ", ".join(said)
 
@@ -57,3 +58,22 @@ def varying(rows: Iterable[Mapping[Any, Any]], names: Iterable[str]) -> list[str
     """Those of the columns that take more than one value in a table's rows."""
     table = list(rows)
     return [name for name in names if len(set(known(row[name] for row in table))) > 1]
+
+
+def telling(rows: Iterable[Mapping[Any, Any]], names: Iterable[str]) -> tuple[list[str], str]:
+    """Names of the columns that tell a table's rows apart, and what the rows share, described.
+
+    Null values tell nothing: a protocol that all tuned conditions share is not named beside each.
+    """
+    table, told, shared = list(rows), [], {}
+    for name in names:
+        values = [
+            value for value in dict.fromkeys(known(row[name] for row in table)) if value is not None
+        ]
+        if len(values) > 1:
+            told.append(name)
+        elif values:
+            shared[name] = values[0]
+    if "block" in shared and table:
+        shared["blocks"] = table[0].get("blocks")
+    return told, describe(shared, [name for name in shared if name != "blocks"])

@@ -18,6 +18,9 @@ SERIES = ["recording", "model", "input_size", "tuning", "protocol", "tokens", "s
 #: Which blocks a condition reads, the deepest first: several conditions may share that.
 READ = ("block", "blocks")
 
+#: Half of a 95 % interval in standard errors, of a mean over many neurons.
+NORMAL_95 = 1.96
+
 RESAMPLES = 2000
 
 #: Values of resamples that are held at a time.
@@ -64,7 +67,7 @@ def best_blocks(neurons: pd.DataFrame) -> pd.DataFrame:
             }
         )
     columns = [*SERIES, *READ, "mean_feve", "test_block", "test_mean_feve"]
-    return pd.DataFrame(rows, columns=columns)
+    return pd.DataFrame(rows, columns=columns).astype({"block": "Int64", "test_block": "Int64"})
 
 
 def rows_of(neurons: pd.DataFrame, identity: Mapping[Any, Any]) -> pd.DataFrame:
@@ -137,6 +140,32 @@ def paired_difference(first: pd.DataFrame, second: pd.DataFrame) -> Difference:
     return Difference(difference=mean, low=low, high=high, n_neurons=len(differences))
 
 
+def unpaired_difference(first: pd.DataFrame, second: pd.DataFrame) -> dict[str, float]:
+    """Mean FEVE of two sets of valid neurons that have nothing in common, and their difference.
+
+    Returns
+    -------
+    dict
+        `mean_feve_first`, `mean_feve_second`, `difference` (second minus first), its 95 % interval
+        `low` to `high` (1.96 standard errors of Welch 1947), `n_first` and `n_second`.
+    """
+    one, other = (
+        valid(rows)["feve"].dropna().to_numpy(dtype=np.float64) for rows in (first, second)
+    )
+    means = [float(feve.mean()) if len(feve) else float("nan") for feve in (one, other)]
+    errors = [feve.var(ddof=1) / len(feve) if len(feve) > 1 else np.nan for feve in (one, other)]
+    difference, half = means[1] - means[0], NORMAL_95 * float(np.sqrt(sum(errors)))
+    return {
+        "mean_feve_first": means[0],
+        "mean_feve_second": means[1],
+        "difference": difference,
+        "low": difference - half,
+        "high": difference + half,
+        "n_first": len(one),
+        "n_second": len(other),
+    }
+
+
 def paired(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
     """Valid neurons of two conditions side by side, columns suffixed `_first` and `_second`."""
     one, other = (
@@ -144,6 +173,14 @@ def paired(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
         for rows in (first, second)
     )
     return one.merge(other, on=["recording", "neuron"], suffixes=("_first", "_second"))
+
+
+def interval(values: NDArray[np.float64]) -> tuple[float, float]:
+    """95 % interval of a mean: 1.96 standard errors to each side; NaN for fewer than two values."""
+    if len(values) < 2:
+        return float("nan"), float("nan")
+    half = NORMAL_95 * float(values.std(ddof=1)) / len(values) ** 0.5
+    return float(values.mean()) - half, float(values.mean()) + half
 
 
 def bootstrap_interval(

@@ -16,7 +16,7 @@ from stages.readouts.readout import predict
 from stages.readouts.saved import FittedCondition
 from stages.readouts.solver_protocol import Outcome
 from stages.readouts.solvers import SOLVERS
-from stages.scores import score, variance_explained
+from stages.scores import mean_responses, score, variance_explained
 
 
 @cpu_threads(1)
@@ -50,6 +50,7 @@ def fitted_condition(task: FitTask, outcome: Outcome, *, seconds: float) -> Fitt
         columns=scores | {"val_varexp": outcome.explained},
         test_image_ids=task.recording.test_image_ids,
         test_predictions=outcome.test_predictions,
+        test_responses=mean_responses(task.recording),
         weights=task.weights,
         cache_key=task.cache_key,
         seconds=seconds,

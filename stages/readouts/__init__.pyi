@@ -23,6 +23,7 @@ from .saved import save_condition as save_condition
 from .saved import saved_columns as saved_columns
 from .saved import saved_curve as saved_curve
 from .saved import saved_penalty as saved_penalty
+from .saved import saved_predictions as saved_predictions
 from .saved import saved_readouts as saved_readouts
 from .settings import ReadoutSettings as ReadoutSettings
 from .sizes import FitSize as FitSize

@@ -8,7 +8,7 @@ import socket
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,6 +77,8 @@ class FittedCondition:
         Ids of the test images.
     test_predictions : array of shape (n_test, n_neurons)
         Predicted responses to them, in the recording's units.
+    test_responses : array of shape (n_test, n_neurons), optional
+        Responses to them, the mean over repeats.
     weights, cache_key : str, optional
         Which backbone weights and which cache the tokens came from.
     seconds : float
@@ -98,6 +100,18 @@ class FittedCondition:
     seconds: float
     inputs: Mapping[str, Any] = field(default_factory=dict)
     extra: Mapping[str, Any] = field(default_factory=dict)
+    test_responses: NDArray[np.floating[Any]] | None = None
+
+
+class SavedPredictions(NamedTuple):
+    """Predicted and measured responses to the test images, of shape (n_test, n_neurons).
+
+    Results of earlier versions have no `responses`.
+    """
+
+    images: NDArray[np.int64]
+    predictions: NDArray[np.float32]
+    responses: NDArray[np.float32] | None
 
 
 def save_condition(run: Path, fitted: FittedCondition, products: Iterable[Path] = ()) -> None:
@@ -118,11 +132,13 @@ def save_condition(run: Path, fitted: FittedCondition, products: Iterable[Path] 
         "manifest": True,
         **fitted.extra,
     }
-    predictions = {
+    predictions: dict[str, tuple[NDArray[Any], tuple[str, ...]]] = {
         "image": (fitted.test_image_ids, ("image",)),
         "neuron": (fitted.columns["neuron"], ("neuron",)),
         "test": (fitted.test_predictions, ("image", "neuron")),
     }
+    if fitted.test_responses is not None:
+        predictions["response"] = (fitted.test_responses.astype(np.float32), ("image", "neuron"))
     arrays: dict[str, tuple[NDArray[Any], tuple[str, ...]]] = {
         name: (getattr(readouts, name), dimensions) for name, dimensions in _WEIGHTS.items()
     }
@@ -180,6 +196,20 @@ def saved_readouts(run: Path, condition: Condition) -> Readouts:
     weights: dict[str, Any] = {name: _read(group, name) for name in _WEIGHTS}
     is_linear = group.attrs.get("output") == "linear"
     return Readouts(**weights, output="linear" if is_linear else "elu")
+
+
+def saved_predictions(run: Path, condition: Condition) -> SavedPredictions | None:
+    """Predictions of a saved condition for the test images; None where there are none."""
+    import zarr
+
+    refuse(run, saved_damage(run, condition.slug))
+    if not (run / PREDICTIONS / condition.slug / "zarr.json").exists():
+        return None
+    group = zarr.open_group(
+        str(run / PREDICTIONS / condition.slug), mode="r", use_consolidated=False
+    )
+    responses = _read(group, "response") if "response" in group else None
+    return SavedPredictions(_read(group, "image"), _read(group, "test"), responses)
 
 
 def _open(run: Path, slug: str) -> zarr.Group:

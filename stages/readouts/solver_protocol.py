@@ -125,6 +125,8 @@ class Solver(Protocol):
     keeps_order : bool
         Whether trials are read in the order of the recording, because batches are drawn from it;
         else they are in the order of the cache, which is read fastest.
+    by_epochs : bool
+        Whether the fit learns epoch by epoch, so that its learning curve tells something.
     floor : float, optional
         Least standard deviation that the solver's published protocol divides responses by, in the
         units that it was published with; see `stages.spread.response_scale`.
@@ -132,6 +134,7 @@ class Solver(Protocol):
 
     settings: type[Any]
     keeps_order: bool = False
+    by_epochs: bool = True
     floor: float | None = None
 
     def fit(self, data: FitData, settings: Any, *, progress: OnEpoch | None = None) -> Readouts:

@@ -19,7 +19,7 @@ from stages.executors.resources import cpu_threads
 from stages.failures import FailedCondition, attempt
 from stages.readouts.saved import FittedCondition
 from stages.recordings.recording import Recording
-from stages.scores import score, variance_explained
+from stages.scores import mean_responses, score, variance_explained
 from stages.settings import readable
 from stages.stage import Crew, Planned, Progress, Stage
 from stages.training.checkpoints import Checkpoint, kept_path
@@ -155,6 +155,7 @@ class TrainingTask(ABC):
             columns=score(recording, test) | {"val_varexp": explained},
             test_image_ids=recording.test_image_ids,
             test_predictions=test,
+            test_responses=mean_responses(recording),
             seconds=seconds,
             **more,
         )

@@ -49,6 +49,28 @@ def neurons_table(
     return pd.concat(frames, ignore_index=True).astype({"block": "Int64", "protocol": "string"})
 
 
+def cnn_table(model="cnn_fullmodel", **changes):
+    """A neurons table of a CNN, which reads no block and no tokens."""
+    table = neurons_table(blocks=(4,), tokens=("patch",), **changes).assign(
+        model=model, tuning="full", protocol=None, tokens=None, blocks=None, input_size="66x130",
+        block=pd.NA,
+    )  # fmt: skip
+    return table.astype({"block": "Int64", "protocol": "string"})
+
+
+def full_table(**changes):
+    """A neurons table of frozen blocks 3 to 5, four tunings of block 4, and two CNNs."""
+    tunings = ("frozen", "last0", "last1", "last2", "full")
+    read = {"blocks": (4,), "tokens": ("patch",), "tunings": tunings}
+    tuned = neurons_table(**{**changes, **read})
+    few = {name: value for name, value in changes.items() if name not in ("models", "tokens")}
+    parts = [
+        neurons_table(**changes), tuned[tuned["tuning"] != "frozen"], cnn_table(**few),
+        cnn_table("cnn_minimodel", **few),
+    ]  # fmt: skip
+    return pd.concat(parts, ignore_index=True)
+
+
 def summary_of(neurons):
     """The summary table of a neurons table."""
     rows = []

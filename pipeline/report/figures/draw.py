@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
 
-from pipeline.report.figures.best_block import best_block_bars, best_block_violins
+from pipeline.report.figures.best_block import (
+    best_block_bars,
+    best_block_violins,
+    feve_by_tuning,
+)
+from pipeline.report.figures.curves import learning_curves, telling_curves
 from pipeline.report.figures.maps import centres_over_cortex, spatial_maps
-from pipeline.report.figures.neurons import feve_against_fev, learning_curves, scatter
+from pipeline.report.figures.neurons import feve_against_fev, scatter
 from pipeline.report.figures.per_block import feve_per_block, models_per_block, tuned_per_block
 from pipeline.report.figures.style import save_figure
 from pipeline.report.key import FIGURES_FOLDER
-from pipeline.results.names import describe, varying
+from pipeline.results.names import describe, telling
 from pipeline.results.statistics import SERIES, best_blocks, reference, rows_of
 from stages.conditions import IDENTITY, Condition
 from stages.readouts import saved_readouts
@@ -25,8 +31,8 @@ from stages.readouts import saved_readouts
 FIGURES = {
     "feve_per_block": "FEVE per block, frozen backbone, patch and CLS tokens",
     "feve_per_block_tuned": "FEVE per block, frozen and tuned",
+    "feve_by_tuning": "FEVE by the number of tuned layers, each at one block",
     "feve_per_block_models": "FEVE per block, backbones compared, frozen",
-    "feve_per_block_models_tuned": "FEVE per block, backbones compared, frozen and tuned",
     "best_block_violins": "FEVE of the neurons at each condition's best block",
     "best_block_bars": "Mean FEVE at each condition's best block",
     "feve_against_fev": "FEVE against FEV, best condition",
@@ -36,6 +42,9 @@ FIGURES = {
     "centres_over_cortex": "Receptive-field centres over cortical position",
     "learning_curves": "Learning curves",
 }
+
+#: Figures that earlier versions drew.
+FORMER = frozenset({"feve_per_block_models_tuned"})
 
 
 @dataclass(frozen=True)
@@ -67,21 +76,37 @@ def wanted_figures(tables: Tables) -> Iterator[tuple[str, Callable[[], Figure]]]
     """Names and drawing functions of the figures that apply."""
     summary, neurons, note = tables.summary, tables.neurons, tables.note
     with_block = summary[summary["block"].notna()]
-    tuned = (summary["tuning"] != "frozen").any()
+    tuned = with_block[with_block["tuning"] != "frozen"]
+    blocks = partial(_per_block, tables)
     if len(with_block):
-        yield "feve_per_block", partial(feve_per_block, summary, note=note)
-        if tuned:
-            yield "feve_per_block_tuned", partial(tuned_per_block, summary, note=note)
+        yield "feve_per_block", blocks(feve_per_block)
+    if tuned["block"].nunique() > 1:
+        yield "feve_per_block_tuned", blocks(tuned_per_block)
+    if len(tuned):
+        yield "feve_by_tuning", partial(feve_by_tuning, neurons, note=note)
     if with_block["model"].nunique() > 1:
-        yield "feve_per_block_models", partial(models_per_block, summary, note=note)
-        if tuned:
-            both = partial(models_per_block, summary, tunings=None, note=note)
-            yield "feve_per_block_models_tuned", both
+        yield "feve_per_block_models", blocks(models_per_block)
     yield "best_block_violins", partial(best_block_violins, neurons, note=note)
     yield "best_block_bars", partial(best_block_bars, neurons, note=note)
     yield from _of_best(tables)
-    if len(tables.curves):
+    if len(telling_curves(tables.curves)):
         yield "learning_curves", partial(learning_curves, tables.curves, note=note)
+
+
+def _per_block(tables: Tables, draw: Callable[..., Figure]) -> Callable[[], Figure]:
+    return partial(draw, tables.summary, chosen=best_blocks(tables.neurons), note=tables.note)
+
+
+def _pair(
+    tables: Tables, first: Mapping[Any, Any], second: Mapping[Any, Any]
+) -> Callable[[], Figure]:
+    """A scatter of two conditions: on the axes how they differ, in the title what they share."""
+    columns = [*SERIES, "block"]
+    told, shared = telling([first, second], columns)
+    names = (describe(first, told or ["tuning"]), describe(second, told or ["tuning"]))
+    note = ", ".join(filter(None, [shared, tables.note]))
+    rows = (rows_of(tables.neurons, each) for each in (first, second))
+    return partial(scatter, *rows, names=names, note=note)
 
 
 def _of_best(tables: Tables) -> Iterator[tuple[str, Callable[[], Figure]]]:
@@ -92,19 +117,13 @@ def _of_best(tables: Tables) -> Iterator[tuple[str, Callable[[], Figure]]]:
     order = best.sort_values("mean_feve", ascending=False).to_dict("records")
     top = rows_of(tables.neurons, order[0])
     yield "feve_against_fev", partial(feve_against_fev, top, note=note)
-    if len(order) > 1:
-        names = [*varying(order, SERIES), "block"]
-        other = rows_of(tables.neurons, order[1])
-        told = (describe(order[1], names), describe(order[0], names))
-        yield "best_two_conditions", partial(scatter, other, top, names=told, note=note)
+    rivals = [row for row in order[1:] if row["recording"] == order[0]["recording"]]
+    if rivals:
+        yield "best_two_conditions", _pair(tables, rivals[0], order[0])
     for row in order:
         against = reference(tables.neurons, row)
         if against is not None:
-            names = [*varying([against, row], SERIES), "block"]
-            other, tuned = (rows_of(tables.neurons, each) for each in (against, row))
-            told = (describe(against, names), describe(row, names))
-            draw = partial(scatter, other, tuned, names=told, note=note)
-            yield "best_tuned_against_reference", draw
+            yield "best_tuned_against_reference", _pair(tables, against, row)
             break
     with_maps = [row for row in order if pd.notna(row["block"]) and row["tokens"] == "patch"]
     if with_maps:

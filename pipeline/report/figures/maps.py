@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from pipeline.report.figures.style import say_empty
+from pipeline.report.figures.style import FONT, MANY_POINTS, panels_of, say_empty, title
 from stages.readouts import Readouts
 
 #: Neurons whose maps are drawn.
@@ -15,37 +16,40 @@ SHOWN = 12
 
 
 def spatial_maps(
-    readouts: Readouts, neurons: pd.DataFrame, *, input_size: tuple[int, int], note: str = ""
+    readouts: Readouts,
+    neurons: pd.DataFrame,
+    *,
+    input_size: tuple[int, int],
+    note: str = "",
+    ax: Axes | None = None,
+    colours: str = "Greys",
 ) -> Figure:
     """Spatial weights of the best explained neurons over the grid of patches.
 
     `neurons` are the condition's rows of the neurons table, in the readouts' order; `input_size`
-    is in pixels.
+    is in pixels; `colours` is a colour map of matplotlib.
     """
     order = neurons["feve"].fillna(-np.inf).to_numpy(dtype=float).argsort()[::-1][:SHOWN]
     columns = 4
-    rows = max(1, -(-len(order) // columns))
-    figure = Figure(figsize=(2.2 * columns, 0.6 + 1.45 * rows), layout="constrained")
-    grid = figure.subplots(rows, columns, squeeze=False)
+    figure, panels = panels_of(ax, max(1, -(-len(order) // columns)), columns)
     height, width = input_size
-    for axes, row in zip(grid.flat, order, strict=False):
+    for axes, row in zip(panels, order, strict=False):
         space = np.outer(readouts.row_weights[row], readouts.column_weights[row])
         peak = space.max()
         shown = space / peak if peak > 0 else space
         box = (0, width, height, 0)
-        axes.imshow(shown, cmap="Greys", vmin=0, vmax=1, extent=box, interpolation="nearest")
+        axes.imshow(shown, cmap=colours, vmin=0, vmax=1, extent=box, interpolation="nearest")
         axes.set_xticks(np.linspace(0, width, space.shape[1] + 1), minor=True)
         axes.set_yticks(np.linspace(0, height, space.shape[0] + 1), minor=True)
         axes.grid(which="minor", color="#56B4E9", linewidth=0.5)
         axes.tick_params(which="minor", length=0)
         axes.set(xticks=[0, width], yticks=[0, height])
-        axes.tick_params(labelsize=6)
-        feve = neurons["feve"].iloc[int(row)]
-        axes.set_title(f"neuron {neurons['neuron'].iloc[int(row)]}, FEVE {feve:.2f}", fontsize=7)
-    for axes in list(grid.flat)[len(order) :]:
+        number, feve = (neurons[name].iloc[int(row)] for name in ("neuron", "feve"))
+        axes.set_title(f"neuron {number}\nFEVE {feve:.2f}", fontsize=FONT)
+    for axes in panels[len(order) :]:
         axes.set_axis_off()
     heading = "Spatial weights of the best explained neurons (dark: largest), in input pixels"
-    figure.suptitle("\n".join(filter(None, [heading, note])), fontsize=10)
+    title(panels[0], ax, heading, note)
     return figure
 
 
@@ -67,24 +71,37 @@ def centres(readouts: Readouts, *, input_size: tuple[int, int]) -> NDArray[np.fl
 
 
 def centres_over_cortex(
-    readouts: Readouts, neurons: pd.DataFrame, *, input_size: tuple[int, int], note: str = ""
+    readouts: Readouts,
+    neurons: pd.DataFrame,
+    *,
+    input_size: tuple[int, int],
+    note: str = "",
+    ax: Axes | None = None,
+    colours: str = "viridis",
 ) -> Figure:
-    """Cortical position of every neuron, coloured by its receptive field's column and row."""
-    figure = Figure(figsize=(9.0, 4.2), layout="constrained")
+    """Cortical position of every neuron, coloured by its receptive field's column and row.
+
+    Parameters are those of `spatial_maps`.
+    """
+    figure, panels = panels_of(ax, 1, 2)
     where = centres(readouts, input_size=input_size)
     x, y = (neurons[name].to_numpy(dtype=float) for name in ("x", "y"))
     there = np.isfinite(x) & np.isfinite(y) & np.isfinite(where).all(axis=1)
     for axes, axis, name in zip(
-        figure.subplots(1, 2), (1, 0), ("column (azimuth)", "row (elevation)"), strict=True
+        panels, (1, 0), ("column (azimuth)", "row (elevation)"), strict=True
     ):
         dots = axes.scatter(
-            x[there], y[there], c=where[there, axis], s=6, cmap="viridis", rasterized=len(x) > 2000
-        )
-        figure.colorbar(dots, ax=axes, label=f"receptive field's {name}, input pixels")
-        axes.set(xlabel="cortical x, as recorded", ylabel="cortical y, as recorded", aspect="equal")
-        axes.set_title(f"n = {int(there.sum())}", fontsize=9)
-    heading = "Receptive-field centres over cortex"
-    figure.suptitle("\n".join(filter(None, [heading, note])), fontsize=10)
+            x[there], y[there], c=where[there, axis], s=6, cmap=colours,
+            rasterized=len(x) > MANY_POINTS,
+        )  # fmt: skip
+        bar = figure.colorbar(dots, ax=axes, location="bottom")
+        bar.set_label(f"receptive field's {name},\ninput pixels", fontsize=FONT)
+        bar.ax.tick_params(labelsize=FONT)
+        axes.set_aspect("equal")
+        axes.set_xlabel("cortical x, as recorded", fontsize=FONT)
+    panels[0].set_ylabel("cortical y, as recorded", fontsize=FONT)
+    said = f"n = {int(there.sum())}"
+    title(panels[0], ax, "Receptive-field centres over cortex", note, said)
     if not there.any():
-        say_empty(figure.axes[0], "no neuron has a position and a map")
+        say_empty(panels[0], "no neuron has a position and a map")
     return figure

@@ -1,62 +1,115 @@
-"""Figures with a point per neuron, and learning curves."""
+"""Figures with a point per neuron."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from pipeline.report.figures.style import (
+    COLOURS,
+    FONT,
     LOWEST_FEVE,
     MANY_POINTS,
-    colour,
+    Entry,
+    axes_of,
+    figure_of,
+    kind_of,
     legend,
-    new_figure,
     say_empty,
     title,
+    wrapped,
 )
-from pipeline.results.names import describe, describe_first, varying
+from pipeline.results.names import describe_first
 from pipeline.results.statistics import paired, paired_difference
 from stages.conditions import IDENTITY
 from stages.feve import VALID_FEV
 
+#: Characters in a line of an axis' label.
+_LABEL = 48
+
 
 def scatter(
-    first: pd.DataFrame, second: pd.DataFrame, *, names: tuple[str, str], note: str = ""
+    first: pd.DataFrame,
+    second: pd.DataFrame,
+    *,
+    names: tuple[str, str],
+    note: str = "",
+    ax: Axes | None = None,
+    colours: Mapping[str, str] = COLOURS,
 ) -> Figure:
     """FEVE of every neuron that is valid in both, one condition against the other.
 
-    `first` and `second` are rows of the neurons table; the axes call them by their `names`.
+    `first` and `second` are rows of the neurons table; the axes call them by their `names`. Points
+    have the colour of the second's kind. Other parameters are those of `feve_per_block`.
     """
-    figure, axes = new_figure(5.2, 5.0)
-    pairs = paired(first, second)
+    axes, pairs = axes_of(ax), paired(first, second)
     x = pairs["feve_first"].to_numpy(dtype=np.float64)
     y = pairs["feve_second"].to_numpy(dtype=np.float64)
     outside = (x < LOWEST_FEVE) | (y < LOWEST_FEVE)
+    tone = _tone(second, colours)
+    entries: list[Entry] = []
     for these, shape, label in (
         (~outside, "o", f"neurons (n = {len(pairs)})"),
         (outside, "v", f"of these below {LOWEST_FEVE}: {int(outside.sum())}"),
     ):
         if these.any():
-            _dots(axes, np.maximum(x, LOWEST_FEVE), y, these, shape, color=colour(0), label=label)
-    axes.axline((0, 0), slope=1, color="0.6", linewidth=0.8, zorder=0)
+            points = np.maximum(x, LOWEST_FEVE)
+            entries += _dots(axes, points, y, these, shape, color=tone, label=label)
+    entries.append((axes.axline((0, 0), slope=1, color="0.5", linewidth=0.8), "equal FEVE"))
     limits = _limits(np.concatenate([x, y]))
-    axes.set(
-        xlim=limits,
-        ylim=limits,
-        xlabel=f"FEVE, {names[0]}",
-        ylabel=f"FEVE, {names[1]}",
-        aspect="equal",
-    )
+    axes.set(xlim=limits, ylim=limits, aspect="equal")
+    axes.set_xlabel(wrapped(f"FEVE, {names[0]}", _LABEL), fontsize=FONT)
+    axes.set_ylabel(wrapped(f"FEVE, {names[1]}", _LABEL), fontsize=FONT)
     difference = f"mean difference {paired_difference(first, second)}" if len(pairs) else ""
-    title(axes, "FEVE neuron by neuron", difference, note)
+    title(axes, ax, "FEVE neuron by neuron", difference, note)
     if not len(pairs):
         say_empty(axes, "no neuron is valid in both")
-    legend(axes)
-    return figure
+    legend(axes, ax, entries if len(pairs) else None)
+    return figure_of(axes)
+
+
+def feve_against_fev(
+    neurons: pd.DataFrame,
+    *,
+    note: str = "",
+    ax: Axes | None = None,
+    colours: Mapping[str, str] = COLOURS,
+) -> Figure:
+    """FEVE against FEV of every neuron, given one condition's rows."""
+    axes = axes_of(ax)
+    fev = neurons["fev"].to_numpy(dtype=np.float64)
+    feve = neurons["feve"].to_numpy(dtype=np.float64)
+    there = np.isfinite(fev) & np.isfinite(feve)
+    entries: list[Entry] = []
+    for these, tone, label in (
+        (there & (fev > VALID_FEV), _tone(neurons, colours), f"FEV > {VALID_FEV}"),
+        (there & (fev <= VALID_FEV), "0.6", f"FEV ≤ {VALID_FEV}, not in the means"),
+    ):
+        counted = f"{label} (n = {int(these.sum())})"
+        entries += _dots(axes, fev, feve, these, "o", color=tone, label=counted)
+    low = (feve[there] < LOWEST_FEVE).any()
+    axes.axvline(VALID_FEV, color="0.6", linewidth=0.8, linestyle="--", zorder=0)
+    axes.set(ylim=_limits(feve[there]))
+    axes.set_xlabel("FEV, fraction of variance that is explainable", fontsize=FONT)
+    edge = f"\n(values below {LOWEST_FEVE} at the edge)" if low else ""
+    axes.set_ylabel(f"FEVE{edge}", fontsize=FONT)
+    said = describe_first(neurons, IDENTITY)
+    title(axes, ax, "Explained against explainable variance", said, note)
+    if not there.any():
+        say_empty(axes, "no neuron has a FEVE")
+    legend(axes, ax, entries)
+    return figure_of(axes)
+
+
+def _tone(rows: pd.DataFrame, colours: Mapping[str, str]) -> str:
+    kind = kind_of(rows.iloc[0].to_dict()) if len(rows) else "frozen"
+    return colours.get(kind, COLOURS[kind])
 
 
 def _dots(
@@ -68,8 +121,8 @@ def _dots(
     *,
     color: str,
     label: str,
-) -> None:
-    """Some of the neurons; those below the axis at its edge."""
+) -> list[Entry]:
+    """Some of the neurons, those below the axis at its edge; what a legend says of them."""
     axes.plot(
         x[these],
         np.maximum(feve[these], LOWEST_FEVE),
@@ -79,67 +132,14 @@ def _dots(
         markeredgewidth=0,
         rasterized=len(x) > MANY_POINTS,
         color=color,
-        label=label,
     )
+    return [(Line2D([], [], marker=shape, markersize=6, color=color, linestyle="none"), label)]
 
 
 def _limits(feve: NDArray[np.float64]) -> tuple[float, float]:
-    """From 0, or from the lowest value that is drawn, to 1 and a little more."""
+    """The range of what is drawn, and a little more."""
     drawn = np.clip(feve[np.isfinite(feve)], LOWEST_FEVE, None)
-    return drawn.min(initial=0.0) - 0.05, drawn.max(initial=1.0) + 0.05
-
-
-def feve_against_fev(neurons: pd.DataFrame, *, note: str = "") -> Figure:
-    """FEVE against FEV of every neuron, given one condition's rows."""
-    figure, axes = new_figure()
-    fev = neurons["fev"].to_numpy(dtype=np.float64)
-    feve = neurons["feve"].to_numpy(dtype=np.float64)
-    there = np.isfinite(fev) & np.isfinite(feve)
-    for these, tone, label in (
-        (there & (fev > VALID_FEV), colour(0), f"FEV > {VALID_FEV}"),
-        (there & (fev <= VALID_FEV), "0.6", f"FEV ≤ {VALID_FEV}, not in the means"),
-    ):
-        counted = f"{label} (n = {int(these.sum())})"
-        _dots(axes, fev, feve, these, "o", color=tone, label=counted)
-    low = (feve[there] < LOWEST_FEVE).any()
-    axes.axvline(VALID_FEV, color="0.6", linewidth=0.8, linestyle="--", zorder=0)
-    axes.set(
-        xlabel="FEV, fraction of variance that is explainable",
-        ylabel="FEVE" + (f" (values below {LOWEST_FEVE} at the edge)" if low else ""),
-        ylim=_limits(feve[there]),
-    )
-    title(axes, "Explained against explainable variance", describe_first(neurons, IDENTITY), note)
-    if not there.any():
-        say_empty(axes, "no neuron has a FEVE")
-    legend(axes)
-    return figure
-
-
-def learning_curves(curves: pd.DataFrame, *, note: str = "") -> Figure:
-    """Validation score against epoch, a line per condition; CNNs and tuned models in front."""
-    figure, axes = new_figure()
-    lines = [
-        (dict(zip(IDENTITY, values, strict=True)), rows)
-        for values, rows in curves.groupby(list(IDENTITY), sort=False, dropna=False)
-    ]
-    names = varying((identity for identity, _ in lines), [n for n in IDENTITY if n != "blocks"])
-    for number, (identity, rows) in enumerate(lines):
-        axes.plot(
-            rows["epoch"].to_numpy(dtype=float),
-            rows["validation_score"].to_numpy(dtype=float),
-            color=colour(number),
-            linestyle=("-", "--", ":", "-.")[number // 8 % 4],
-            label=describe(identity, names or ["tuning"]),
-        )
-    if not lines:
-        say_empty(axes, "no condition has a learning curve")
-    axes.set(
-        xlabel="epoch (of als: step of polishing)",
-        ylabel="validation variance explained, mean over neurons",
-    )
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    fixed = [name for name in IDENTITY if name not in names]
-    title(axes, "Learning curves", describe_first(curves, fixed), note)
-    if len(lines) <= 26:
-        legend(axes)
-    return figure
+    if not len(drawn):
+        return 0.0, 1.0
+    margin = max(0.02, 0.05 * float(np.ptp(drawn)))
+    return float(drawn.min()) - margin, float(drawn.max()) + margin

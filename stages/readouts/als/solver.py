@@ -21,6 +21,7 @@ class ALS(Solver):
     """Alternating least squares, polished with the Poisson loss; see `stages.readouts.als.fit`."""
 
     settings = ALSSettings
+    by_epochs = False
     cost = staticmethod(als_cost)
 
     def fit(

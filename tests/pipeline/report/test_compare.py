@@ -64,6 +64,46 @@ def test_neurons_of_one_run_alone_do_not_count(tmp_path):
     assert compare_runs(one, other, tmp_path / "out", QUIET)["n_neurons"].max() <= 10
 
 
+def test_means_are_those_of_the_neurons_that_the_difference_is_of(tmp_path):
+    table = neurons_table(tokens=("patch",), n_neurons=40).assign(fev=0.5)
+    fewer = table.assign(fev=table["fev"].where(table["feve"] < table["feve"].median(), 0.1))
+    one, other = a_run(tmp_path / "a", table), a_run(tmp_path / "b", fewer)
+    for row in compare_runs(one, other, tmp_path / "out", QUIET).to_dict("records"):
+        assert row["difference"] == 0 and row["mean_feve_first"] == row["mean_feve_second"]
+
+
+def test_two_mice_are_compared_as_distributions_when_asked_by_name(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    table = neurons_table(recordings=("FX8", "_9"), n_neurons=200)
+    table.loc[table["recording"] == "_9", "feve"] += 0.2
+    a_run(tmp_path / "a", table)
+    result = compare_runs(
+        tmp_path / "a", tmp_path / "a", tmp_path / "out", QUIET, recordings=("FX8", "_9")
+    )
+    assert len(result) == 6 and "recording" not in result
+    for row in result.to_dict("records"):
+        assert row["low"] < row["difference"] < row["high"]
+        assert row["difference"] == pytest.approx(0.2, abs=0.03)
+        assert row["difference"] == row["mean_feve_second"] - row["mean_feve_first"]
+        assert row["n_first"] > 180 and row["n_second"] > 180
+    drawn = (tmp_path / "out/distributions.svg").read_text()
+    assert "FX8" in drawn and "_9" in drawn and (tmp_path / "out/distributions.png").exists()
+    assert not (tmp_path / "out/scatter.png").exists()
+    assert main(["compare", "a", "a", "--recordings", "FX8", "_9"]) == 0
+    assert "distributions.png" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [(("FX8", "FX7"), "has no recording 'FX7', but FX8"), (("FX8",) * 2, "both")],
+)
+def test_recordings_that_cannot_be_compared_are_refused(tmp_path, names, words):
+    run = a_run(tmp_path / "a", neurons_table(recordings=("FX8",)))
+    with pytest.raises(UserError, match=words):
+        compare_runs(run, run, tmp_path / "out", QUIET, recordings=names)
+    assert not (tmp_path / "out").exists()
+
+
 def test_ambiguous_conditions_are_refused(tmp_path):
     one = a_run(tmp_path / "a", neurons_table(seeds=(0, 1)))
     other = a_run(tmp_path / "b", neurons_table(seeds=(2,)))

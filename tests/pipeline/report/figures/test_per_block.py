@@ -26,21 +26,22 @@ def summary(
 def test_one_line_for_patch_and_one_for_cls_with_every_block():
     (axes,) = feve_per_block(summary()).axes
     assert [text.get_text() for text in axes.get_legend().get_texts()] == [
-        "patch tokens (n = 180)",
-        "CLS token (n = 180)",
+        "patch tokens",
+        "CLS token",
     ]
     line = axes.containers[0].lines[0]
     np.testing.assert_array_equal(line.get_xdata(), np.arange(12))
     assert np.argmax(line.get_ydata()) == 4
     assert "block" in axes.get_xlabel() and "FEVE" in axes.get_ylabel()
-    assert "s.e.m." in axes.get_ylabel()
-    assert "mouse" in axes.get_title() and "ViT-S/16 DINO" in axes.get_title()
+    assert "95 % interval" in axes.get_ylabel()
+    heading = axes.figure.get_suptitle()
+    assert "mouse" in heading and "ViT-S/16 DINO" in heading and "n = 180" in heading
 
 
-def test_error_bars_are_the_standard_errors():
+def test_error_bars_are_95_percent_intervals():
     (axes,) = feve_per_block(summary(tokens=("patch",))).axes
     bars = axes.containers[0].lines[2][0].get_segments()
-    np.testing.assert_allclose([(s[1, 1] - s[0, 1]) / 2 for s in bars], 0.01)
+    np.testing.assert_allclose([(s[1, 1] - s[0, 1]) / 2 for s in bars], 0.0196)
 
 
 def test_what_varies_is_in_the_legend_and_what_does_not_in_the_title():
@@ -48,7 +49,7 @@ def test_what_varies_is_in_the_legend_and_what_does_not_in_the_title():
     labels = [text.get_text() for text in axes.get_legend().get_texts()]
     assert len(labels) == 8
     assert any("FX8" in label and "seed 1" in label and "CLS" in label for label in labels)
-    assert "FX8" not in axes.get_title()
+    assert "FX8" not in axes.figure.get_suptitle()
     assert len({line.lines[0].get_color() for line in axes.containers}) == 8
 
 
