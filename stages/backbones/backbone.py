@@ -217,8 +217,8 @@ def _check_arguments(settings: BackboneSettings) -> None:
     UserError
         The message names the argument.
     """
-    # What `create_model` itself takes, such as `checkpoint_path`, is none of the model's.
-    reading = {*inspect.signature(timm.create_model).parameters, "file", "num_classes", "img_size"}
+    # What `create_model` itself takes, such as `cache_dir`, is none of the model's.
+    reading = {*inspect.signature(timm.create_model).parameters, "file"}
     foreign = sorted(reading & settings.arguments.keys())
     if foreign:
         raise UserError(
@@ -227,7 +227,8 @@ def _check_arguments(settings: BackboneSettings) -> None:
     for name, value in settings.arguments.items():
         if not isinstance(value, str) and abs(value) > MOST:
             raise UserError(f"backbone.arguments: {name} = {value} is beyond {MOST}: lower it")
-    if (depth := settings.arguments.get("depth", 0)) and int(depth) > MOST_BLOCKS:
+    depth = settings.arguments.get("depth", 0)
+    if not isinstance(depth, str) and depth > MOST_BLOCKS:
         raise UserError(
             f"backbone.arguments: depth = {depth} is more than {MOST_BLOCKS} blocks: lower it"
         )

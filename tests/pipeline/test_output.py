@@ -3,7 +3,7 @@
 from support.tiny import write_experiment
 
 from pipeline.experiment import load_experiment
-from pipeline.output import output_held
+from pipeline.output import caches_held, output_held
 
 
 def test_what_killed_commands_left_of_a_file_is_removed_and_nothing_else(tmp_path):
@@ -22,3 +22,16 @@ def test_what_killed_commands_left_of_a_file_is_removed_and_nothing_else(tmp_pat
     with output_held(load_experiment(path)):
         assert not any(each.exists() for each in left)
     assert all(each.exists() for each in kept)
+
+
+def test_a_cache_that_lies_in_the_folder_by_way_of_a_link_holds_it(tmp_path):
+    path = write_experiment(tmp_path)
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "disk" / "link").symlink_to(tmp_path / "runs")
+    inside = [f"cache.path={tmp_path}/disk/link/c.zarr"]
+    with caches_held(load_experiment(path, inside)):
+        assert (tmp_path / "runs/.lock").exists()
+    outside = [f"cache.path={tmp_path}/disk/link/../c.zarr"]
+    with caches_held(load_experiment(path, outside)):
+        assert not (tmp_path / "runs/.lock").exists()

@@ -193,6 +193,8 @@ def test_a_model_without_a_tag_has_no_hub_weights():
         ({"pretrained_cfg": "x"}, "pretrained_cfg is no argument"),
         ({"depth": 10**6}, "lower it"),
         ({"depth": 1001}, "more than 1000 blocks"),
+        ({"depth": "x"}, "with arguments it takes"),
+        ({"depth": 0}, "cannot see an image"),
         ({"embed_dim": 10**9}, "lower it"),
     ],
 )
