@@ -47,8 +47,13 @@ def open_store(path_or_url: str) -> Store:
     if not is_url(path_or_url):
         from zarr.storage import LocalStore
 
-        # The working directory may change while the cache is open.
-        path = Path(path_or_url).expanduser().absolute()
+        try:
+            # The working directory may change while the cache is open.
+            path = Path(path_or_url).expanduser().absolute()
+        except RuntimeError:
+            raise CacheError(
+                f"{path_or_url}: no home folder is known of that user; write it out"
+            ) from None
         if not path.is_file():
             return LocalStore(path, read_only=True)
         store: Store = LocalStore(path.parent, read_only=True)
