@@ -293,8 +293,3 @@ def test_an_open_cache_stays_where_it_is_when_the_working_directory_changes(tmp_
         monkeypatch.chdir(tmp_path / "other")
         assert len(cache.block(0).read("cls", cache.image_ids)) == len(cache.image_ids)
         monkeypatch.chdir(tmp_path / "one")
-
-
-def test_a_home_folder_of_nobody_is_refused():
-    with pytest.raises(CacheError, match="no home folder"):
-        open_cache("~no-such-user/c.zarr")

@@ -197,3 +197,8 @@ def test_threads_and_pickled_copies_read_alike(place, web, bucket):
     with ThreadPoolExecutor(8) as pool:
         read = list(pool.map(lambda i: cache.block(1).read("patches", [i]), IDS))
     assert np.array_equal(np.concatenate(read), token(1, "patches", IDS))
+
+
+def test_a_home_folder_of_nobody_is_refused():
+    with pytest.raises(CacheError, match="no home folder"):
+        open_cache("~no-such-user/c.zarr")
