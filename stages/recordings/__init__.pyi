@@ -10,7 +10,6 @@ from .guards.limit import check_size as check_size
 from .guards.limit import reading_limit as reading_limit
 from .overlap import separate_tiers as separate_tiers
 from .overlap import twin_remark as twin_remark
-from .planted import synthetic_recording as synthetic_recording
 from .recording import Recording as Recording
 from .recording import check_recording as check_recording
 from .recording import digest_recording as digest_recording
@@ -20,6 +19,7 @@ from .recording_format import RecordingSizes as RecordingSizes
 from .recording_format import recording_path as recording_path
 from .settings import ExpectedTrials as ExpectedTrials
 from .settings import RecordingSettings as RecordingSettings
-from .synthetic import synthetic_stimuli as synthetic_stimuli
+from .synthetic.format import synthetic_stimuli as synthetic_stimuli
+from .synthetic.planted import synthetic_recording as synthetic_recording
 from .synthetic_settings import Perturbation as Perturbation
 from .synthetic_settings import SyntheticSettings as SyntheticSettings

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cache import UserError
-from stages.recordings.minimodel import MinimodelFormat
 from stages.recordings.overlap import separate_tiers
+from stages.recordings.readers.minimodel import MinimodelFormat
+from stages.recordings.readers.sensorium import SensoriumFormat
 from stages.recordings.recording import Recording
 from stages.recordings.recording_format import RecordingFormat
-from stages.recordings.sensorium import SensoriumFormat
-from stages.recordings.synthetic import SyntheticFormat
+from stages.recordings.synthetic.format import SyntheticFormat
 from stages.stimuli.stimuli import Stimuli
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache import UserError, atomic_write, content_key, is_url
-from stages.recordings.npy_archive import open_archive
+from stages.recordings.readers.npy_archive import open_archive
 
 if TYPE_CHECKING:
     from cache import FeatureCache

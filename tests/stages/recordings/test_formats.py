@@ -29,7 +29,7 @@ from stages.recordings import (
     read_recording,
     recording_path,
 )
-from stages.recordings.synthetic import synthetic_images
+from stages.recordings.synthetic.format import synthetic_images
 from stages.stimuli import Stimuli, stimuli_from_array
 
 ROOT = Path(__file__).parents[3]

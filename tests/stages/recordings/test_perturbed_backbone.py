@@ -15,7 +15,7 @@ from pipeline.results.tables import read_summary
 from stages.backbones.backbone import create_backbone
 from stages.backbones.settings import BackboneSettings
 from stages.recordings import Perturbation
-from stages.recordings.perturbed_backbone import moved_tokens, perturb
+from stages.recordings.synthetic.perturbed_backbone import moved_tokens, perturb
 
 pytestmark = pytest.mark.usefixtures("no_figures")
 

@@ -8,8 +8,8 @@ from pydantic import ValidationError
 
 from cache import UserError
 from stages.feve import fev_and_feve
-from stages.recordings.planted import synthetic_recording
-from stages.recordings.synthetic import synthetic_images, synthetic_stimuli
+from stages.recordings.synthetic.format import synthetic_images, synthetic_stimuli
+from stages.recordings.synthetic.planted import synthetic_recording
 from stages.recordings.synthetic_settings import SyntheticSettings
 
 SMALL = SyntheticSettings(

@@ -5,8 +5,8 @@ import pytest
 
 from cache import UserError
 from stages.recordings.guards.file_kind import unexpected_kind
-from stages.recordings.minimodel import MinimodelFormat
-from stages.recordings.npy_archive import open_archive
+from stages.recordings.readers.minimodel import MinimodelFormat
+from stages.recordings.readers.npy_archive import open_archive
 
 KINDS = {
     b"\x89HDF\r\n\x1a\n": "an HDF5 file, such as NWB",

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from stages.recordings.guards.limit import NUMBER, check_size
 from stages.recordings.kept import kept_beside
-from stages.recordings.planted import recording_of, synthetic_recording
 from stages.recordings.recording import Recording
 from stages.recordings.recording_format import RecordingFormat, RecordingSizes
+from stages.recordings.synthetic.planted import recording_of, synthetic_recording
 from stages.recordings.synthetic_settings import SyntheticSettings
 from stages.stimuli.stimuli import Stimuli, stimuli_from_array
 
@@ -79,7 +79,7 @@ class SyntheticFormat(RecordingFormat):
             if planted.perturb is None:
                 tokens = cache.block(planted.block).read("patches", cache.image_ids)
             else:
-                from stages.recordings.perturbed_backbone import moved_tokens
+                from stages.recordings.synthetic.perturbed_backbone import moved_tokens
 
                 tokens = moved_tokens(planted, cache=cache, variant=variant, keep=keep)
             found, _ = synthetic_recording(planted, tokens.astype(np.float32), name=settings.name)

@@ -16,7 +16,7 @@ from cache import UserError
 from stages.recordings.guards.file_kind import unexpected_kind
 from stages.recordings.guards.limit import check_size, current_limit
 from stages.recordings.guards.mat_file import check_unpacked
-from stages.recordings.npy_archive import (
+from stages.recordings.readers.npy_archive import (
     NpyFolder,
     integer_vector,
     numbers,

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from cache import UserError
 from stages.recordings.guards.limit import NUMBER, check_size
-from stages.recordings.npy_archive import (
+from stages.recordings.readers.npy_archive import (
     NpyFolder,
     integer_vector,
     numbers,

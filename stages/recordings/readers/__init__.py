@@ -1,0 +1,1 @@
+"""Readers of recordings on disk: a file per format."""

@@ -1,0 +1,1 @@
+"""The synthetic format: a recording planted into the features of a backbone."""
