@@ -77,6 +77,14 @@ class Condition:
         return asdict(self)
 
     @property
+    def label(self) -> str:
+        """What a person calls it, such as "FX10, cnn_fullmodel", beside others of one seed."""
+        tuning = None if self.tuning == "frozen" else self.tuning
+        block = None if self.blocks is None else f"block {self.blocks}"
+        parts = (self.recording, self.model, self.input_size, self.tokens, tuning, block)
+        return ", ".join(part for part in parts if part is not None)
+
+    @property
     def slug(self) -> str:
         """A name fit for a folder; see `require_distinct`."""
         named = self.identity() | {"block": None, "seed": f"seed{self.seed}"}
