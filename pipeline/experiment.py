@@ -164,7 +164,9 @@ def load_experiment(
     output = expanded(variants[0].run.output or Path("runs") / path.stem)
     # Caches are named by them.
     require_distinct({repr(v.backbone.name): file_name(v.backbone.name) for v in variants})
-    return ExperimentFile(path=path, variants=variants, output=output, settings=raw)
+    # A table that was dropped is one that the file does not have.
+    given = {name: table for name, table in raw.items() if table is not None}
+    return ExperimentFile(path=path, variants=variants, output=output, settings=given)
 
 
 def _sweep(raw: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -108,6 +108,9 @@ def test_seeds_alone_share_one_cache(file):
         ("cache.dtype=float8", "cache.dtype = 'float8'"),
         ("run.workers=0", "run.workers = 0"),
         ("readout", "expected table.key=value"),
+        ("readout=3", "or table=none, which drops a table"),
+        ("finetun=none", 'unknown key finetun; did you mean "finetune"'),
+        ("readout=none", "readout: "),
         ("recording.name=''", "recording.0.name"),
     ],
 )
@@ -132,13 +135,24 @@ def test_no_file_and_no_toml(file, tmp_path):
         load_experiment(file)
 
 
+def test_a_table_is_dropped_by_name(file):
+    text = file.read_text()
+    file.write_text(f"{text}\n[finetune]\nlast = [0]\n[baseline]\n")
+    dropped = load_experiment(file, ["finetune=none", "baseline=none"])
+    (settings,) = dropped.variants
+    assert settings.finetune is None and settings.baseline is None
+    file.write_text(text)
+    assert load_experiment(file).settings == dropped.settings
+    assert load_experiment(file, ["finetune=none"]).settings == dropped.settings
+
+
 def test_two_recordings_of_one_name_are_refused(file):
     file.write_text('[[recording]]\nformat = "sensorium"\nname = "a"\n' * 2)
     with pytest.raises(UserError, match="names must differ"):
         load_experiment(file)
 
 
-@pytest.mark.parametrize("name", ["demo", "lurz", "fx10"])
+@pytest.mark.parametrize("name", ["demo", "lurz", "fx10", "fx10-full", "tiny"])
 def test_ready_experiments_are_valid(name):
     from pathlib import Path
 

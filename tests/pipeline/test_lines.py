@@ -35,7 +35,7 @@ def test_a_line_tells_what_how_much_the_rate_and_the_time_that_is_left():
     assert work.after(30) == "tuning: 0 of 100 epochs"
     assert work.after(30, 10) == "tuning: 10 of 100 epochs, 10 epochs/min, 9 min 0 s left"
     said = work.after(60, 20.5, "epoch 30: loss 1.2")
-    assert said == "tuning: 30 of 100 epochs, 15.2 epochs/min, 4 min 34 s left; epoch 30: loss 1.2"
+    assert said == "tuning: 30 of 100 epochs, 15.2 epochs/min, 4 min 33 s left; epoch 30: loss 1.2"
 
 
 def test_what_was_long_ago_does_not_count_for_the_rate():
