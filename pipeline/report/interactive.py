@@ -173,7 +173,7 @@ def _per_block(tables: Tables) -> _Spec | None:
         for name, (identity, rows) in zip(names, series, strict=True)
         for row in rows.to_dict("records")
     ]
-    tones = shades([identity for identity, _ in series])
+    tones = shades([identity for identity, _ in series], darkest=0.0)
     told_of = (
         ("series", "condition"), ("block", "block"), ("feve", "mean FEVE"), ("low", "from"),
         ("high", "to"), ("n", "neurons"), ("chosen", "chosen on validation"),
