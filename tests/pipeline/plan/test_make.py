@@ -16,6 +16,8 @@ from pipeline.plan.make import make_plan
 from pipeline.plan.table import plan_lines, summary
 from pipeline.variant.variant import open_variants
 
+pytestmark = pytest.mark.usefixtures("few_figures")
+
 TABLES = """
 [finetune]
 blocks = [1]

@@ -14,6 +14,8 @@ from pipeline.plan.speed import ASSUMED, Speed
 from pipeline.terminal import Terminal
 from stages.costs import Cost, Portion
 
+pytestmark = pytest.mark.usefixtures("few_figures")
+
 Usage = namedtuple("Usage", "total used free")
 
 COST = Cost(
