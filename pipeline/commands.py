@@ -13,7 +13,7 @@ from pipeline.output import caches_held, output_held, writes_caches
 from pipeline.plan.make import extraction, make_plan
 from pipeline.plan.price import Price, price
 from pipeline.plan.speed import ASSUMED
-from pipeline.plan.steps import EXTRACT, Plan
+from pipeline.plan.steps import EXTRACT, REPORT, Plan
 from pipeline.plan.table import plan_document, show_plan
 from pipeline.report import report_run
 from pipeline.results import (
@@ -120,7 +120,8 @@ def _run(
         protect_earlier(file.output, plan)
         remove_left(file.output)
         remarks = variants[0].inputs.remarks()
-    if any(step.state != "up to date" for step in plan.steps):
+    logs = kinds if only else (*kinds, REPORT)
+    if any(step.state != "up to date" for step in plan.steps if step.kind in logs):
         title = f"vitv1 {only or 'run'} {file.path}"
         stack.enter_context(logged(file.output, title=title, verbose=terminal.verbose))
     _tell_remarks(remarks, terminal)
