@@ -76,14 +76,17 @@ def _compute(
     first: int,
     ids: NDArray[np.int64],
 ) -> None:
-    """One forward pass into the shard's arrays, refusing what their dtype cannot hold."""
+    """A batch's passes into the shard's arrays, refusing what their dtype cannot hold."""
     dtype = torch.float16 if tokens[0]["cls"].dtype == np.float16 else torch.float32
-    for block, kinds in enumerate(backbone.tokens(images)):
-        for kind, values in kinds.items():
-            stored = values.to(dtype)
-            if not bool(torch.isfinite(stored).all()):
-                raise _unfit(stored, values, kind, block, ids[first:])
-            tokens[block][kind][first : first + len(stored)] = stored.cpu().numpy()
+    rows = slice(first, first + len(images))
+    for part, computed in backbone.passes(images):
+        for block, kinds in enumerate(computed):
+            for kind, values in kinds.items():
+                stored = values.to(dtype)
+                if not bool(torch.isfinite(stored).all()):
+                    raise _unfit(stored, values, kind, block, ids[first:])
+                held = tokens[block][kind]
+                (held[rows, *part] if kind == "patches" else held[rows])[:] = stored.cpu().numpy()
 
 
 def _unfit(

@@ -107,7 +107,7 @@ def test_an_interrupted_run_goes_on_with_whole_shards(tmp_path, monkeypatch):
     case = Case()
     case.extract(tmp_path / "whole.zarr")
     calls = iter(range(100))
-    tokens = type(case.backbone).tokens
+    tokens = type(case.backbone).one_pass
 
     def interrupted(self, images):
         if next(calls) == 2:
@@ -115,7 +115,7 @@ def test_an_interrupted_run_goes_on_with_whole_shards(tmp_path, monkeypatch):
         return tokens(self, images)
 
     with monkeypatch.context() as patch:
-        patch.setattr(type(case.backbone), "tokens", interrupted)
+        patch.setattr(type(case.backbone), "one_pass", interrupted)
         with pytest.raises(KeyboardInterrupt):
             case.extract(tmp_path / "c.zarr")
     partial = open_cache(tmp_path / "c.zarr")
