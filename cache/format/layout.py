@@ -27,6 +27,10 @@ CHUNK_BYTES = 4 * 2**20
 SHARD_BYTES = 680 * 2**20
 
 
+#: Shards that a set of images is cut into where it is not too small, and images of the smallest.
+SHARDS, LEAST_SHARD = 8, 64
+
+
 def token_path(block: int, kind: TokenKind) -> str:
     """The array of one block's tokens within a store, such as "blocks/04/patches"."""
     return f"blocks/{block:02d}/{kind}"
@@ -144,11 +148,13 @@ def plan_layout(
     Parameters
     ----------
     n_images : int
-        A small set gets a shard no larger than it needs.
+        A small set gets shards no larger than it needs, and some of them where it can: while one is
+        written, the next is computed.
     chunk_bytes, shard_bytes : int
         Upper bounds (a single image may exceed them).
     """
     needed = 1 << max(0, n_images - 1).bit_length()
+    needed = min(needed, max(LEAST_SHARD, _power_of_two_below(n_images // SHARDS)))
     shard = min(_power_of_two_below(shard_bytes // shape.image_bytes), needed)
     chunks = {
         kind: min(_power_of_two_below(chunk_bytes // shape.item_bytes(kind)), shard)

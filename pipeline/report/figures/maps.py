@@ -44,12 +44,11 @@ def spatial_maps(
         shown = space / peak if peak > 0 else space
         sides = (left, right, bottom, top)
         axes.imshow(shown, cmap=colours, vmin=0, vmax=1, extent=sides, interpolation="nearest")
-        axes.set(xlim=(0, width), ylim=(height, 0))
         axes.set_xticks(np.linspace(left, right, grid[1] + 1), minor=True)
         axes.set_yticks(np.linspace(top, bottom, grid[0] + 1), minor=True)
         axes.grid(which="minor", color="#56B4E9", linewidth=0.5)
         axes.tick_params(which="minor", length=0)
-        axes.set(xticks=[0, width], yticks=[0, height])
+        axes.set(xticks=[0, width], yticks=[0, height], xlim=(0, width), ylim=(height, 0))
         number, feve = (neurons[name].iloc[int(row)] for name in ("neuron", "feve"))
         axes.set_title(f"neuron {number}\nFEVE {feve:.2f}", fontsize=FONT)
     for axes in panels[len(order) :]:
