@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from cache.arguments import whole_number, whole_numbers
 from cache.errors import CacheError
-from cache.format.layout import TOKEN_KINDS, TokenKind, resolve_block, token_path
+from cache.format.layout import TOKEN_KINDS, Places, TokenKind, resolve_block, token_path
 from cache.format.metadata import ROOT, read_root
 from cache.read import read_rows
 from cache.stores.address import public_name
@@ -179,6 +179,11 @@ class FeatureCache:
     def kinds(self) -> list[TokenKind]:
         """Arrays that every held block has."""
         return [kind for kind in TOKEN_KINDS if kind in self._contents["arrays"]]
+
+    @property
+    def places(self) -> Places | None:
+        """Places of the patches in the image; None where the store does not tell."""
+        return Places.from_document(self.store.attributes.get("places"))
 
     @property
     def images_per_shard(self) -> int:

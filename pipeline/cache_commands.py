@@ -57,13 +57,15 @@ def recompute_cache(
     from pipeline.run.extract import prepare
     from pipeline.variant.variant import one_per_cache, open_variants
     from stages.extract import recompute_tokens
+    from stages.tokens import is_declared
 
     cache = open_cache(path)
     held = (cache.settings["backbone"]["name"], cache.settings["preprocessing"]["input_size"])
     variants = list(one_per_cache(open_variants(file, replaces=True)))
     # The variant of a sweep that the cache may be of.
     alike = [v for v in variants if held == (v.settings.backbone.name, [*v.settings.stimuli.size])]
-    made = prepare((alike or variants)[0])
+    same = [v for v in alike if is_declared(cache, v.settings.backbone)]
+    made = prepare((same or alike or variants)[0])
     differing = differences(made.settings, cache.settings)
     if differing:
         raise CacheError(

@@ -19,7 +19,8 @@ class Condition:
     recording : str
         Name of the recording.
     model : str
-        timm name, "cnn_fullmodel" or "cnn_minimodel".
+        timm name, with what was changed of it (`BackboneSettings.label`); "cnn_fullmodel" or
+        "cnn_minimodel".
     input_size : str
         Rows x columns, such as "64x128".
     tuning : str

@@ -102,6 +102,7 @@ def new_attributes(
             "images_per_chunk": {kind: layout.images_per_chunk[kind] for kind in shape.kinds()},
         },
         "complete": False,
+        **({} if shape.places is None else {"places": shape.places.document()}),
     }
 
 

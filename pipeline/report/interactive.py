@@ -209,7 +209,7 @@ def _map_chart(size: Sequence[int]) -> _Spec:
         "description": "Spatial weights of the neuron over the image, in input pixels",
         "height": 160,
         "data": {"name": "map"},
-        "mark": {"type": "rect", "aria": False},
+        "mark": {"type": "rect", "aria": False, "clip": True},
         "encoding": {
             "x": _number("x0", "column, input pixels", scale=across),
             "x2": {"field": "x1"},

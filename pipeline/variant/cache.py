@@ -96,6 +96,7 @@ class VariantCache:
             n_channels=channels,
             n_registers=shapes["registers"][1] if "registers" in shapes else 0,
             dtype=settings.cache.dtype,
+            places=cache.places,
         )
 
     def copied(self, terminal: Terminal) -> bool:

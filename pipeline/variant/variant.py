@@ -80,6 +80,11 @@ class Variant:
         return self.settings.run.seed
 
     @property
+    def model(self) -> str:
+        """What results call the backbone."""
+        return self.file.model(self.settings)
+
+    @property
     def output(self) -> Path:
         """The run's folder."""
         return self.file.output

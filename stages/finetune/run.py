@@ -66,6 +66,7 @@ def finetune_condition(
             seconds=trained.seconds,
             weights=task.weights_label,
             cache_key=task.cache_key,
+            places=task.shape.places,
             extra={
                 "start": task.start,
                 "trained": model.trained(),

@@ -41,7 +41,7 @@ def frozen_conditions(
         for blocks in _read_blocks(readout, variant.token_shape.n_blocks):
             yield Condition(
                 recording=recording,
-                model=variant.settings.backbone.name,
+                model=variant.model,
                 input_size=f"{rows}x{columns}",
                 tokens=tokens,
                 block=blocks[-1],
@@ -93,6 +93,7 @@ def fit_tasks(variant: Variant, readout: ReadoutSettings) -> Iterator[FitTask]:
                 recording=recording,
                 recording_digest=variant.recording_digest(recording),
                 settings=readout,
+                places=variant.token_shape.places,
             )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cache import content_key
+from cache import Places, content_key
 from stages.conditions import Condition
 from stages.readouts.settings import ReadoutSettings
 from stages.readouts.solvers import SOLVERS
@@ -40,6 +40,8 @@ class FitTask:
         From `digest_recording`.
     settings : ReadoutSettings
         The solver's settings among them.
+    places : Places, optional
+        Where the tokens lie in the image, for maps.
     device : str
         "cpu" or a CUDA device.
     memory_limit : int, optional
@@ -53,6 +55,7 @@ class FitTask:
     recording: Recording
     recording_digest: str
     settings: ReadoutSettings
+    places: Places | None = None
     device: str = "cpu"
     memory_limit: int | None = None
 

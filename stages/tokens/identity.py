@@ -77,7 +77,7 @@ def check_cache(
     """
     weights = declared_identity(backbone)
     wanted: dict[str, Any] = {
-        "backbone": {**_architecture(backbone), "weights": dict(weights)},
+        "backbone": _declared(backbone, weights),
         "preprocessing": {"input_size": list(stimuli.size)},
         "dtype": dtype,
     }
@@ -101,6 +101,16 @@ def check_cache(
     return Agreement(unchecked=tuple(name for name, missing in absent.items() if missing))
 
 
+def is_declared(cache: FeatureCache, backbone: BackboneSettings) -> bool:
+    """Whether a cache is of a backbone, as far as its settings tell."""
+    wanted = {"backbone": _declared(backbone, declared_identity(backbone))}
+    return not differences(wanted, cache.settings, declared_only=True)
+
+
+def _declared(backbone: BackboneSettings, weights: Mapping[str, Any]) -> dict[str, Any]:
+    return {**_UNSPACED, **_architecture(backbone), "weights": dict(weights)}
+
+
 def _or_replace(differing: Sequence[str]) -> str:
     """A third remedy, where it costs nobody a cache that is right for other recordings."""
     of_images = all(each.startswith("images") for each in differing)
@@ -114,7 +124,12 @@ def _architecture(backbone: BackboneSettings) -> Mapping[str, Any]:
         # One value rather than a table, so that an argument left out differs from one given.
         "arguments": sorted([name, value] for name, value in backbone.arguments.items()),
         "precision": backbone.precision,
+        **backbone.spacing(),
     }
+
+
+#: What caches have whose tokens are as far apart as patches are large.
+_UNSPACED = {"stride": None, "dense": None, "pad": None}
 
 
 def _uniform(

@@ -110,7 +110,7 @@ def test_a_cache_that_cannot_be_made_costs_what_needs_it_alone(tmp_path, capsys,
     import stages.backbones.backbone
 
     path = experiment(tmp_path / "sweep")
-    whole = stages.backbones.backbone.Backbone.tokens
+    whole = stages.backbones.backbone.Backbone.one_pass
 
     def tokens(backbone, images):
         if backbone.grid == (4, 8):
@@ -119,7 +119,7 @@ def test_a_cache_that_cannot_be_made_costs_what_needs_it_alone(tmp_path, capsys,
 
     sweep = ["--quiet", "--set", "stimuli.upsample=[1, 2]"]
     with monkeypatch.context() as patch:
-        patch.setattr(stages.backbones.backbone.Backbone, "tokens", tokens)
+        patch.setattr(stages.backbones.backbone.Backbone, "one_pass", tokens)
         assert main(["run", str(path), *sweep]) == 1
     err = capsys.readouterr().err
     assert "64x128.zarr failed: RuntimeError: out of memory" in err

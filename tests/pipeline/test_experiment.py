@@ -203,9 +203,33 @@ def test_caches_of_two_backbones_are_never_one(file):
         load_experiment(file, ["backbone.name=['hf-hub:a/vit', 'hf-hub:a_vit']"])
 
 
+def test_weights_strides_and_patch_sizes_sweep_and_name_what_differs(file):
+    plain = one(file, "backbone.weights=random")
+    assert load_experiment(file, ["backbone.weights=random"]).model(plain) == plain.backbone.name
+    loaded = load_experiment(
+        file, ["backbone.weights=['hub', 'random', 'w/a.pth']", "backbone.stride=[16, 8]"]
+    )
+    name = plain.backbone.name
+    names = [f"{name}+stride{stride}{w}" for w in ("", "+random", "+a") for stride in (16, 8)]
+    assert [loaded.model(variant) for variant in loaded.variants] == names
+    assert len({loaded.cache_path(variant) for variant in loaded.variants}) == 6
+    assert loaded.cache_path(loaded.variants[3]) == f"runs/mouse/features-{names[3]}-64x128.zarr"
+    patches = load_experiment(file, ["backbone.patch_size=[16, 8]"])
+    assert [patches.model(v) for v in patches.variants] == [f"{name}+patch16", f"{name}+patch8"]
+
+
+def test_a_list_of_weights_starts_at_the_file(file):
+    file.write_text(TEXT + '[backbone]\nweights = ["hub", "w/a.pth"]\n')
+    hub, path = (variant.backbone.weights for variant in load_experiment(file).variants)
+    assert hub == "hub" and os.path.realpath(path) == os.path.realpath(file.parent / "w/a.pth")
+    with pytest.raises(UserError, match=r"'v/a\.pth'.*'w/a\.pth' would both be stored"):
+        load_experiment(file, ["backbone.weights=['v/a.pth', 'w/a.pth']"])
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [
+        ("backbone.dense=overlap", 'dense = "overlap" needs a stride'),
         ("readout.blocks=3", "readout.blocks = 3: expected 'all' or a list"),
         ("recording.neurons=[3,5,9]", "expected 'all' or a list of 2 values"),
         ("readout.tokens=patches", "expected a list of 'patch', 'cls'"),

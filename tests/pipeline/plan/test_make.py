@@ -166,7 +166,7 @@ def test_an_interrupted_cache_is_counted(copy, monkeypatch):
         raise OSError("unplugged")
 
     with monkeypatch.context() as patch:
-        patch.setattr("stages.backbones.backbone.Backbone.tokens", fail)
+        patch.setattr("stages.backbones.backbone.Backbone.one_pass", fail)
         assert main(["extract", str(copy), "--quiet"]) == 1
     plan = plan_of(copy)
     (step,) = (s for s in plan.steps if s.kind == "extract")
