@@ -4,14 +4,18 @@
 # Reading.
 from .feature_cache import open_cache as open_cache
 from .feature_cache import FeatureCache as FeatureCache
-from .feature_cache import Block as Block
+from .block import Block as Block
 from .info import cache_info as cache_info
 
 # Writing.
-from .write.writer import write_cache as write_cache
+from .write.begin import write_cache as write_cache
 from .write.writer import CacheWriter as CacheWriter
 from .write.shards import ShardWriter as ShardWriter
 from .write.shards import ShardTokens as ShardTokens
+
+from .write.grow import recover_grown as recover_grown
+from .format.images import digest_of_images as digest_of_images
+from .format.images import image_sha256 as image_sha256
 
 # Checking, mending and sharing.
 from .integrity.verify import verify as verify

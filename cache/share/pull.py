@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import threading
 from collections.abc import Callable
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
@@ -23,7 +22,7 @@ from cache.format.metadata import ROOT, array_paths
 from cache.integrity.verify import verify
 from cache.share.copy_plan import Copy
 from cache.stores.zarr_internals import sync
-from cache.write.atomic import place_folder, replace_files, replaced
+from cache.write.atomic import link_file, place_folder, replace_files, replaced
 from cache.write.lock import WriterLock, writer_lock
 from cache.write.space import require_space
 from cache.write.temporaries import beside, discard, real_path, require_ours
@@ -124,11 +123,7 @@ def _begin_with(copy: Copy, held: Path, partial: Path) -> None:
         name = array.file_path(number)
         file, place = held / name, partial / name
         if file.is_file() and not (file.is_symlink() or place.exists()):
-            place.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                place.hardlink_to(file)
-            except OSError:
-                shutil.copyfile(file, place)
+            link_file(file, place)
 
 
 def _holds_all(copy: Copy, destination: Path, *, extend: bool) -> bool:
