@@ -3,6 +3,7 @@
 
 # Reading.
 from .feature_cache import open_cache as open_cache
+from .feature_cache import has_hashes as has_hashes
 from .feature_cache import FeatureCache as FeatureCache
 from .block import Block as Block
 from .info import cache_info as cache_info
@@ -14,7 +15,8 @@ from .write.shards import ShardWriter as ShardWriter
 from .write.shards import ShardTokens as ShardTokens
 
 from .write.grow import recover_grown as recover_grown
-from .format.images import digest_of_images as digest_of_images
+from .images import HashedImages as HashedImages
+from .images import images_of as images_of
 from .format.images import image_sha256 as image_sha256
 
 # Checking, mending and sharing.

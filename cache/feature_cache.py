@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from cache.arguments import whole_numbers
 from cache.block import Block
 from cache.errors import CacheError
-from cache.format.images import digest_of_images
+from cache.format.images import HASHES, digest_of_images, is_hashed
 from cache.format.layout import TOKEN_KINDS, TokenKind, resolve_block
 from cache.format.metadata import ROOT, read_root
 from cache.stores.address import public_name
@@ -63,6 +64,11 @@ class FeatureCache:
         They increase, but where images were appended.
         """
         return sync(self.store.image_ids())
+
+    @property
+    def hashed(self) -> bool:
+        """Whether it tells its images apart by hashes, and so serves any of them."""
+        return is_hashed(self.store.attributes)
 
     @cached_property
     def image_sha256(self) -> NDArray[np.uint8] | None:
@@ -205,3 +211,16 @@ def open_cache(path_or_url: str, *, key: str | None = None) -> FeatureCache:
             f"{key[:12]}..): it was replaced meanwhile; run again"
         )
     return FeatureCache(path, VerifyingStore(store, where=name, root=root, attributes=attributes))
+
+
+def has_hashes(path: str) -> bool:
+    """Whether a cache at a local path tells its images apart by hashes; new ones do.
+
+    Of a damaged one, whether there are any.
+    """
+    if not Path(path).exists():
+        return True
+    try:
+        return open_cache(path).hashed
+    except CacheError:
+        return (Path(path) / HASHES).exists()

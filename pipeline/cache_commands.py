@@ -17,6 +17,8 @@ from cache import (
     cache_info,
     differences,
     flatten,
+    has_hashes,
+    images_of,
     open_cache,
     pack,
     plan_copy,
@@ -63,13 +65,15 @@ def recompute_cache(
     variants = list(one_per_cache(open_variants(file, replaces=True)))
     # The variant of a sweep that the cache may be of.
     alike = [v for v in variants if held == (v.settings.backbone.name, [*v.settings.stimuli.size])]
-    made = prepare((alike or variants)[0])
+    made = prepare((alike or variants)[0], hashed=cache.hashed)
     differing = differences(made.settings, cache.settings)
     if differing:
         raise CacheError(
             f"{cache.name} holds other tokens than {file.path} names ({'; '.join(differing)}): "
             "name the experiment that made it"
         )
+    if made.images is not None:
+        made.images.lacking(images_of(cache), where=cache.name)
     with terminal.bar("recomputing", total=n_images, unit="images") as done:
         return recompute_tokens(cache, made, n_images=n_images, progress=done)
 
@@ -96,13 +100,14 @@ def _repair(variant: Variant, terminal: Terminal) -> bool:
 
     path = variant.cache.path
     verify(path, quick=True)
-    made = prepare(variant)
+    made = prepare(variant, hashed=has_hashes(path))
     with _bar(path, terminal) as show:
         done = prepare_repair(
             made.path,
             settings=made.settings,
             provenance=made.provenance,
             image_ids=made.stimuli.ids,
+            image_sha256=None if made.images is None else made.images.hashes,
             shape=made.backbone.token_shape(made.dtype),
             progress=show,
         )

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from cache.arguments import whole_numbers
 from cache.errors import CacheError, UserError
-from cache.feature_cache import open_cache
+from cache.feature_cache import FeatureCache, open_cache
 from cache.format.arrays import StoredArray
 from cache.format.identity import differences, key_of
 from cache.format.layout import Layout, TokenShape
@@ -26,10 +26,10 @@ from cache.format.metadata import (
     planned_arrays,
     root_bytes,
 )
+from cache.images import HashedImages, as_images, images_of
 from cache.stores.base import local_document
 from cache.write.atomic import place_folder, replace_files
 from cache.write.grow import GrowingWriter, begin_growth, put_back
-from cache.write.images import Images, as_hashes
 from cache.write.lock import WriterLock, writer_lock
 from cache.write.temporaries import beside, discard, real_path, require_ours
 from cache.write.writer import CacheWriter
@@ -80,7 +80,7 @@ def write_cache(
         Image ids that are none, or do not increase; hashes for format 1.
     """
     path, ids = real_path(path), _increasing(image_ids)
-    images = None if image_sha256 is None else Images(ids, as_hashes(image_sha256, len(ids)))
+    images = None if image_sha256 is None else as_images(ids, image_sha256)
     if images is not None and format_version == 1:
         raise UserError("format_version = 1 knows no hashes of images: leave out image_sha256")
     with writer_lock(path) as lock:
@@ -115,7 +115,7 @@ def write_cache(
             return
         writer = CacheWriter(path, key=key)
         if images is not None:
-            images.require_fit(writer.cache, writer.missing_shards())
+            _require_images(images, writer.cache, writer.missing_shards())
         elif not (writer.cache.complete or np.array_equal(writer.cache.image_ids, ids)):
             raise CacheError(
                 f"{path}/image/c/0 holds other image ids than the experiment: vitv1 cache repair"
@@ -131,7 +131,7 @@ def _increasing(image_ids: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def _gives_way(
-    path: Path, settings: Mapping[str, Any], images: Images | None, *, replace: bool
+    path: Path, settings: Mapping[str, Any], images: HashedImages | None, *, replace: bool
 ) -> bool:
     """Whether a new store replaces what is there; refused unless `replace` and a store."""
     try:
@@ -144,7 +144,7 @@ def _gives_way(
     if stored.key == key_of(settings):
         try:
             if images is not None:
-                images.require_fit(stored, np.flatnonzero(~stored.shards_done))
+                _require_images(images, stored, np.flatnonzero(~stored.shards_done))
         except CacheError:
             if not replace:
                 raise
@@ -161,12 +161,19 @@ def _gives_way(
     )
 
 
+def _require_images(
+    images: HashedImages, cache: FeatureCache, missing: Sequence[int] | NDArray[np.intp]
+) -> None:
+    held, size = images_of(cache), cache.images_per_shard
+    images.require(held, missing, per_shard=size, where=cache.name)
+
+
 def _create(
     path: Path,
     attributes: Mapping[str, Any],
     arrays: Sequence[StoredArray],
     image_ids: NDArray[np.int64],
-    images: Images | None,
+    images: HashedImages | None,
     lock: WriterLock,
 ) -> None:
     """Write the empty store beside its place and move it there whole."""

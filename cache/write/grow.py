@@ -21,10 +21,10 @@ from cache.feature_cache import FeatureCache, open_cache
 from cache.format.arrays import StoredArray
 from cache.format.images import HASHES, HELD, SETS, continues
 from cache.format.metadata import ROOT, SHARD_SUMS, array_paths, documents_of, root_bytes
+from cache.images import HashedImages, images_of
 from cache.stores.zarr_internals import sync
 from cache.write.atomic import link_file, make_durable, place_folder, replace_files
 from cache.write.exchange import exchange
-from cache.write.images import Images
 from cache.write.lock import WriterLock, writer_lock
 from cache.write.temporaries import beside, discard, real_path, require_ours
 from cache.write.writer import CacheWriter, shard_sum
@@ -56,7 +56,7 @@ class GrowingWriter(CacheWriter):
 
 
 def begin_growth(
-    path: Path, images: Images, provenance: Mapping[str, Any], lock: WriterLock
+    path: Path, images: HashedImages, provenance: Mapping[str, Any], lock: WriterLock
 ) -> bool | None:
     """Begin to add the images that a finished cache lacks, or go on with that.
 
@@ -68,7 +68,7 @@ def begin_growth(
     Raises
     ------
     CacheError
-        A cache that cannot grow: it is a part, damaged, or `Images.lacking` refuses it.
+        A cache that cannot grow: it is a part, damaged, or holds other pictures of these ids.
     """
     grown, stored = beside(path, "grown"), open_cache(str(path))
     lock.hold(grown)
@@ -76,7 +76,8 @@ def begin_growth(
     if there is not None and there.complete:
         _place(grown, path)
         there, stored = None, open_cache(str(path))
-    added = images.lacking(stored)
+    held = images_of(stored)
+    added = images.lacking(held, where=stored.name)
     if not stored.complete or not len(added.ids):
         discard(grown)
         return None
@@ -86,9 +87,8 @@ def begin_growth(
             f"{path} holds some blocks only, and lacks {len(added.ids):,} images: pull all of it, "
             "or name another [cache] path"
         )
-    wanted = Images(
-        np.concatenate([stored.image_ids, added.ids]),
-        np.concatenate([stored.image_sha256, added.hashes]),
+    wanted = HashedImages(
+        np.concatenate([held.ids, added.ids]), np.concatenate([held.hashes, added.hashes])
     )
     if there is not None and there.store.attributes[SETS][-1] == wanted.set:
         return False
@@ -135,7 +135,7 @@ def _begin(
     path: Path,
     grown: Path,
     stored: FeatureCache,
-    wanted: Images,
+    wanted: HashedImages,
     provenance: Mapping[str, Any],
     lock: WriterLock,
 ) -> None:

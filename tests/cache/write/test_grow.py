@@ -162,7 +162,7 @@ def test_a_begun_cache_is_finished_before_it_grows(tmp_path):
     path = tmp_path / "c.zarr"
     with grower(path, FIRST) as writer:
         write_all(writer, stop_after=1)
-    with pytest.raises(CacheError, match="3 images that it lacks are none of this experiment's"):
+    with pytest.raises(CacheError, match="3 images that it lacks are none of this"):
         extract(path, BOTH[1::2])
     assert set(extract(path, BOTH)) == set(BOTH) - set(FIRST[:8])
     assert_holds(path, BOTH)
@@ -172,7 +172,7 @@ def test_other_pictures_under_an_id_are_refused(tmp_path):
     path, other = tmp_path / "c.zarr", hashes_of(BOTH)
     extract(path, FIRST)
     other[2, 5] ^= 1
-    with pytest.raises(CacheError, match="1 of 21 images are other pictures there, .* id 4: name"):
+    with pytest.raises(CacheError, match=r"1 of 21 images are other pictures there, .* id 4: name"):
         extract(path, BOTH, image_sha256=other)
     assert_holds(path, FIRST)
     with grower(path, BOTH, image_sha256=other, replace=True) as writer:
