@@ -28,6 +28,7 @@ from .share.copy_plan import plan_copy as plan_copy
 from .share.pull import pull as pull
 from .share.pull import recover_copy as recover_copy
 from .share.pack import pack as pack
+from .share.push import push as push
 
 # Shapes and sizes. From here on nothing loads zarr.
 from .format.layout import TokenKind as TokenKind

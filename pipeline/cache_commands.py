@@ -25,6 +25,7 @@ from cache import (
     prepare_repair,
     public_name,
     pull,
+    push,
     verify,
 )
 
@@ -215,6 +216,35 @@ def pull_cache(
         f"{destination}: {decimal(copy.n_bytes)} ({decimal(fetched)} fetched), blocks "
         f"{', '.join(map(str, held.blocks))}: {', '.join(held.kinds)}; every chunk checked"
     )
+
+
+def push_cache(
+    path: str,
+    destination: str,
+    terminal: Terminal,
+    *,
+    blocks: Sequence[int] | None,
+    kinds: Sequence[TokenKind] | None,
+    packed: bool,
+    licence: str | None,
+) -> None:
+    """Publish a cache or a part of it.
+
+    Raises
+    ------
+    UserError
+        What is asked for is not there, or cannot be published.
+    """
+    copy = plan_copy(open_cache(path), blocks=blocks, kinds=kinds)
+    where = public_name(destination)
+    if not (licence or copy.source.provenance.get("license")):
+        terminal.note(
+            "the card says that the licence of weights and images is not stated: add --license, or "
+            "set [cache] license before extraction"
+        )
+    with terminal.transfer(f"pushing {where}", total=copy.n_bytes) as done:
+        card = push(copy, destination, packed=packed, licence=licence, progress=done)
+    terminal.result(f"{where}: {decimal(copy.n_bytes)}, every byte checked there; card: {card}")
 
 
 @contextmanager

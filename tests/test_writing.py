@@ -13,6 +13,7 @@ ALLOWED = {
     "cache/write/begin.py": {"rename"},  # of a store that is deleted
     "cache/write/grow.py": {"rename"},  # of one that gets its name back
     "cache/share/pull.py": {"rename"},  # of a copy that gets its name back
+    "cache/share/push.py": {"tempfile.TemporaryDirectory"},  # of a packed file, until it is sent
     "cache/share/pack.py": {"zipfile.ZipFile"},  # into what `replaced` opened
     "pipeline/cli/environment.py": {"tempfile.mkdtemp"},  # caches of libraries, in a container
     "pipeline/cli/options.py": {"os.fdopen"},  # the terminal

@@ -79,6 +79,7 @@ def prepare_extraction(
     check_path(path)
     stimuli, crop, dtype = variant.stimuli, variant.crop, variant.settings.cache.dtype
     assert stimuli is not None and crop is not None
+    licence = variant.settings.cache.license
     backbone, size = variant.settings.backbone, variant.settings.stimuli.size
     made = create_backbone(backbone, input_size=size, device=device)
     preprocessing = Preprocessing(crop=crop, input_size=size, mean=made.mean, std=made.std)
@@ -101,6 +102,7 @@ def prepare_extraction(
             "weights_adapted": list(made.weights.adapted),
             **provenance,
             "stimuli": Path(stimuli.source).name,
+            **({} if licence is None else {"license": licence}),
         },
         dtype=dtype,
         images=digest.images if hashed else None,
