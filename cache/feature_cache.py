@@ -17,6 +17,7 @@ from cache.errors import CacheError
 from cache.format.images import HASHES, digest_of_images, is_hashed
 from cache.format.layout import TOKEN_KINDS, TokenKind, resolve_block
 from cache.format.metadata import ROOT, read_root
+from cache.show import one_line, table
 from cache.stores.address import public_name
 from cache.stores.base import document
 from cache.stores.location import open_store
@@ -56,6 +57,12 @@ class FeatureCache:
         if not self.complete:
             # What is written from now on is not seen: no reader gets half an answer.
             sync(store.shards_done())
+
+    def __repr__(self) -> str:
+        return one_line(self)
+
+    def _repr_html_(self) -> str:
+        return table(self)
 
     @cached_property
     def image_ids(self) -> NDArray[np.int64]:

@@ -37,7 +37,7 @@ def output_held(file: ExperimentFile) -> Iterator[None]:
 def caches_held(file: ExperimentFile) -> AbstractContextManager[None]:
     """The same for a command that writes caches alone; nothing where it leaves the folder alone."""
     output = file.output.resolve()
-    paths = [file.cache_path(variant) for variant in file.variants]
+    paths = [path for variant in file.variants for path in file.cache_paths(variant)]
     writes = any(output in Path(path).resolve().parents for path in paths if not is_url(path))
     # Workers of dask leave their files to each other in the run's folder.
     if writes or any(variant.run.executor == "dask" for variant in file.variants):

@@ -53,6 +53,7 @@ class GrowingWriter(CacheWriter):
         """Declare the larger cache complete, and give it the name; see `CacheWriter.finish`."""
         super().finish()
         _place(self.path, self._destination)
+        self.path, self.cache = self._destination, open_cache(str(self._destination))
 
 
 def begin_growth(

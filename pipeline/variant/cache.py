@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cache import PACKED, CacheError, FeatureCache, TokenShape, is_url
+from cache import PACKED, CacheError, FeatureCache, TokenShape, is_url, open_cache
 from pipeline.variant.local_copy import Located
 from stages.tokens import Agreement, check_cache
 
@@ -26,8 +28,34 @@ class VariantCache:
 
     @cached_property
     def path(self) -> str:
-        """Where it is or will be: a path or a URL."""
-        return self.variant.file.cache_path(self.variant.settings)
+        """Where it is or will be: a path or a URL.
+
+        A cache that was made when the experiment named one backbone, or several, is found under the
+        name that it got then, if it is of this one.
+        """
+        settings = self.variant.settings
+        path = self.variant.file.cache_path(settings)
+        if is_url(path) or Path(path).is_file() or (Path(path) / "zarr.json").exists():
+            return path
+        others = self.variant.file.cache_paths(settings)
+        return next((other for other in others if other != path and self._is_ours(other)), path)
+
+    def _is_ours(self, path: str) -> bool:
+        """Whether a cache of this variant's settings is at a local path; images are left aside."""
+        settings = self.variant.settings
+        if not (Path(path) / "zarr.json").exists():
+            return False
+        with suppress(CacheError):
+            check_cache(
+                open_cache(path),
+                backbone=settings.backbone,
+                stimuli=settings.stimuli,
+                crop=None,
+                dtype=settings.cache.dtype,
+                images=None,
+            )
+            return True
+        return False
 
     @property
     def is_writable(self) -> bool:

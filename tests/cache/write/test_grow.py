@@ -4,49 +4,20 @@ import shutil
 
 import numpy as np
 import pytest
-from support.faults import SHAPE, content, open_writer, settings, token, write_all
+from support.faults import SHAPE, content, open_writer, token, write_all
+from support.growth import (
+    BOTH,
+    FIRST,
+    assert_holds,
+    extract,
+    grower,
+    growth_kills,
+    hashes_of,
+    recipe,
+)
 
 from cache import CacheError, UserError, open_cache, verify
 from cache.write import grow
-
-FIRST, BOTH = np.arange(0, 42, 4), np.arange(0, 42, 2)
-
-
-def hashes_of(ids):
-    return (np.arange(32) + ids[:, None] * 7).astype(np.uint8)
-
-
-def recipe(**changed):
-    return {name: value for name, value in settings(**changed).items() if name != "images"}
-
-
-def grower(path, ids, **options):
-    given = {"settings": recipe(), "image_ids": ids, "image_sha256": hashes_of(ids)}
-    return open_writer(path, **(given | options))
-
-
-def extract(path, ids, **options):
-    """Write what is missing until the store holds all ids; the images that were computed."""
-    computed = []
-    while True:
-        with grower(path, ids, **options) as writer:
-            missing = writer.missing_shards()
-            computed += [writer.shard_ids(shard) for shard in missing]
-            if not writer.cache.complete:
-                write_all(writer)
-            if not len(np.setdiff1d(ids, writer.cache.image_ids)):
-                return np.concatenate(computed) if computed else np.array([])
-
-
-def assert_holds(path, ids):
-    assert not verify(str(path)).faults
-    cache = open_cache(path)
-    assert sorted(cache.image_ids) == sorted(ids) and cache.complete
-    np.testing.assert_array_equal(cache.image_sha256, hashes_of(cache.image_ids))
-    for block in range(SHAPE.n_blocks):
-        for kind in SHAPE.kinds():
-            read = cache.block(block).read(kind, ids)
-            np.testing.assert_array_equal(read, token(block, kind, ids))
 
 
 @pytest.mark.parametrize("n_first", [5, 8, 11])
@@ -60,6 +31,11 @@ def test_only_what_is_missing_is_computed(tmp_path, n_first):
     assert list(open_cache(path).image_ids[:n_first]) == list(first)
     assert len(extract(path, first)) == len(extract(path, BOTH)) == 0
     assert [p.name for p in tmp_path.iterdir() if "vitv1" in p.name] == []
+
+
+def test_kills_lose_nothing(tmp_path):
+    found = growth_kills(tmp_path, 5)
+    assert found == {"kills": 5, "lost": 0, "not rerunnable": 0, "with leftovers": 0}
 
 
 def test_full_shards_are_linked_not_copied(tmp_path):
