@@ -86,13 +86,14 @@ class HashedImages:
 
 def images_of(cache: FeatureCache) -> HashedImages:
     """The images of a cache; `CacheError` where it has no hashes of them."""
-    if cache.image_sha256 is None:
+    # Ids first: of a cache that grows meanwhile, hashes of later ones may be there, not fewer.
+    ids, hashes = cache.image_ids, cache.image_sha256
+    if hashes is None:
         raise CacheError(
             f"{cache.name} has no hashes of its images, so it serves those alone that it was made "
             "from, and all of them: name another [cache] path"
         )
-    n_images = min(len(cache.image_ids), len(cache.image_sha256))
-    return HashedImages(cache.image_ids[:n_images], cache.image_sha256[:n_images])
+    return HashedImages(ids, hashes[: len(ids)])
 
 
 def as_images(ids: Any, hashes: Any) -> HashedImages:

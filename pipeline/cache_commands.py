@@ -164,9 +164,10 @@ def show_info(path: str, terminal: Terminal) -> None:
     terminal.table(sizes, title=info["path"])
     shards = info["shards"]
     missing = f", {shards['missing']} of {shards['total']} shards missing: vitv1 extract goes on"
+    alone = ", without hashes: it serves an experiment of exactly these, and gets no others"
     facts = {
         "complete": "yes" if info["complete"] else f"no{missing}",
-        "images": f"{info['images']:,}",
+        "images": f"{info['images']:,}{'' if info['hashed'] else alone}",
         "blocks": f"{len(info['blocks'])} of {info['n_blocks']}",
         "size": f"{decimal(info['bytes'])} in {info['files']} files",
         "key": info["key"],
