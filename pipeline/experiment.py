@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from cache import UserError, join
+from cache import UserError, is_url, join
 from pipeline.toml.consent import require_consent
 from pipeline.toml.faults import first_fault
 from pipeline.toml.overrides import override
@@ -135,13 +135,22 @@ class ExperimentFile:
 
     def cache_path(self, experiment: Experiment) -> str:
         """Where a variant's cache is: a path or a URL."""
-        named = experiment.cache.path
         tokens = {(self.model(v), v.stimuli.size) for v in self.variants}
-        if len(tokens) == 1:
-            return str(self.output / "features.zarr") if named is None else named
+        alone, swept = self.cache_paths(experiment)
+        return alone if len(tokens) == 1 else swept
+
+    def cache_paths(self, experiment: Experiment) -> tuple[str, str]:
+        """Where it would be as the only cache of the file, and as one of several."""
+        named = experiment.cache.path
+        alone = str(self.output / "features.zarr") if named is None else named
         rows, columns = experiment.stimuli.size
-        name = f"features-{file_name(self.model(experiment))}-{rows}x{columns}.zarr"
-        return join(str(self.output) if named is None else named, name)
+        name = f"{file_name(self.model(experiment))}-{rows}x{columns}.zarr"
+        if named is None:
+            return alone, join(str(self.output), f"features-{name}")
+        if is_url(named) or not (Path(named) / "zarr.json").exists():
+            return alone, join(named, f"features-{name}")
+        # Beside a cache that is there: nothing else lies in one.
+        return alone, str(Path(named).with_name(f"{Path(named).stem}-{name}"))
 
 
 def load_experiment(

@@ -10,12 +10,10 @@ from support.imports import PACKAGES, ROOT, files, tree_of
 #: they write what is not kept, or into a file that is put in its place whole.
 ALLOWED = {
     "cache/write/lock.py": {"os.open", "os.fdopen"},  # a lock has no content to lose
-    "cache/write/writer.py": {"rename"},  # of a store that is deleted
-    "cache/share/pull.py": {
-        "hardlink_to",
-        "shutil.copyfile",
-        "rename",
-    },  # beginning of a larger copy
+    "cache/write/begin.py": {"rename"},  # of a store that is deleted
+    "cache/write/grow.py": {"rename"},  # of one that gets its name back
+    "cache/share/pull.py": {"rename"},  # of a copy that gets its name back
+    "cache/share/push.py": {"tempfile.TemporaryDirectory"},  # of a packed file, until it is sent
     "cache/share/pack.py": {"zipfile.ZipFile"},  # into what `replaced` opened
     "pipeline/cli/environment.py": {"tempfile.mkdtemp"},  # caches of libraries, in a container
     "pipeline/cli/options.py": {"os.fdopen"},  # the terminal

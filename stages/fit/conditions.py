@@ -78,6 +78,7 @@ def fit_tasks(variant: Variant, readout: ReadoutSettings) -> Iterator[FitTask]:
             tokens.block(block)
     for recording in variant.recordings:
         tokens.rows(recording.all_image_ids)
+        images = tokens.images_digest(recording.all_image_ids)
         warn_of_scale(
             recording.spread,
             floor=SOLVERS[readout.solver].floor,
@@ -89,6 +90,7 @@ def fit_tasks(variant: Variant, readout: ReadoutSettings) -> Iterator[FitTask]:
                 condition=condition,
                 cache_path=tokens.path,
                 cache_key=tokens.key,
+                images_sha256=images,
                 weights=str(tokens.provenance.get("weights", "unknown")),
                 recording=recording,
                 recording_digest=variant.recording_digest(recording),

@@ -30,8 +30,9 @@ class FitTask:
         With tokens, block, solver and seed set.
     cache_path : str
         Where the tokens are.
-    cache_key : str
-        The cache's identity.
+    cache_key, images_sha256 : str, str or None
+        The cache's identity, and that of the recording's images in it; None where the first tells
+        both.
     weights : str
         What the results say of the backbone's weights.
     recording : Recording
@@ -56,15 +57,18 @@ class FitTask:
     recording_digest: str
     settings: ReadoutSettings
     places: Places | None = None
+    images_sha256: str | None = None
     device: str = "cpu"
     memory_limit: int | None = None
 
     @property
     def inputs(self) -> dict[str, Any]:
         """Everything the result depends on."""
+        images = {} if self.images_sha256 is None else {"images": self.images_sha256}
         return {
             "condition": self.condition.identity(),
             "cache": self.cache_key,
+            **images,
             "recording": self.recording_digest,
             "solver": SOLVERS[self.settings.solver].identity(self.settings.of_solver),
             "version": RESULT_VERSION,
