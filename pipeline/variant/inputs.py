@@ -109,6 +109,8 @@ class Inputs:
                 neurons=recording.n_neurons,
                 trials=len(recording.image_ids),
                 test_images=len(recording.test_image_ids),
+                incomplete=recording.incomplete,
+                negative=recording.negative,
             )
             for name, recording in ({} if self.absent_recordings else self.chosen).items()
         }

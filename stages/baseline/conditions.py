@@ -29,12 +29,13 @@ def planned_baselines(variant: Variant) -> Iterator[Planned]:
     Raises
     ------
     UserError
-        Columns that the images do not have.
+        Columns that the images do not have, or negative responses.
     """
     settings = settings_of(variant.settings)
     if settings is None:
         return
     for named, sizes in zip(variant.settings.recording, variant.sizes, strict=True):
+        sizes.require_rates()
         rows, columns = settings.input_size or (0, 0)
         if variant.image_shape is not None:
             first, last = cnn_columns(settings, named, variant.image_shape)

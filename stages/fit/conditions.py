@@ -102,11 +102,13 @@ def planned_fits(variant: Variant, readout: ReadoutSettings) -> Iterator[Planned
     Raises
     ------
     UserError
-        A block that the backbone does not have.
+        A block that the backbone does not have, or negative responses where rates are fitted.
     """
     uncached = {} if variant.cache_complete else {**variant.absent, **variant.absent_weights}
     tokens = variant.token_shape
     for sizes in variant.sizes:
+        if SOLVERS[readout.solver].gives_rates(readout.of_solver):
+            sizes.require_rates()
         for condition in frozen_conditions(variant, readout, recording=sizes.recording):
             assert condition.tokens is not None and condition.blocks is not None
             blocks = condition.blocks.count("+") + 1

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache import UserError, as_array, whole_number, whole_numbers
-from stages.spread import ROUNDING, Spread, spread_of
+from stages.spread import Spread, extremes, first_five, spread_of, without_rounding
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,13 +27,13 @@ class Recording:
     image_ids : array of shape (n_trials,)
         Image id of every training and validation trial.
     responses : array of shape (n_trials, n_neurons)
-        float32, not normalised.
+        float32, not normalised; NaN where a neuron was not recorded.
     validation : array of shape (n_trials,)
         True for the trials that belong to validation, False for training.
     test_image_ids : array of shape (n_test,)
         Image id of every repeated test image.
     test_responses : array of shape (n_test, n_repeats, n_neurons)
-        float32, NaN where an image had fewer repeats.
+        float32, NaN where an image had fewer repeats, or a neuron was not recorded.
     unit_ids, x, y : array of shape (n_neurons,), optional
         The laboratory's own unit numbers and cortical positions (micrometres), where the file
         has them.
@@ -74,6 +74,17 @@ class Recording:
         """Mean and deviation of each neuron's responses over the training trials."""
         return spread_of(self.responses, ~self.validation)
 
+    @cached_property
+    def incomplete(self) -> bool:
+        """Whether single-trial responses are missing."""
+        return bool(np.isnan(self.responses).any())
+
+    @cached_property
+    def negative(self) -> NDArray[np.int64]:
+        """Those of `neurons` with negative responses, single-trial or repeated ones."""
+        lowest, _ = extremes(self.responses, self.test_responses)
+        return self.neurons[lowest < 0]
+
     def select_neurons(self, first: int, last: int) -> Recording:
         """The neurons at positions first <= neuron < last.
 
@@ -99,18 +110,21 @@ class Recording:
 
 
 def check_recording(recording: Recording) -> Recording:
-    """Refuse a recording whose parts disagree or whose responses no Poisson readout can fit.
+    """Refuse a recording whose parts disagree, or whose responses are no numbers.
 
-    Spike inference leaves zeros that came out as -1e-9 or so: negative responses within 1e-6 of the
-    neuron's largest become 0. Returns the recording, so that a reader can end with it: with the
-    arrays that `Recording` names, made from anything that `cache.as_array` takes.
+    NaN says that a response is missing: each neuron is fitted to, and scored on, trials of its own.
+    Spike inference leaves zeros that came out as -1e-9 or so: where a neuron's lowest response is
+    negative and within 1e-6 of its largest, its negative ones become 0. Other negative responses
+    are kept: fluorescence has them, and `RecordingSizes.require_rates` refuses them where rates are
+    to be fitted. Returns the recording, so that a reader can end with it: with the arrays that
+    `Recording` names, made from anything that `cache.as_array` takes.
 
     Raises
     ------
     UserError
         Wrong shapes; masks and fractions in place of numbers and ids; no training, validation or
-        test trials; NaN or negative responses; no test image with two repeats. The message names
-        the recording and the remedy.
+        test trials, or none with a response; infinite responses; no test image with two repeats.
+        The message names the recording and the remedy.
     """
     recording, name = _as_named(recording), recording.name
     n_neurons, n_trials = recording.n_neurons, len(recording.image_ids)
@@ -146,20 +160,25 @@ def check_recording(recording: Recording) -> Recording:
             f"recording {name}: no test image was shown twice ({n_test} test images), so the noise "
             "and FEVE cannot be estimated: use a recording with repeated test images"
         )
-    absent = np.isnan(recording.test_responses).all(axis=2, keepdims=True)
-    test = np.where(absent, np.float32(0), recording.test_responses)
-    largest = np.maximum(recording.responses.max(axis=0), test.max(axis=(0, 1)))
-    lowest = (
-        _lowest_rates(recording, recording.responses, "single-trial", largest),
-        _lowest_rates(recording, test, "test", largest),
-    )
-    if np.min(lowest) >= 0:
+    single, test = recording.responses, recording.test_responses
+    for kind, responses in (("single-trial", single), ("test", test)):
+        infinite = np.isinf(extremes(responses)).any(axis=0)
+        if infinite.any():
+            raise UserError(
+                f"recording {name}: {infinite.sum()} of {n_neurons} neurons have infinite {kind} "
+                f"responses ({first_five(recording.neurons[infinite])}): correct them in the file; "
+                "a missing response is NaN"
+            )
+    for tier, trials in (("training", ~recording.validation), ("validation", recording.validation)):
+        if np.isnan(recording.responses[trials]).all():
+            raise UserError(
+                f"recording {name}: all responses of the {tier} trials are missing: check the file"
+            )
+    ends = extremes(single, test)
+    settled = [without_rounding(responses, *ends) for responses in (single, test)]
+    if settled[0] is single and settled[1] is test:
         return recording
-    return replace(
-        recording,
-        responses=np.maximum(recording.responses, 0),
-        test_responses=np.maximum(recording.test_responses, 0),  # NaN stays NaN
-    )
+    return replace(recording, responses=settled[0], test_responses=settled[1])
 
 
 def require_tiers(recording: Recording) -> None:
@@ -190,37 +209,13 @@ def _as_named(recording: Recording) -> Recording:
     for key, named in axes.items():
         single = key.endswith("responses")
         if (values := getattr(recording, key)) is not None or single:
-            array = as_array(
-                values, f"{name}: values of {key}", named, missing=key == "test_responses"
-            )
+            array = as_array(values, f"{name}: values of {key}", named, missing=single)
             kept[key] = array.astype(np.float32 if single else np.float64, copy=False)
     kept["validation"] = np.asarray(recording.validation)
     if kept["validation"].dtype != np.bool_ or np.ma.is_masked(recording.validation):
         raise UserError(f"{name}: validation must say True or False for every trial")
     changed = {key: values for key, values in kept.items() if values is not getattr(recording, key)}
     return replace(recording, **changed) if changed else recording
-
-
-def _lowest_rates(
-    recording: Recording, responses: NDArray[np.float32], kind: str, largest: NDArray[np.float32]
-) -> NDArray[np.float32]:
-    """Each neuron's lowest response, refused where no rate."""
-    # Extremes carry NaN and infinity along, and need no second array of the responses' size.
-    trials = tuple(range(responses.ndim - 1))
-    lowest: NDArray[np.float32] = responses.min(axis=trials)
-    finite = np.isfinite(lowest) & np.isfinite(responses.max(axis=trials))
-    bad = {"NaN or infinite": ~finite, "negative": lowest < -ROUNDING * largest}
-    for fault, where in bad.items():
-        faulty = np.flatnonzero(where)
-        if len(faulty):
-            named = ", ".join(str(n) for n in recording.neurons[faulty[:5]])
-            more = ", ..." if len(faulty) > 5 else ""
-            raise UserError(
-                f"recording {recording.name}: {len(faulty)} of {recording.n_neurons} neurons have "
-                f"{fault} {kind} responses ({named}{more}); the Poisson loss needs rates >= 0: "
-                "correct them in the file, or leave those neurons out of it"
-            )
-    return lowest
 
 
 def normalise(recording: Recording, scale: NDArray[np.float32]) -> Recording:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from cache import UserError
 from stages.recordings.recording import Recording
+from stages.spread import require_rates
 from stages.stimuli.stimuli import Stimuli
 
 if TYPE_CHECKING:
@@ -22,12 +23,27 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class RecordingSizes:
-    """How much a recording holds: chosen neurons, and as `ExpectedTrials`; None where unknown."""
+    """How much a recording holds: chosen neurons, and as `ExpectedTrials`; None where unknown.
+
+    Parameters
+    ----------
+    incomplete : bool
+        Whether single-trial responses are known to be missing.
+    negative : array of shape (n,), optional
+        Neurons that are known to have negative responses.
+    """
 
     recording: str
     neurons: int | None
     trials: int | None
     test_images: int | None
+    incomplete: bool = False
+    negative: NDArray[np.int64] | None = None
+
+    def require_rates(self) -> None:
+        """Refuse with `UserError` negative responses."""
+        if self.negative is not None and self.neurons is not None:
+            require_rates(f"recording {self.recording}", self.negative, self.neurons)
 
     @property
     def images(self) -> int | None:

@@ -16,6 +16,7 @@ from stages.recordings.recording import (
     digest_recording,
     normalise,
 )
+from stages.recordings.recording_format import RecordingSizes
 
 
 def make(**changes: Any) -> Recording:
@@ -94,31 +95,20 @@ def test_a_recording_without_neurons_is_refused() -> None:
         check_recording(empty)
 
 
-@pytest.mark.parametrize(
-    ("value", "fault"),
-    [(np.nan, "NaN or infinite"), (np.inf, "NaN or infinite"), (-1.0, "negative")],
-)
-def test_faulty_responses_are_counted_and_named(value: float, fault: str) -> None:
-    single = with_value(make().responses, (1, slice(2, 4)), value)
-    with pytest.raises(UserError, match=rf"2 of 4 neurons have {fault} single-trial .*\(2, 3\)"):
+def test_infinite_responses_are_counted_and_named() -> None:
+    single = with_value(make().responses, (1, slice(2, 4)), np.inf)
+    with pytest.raises(UserError, match=r"2 of 4 neurons have infinite single-trial .*\(2, 3\)"):
         check_recording(make(responses=single))
-    test = with_value(make().test_responses, (0, 1, 3), value)
-    with pytest.raises(UserError, match=rf"1 of 4 neurons have {fault} test responses \(3\)"):
-        check_recording(make(test_responses=test))
-
-
-def test_faulty_neurons_are_named_by_their_number_in_the_file() -> None:
-    single = with_value(make().responses, (1, 2), -1.0)
-    part = make(responses=single).select_neurons(2, 4)
+    part = make(responses=single).select_neurons(1, 3)
     with pytest.raises(UserError, match=r"1 of 2 neurons .*\(2\)"):
-        check_recording(part)
-
-
-def test_at_most_five_faulty_neurons_are_named() -> None:
+        check_recording(part)  # by its number in the file
+    test = with_value(make().test_responses, (0, 1, 3), -np.inf)
+    with pytest.raises(UserError, match=r"1 of 4 neurons have infinite test responses \(3\)"):
+        check_recording(make(test_responses=test))
     n = 7
     recording = make(
         neurons=np.arange(n),
-        responses=np.full((6, n), -1, np.float32),
+        responses=np.full((6, n), np.inf, np.float32),
         test_responses=np.ones((2, 3, n), np.float32),
         unit_ids=None,
         x=None,
@@ -126,6 +116,38 @@ def test_at_most_five_faulty_neurons_are_named() -> None:
     )
     with pytest.raises(UserError, match=r"7 of 7 neurons .*\(0, 1, 2, 3, 4, \.\.\.\)"):
         check_recording(recording)
+
+
+def test_missing_responses_are_kept_and_told() -> None:
+    assert not make().incomplete
+    single = with_value(make().responses, (slice(None), 1), np.nan)
+    single[2, 3] = np.nan
+    recording = make(responses=np.ma.masked_invalid(single))
+    checked = check_recording(recording)
+    np.testing.assert_array_equal(checked.responses, single)
+    assert checked.incomplete
+    spread, whole = checked.spread, make().spread
+    assert np.isnan(spread.mean[1]) and np.isnan(spread.deviation[1])
+    np.testing.assert_array_equal(spread.mean[[0, 2]], whole.mean[[0, 2]])
+    own = single[[1, 3, 5], 3].astype(np.float64)  # training trials are 1, 2, 3 and 5
+    np.testing.assert_allclose([spread.mean[3], spread.deviation[3]], [own.mean(), own.std()])
+
+
+@pytest.mark.parametrize(("tier", "trials"), [("training", [1, 2, 3, 5]), ("validation", [0, 4])])
+def test_a_tier_without_any_response_is_refused(tier: str, trials: list[int]) -> None:
+    with pytest.raises(UserError, match=f"all responses of the {tier} trials are missing"):
+        check_recording(make(responses=with_value(make().responses, trials, np.nan)))
+
+
+def test_negative_responses_are_kept_and_refused_where_rates_are_fitted() -> None:
+    single = with_value(make().responses, (1, 2), -1.0)
+    recording = check_recording(make(responses=single)).select_neurons(1, 4)
+    np.testing.assert_array_equal(recording.responses, single[:, 1:])
+    np.testing.assert_array_equal(recording.negative, [2])
+    sizes = RecordingSizes(recording="m", neurons=3, trials=6, test_images=2)
+    sizes.require_rates()
+    with pytest.raises(UserError, match=r'm: 1 of 3 neurons .*\(2\).*output = "linear"'):
+        replace(sizes, negative=recording.negative).require_rates()
 
 
 def test_zeros_rounded_below_zero_become_zero() -> None:
@@ -151,8 +173,7 @@ def test_rounding_is_judged_against_the_neurons_own_responses(scale: float) -> N
     below = with_value(scaled.responses, (1, 2), -0.9e-6 * largest)
     assert check_recording(replace(scaled, responses=below)).responses[1, 2] == 0
     beyond = with_value(scaled.responses, (1, 2), -1.1e-6 * largest)
-    with pytest.raises(UserError, match="1 of 4 neurons have negative"):
-        check_recording(replace(scaled, responses=beyond))
+    assert check_recording(replace(scaled, responses=beyond)).responses[1, 2] < 0
 
 
 def test_a_neuron_that_is_never_positive_has_no_rounding() -> None:
@@ -160,8 +181,8 @@ def test_a_neuron_that_is_never_positive_has_no_rounding() -> None:
     single = with_value(recording.responses, (slice(None), 2), -1e-9)
     test = recording.test_responses.copy()
     test[:, :, 2] = np.where(np.isnan(test[:, :, 2]), np.nan, np.float32(-1e-9))
-    with pytest.raises(UserError, match=r"1 of 4 neurons have negative .*\(2\)"):
-        check_recording(replace(recording, responses=single, test_responses=test))
+    checked = check_recording(replace(recording, responses=single, test_responses=test))
+    np.testing.assert_array_equal(checked.negative, [2])
 
 
 # recording

@@ -80,8 +80,7 @@ def test_a_recording_that_lacks_a_tier_is_refused(
     [
         (np.ones(4), r"data/responses/\d+\.npy of .* has 4 neurons, trial \d+ has 5"),
         (np.ones((1, 5)), r"data/responses/\d+\.npy of .* found shape \(1, 5\)"),
-        (np.array([1, np.nan, 1, 1, 1]), r"1 of 5 neurons have NaN .* single-trial .*\(1\)"),
-        (np.array([1, 1, 1, -1, -2]), r"2 of 5 neurons have negative single-trial .*\(3, 4\)"),
+        (np.array([1, np.inf, 1, 1, 1]), r"1 of 5 neurons have infinite single-trial .*\(1\)"),
     ],
 )
 def test_unusable_responses_are_refused(
