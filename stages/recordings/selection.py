@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -22,10 +21,8 @@ Value = str | bool | int | float
 Choice = tuple[int, ...] | Mapping[str, Value | tuple[Value, ...]]
 
 
-def number_chosen(choice: Choice, held: int | None) -> int | None:
+def number_chosen(choice: Choice) -> int | None:
     """How many neurons a choice has; None where only the file tells."""
-    if choice == "all":
-        return held
     if isinstance(choice, Mapping):
         return int(choice["last"]) - int(choice["first"]) if set(choice) == RANGE else None  # type: ignore[arg-type]
     return choice[1] - choice[0] if len(choice) == 2 else len(choice)
@@ -51,7 +48,7 @@ def select(recording: Recording, choice: Choice) -> Recording:
     if isinstance(choice, Mapping):
         if set(choice) == RANGE:
             return recording.select_neurons(choice["first"], choice["last"])  # type: ignore[arg-type]
-        return _part(recording, _fitting(recording, choice))
+        return recording.take_neurons(_fitting(recording, choice))
     if len(choice) == 2:
         return recording.select_neurons(*choice)
     chosen = np.array(choice, dtype=np.int64)
@@ -62,7 +59,7 @@ def select(recording: Recording, choice: Choice) -> Recording:
             f"recording.neurons of {name}: {wrong if len(chosen) else 'the list is empty'}; it has "
             f"neurons 0 to {recording.n_neurons - 1}, name each once"
         )
-    return _part(recording, chosen)
+    return recording.take_neurons(chosen)
 
 
 def _fitting(recording: Recording, choice: Mapping[str, Value | tuple[Value, ...]]) -> Any:
@@ -86,9 +83,7 @@ def _fitting(recording: Recording, choice: Mapping[str, Value | tuple[Value, ...
     return np.flatnonzero(fits)
 
 
-def _fits(
-    column: NDArray[Any], wanted: Value | Sequence[Value], where: str
-) -> NDArray[np.bool_]:
+def _fits(column: NDArray[Any], wanted: Value | Sequence[Value], where: str) -> NDArray[np.bool_]:
     values = wanted if isinstance(wanted, (tuple, list)) else [wanted]
     are_texts = column.dtype.kind == "U"
     if not values or any(isinstance(value, str) != are_texts for value in values):
@@ -97,15 +92,5 @@ def _fits(
     pair = values is wanted and len(values) == 2 and column.dtype.kind in "iuf"
     if pair:
         low, high = values
-        return np.asarray((column >= low) & (column < high))  # type: ignore[operator]
+        return np.asarray((column >= low) & (column < high))
     return np.isin(column, list(values))
-
-
-def _part(recording: Recording, chosen: NDArray[np.int64]) -> Recording:
-    return replace(
-        recording,
-        neurons=recording.neurons[chosen],
-        responses=recording.responses[:, chosen],
-        test_responses=recording.test_responses[:, :, chosen],
-        **recording.of_neurons(chosen),
-    )

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from cache import UserError, as_array, whole_numbers
 from stages.feve import pad_repeats
+from stages.recordings.array_settings import SplitSettings
 from stages.recordings.arrays.split import split_by_image, tiers_of_file
+from stages.recordings.containers.images import held_stimuli
 from stages.recordings.guards.limit import NUMBER, check_size
-
-if TYPE_CHECKING:
-    from stages.recordings.array_settings import SplitSettings
 
 
 def recording_fields(
@@ -22,10 +22,11 @@ def recording_fields(
     responses: Any,
     image: Any,
     *,
-    n_images: int | None,
+    images: Any = None,
+    n_images: int | None = None,
     image_id: Any = None,
     tier: Any = None,
-    split: SplitSettings,
+    split: SplitSettings | Mapping[str, Any] | None = None,
     columns: Mapping[Any, Any] | None = None,
     **neurons: Any,
 ) -> dict[str, Any]:
@@ -34,7 +35,7 @@ def recording_fields(
     Parameters
     ----------
     n_images : int, optional
-        How many images there are, where that is known.
+        How many images there are, where they are not given and that is known.
     **neurons
         unit_id, x and y, where there are any.
 
@@ -52,6 +53,12 @@ def recording_fields(
     )
     if recorded.ndim == 3:
         recorded, image, tier = _flattened(name, recorded, image, tier)
+    held = None
+    if images is not None:
+        numbered = image_id is not None and texts_of(image_id) is None
+        ids = whole_numbers(image_id, f"recording {name}: image_id") if numbered else None
+        held = held_stimuli(name, images, ids)
+        n_images = len(held)
     if image is None:
         raise UserError(
             f"recording {name} has no array `image`: say which image each of the "
@@ -70,7 +77,7 @@ def recording_fields(
             f"recording {name}: responses have shape {recorded.shape}, but image names "
             f"{len(shown)} trials: {advice}"
         )
-    tiers, remark = _tiers(name, tier, shown, ids, n_images, split)
+    tiers, remark = _tiers(name, tier, shown, ids, n_images, _split_settings(name, split))
     single, test = np.flatnonzero(np.isin(tiers, ("train", "validation"))), tiers == "test"
     test_ids, n_neurons = np.unique(shown[test]), recorded.shape[1]
     if len(test_ids) < 2:
@@ -89,9 +96,23 @@ def recording_fields(
         "validation": tiers[single] == "validation",
         "test_image_ids": test_ids,
         "test_responses": pad_repeats(repeats, n_neurons, dtype=np.float32),
+        "images": held,
         "remarks": () if remark is None else (remark,),
         **_of_neurons(name, n_neurons, columns or {}, neurons),
     }
+
+
+def _split_settings(name: str, split: SplitSettings | Mapping[str, Any] | None) -> SplitSettings:
+    if isinstance(split, SplitSettings):
+        return split
+    try:
+        return SplitSettings(**(split or {}))
+    except ValidationError as error:
+        fault = error.errors()[0]
+        raise UserError(
+            f"recording {name}: split.{'.'.join(map(str, fault['loc']))} = {fault['input']!r}: "
+            f"{fault['msg']}"
+        ) from None
 
 
 def _flattened(
@@ -117,9 +138,8 @@ def _flattened(
 def _known_ids(name: str, image_id: Any, n_images: int | None) -> NDArray[Any]:
     """Ids of all images, whole numbers or texts."""
     what = f"recording {name}: image_id"
-    ids = texts_of(image_id)
-    if ids is None:
-        ids = whole_numbers(image_id, what)
+    texts = texts_of(image_id)
+    ids: NDArray[Any] = whole_numbers(image_id, what) if texts is None else texts
     if ids.ndim != 1 or (n_images is not None and len(ids) != n_images):
         raise UserError(
             f"{what} has shape {ids.shape}, but there are {n_images} images: one id of each is "
@@ -181,7 +201,7 @@ def _tiers(
     given = texts_of(tier)
     if given is None:
         raise UserError(f"recording {name}: tier must hold the texts train, validation and test")
-    if given.shape == (n_images,) and len(shown) != n_images:
+    if n_images is not None and given.shape == (n_images,) and len(shown) != n_images:
         numbers = np.arange(n_images) if ids is None or ids.dtype.kind == "U" else ids
         order = np.argsort(numbers)
         given = given[order[np.searchsorted(numbers[order], shown)]]
@@ -234,5 +254,5 @@ def texts_of(values: Any) -> NDArray[np.str_] | None:
     if array.dtype.kind in "UT" or (
         array.dtype.kind == "O" and array.size and all(isinstance(v, str) for v in array.flat)
     ):
-        return array.astype(np.str_)
+        return np.array(array.tolist(), dtype=np.str_)
     return None

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache import UserError
-from stages.recordings.containers.stored import TEXT, Packing, StoredArray, packing_of
+from stages.recordings.containers.stored import NONE, TEXT, Packing, StoredArray, packing_of
 from stages.recordings.guards.limit import NUMBER, check_size
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class Hdf5Array(StoredArray):
     """One dataset. MATLAB keeps the order of its axes reversed."""
 
     reversed: bool = False
-    packing: Packing = Packing()
+    packing: Packing = NONE
 
     by_rows = True
 
@@ -47,7 +47,9 @@ class Hdf5Array(StoredArray):
                 part: Any = asked
                 if len(asked) and asked[-1] - asked[0] == len(asked) - 1:
                     part = slice(int(asked[0]), int(asked[-1]) + 1)
-                chosen = tuple(part if i == stored_axis else slice(None) for i in range(dataset.ndim))
+                chosen = tuple(
+                    part if i == stored_axis else slice(None) for i in range(dataset.ndim)
+                )
                 values = np.take(np.asarray(source[chosen]), back, axis=stored_axis)
         if self.dtype == TEXT:
             return values.astype(np.str_)

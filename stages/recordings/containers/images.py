@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cache import UserError
+from cache import UserError, as_array
 from stages.recordings.containers.pictures import picture_path, read_picture
-from stages.recordings.containers.stored import StoredArray
+from stages.recordings.containers.stored import HeldArray, StoredArray
 from stages.recordings.guards.limit import NUMBER, check_size
 from stages.stimuli.stimuli import Stimuli
 
@@ -22,6 +22,8 @@ AXES = ("image", "row", "column", "channel")
 
 #: Parts of red, green and blue in a grey value (ITU-R BT.601, as Pillow has it).
 LUMINANCE = (0.299, 0.587, 0.114)
+
+UINT8 = np.dtype(np.uint8)
 
 
 def stored_stimuli(
@@ -62,7 +64,7 @@ def stored_stimuli(
             "each is needed"
         )
     rows = np.argsort(own, kind="stable")
-    dtype = np.dtype(np.uint8) if array.dtype.kind == "b" else array.dtype.newbyteorder("=")
+    dtype = UINT8 if array.dtype.kind == "b" else array.dtype.newbyteorder("=")
     reader = _ArrayImages(array, order, own[rows], rows)
     if not array.by_rows:
         reader.whole()
@@ -74,6 +76,25 @@ def stored_stimuli(
         source=str(array.path),
         remarks=_colour_remark(array.where) if shape[3:] == [3] else (),
     )
+
+
+def count_images(array: StoredArray) -> int:
+    """How many images an array holds, as `stored_stimuli` would read it."""
+    return array.shape[_order(array, None)[0]]
+
+
+def held_stimuli(name: str, images: Any, ids: NDArray[np.int64] | None) -> Stimuli:
+    """Images in memory, from anything that `cache.as_array` takes; see `stored_stimuli`."""
+    array = as_array(images, f"images of {name}", AXES[:3], AXES)
+    held = HeldArray(
+        path=Path(name),
+        name="images",
+        shape=array.shape,
+        dtype=array.dtype,
+        limit=array.nbytes * NUMBER,
+        values=array,
+    )
+    return stored_stimuli(held, ids=ids)
 
 
 def picture_stimuli(
@@ -121,7 +142,7 @@ class _Pictures:
     ids: NDArray[np.int64]
     limit: int
     shape: tuple[int, ...] = ()
-    dtype: np.dtype[Any] = np.dtype(np.uint8)
+    dtype: np.dtype[Any] = UINT8
 
     def __call__(self, ids: NDArray[np.int64]) -> NDArray[Any]:
         size = len(ids) * int(np.prod(self.shape)) * NUMBER
@@ -186,7 +207,9 @@ def _order(array: StoredArray, axes: str | None) -> tuple[int, ...]:
     """Positions of the axes image, row, column and, if there is one, channel."""
     n = len(array.shape)
     wanted = AXES[:n]
-    expected = f"{array.where} has shape {array.shape}: images have 3 axes (image, row, column) or 4"
+    expected = (
+        f"{array.where} has shape {array.shape}: images have 3 axes (image, row, column) or 4"
+    )
     if axes is not None:
         named = tuple(axes.split())
         if sorted(named) != sorted(wanted) or n not in (3, 4):

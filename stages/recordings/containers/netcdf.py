@@ -13,14 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache import UserError
-from stages.recordings.containers.stored import TEXT, Packing, StoredArray, packing_of, taken
+from stages.recordings.containers.stored import NONE, TEXT, Packing, StoredArray, packing_of, taken
 
 
 @dataclass(frozen=True, kw_only=True)
 class NetcdfArray(StoredArray):
     """One variable."""
 
-    packing: Packing = Packing()
+    packing: Packing = NONE
 
     def _read(self, rows: NDArray[np.int64] | None, axis: int) -> NDArray[Any]:
         with _opened(self.path) as file:

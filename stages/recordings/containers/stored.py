@@ -88,6 +88,18 @@ class StoredArray:
         raise NotImplementedError
 
 
+@dataclass(frozen=True, kw_only=True)
+class HeldArray(StoredArray):
+    """An array in memory; pickled, its content travels."""
+
+    values: NDArray[Any]
+
+    by_rows = True
+
+    def _read(self, rows: NDArray[np.int64] | None, axis: int) -> NDArray[Any]:
+        return taken(self.values, rows, axis)
+
+
 @dataclass(frozen=True)
 class Packing:
     """How NetCDF and xarray keep numbers: value = stored x scale + offset, NaN where `fill`."""
@@ -98,19 +110,23 @@ class Packing:
 
     def dtype(self, stored: np.dtype[Any]) -> np.dtype[Any]:
         """Type of the unpacked numbers."""
-        if self == Packing() or stored.kind not in "iuf":
+        if self == NONE or stored.kind not in "iuf":
             return stored
         return np.dtype(np.float32 if stored.itemsize <= 2 or stored == "f4" else np.float64)
 
     def unpacked(self, stored: NDArray[Any]) -> NDArray[Any]:
         """The numbers that are meant."""
         dtype = self.dtype(stored.dtype)
-        if self == Packing() or stored.dtype.kind not in "iuf":
+        if self == NONE or stored.dtype.kind not in "iuf":
             return stored
         missing = np.isin(stored, self.fill)
         values = (stored * self.scale + self.offset).astype(dtype)
         values[missing] = np.nan
         return values
+
+
+#: Numbers as they are.
+NONE = Packing()
 
 
 def packing_of(attributes: Mapping[str, Any]) -> Packing:

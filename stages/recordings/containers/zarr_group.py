@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache import UserError
-from stages.recordings.containers.stored import TEXT, Packing, StoredArray, packing_of
+from stages.recordings.containers.stored import NONE, TEXT, Packing, StoredArray, packing_of
 from stages.recordings.guards.limit import NUMBER, check_size
 
 #: How deep groups may lie in each other.
@@ -23,7 +23,7 @@ DEPTH = 4
 class ZarrArray(StoredArray):
     """One array."""
 
-    packing: Packing = Packing()
+    packing: Packing = NONE
 
     by_rows = True
 
@@ -36,7 +36,7 @@ class ZarrArray(StoredArray):
         else:
             chosen = tuple(rows if i == axis else slice(None) for i in range(array.ndim))
             values = np.asarray(array.oindex[chosen])
-        return values.astype(np.str_) if self.dtype == TEXT else self.packing.unpacked(values)
+        return np.array(values.tolist(), dtype=np.str_) if self.dtype == TEXT else self.packing.unpacked(values)
 
 
 def open_zarr(path: Path, limit: int) -> dict[str, StoredArray]:
@@ -64,13 +64,13 @@ def _stored(path: Path, name: str, array: Any, limit: int) -> ZarrArray:
     attributes = dict(array.attrs)
     packing = packing_of(attributes)
     axes = metadata.get("dimension_names") or attributes.get("_ARRAY_DIMENSIONS")
-    named = axes and all(isinstance(axis, str) for axis in axes)
+    named = tuple(axes) if axes and all(isinstance(axis, str) for axis in axes) else None
     return ZarrArray(
         path=path,
         name=name,
         shape=tuple(array.shape),
         dtype=TEXT if array.dtype.kind in "UT" else packing.dtype(array.dtype),
         limit=limit,
-        axes=tuple(axes) if named else None,
+        axes=named,
         packing=packing,
     )
