@@ -86,7 +86,7 @@ def write_tables(run: Path, conditions: Sequence[Condition]) -> None:
     frames = [_neurons(run, condition) for condition in conditions]
     neurons = pd.concat(frames, ignore_index=True)
     # Two recordings may mean different things by one name.
-    mixed = {name: "string" for name in neurons.columns[neurons.dtypes == object]}
+    mixed = dict.fromkeys(neurons.select_dtypes(object).columns, "string")
     neurons = neurons.astype(mixed)
     rows = [_summary(run, c, f) for c, f in zip(conditions, frames, strict=True)]
     summary = pd.DataFrame(rows).astype(_IDENTITY)

@@ -77,8 +77,8 @@ def fit_recording(
             FitTask(
                 condition=Condition(
                     recording=recording.name,
-                    model=str(opened.settings.get("model", "unknown")),
-                    input_size="x".join(map(str, opened.settings.get("input_size", ("unknown",)))),
+                    model=str(_setting(opened, "backbone", "name")),
+                    input_size=_size(opened),
                     tokens=tokens,
                     block=block,
                     blocks=str(block),
@@ -97,6 +97,17 @@ def fit_recording(
         )
         for block in (resolve_block(int(each), opened.n_blocks) for each in wanted)
     }
+
+
+def _setting(cache: FeatureCache, table: str, key: str) -> Any:
+    """A setting of the cache's identity; "unknown" where it was made elsewhere."""
+    part = cache.settings.get(table)
+    return part.get(key, "unknown") if isinstance(part, dict) else "unknown"
+
+
+def _size(cache: FeatureCache) -> str:
+    size = _setting(cache, "preprocessing", "input_size")
+    return size if isinstance(size, str) else "x".join(map(str, size))
 
 
 def mean_feve(fitted: FittedCondition) -> float:

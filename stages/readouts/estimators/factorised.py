@@ -47,7 +47,7 @@ class FactorisedReadout(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         self.settings = settings
         self.seed = seed
 
-    def fit(self, X: ArrayLike, y: ArrayLike) -> FactorisedReadout:  # noqa: N803
+    def fit(self, X: ArrayLike, y: ArrayLike) -> FactorisedReadout:
         """Fit.
 
         Parameters
@@ -77,16 +77,14 @@ class FactorisedReadout(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         )
         return self
 
-    def predict(self, X: ArrayLike) -> NDArray[np.float32]:  # noqa: N803
+    def predict(self, X: ArrayLike) -> NDArray[np.float32]:
         """Rates in units of y, of its shape."""
         check_is_fitted(self)
         tokens = validate_data(self, X, reset=False, allow_nd=True)
         rates = self.readouts_.predict(tokens)
         return rates[:, 0] if self._one_neuron else rates
 
-    def score(
-        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None  # noqa: N803
-    ) -> float:
+    def score(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
         """Mean R2 of single responses; mean FEVE of repeats, y (n_images, n_repeats, n_neurons)."""
         if np.ndim(y) == 3:
             check_is_fitted(self)

@@ -74,7 +74,7 @@ def stored_stimuli(
         dtype=dtype,
         reader=reader,
         source=str(array.path),
-        remarks=_colour_remark(array.where) if shape[3:] == [3] else (),
+        remarks=(*_colour_remark(array.where, shape[3:] == [3]), *_order_remark(array.where, own)),
     )
 
 
@@ -123,7 +123,7 @@ def picture_stimuli(
         dtype=grey.dtype,
         reader=replace(reader, shape=grey.shape, dtype=grey.dtype),
         source=str(folder),
-        remarks=_colour_remark(str(folder)) if colour else (),
+        remarks=_colour_remark(str(folder), colour),
     )
 
 
@@ -224,8 +224,14 @@ def _order(array: StoredArray, axes: str | None) -> tuple[int, ...]:
     return tuple(named.index(axis) for axis in wanted)
 
 
-def _colour_remark(where: str) -> tuple[str, ...]:
-    return (f"{where}: colours were made grey (0.299 red + 0.587 green + 0.114 blue)",)
+def _colour_remark(where: str, colour: bool) -> tuple[str, ...]:
+    said = f"{where}: colours were made grey (0.299 red + 0.587 green + 0.114 blue)"
+    return (said,) if colour else ()
+
+
+def _order_remark(where: str, ids: NDArray[np.int64]) -> tuple[str, ...]:
+    said = f"{where}: the ids of the images are not in increasing order; check that they are theirs"
+    return (said,) if (np.diff(ids) < 0).any() else ()
 
 
 def _told(shape: tuple[int, ...]) -> str:

@@ -36,7 +36,11 @@ class ZarrArray(StoredArray):
         else:
             chosen = tuple(rows if i == axis else slice(None) for i in range(array.ndim))
             values = np.asarray(array.oindex[chosen])
-        return np.array(values.tolist(), dtype=np.str_) if self.dtype == TEXT else self.packing.unpacked(values)
+        return (
+            np.array(values.tolist(), dtype=np.str_)
+            if self.dtype == TEXT
+            else self.packing.unpacked(values)
+        )
 
 
 def open_zarr(path: Path, limit: int) -> dict[str, StoredArray]:

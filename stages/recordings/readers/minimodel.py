@@ -96,6 +96,13 @@ class MinimodelFormat(RecordingFormat):
         """Every tenth of the trials that are left, as if the others were not in the file."""
         return np.asarray(np.arange(len(kept)) % VALIDATION_INTERVAL == 0)
 
+    def recognises(self, path: Path) -> bool:
+        """Whether it is an `.npz` with single trials and repeats."""
+        if path.suffix.lower() != ".npz":
+            return False
+        members = open_archive(path).members()
+        return {"sp.npy", "istim_sp.npy", "ss_all.npy"} <= members
+
     def reads_images(self, path: Path) -> bool:
         """Whether it is a MATLAB file."""
         return path.suffix.lower() == ".mat"
