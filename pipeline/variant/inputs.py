@@ -152,6 +152,11 @@ class Inputs:
     def _read_images(self, path: Path) -> Stimuli:
         named, recordings = self.experiment.stimuli, self.experiment.recording
         if named.path is None:
+            if named.key is not None or named.axes is not None:
+                raise UserError(
+                    "stimuli.key and stimuli.axes say how to read stimuli.path, which is missing: "
+                    "name the file of the images there"
+                )
             return FORMATS[recordings[0].format].own_images(recordings[0])
         consent = any(r.allow_pickle for r in recordings)
         return read_images(path, allow_pickle=consent, key=named.key, axes=named.axes)

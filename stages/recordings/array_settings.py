@@ -62,8 +62,8 @@ class SplitSettings:
     Parameters
     ----------
     test : str or float
-        "repeated": the images that were shown at least `min_repeats` times; where these are all
-        images, a fifth of them. Or the fraction of these that is for testing.
+        "repeated": the images that were shown at least `min_repeats` times; where these are more
+        than four fifths of all, a fifth of them. Or the fraction of these that is for testing.
     min_repeats : int
         How often a test image was shown at least.
     validation : float

@@ -12,7 +12,8 @@ from cache import UserError
 if TYPE_CHECKING:
     from stages.recordings.array_settings import SplitSettings
 
-#: Fraction of the images that is for testing where all were repeated.
+#: Fraction of the repeated images that is for testing where fewer than this part of all images
+#: would be left.
 OF_ALL = 0.2
 
 #: What files call the tiers.
@@ -48,7 +49,7 @@ def split_by_image(
         )
     rng = np.random.default_rng(settings.seed)
     fraction: float | str = settings.test
-    if fraction == "repeated" and len(repeated) == len(images):
+    if fraction == "repeated" and len(images) - len(repeated) < OF_ALL * len(images):
         fraction = OF_ALL
     if isinstance(fraction, str):
         test = repeated

@@ -198,13 +198,13 @@ class _File(NamedTuple):
             name: stored
             for name, stored in self.container.items()
             if name not in self.names.all()
-            and stored.shape == (n_neurons,)
+            and _is_vector(stored, n_neurons)
             and stored.dtype.kind in "biufSU"
             and not (axis and stored.axes is not None and {*stored.axes} != axis)
         }
         last = [name.rpartition("/")[2] for name in found]
         return {
-            (short if last.count(short) == 1 else name): found[name].read()
+            (short if last.count(short) == 1 else name): _flat(found[name])
             for name, short in zip(found, last, strict=True)
         }
 
@@ -235,6 +235,13 @@ def _in_order(stored: StoredArray) -> NDArray[Any]:
         if stored.axes is not None and sorted(stored.axes) == sorted(layout):
             values = np.transpose(values, [stored.axes.index(axis) for axis in layout])
     return values.astype(np.float32, copy=False)
+
+
+def _is_vector(stored: StoredArray, length: int) -> bool:
+    """Whether it has one entry of each; MATLAB has no vectors, only matrices."""
+    of_matlab = stored.path.suffix.lower() == ".mat"
+    shapes = ((length,), (1, length), (length, 1)) if of_matlab else ((length,),)
+    return stored.shape in shapes
 
 
 def _flat(stored: StoredArray) -> NDArray[Any]:
