@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from stages.stimuli import Stimuli
 
 #: Images that are drawn, spread over all.
-SHOWN = 6
+MOST_DRAWN = 6
 
 
 def draw_stimuli(stimuli: Stimuli, *, crop: tuple[int, int], size: tuple[int, int]) -> Figure:
     """A row per image: the raw one with the columns that are used, and what the model sees."""
-    rows = np.linspace(0, len(stimuli) - 1, min(SHOWN, len(stimuli))).round().astype(int)
+    rows = np.linspace(0, len(stimuli) - 1, min(MOST_DRAWN, len(stimuli))).round().astype(int)
     ids = stimuli.ids[np.unique(rows)]
     raw = stimuli.read(ids)
     prepare = Preprocessing(crop=crop, input_size=size, mean=(0, 0, 0), std=(1, 1, 1))

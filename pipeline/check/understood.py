@@ -55,7 +55,7 @@ def recording_told(recording: Recording) -> dict[str, Any]:
     n_validation = int(recording.validation.sum())
     every = [recording.responses, test.reshape(-1, recording.n_neurons)]
     count = sum(int(np.isfinite(part).sum()) for part in every)
-    shown = np.isfinite(test).any(axis=2)[:, :, None]
+    shown = np.isfinite(test).any(axis=2, keepdims=True)
     missing = int(np.isnan(recording.responses).sum()) + int((np.isnan(test) & shown).sum())
     negative = sum(int((part < 0).sum()) for part in every)
     silent = (np.nan_to_num(recording.responses) == 0).all(axis=0)

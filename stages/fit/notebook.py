@@ -27,7 +27,7 @@ def fit_recording(
     *,
     blocks: Sequence[int] | str = "all",
     tokens: str = "patch",
-    solver: str = "als",
+    solver: str = ReadoutSettings.solver,
     settings: Any = None,
     seed: int = 0,
     device: str = "cpu",

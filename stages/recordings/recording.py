@@ -102,10 +102,7 @@ class Recording:
         image_id : array of shape (n_images,), optional
             Numbers or texts; by default an image's position.
 
-        Raises
-        ------
-        UserError
-            Arrays that do not belong together, or what `check_recording` refuses.
+        `UserError` refuses arrays that do not belong together, as `check_recording` does others.
         """
         from stages.recordings.arrays.trials import recording_fields
 

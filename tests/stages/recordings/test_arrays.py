@@ -84,7 +84,7 @@ def test_a_saved_recording_is_read_as_it_was(tmp_path: Path) -> None:
         assert digest_recording(again) == digest_recording(recording)
         with pytest.raises(UserError, match="is there already"):
             recording.save(tmp_path / f"mouse.{ending}")
-    with pytest.raises(UserError, match="a column is called '../up'"):
+    with pytest.raises(UserError, match=r"a column is called '../up'"):
         Recording.from_arrays(
             arrays["responses"], arrays["image"], columns={"../up": [1, 2, 3]}
         ).save(tmp_path / "other.zarr")

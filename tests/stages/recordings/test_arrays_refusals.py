@@ -93,7 +93,7 @@ def test_data_of_other_files_are_not_read(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "mouse.h5", "w") as file:
         file.create_dataset("responses", (25,), "f4", external=[(secret, 0, 100)])
         file["image"] = h5py.ExternalLink(str(secret), "image")
-    with pytest.raises(UserError, match="`responses` of .* lies in other files"):
+    with pytest.raises(UserError, match=r"`responses` of .* lies in other files"):
         read_file("arrays", tmp_path / "mouse.h5")
 
 

@@ -36,7 +36,7 @@ def test_axes_and_keys_are_named(tmp_path: Path) -> None:
     np.savez(tmp_path / "s.npz", stim=turned, other=turned + 1)
     named = pixels(tmp_path / "s.npz", key="stim", axes="row column image")
     np.testing.assert_array_equal(named, IMAGES)
-    with pytest.raises(UserError, match="no array that is surely the images .*stim.*stimuli.key"):
+    with pytest.raises(UserError, match=r"no array that is surely the images .*stim.*stimuli.key"):
         pixels(tmp_path / "s.npz")
     with pytest.raises(UserError, match=r'stimuli.axes = "row column" must name each'):
         pixels(tmp_path / "s.npz", key="stim", axes="row column")
