@@ -31,6 +31,7 @@ from pipeline.run.begin import require_consent_to_begin
 from pipeline.run.conditions import protect_earlier
 from pipeline.run.extract import check_space, extract_variant
 from pipeline.run.run import check_plan, run_plan
+from pipeline.variant.defaults import changed_by_default
 from pipeline.variant.variant import Variant, one_per_cache, open_variants
 from pipeline.work_folder import remove_left
 from pipeline.workers import check_run, devices_of, workers_of
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 
     from pipeline.experiment import ExperimentFile
     from pipeline.terminal import Terminal
+    from pipeline.variant.inputs import Inputs
 
 EVERYTHING = (EXTRACT, *(stage.name for stage in STAGES))
 
@@ -70,6 +72,7 @@ def show_dry_run(file: ExperimentFile, terminal: Terminal, *, calibrate: bool = 
         variants = open_variants(file)
         plan = make_plan(file, variants)
     _tell_remarks(variants[0].inputs.remarks(hashed=False), terminal)
+    _tell_defaults(variants[0].inputs, terminal)
     show_plan(plan, terminal, title=f"Plan of {file.path}, results in {file.output}")
     cost = _price(file, variants, plan, EVERYTHING, terminal, calibrate=calibrate)
     terminal.result(cost.told())
@@ -125,6 +128,7 @@ def _run(
         title = f"vitv1 {only or 'run'} {file.path}"
         stack.enter_context(logged(file.output, title=title, verbose=terminal.verbose))
     _tell_remarks(remarks, terminal)
+    _tell_defaults(variants[0].inputs, terminal)
     if only is None:
         show_plan(plan, terminal, title=f"Plan of {file.path}", note=True)
         if cost.cost.core_seconds:
@@ -231,6 +235,11 @@ def _price(
 def _tell_remarks(remarks: Sequence[str], terminal: Terminal) -> None:
     for remark in remarks:
         terminal.note(f"warning: {remark}")
+
+
+def _tell_defaults(inputs: Inputs, terminal: Terminal) -> None:
+    for change in changed_by_default(inputs):
+        terminal.note(f"note: {change}")
 
 
 def _show_results(file: ExperimentFile, terminal: Terminal) -> None:

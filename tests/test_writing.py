@@ -30,6 +30,11 @@ ALLOWED = {
     "stages/readouts/als/distributed/fit.py": {"replace"},  # likewise
     "stages/readouts/als/distributed/tasks.py": {"torch.save"},  # likewise
     "stages/readouts/saved.py": {"zarr.create_group", "rename"},  # then `place_folder`
+    "stages/readouts/storage/archive.py": {"np.savez"},  # into what `replaced` opened
+    "stages/recordings/arrays/save.py": {
+        "np.savez_compressed",
+        "zarr.create_group",
+    },  # into what `replaced` opened; then `place_folder`
     "stages/recordings/kept.py": {"np.savez"},  # into memory
     "stages/tokens/random_access.py": {"tempfile.TemporaryFile"},  # has no name
     "stages/training/checkpoints.py": {"torch.save", "replace"},  # into what `replaced` opened
