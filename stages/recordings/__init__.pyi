@@ -19,6 +19,8 @@ from .recording_format import RecordingSizes as RecordingSizes
 from .recording_format import recording_path as recording_path
 from .settings import ExpectedTrials as ExpectedTrials
 from .settings import RecordingSettings as RecordingSettings
+from .split import split_tiers as split_tiers
+from .split_settings import SplitSettings as SplitSettings
 from .synthetic.format import synthetic_stimuli as synthetic_stimuli
 from .synthetic.planted import synthetic_recording as synthetic_recording
 from .synthetic_settings import Perturbation as Perturbation

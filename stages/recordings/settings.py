@@ -10,6 +10,7 @@ from pydantic.dataclasses import dataclass
 from pydantic_core import PydanticCustomError
 
 from stages.recordings.formats import FORMATS
+from stages.recordings.split_settings import SplitSettings
 from stages.recordings.synthetic_settings import SyntheticSettings
 from stages.settings import STRICT, Consent, InputPath, Positive
 
@@ -55,6 +56,8 @@ class RecordingSettings:
     allow_pickle : bool
         Consent to unpickle object arrays in this recording's files: only for files you trust. An
         experiment file alone cannot give it; its command needs --allow-pickle, too.
+    split : SplitSettings
+        Tiers by image, for a format whose files tell none.
     synthetic : SyntheticSettings
         What to simulate, for format "synthetic".
     expected : ExpectedTrials
@@ -67,6 +70,7 @@ class RecordingSettings:
     neurons: Literal["all"] | tuple[int, int] = "all"
     overlap: Literal["error", "drop"] = "error"
     allow_pickle: Annotated[bool, Consent("--allow-pickle")] = False
+    split: SplitSettings = Field(default_factory=SplitSettings)
     synthetic: SyntheticSettings = Field(default_factory=SyntheticSettings)
     expected: ExpectedTrials = Field(default_factory=ExpectedTrials)
 
