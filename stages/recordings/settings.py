@@ -10,6 +10,7 @@ from pydantic.dataclasses import dataclass
 from pydantic_core import PydanticCustomError
 
 from stages.recordings.formats import FORMATS
+from stages.recordings.reader_settings import SensoriumSettings
 from stages.recordings.split_settings import SplitSettings
 from stages.recordings.synthetic_settings import SyntheticSettings
 from stages.settings import STRICT, Consent, InputPath, Positive
@@ -58,6 +59,8 @@ class RecordingSettings:
         experiment file alone cannot give it; its command needs --allow-pickle, too.
     split : SplitSettings
         Tiers by image, for a format whose files tell none.
+    sensorium : SensoriumSettings
+        What to score on, for format "sensorium".
     synthetic : SyntheticSettings
         What to simulate, for format "synthetic".
     expected : ExpectedTrials
@@ -71,6 +74,7 @@ class RecordingSettings:
     overlap: Literal["error", "drop"] = "error"
     allow_pickle: Annotated[bool, Consent("--allow-pickle")] = False
     split: SplitSettings = Field(default_factory=SplitSettings)
+    sensorium: SensoriumSettings = Field(default_factory=SensoriumSettings)
     synthetic: SyntheticSettings = Field(default_factory=SyntheticSettings)
     expected: ExpectedTrials = Field(default_factory=ExpectedTrials)
 
