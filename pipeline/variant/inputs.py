@@ -134,8 +134,12 @@ class Inputs:
             made, path = self._made_images(), self.images_path
             if made is not None or path is None or not path.exists():
                 return made
-            consent = any(r.allow_pickle for r in self.experiment.recording)
-            stimuli = read_images(path, allow_pickle=consent)
+            recordings = self.experiment.recording
+            if self.experiment.stimuli.path is None:
+                stimuli = FORMATS[recordings[0].format].own_images(recordings[0])
+            else:
+                consent = any(r.allow_pickle for r in recordings)
+                stimuli = read_images(path, allow_pickle=consent)
         import numpy as np
 
         for recording in self.recorded:

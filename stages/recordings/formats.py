@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 
 from cache import UserError
 from stages.recordings.overlap import separate_tiers
+from stages.recordings.readers.cadena import CadenaFormat
 from stages.recordings.readers.minimodel import MinimodelFormat
+from stages.recordings.readers.nwb import NwbFormat
 from stages.recordings.readers.sensorium import SensoriumFormat
 from stages.recordings.recording import Recording
 from stages.recordings.recording_format import RecordingFormat
@@ -25,7 +27,9 @@ if TYPE_CHECKING:
 
 #: Formats by the name that `recording.format` gives them.
 FORMATS: dict[str, RecordingFormat] = {
+    "cadena2019": CadenaFormat(),
     "minimodel": MinimodelFormat(),
+    "nwb": NwbFormat(),
     "sensorium": SensoriumFormat(),
     "synthetic": SyntheticFormat(),
 }

@@ -57,7 +57,8 @@ class RecordingFormat:
     """One format of recordings.
 
     A format that is a file overrides `read`. If it has a format of images, too, it overrides
-    `reads_images` and `read_images`. A format whose neurons are planted in the tokens of a
+    `reads_images` and `read_images`; if its own file holds the images, `images_path`, and if
+    settings tell where in it, `own_images`. A format whose neurons are planted in the tokens of a
     backbone sets `planted`, and overrides `images`, `block`, `sizes` and `plant`.
     """
 
@@ -104,6 +105,18 @@ class RecordingFormat:
             A file that cannot be used; the message says what to do.
         """
         raise NotImplementedError(f"{type(self).__name__} does not read images")
+
+    def own_images(self, settings: RecordingSettings) -> Stimuli:
+        """The images of `images_path`, where `stimuli.path` names none; as `read_images`.
+
+        Raises
+        ------
+        UserError
+            The recording has none, or its file cannot be used.
+        """
+        path = self.images_path(settings)
+        assert path is not None  # nobody asks a format without images for its own
+        return self.read_images(path, allow_pickle=settings.allow_pickle)
 
     def columns(self, settings: RecordingSettings) -> tuple[int, int] | None:
         """Raw columns [first, last) that the backbone sees by default; None means all."""

@@ -10,7 +10,7 @@ from pydantic.dataclasses import dataclass
 from pydantic_core import PydanticCustomError
 
 from stages.recordings.formats import FORMATS
-from stages.recordings.reader_settings import SensoriumSettings
+from stages.recordings.reader_settings import NwbSettings, SensoriumSettings
 from stages.recordings.split_settings import SplitSettings
 from stages.recordings.synthetic_settings import SyntheticSettings
 from stages.settings import STRICT, Consent, InputPath, Positive
@@ -61,6 +61,8 @@ class RecordingSettings:
         Tiers by image, for a format whose files tell none.
     sensorium : SensoriumSettings
         What to score on, for format "sensorium".
+    nwb : NwbSettings
+        Names of what to read, for format "nwb".
     synthetic : SyntheticSettings
         What to simulate, for format "synthetic".
     expected : ExpectedTrials
@@ -75,6 +77,7 @@ class RecordingSettings:
     allow_pickle: Annotated[bool, Consent("--allow-pickle")] = False
     split: SplitSettings = Field(default_factory=SplitSettings)
     sensorium: SensoriumSettings = Field(default_factory=SensoriumSettings)
+    nwb: NwbSettings = Field(default_factory=NwbSettings)
     synthetic: SyntheticSettings = Field(default_factory=SyntheticSettings)
     expected: ExpectedTrials = Field(default_factory=ExpectedTrials)
 

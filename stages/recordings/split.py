@@ -14,6 +14,9 @@ from stages.recordings.readers.npy_archive import padded_repeats
 if TYPE_CHECKING:
     from stages.recordings.split_settings import SplitSettings
 
+#: The tiers of trials, as the Sensorium layout names them.
+TIERS = ("train", "validation", "test")
+
 
 def split_tiers(image: NDArray[np.int64], settings: SplitSettings, what: str) -> NDArray[np.str_]:
     """Tier of each trial: "train", "validation" or "test"; all trials of an image have one tier.
