@@ -1,5 +1,6 @@
 """Names that other packages import from `stages.recordings`."""
 
+from .array_settings import SplitSettings as SplitSettings
 from .formats import FORMATS as FORMATS
 from .formats import chosen_neurons as chosen_neurons
 from .formats import default_columns as default_columns
@@ -21,8 +22,6 @@ from .recording_format import RecordingSizes as RecordingSizes
 from .recording_format import recording_path as recording_path
 from .settings import ExpectedTrials as ExpectedTrials
 from .settings import RecordingSettings as RecordingSettings
-from .split import split_tiers as split_tiers
-from .split_settings import SplitSettings as SplitSettings
 from .synthetic.format import synthetic_stimuli as synthetic_stimuli
 from .synthetic.planted import synthetic_recording as synthetic_recording
 from .synthetic_settings import Perturbation as Perturbation

@@ -9,9 +9,9 @@ from pydantic import AfterValidator, Field
 from pydantic.dataclasses import dataclass
 from pydantic_core import PydanticCustomError
 
+from stages.recordings.array_settings import SplitSettings
 from stages.recordings.formats import FORMATS
 from stages.recordings.reader_settings import NwbSettings, SensoriumSettings
-from stages.recordings.split_settings import SplitSettings
 from stages.recordings.synthetic_settings import SyntheticSettings
 from stages.settings import STRICT, Consent, InputPath, Positive
 

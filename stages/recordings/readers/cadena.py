@@ -39,11 +39,11 @@ class CadenaFormat(RecordingFormat):
     The path is that of the published pickle, `cadena_ploscb_data.pkl`, a dict with `images`
     (n_images, row, column), `responses` (n_repeats, n_images, n_neurons), NaN where one is missing,
     and `repetitions` (n_neurons,); or of the minimodel release's `monkeyv1_cadena_2019.npz`, made
-    from it. Tiers are those of the release: the last fifth of the images are for test, and a drawn
-    fifth of the others for validation; the central 80 x 80 pixels are seen. Both give one recording.
+    from it. Both give one recording, with the tiers of the release: the last fifth of the images
+    are for test, a drawn fifth of the others for validation. The central 80 x 80 pixels are seen.
 
-    The release repeats responses of neurons with two repetitions, so that all have four: the copies
-    count as missing here. Every repeat of a training image is a trial.
+    The release repeats the responses of neurons with two repetitions, so that all have four. These
+    copies count as missing here. Every repeat of a training image is a trial.
 
     Image ids are positions in the published order.
     """
@@ -52,7 +52,7 @@ class CadenaFormat(RecordingFormat):
         """See `RecordingFormat.read`."""
         path = recording_path(settings)
         held = _open(path, settings.allow_pickle)
-        found = _of_release(held, path) if "train_idx" in held else _as_published(held, path)
+        found = (_of_release if isinstance(held, _Npz) else _as_published)(held, path)
         n_repeats, _, n_neurons = found.responses.shape
         repetitions = _vector(held, "repetitions", path)
         if len(repetitions) != n_neurons:
@@ -163,10 +163,10 @@ def _measured(
 
 
 def _load_images(path: Path, allow_pickle: bool) -> NDArray[Any]:
-    """All images, array of shape (n_images, row, column)."""
+    """All images as they are seen, array of shape (n_images, row, column)."""
     held = _open(path, allow_pickle)
     what, stack = f"images of {path}", _array(held, "images", path)
-    if "train_idx" not in held:
+    if not isinstance(held, _Npz):
         stack = numbers(stack, what, axes=("image", "row", "column"))
         if min(stack.shape[1:]) <= 2 * MARGIN:
             raise UserError(

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache import UserError
+from stages.recordings.arrays.split import split_by_image, tiers_of_file
 from stages.recordings.readers.nwb_file import (
     one_of,
     opened,
@@ -21,7 +22,7 @@ from stages.recordings.readers.nwb_responses import mean_in_windows, spikes_in_w
 from stages.recordings.readers.stack import LoadedStack
 from stages.recordings.recording import Recording, check_recording
 from stages.recordings.recording_format import RecordingFormat, recording_path
-from stages.recordings.split import TIERS, fields_of_tiers, split_tiers
+from stages.recordings.tiers import TIERS, fields_of_tiers
 from stages.stimuli.stimuli import Stimuli
 
 if TYPE_CHECKING:
@@ -62,22 +63,26 @@ class NwbFormat(RecordingFormat):
                 f"{path}: none of {len(kept)} presentations has a valid window [{named.window[0]}, "
                 f"{named.window[1]}) s within the recording: check recording.nwb.window"
             )
+        image, responses, lost = image[kept], responses[kept], int((~kept).sum())
+        told: str | None
         if tiers is None:
-            tiers = np.full(len(image), "", dtype="U10")
-            tiers[kept] = split_tiers(image[kept], settings.split, f"recording {settings.name}")
-        kept &= np.isin(tiers, TIERS)
-        lost = int((~(recorded & valid)).sum())
-        remark = (
-            f"recording {settings.name}: {lost} of {len(image)} presentations were left out, whose "
-            "windows were not recorded, or not validly"
-        )
+            tiers, told = split_by_image(settings.name, image, settings.split)
+        else:
+            tiers, told = tiers_of_file(settings.name, tiers[kept], image, settings.split)
+        used = np.isin(tiers, TIERS)
+        remarks = [each for each in (told,) if each is not None]
+        if lost:
+            remarks.append(
+                f"recording {settings.name}: {lost} of {len(kept)} presentations were left out, "
+                "whose windows were not recorded, or not validly"
+            )
         return check_recording(
             Recording(
                 name=settings.name,
                 neurons=np.arange(responses.shape[1], dtype=np.int64),
                 unit_ids=unit_ids.astype(np.int64),
-                remarks=(remark,) if lost else (),
-                **fields_of_tiers(image[kept], responses[kept], tiers[kept], str(path)),
+                remarks=tuple(remarks),
+                **fields_of_tiers(image[used], responses[used], tiers[used], str(path)),
             )
         )
 

@@ -22,12 +22,12 @@ from stages.recordings.readers.npy_archive import (
 )
 from stages.recordings.recording import Recording, check_recording
 from stages.recordings.recording_format import RecordingFormat, recording_path
-from stages.recordings.split import TIERS, fields_of_tiers, split_validation
+from stages.recordings.tiers import TIERS, fields_of_tiers, split_validation
 from stages.stimuli.stimuli import Stimuli
 
 if TYPE_CHECKING:
+    from stages.recordings.array_settings import SplitSettings
     from stages.recordings.settings import RecordingSettings
-    from stages.recordings.split_settings import SplitSettings
 
 _TIERS_FILE = "meta/trials/tiers.npy"
 _IDS_FILE = "meta/trials/frame_image_id.npy"
