@@ -22,6 +22,10 @@ from pynwb.ophys import (
     RoiResponseSeries,
 )
 
+from stages.recordings import FORMATS, NwbSettings, Recording, RecordingSettings, SplitSettings
+from stages.stimuli import Stimuli
+from support.recording_files import read_file
+
 #: Seconds from one onset to the next.
 PERIOD = 0.75
 
@@ -39,6 +43,14 @@ def shown_images(n_images: int = 12, n_repeated: int = 3, repeats: int = 4) -> N
     """Image of each presentation: the first few repeated, the others once, in random order."""
     order = [*range(n_repeated, n_images), *list(range(n_repeated)) * repeats]
     return np.random.default_rng(0).permutation(order)
+
+
+#: Frames per second.
+RATE = 20.0
+SHOWN = shown_images()
+ONSET = 1.003 + PERIOD * np.arange(len(SHOWN))
+IMAGES = np.random.default_rng(2).integers(0, 256, (12, 6, 8), dtype=np.uint8)
+DFF = np.random.default_rng(1).normal(size=(int(RATE * (ONSET[-1] + 3)), 4)).clip(0)
 
 
 def add_fluorescence(
@@ -130,3 +142,16 @@ def written(file: NWBFile, path: Path) -> Path:
     with NWBHDF5IO(path, "w") as io:
         io.write(file)
     return path
+
+
+def read_nwb(path: Path, split: SplitSettings | None = None, **named: Any) -> Recording:
+    """The recording of a file, by the settings of `[recording.nwb]`."""
+    settings = {} if split is None else {"split": split}
+    return read_file("nwb", path, nwb=NwbSettings(**named), **settings)
+
+
+def nwb_images(path: Path, **named: Any) -> Stimuli:
+    """The images of the file's own template."""
+    return FORMATS["nwb"].own_images(
+        RecordingSettings(format="nwb", name="mouse", path=path, nwb=NwbSettings(**named))
+    )
