@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cache import UserError
 from stages.recordings.guards.limit import current_limit
 from stages.recordings.readers.npy_archive import padded_repeats
 
@@ -34,10 +35,15 @@ def fields_of_tiers(
     Raises
     ------
     UserError
-        The repeats in one array would take more memory than `check_size` allows.
+        There is one test image, or the repeats take more memory than `check_size` allows.
     """
     single = tiers != "test"
     ids = np.unique(image[~single])
+    if len(ids) == 1:
+        raise UserError(
+            f"{what} has one test image, {ids[0]}, and FEVE explains variance over images: give "
+            "more images the tier test"
+        )
     repeats = [responses[~single & (image == each)] for each in ids]
     return {
         "image_ids": image[single],

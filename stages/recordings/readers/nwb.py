@@ -52,11 +52,11 @@ class NwbFormat(RecordingFormat):
             source = _responses(file, named, path)
             if hasattr(source, "rois"):
                 responses, recorded = mean_in_windows(source, starts, stops, path)
-                table = source.rois.table
-                unit_ids = np.asarray(table.id[:])[np.asarray(source.rois.data[:])]
+                regions = stored(source.rois.data, f"regions of {path}")
+                unit_ids = stored(source.rois.table.id.data, f"regions of {path}")[regions]
             else:
                 responses, recorded = spikes_in_windows(source, starts, stops, path)
-                unit_ids = np.asarray(source.id[:])
+                unit_ids = stored(source.id.data, f"units of {path}")
         kept = recorded & valid
         if not kept.any():
             raise UserError(

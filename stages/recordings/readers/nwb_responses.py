@@ -22,8 +22,9 @@ def times_of(series: Any, n: int, where: str) -> NDArray[np.float64]:
     Raises
     ------
     UserError
-        They do not increase, or there are more or fewer.
+        They do not increase, there are more or fewer, or too many.
     """
+    check_size(n * 8, f"times of {where}")
     if series.timestamps is None:
         return np.asarray(series.starting_time + np.arange(n) / series.rate, dtype=np.float64)
     times = stored(series.timestamps, f"timestamps of {where}").astype(np.float64)
@@ -81,9 +82,11 @@ def mean_in_windows(
     total = np.zeros((len(starts), n_rois))
     step = max(1, _AT_A_TIME // n_rois)
     for begin in range(0, shape[0], step):
+        trials = np.flatnonzero(recorded & (first < begin + step) & (last > begin))
+        if not len(trials):
+            continue
         part = np.asarray(series.data[begin : begin + step], dtype=np.float64).reshape(-1, n_rois)
-        end = begin + len(part)
-        for trial in np.flatnonzero(recorded & (first < end) & (last > begin)):
+        for trial in trials:
             inside = slice(max(first[trial] - begin, 0), last[trial] - begin)
             total[trial] += part[inside].sum(axis=0)
     mean = total / np.maximum(last - first, 1)[:, None]

@@ -79,6 +79,27 @@ def test_parts_that_are_read_at_a_time_change_nothing(
     assert_responses(read_nwb(path), means((0.05, 0.55)))
 
 
+def test_one_region_may_be_a_vector(tmp_path: Path) -> None:
+    file = new_file()
+    nwb_files.add_fluorescence(file, DFF[:, 0], n_rois=1)
+    nwb_files.add_presentations(file, ONSET, {"image_index": SHOWN})
+    assert_responses(read_nwb(written(file, tmp_path / "a.nwb")), means((0.05, 0.55))[:, :1])
+
+
+def test_units_that_were_not_observed_have_no_response(tmp_path: Path) -> None:
+    file, spikes = new_file(), np.arange(0, ONSET[-1] + 3, 0.1)
+    file.add_unit(spike_times=spikes, obs_intervals=[[0.0, ONSET[3]], [ONSET[6], ONSET[-1] + 3]])
+    file.add_unit(spike_times=spikes, obs_intervals=[[0.0, ONSET[-1] + 3]])
+    nwb_files.add_presentations(file, ONSET, {"image_index": SHOWN})
+    recording = read_nwb(written(file, tmp_path / "a.nwb"))
+    expected = np.full((len(SHOWN), 2), 5.0)
+    expected[3:6, 0] = np.nan
+    for image in np.unique(SHOWN):
+        found = responses_to(recording, image)
+        np.testing.assert_array_equal(np.isnan(found), np.isnan(expected[image == SHOWN]))
+        assert ((found == 5) | np.isnan(found)).all()
+
+
 def test_timestamps_of_frames_count(tmp_path: Path) -> None:
     file = new_file()
     times = np.cumsum(np.random.default_rng(3).uniform(0.02, 0.08, len(DFF)))

@@ -12,7 +12,7 @@ from support import nwb_files
 from support.nwb_files import DFF, IMAGES, ONSET, SHOWN, new_file, nwb_images, read_nwb, written
 
 from cache import UserError
-from stages.recordings import NwbSettings
+from stages.recordings import NwbSettings, reading_limit
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:The linked table for DynamicTableRegion", "ignore:.*Data is oriented incorrectly"
@@ -110,6 +110,37 @@ def test_files_that_are_no_nwb_are_named(tmp_path: Path) -> None:
     (tmp_path / "text.nwb").write_text("nothing")
     with pytest.raises(UserError, match=r"text\.nwb cannot be read as an NWB file"):
         read_nwb(tmp_path / "text.nwb")
+
+
+@pytest.mark.parametrize("limit", [10**9, None])
+def test_a_claim_of_many_frames_is_refused_before_it_is_read(tmp_path: Path, limit: Any) -> None:
+    path = _spoilt("", tmp_path / "a.nwb")
+    with h5py.File(path, "r+") as file:
+        series = file["processing/ophys/DfOverF/dff"]
+        attributes = dict(series["data"].attrs)
+        del series["data"]
+        empty = series.create_dataset("data", (10**13, 4), chunks=(1000, 4), dtype="f4")
+        empty.attrs.update(attributes)
+    with reading_limit(limit), pytest.raises(UserError, match=r"times of .* would take 80\.0 TB"):
+        read_nwb(path)
+
+
+def test_one_test_image_is_refused(tmp_path: Path) -> None:
+    file = new_file()
+    nwb_files.add_fluorescence(file, DFF)
+    tiers = np.where(SHOWN == 1, "test", np.where(SHOWN < 5, "validation", "train")).astype(object)
+    nwb_files.add_presentations(file, ONSET, {"image_index": SHOWN, "tier": tiers})
+    with pytest.raises(UserError, match=r"a\.nwb has one test image, 1, and FEVE"):
+        read_nwb(written(file, tmp_path / "a.nwb"), tier="tier")
+
+
+def test_an_empty_tier_is_refused(tmp_path: Path) -> None:
+    file = new_file()
+    nwb_files.add_fluorescence(file, DFF)
+    tiers = np.full(len(SHOWN), "train", dtype=object)
+    nwb_files.add_presentations(file, ONSET, {"image_index": SHOWN, "tier": tiers})
+    with pytest.raises(UserError, match=r"tier has no trial of test \(it has train\)"):
+        read_nwb(written(file, tmp_path / "a.nwb"), tier="tier")
 
 
 def test_windows_must_end_after_they_begin() -> None:
