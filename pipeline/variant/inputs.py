@@ -134,12 +134,7 @@ class Inputs:
             made, path = self._made_images(), self.images_path
             if made is not None or path is None or not path.exists():
                 return made
-            recordings = self.experiment.recording
-            if self.experiment.stimuli.path is None:
-                stimuli = FORMATS[recordings[0].format].own_images(recordings[0])
-            else:
-                consent = any(r.allow_pickle for r in recordings)
-                stimuli = read_images(path, allow_pickle=consent)
+            stimuli = self._read_images(path)
         import numpy as np
 
         for recording in self.recorded:
@@ -153,6 +148,13 @@ class Inputs:
         if self.experiment.stimuli.images == "all" or not self.recorded:
             return stimuli
         return stimuli.select(np.concatenate([r.all_image_ids for r in self.recorded]))
+
+    def _read_images(self, path: Path) -> Stimuli:
+        named, recordings = self.experiment.stimuli, self.experiment.recording
+        if named.path is None:
+            return FORMATS[recordings[0].format].own_images(recordings[0])
+        consent = any(r.allow_pickle for r in recordings)
+        return read_images(path, allow_pickle=consent)
 
     @property
     def required_stimuli(self) -> Stimuli:

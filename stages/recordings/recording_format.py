@@ -107,15 +107,9 @@ class RecordingFormat:
         raise NotImplementedError(f"{type(self).__name__} does not read images")
 
     def own_images(self, settings: RecordingSettings) -> Stimuli:
-        """The images of `images_path`, where `stimuli.path` names none; as `read_images`.
-
-        Raises
-        ------
-        UserError
-            The recording has none, or its file cannot be used.
-        """
+        """The images at `images_path`, for a recording that has them."""
         path = self.images_path(settings)
-        assert path is not None  # nobody asks a format without images for its own
+        assert path is not None
         return self.read_images(path, allow_pickle=settings.allow_pickle)
 
     def columns(self, settings: RecordingSettings) -> tuple[int, int] | None:

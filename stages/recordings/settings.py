@@ -57,8 +57,8 @@ class RecordingSettings:
     allow_pickle : bool
         Consent to unpickle object arrays in this recording's files: only for files you trust. An
         experiment file alone cannot give it; its command needs --allow-pickle, too.
-    split : SplitSettings
-        Tiers by image, for a format whose files tell none.
+    split : SplitSettings, optional
+        How images are split, for a recording of arrays without tiers.
     sensorium : SensoriumSettings
         What to score on, for format "sensorium".
     nwb : NwbSettings
@@ -75,7 +75,7 @@ class RecordingSettings:
     neurons: Literal["all"] | tuple[int, int] = "all"
     overlap: Literal["error", "drop"] = "error"
     allow_pickle: Annotated[bool, Consent("--allow-pickle")] = False
-    split: SplitSettings = Field(default_factory=SplitSettings)
+    split: SplitSettings | None = None
     sensorium: SensoriumSettings = Field(default_factory=SensoriumSettings)
     nwb: NwbSettings = Field(default_factory=NwbSettings)
     synthetic: SyntheticSettings = Field(default_factory=SyntheticSettings)

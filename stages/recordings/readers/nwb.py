@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache import UserError
+from stages.recordings.array_settings import SplitSettings
 from stages.recordings.arrays.split import split_by_image, tiers_of_file
 from stages.recordings.readers.nwb_file import (
     one_of,
@@ -45,6 +46,7 @@ class NwbFormat(RecordingFormat):
     def read(self, settings: RecordingSettings) -> Recording:
         """See `RecordingFormat.read`."""
         path, named = recording_path(settings), settings.nwb
+        split = settings.split or SplitSettings()
         with opened(path) as file:
             onset, image, tiers = _presentations(file, named, path)
             starts, stops = onset + named.window[0], onset + named.window[1]
@@ -66,9 +68,9 @@ class NwbFormat(RecordingFormat):
         image, responses, lost = image[kept], responses[kept], int((~kept).sum())
         told: str | None
         if tiers is None:
-            tiers, told = split_by_image(settings.name, image, settings.split)
+            tiers, told = split_by_image(settings.name, image, split)
         else:
-            tiers, told = tiers_of_file(settings.name, tiers[kept], image, settings.split)
+            tiers, told = tiers_of_file(settings.name, tiers[kept], image, split)
         used = np.isin(tiers, TIERS)
         remarks = [each for each in (told,) if each is not None]
         if lost:

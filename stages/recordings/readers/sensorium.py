@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache import UserError
+from stages.recordings.array_settings import SplitSettings
 from stages.recordings.guards.limit import NUMBER, check_size
 from stages.recordings.guards.video import video_in
 from stages.recordings.readers.npy_archive import (
@@ -26,7 +27,6 @@ from stages.recordings.tiers import TIERS, fields_of_tiers, split_validation
 from stages.stimuli.stimuli import Stimuli
 
 if TYPE_CHECKING:
-    from stages.recordings.array_settings import SplitSettings
     from stages.recordings.settings import RecordingSettings
 
 _TIERS_FILE = "meta/trials/tiers.npy"
@@ -53,7 +53,9 @@ class SensoriumFormat(RecordingFormat):
         scored = settings.sensorium.score_on
         remarks: tuple[str, ...] = ()
         if scored == "validation":
-            responses, shown, tiers = _on_validation(responses, shown, tiers, settings.split)
+            responses, shown, tiers = _on_validation(
+                responses, shown, tiers, settings.split or SplitSettings()
+            )
             remarks = (_remark(settings.name, shown, tiers),)
         elif len(withheld := responses[tiers == "test"]) and not np.nan_to_num(withheld).any():
             raise UserError(

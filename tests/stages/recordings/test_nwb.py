@@ -6,6 +6,7 @@ import pickle
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -176,6 +177,22 @@ def test_an_index_series_shows_images_of_its_template(tmp_path: Path, ordered: b
     again = pickle.loads(pickle.dumps(stimuli))
     np.testing.assert_array_equal(again.read(np.array([10, 2])), IMAGES[[10, 2]])
     assert nwb_images(path, images="other").ids.tolist() == [0, 1]
+
+
+def test_an_index_series_may_lead_to_a_series_of_images(tmp_path: Path) -> None:
+    file = new_file()
+    nwb_files.add_fluorescence(file, DFF)
+    nwb_files.add_image_stack(file, IMAGES)
+    other = nwb_files.add_images(file, IMAGES // 2)
+    nwb_files.add_index_series(file, SHOWN.astype(np.uint32), ONSET, other)
+    path = written(file, tmp_path / "a.nwb")
+    with h5py.File(path, "r+") as stored:  # pynwb writes this no more, and older files have it
+        series = stored["stimulus/presentation/scenes_stimulus"]
+        del series["indexed_images"]
+        series["indexed_timeseries"] = h5py.SoftLink("/stimulus/templates/stack")
+    assert_responses(read_nwb(path), means((0.05, 0.55)))
+    stimuli = nwb_images(path)
+    np.testing.assert_array_equal(stimuli.read(stimuli.ids), IMAGES)
 
 
 @pytest.mark.parametrize("axes", ["row column", "column row"])
