@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
+import pandas as pd
 import pytest
 from support.tiny import write_experiment
 
@@ -57,3 +59,17 @@ def test_what_cannot_be_used_ends_the_command(
     assert main(["run", str(path)]) == 2
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert told in line and not (tmp_path / "runs").exists()
+
+
+def test_a_recording_without_repeats_is_scored_by_its_correlation(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_experiment(tmp_path, n_train=24, n_validation=6)
+    withheld(tmp_path)
+    sets = ["recording.sensorium.score_on='validation'", "readout.blocks=[1]"]
+    assert main(["run", str(path), *(word for each in sets for word in ("--set", each))]) == 0
+    (remark,) = json.loads((tmp_path / "runs/provenance.json").read_text())["remarks"]
+    assert "FEVE are NaN" in remark and f"warning: {remark}" in capsys.readouterr().err
+    neurons = pd.read_parquet(tmp_path / "runs/results/neurons.parquet")
+    assert neurons["feve"].isna().all() and np.isfinite(neurons["test_correlation"]).all()
+    assert remark in (tmp_path / "runs/report.html").read_text()
