@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import re
+import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,10 +23,9 @@ from stages.recordings.readers.npy_archive import (
     open_archive,
     padded_repeats,
 )
-from stages.recordings.readers.stack import LoadedStack
 from stages.recordings.recording import Recording, check_recording
 from stages.recordings.recording_format import RecordingFormat, recording_path
-from stages.stimuli.stimuli import Stimuli
+from stages.stimuli.stimuli import Stimuli, stimuli_from_array
 
 if TYPE_CHECKING:
     from stages.recordings.settings import RecordingSettings
@@ -105,7 +106,8 @@ class MinimodelFormat(RecordingFormat):
 
     def read_images(self, path: Path, *, allow_pickle: bool) -> Stimuli:
         """See `RecordingFormat.read_images`; the stack is held once, in its stored dtype."""
-        return LoadedStack(_load_mat, path, current_limit()).stimuli(str(path))
+        reader = _MatImages(path)
+        return replace(stimuli_from_array(reader.images(), source=str(path)), reader=reader)
 
     def columns(self, settings: RecordingSettings) -> tuple[int, int]:
         """Those that the neurons look at, which the mouse decides."""
@@ -127,8 +129,28 @@ def _is_mouse(mouse: str, settings: RecordingSettings) -> bool:
     return in_name or (path is not None and re.match(whole, path.name) is not None)
 
 
+class _MatImages:
+    def __init__(self, path: Path, limit: int | None = None) -> None:
+        self._path = path
+        self._limit = current_limit() if limit is None else limit
+        self._lock = threading.Lock()
+        self._images: NDArray[Any] | None = None
+
+    def __reduce__(self) -> tuple[type[_MatImages], tuple[Path, int]]:
+        return _MatImages, (self._path, self._limit)
+
+    def __call__(self, ids: NDArray[np.int64]) -> NDArray[Any]:
+        return np.ascontiguousarray(self.images()[ids])
+
+    def images(self) -> NDArray[Any]:
+        """A view of shape (image, row, column) of the stack as stored, images last."""
+        with self._lock:
+            if self._images is None:
+                self._images = _load_mat(self._path, self._limit).transpose(2, 0, 1)
+            return self._images
+
+
 def _load_mat(path: Path, limit: int) -> NDArray[Any]:
-    """A view of shape (image, row, column) of the stack as stored, images last."""
     # A caller that only needs to know the format does not wait for scipy.
     import scipy.io
 
@@ -164,8 +186,7 @@ def _load_mat(path: Path, limit: int) -> NDArray[Any]:
             f"{path} has no variable `{IMAGE_KEY}` (it holds {', '.join(there) or 'nothing'}): "
             "name the file of images"
         )
-    stack = numbers(np.asanyarray(content[IMAGE_KEY]), what, axes=("row", "column", "image"))
-    return stack.transpose(2, 0, 1)
+    return numbers(np.asanyarray(content[IMAGE_KEY]), what, axes=("row", "column", "image"))
 
 
 def _read(npz: NpyFolder, key: str, allow_pickle: bool) -> NDArray[Any]:
