@@ -26,6 +26,7 @@ from pipeline.results import (
 from pipeline.run.conditions import protect_earlier
 from pipeline.run.extract import check_space, extract_variant
 from pipeline.run.run import check_plan, run_plan
+from pipeline.variant.defaults import changed_by_default
 from pipeline.variant.variant import one_per_cache, open_variants
 from pipeline.work_folder import remove_left
 from pipeline.workers import check_run, workers_of
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 
     from pipeline.experiment import ExperimentFile
     from pipeline.terminal import Terminal
+    from pipeline.variant.inputs import Inputs
 
 EVERYTHING = (EXTRACT, *(stage.name for stage in STAGES))
 
@@ -60,6 +62,7 @@ def show_dry_run(file: ExperimentFile, terminal: Terminal) -> None:
         variants = open_variants(file)
         plan = make_plan(file, variants)
     _tell_remarks(variants[0].inputs.remarks(hashed=False), terminal)
+    _tell_defaults(variants[0].inputs, terminal)
     show_plan(plan, terminal, title=f"Plan of {file.path}, results in {file.output}")
     cost = price(plan, workers_of(file.variants[0].run))
     terminal.result(cost.told())
@@ -98,6 +101,7 @@ def _run(file: ExperimentFile, terminal: Terminal, only: str | None) -> None:
         remove_left(file.output)
         remarks = variants[0].inputs.remarks()
     _tell_remarks(remarks, terminal)
+    _tell_defaults(variants[0].inputs, terminal)
     if only is None:
         show_plan(plan, terminal, title=f"Plan of {file.path}", note=True)
         if all(step.state == "up to date" for step in plan.steps):
@@ -177,6 +181,11 @@ def compare(
 def _tell_remarks(remarks: Sequence[str], terminal: Terminal) -> None:
     for remark in remarks:
         terminal.note(f"warning: {remark}")
+
+
+def _tell_defaults(inputs: Inputs, terminal: Terminal) -> None:
+    for change in changed_by_default(inputs):
+        terminal.note(f"note: {change}")
 
 
 def _show_results(file: ExperimentFile, terminal: Terminal) -> None:

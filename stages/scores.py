@@ -101,7 +101,7 @@ def score(recording: Recording, test_predictions: ArrayLike) -> dict[str, NDArra
     counts = np.isfinite(responses).sum(axis=1)
     seen = counts.min(axis=1) > 0
     mean = mean_responses(recording)[seen]
-    columns: dict[str, NDArray[Any]] = {"neuron": recording.neurons}
+    columns: dict[str, NDArray[Any]] = {**recording.columns, "neuron": recording.neurons}
     for name in ("unit_id", "x", "y"):
         values = recording.unit_ids if name == "unit_id" else getattr(recording, name)
         if values is not None:

@@ -81,6 +81,27 @@ def run(
 
 
 @app.command()
+def check(
+    file: Annotated[Path, typer.Argument(help="An experiment, or a recording or images alone.")],
+    overrides: Overrides = None,
+    allow_pickle: AllowPickle = False,
+    allow_cluster: AllowCluster = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """What is understood of your data, with every doubt and a picture; computes nothing."""
+    from pipeline.check.check import check as told
+    from pipeline.check.check import file_alone
+
+    with speaking(quiet, as_json) as terminal:
+        if file.suffix == ".toml":
+            told(loaded(file, overrides, allow_pickle, allow_cluster), terminal)
+        else:
+            told(file_alone(file), terminal)
+
+
+@app.command()
 def extract(
     experiment: ExperimentPath,
     overrides: Overrides = None,

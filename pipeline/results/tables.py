@@ -48,6 +48,9 @@ _TYPES = {
     **dict.fromkeys(("weights", "cache_key"), "string"),
 }
 
+#: Types of columns that a recording brings, by kinds of arrays.
+_KINDS = {"U": "string", "b": "boolean", "i": "Int64", "u": "Int64", "f": "float64"}
+
 #: Texts that a spreadsheet takes for formulas, and those that look like them once neutralised.
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")
 
@@ -82,6 +85,9 @@ def write_tables(run: Path, conditions: Sequence[Condition]) -> None:
 
     frames = [_neurons(run, condition) for condition in conditions]
     neurons = pd.concat(frames, ignore_index=True)
+    # Two recordings may mean different things by one name.
+    mixed = dict.fromkeys(neurons.select_dtypes(object).columns, "string")
+    neurons = neurons.astype(mixed)
     rows = [_summary(run, c, f) for c, f in zip(conditions, frames, strict=True)]
     summary = pd.DataFrame(rows).astype(_IDENTITY)
     curves = pd.concat([_curve(run, condition) for condition in conditions], ignore_index=True)
@@ -174,7 +180,11 @@ def _neurons(run: Path, condition: Condition) -> pd.DataFrame:
         **{name: columns.get(name) for name in NEURON_COLUMNS},
         **{name: attributes[name] for name in ("weights", "cache_key")},
     }
-    return pd.DataFrame(values, index=range(len(columns["neuron"]))).astype(_TYPES)
+    # Columns that the recording brings come last; a name of the tables' own is not theirs.
+    extra = {name: each for name, each in columns.items() if name not in values}
+    kinds = {name: _KINDS[each.dtype.kind] for name, each in extra.items()}
+    table = pd.DataFrame(values | extra, index=range(len(columns["neuron"])))
+    return table.astype(_TYPES | kinds)
 
 
 def _summary(run: Path, condition: Condition, neurons: pd.DataFrame) -> dict[str, object]:

@@ -154,7 +154,7 @@ class Inputs:
         if named.path is None:
             return FORMATS[recordings[0].format].own_images(recordings[0])
         consent = any(r.allow_pickle for r in recordings)
-        return read_images(path, allow_pickle=consent)
+        return read_images(path, allow_pickle=consent, key=named.key, axes=named.axes)
 
     @property
     def required_stimuli(self) -> Stimuli:
@@ -170,8 +170,8 @@ class Inputs:
         if self.images_path is not None:
             raise UserError(f"{self.images_path}: no such file or folder; correct stimuli.path")
         raise UserError(
-            "stimuli.path is missing: name the images (nat60k_text16.mat of the minimodel release, "
-            "or a Sensorium folder or .zip)"
+            "stimuli.path is missing: name the images (a file of arrays, a folder of pictures, "
+            "nat60k_text16.mat of the minimodel release, or a Sensorium folder or .zip)"
         )
 
     @property

@@ -19,7 +19,7 @@ from stages.baseline.task import BaselineTask
 from stages.readouts.manifest import refuse, saved_damage
 from stages.readouts.readout import Readout
 from stages.readouts.saved import FittedCondition
-from stages.recordings.recording import normalise
+from stages.recordings.derived import normalise
 from stages.training.checkpoints import keep_weights, trained_weights
 from stages.training.descent import Descent
 from stages.training.epoch import Epoch

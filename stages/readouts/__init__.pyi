@@ -1,5 +1,6 @@
 """Names that other packages import from `stages.readouts`."""
 
+from .estimators.factorised import FactorisedReadout as FactorisedReadout
 from .load import SavedReadouts as SavedReadouts
 from .load import load_readouts as load_readouts
 from .manifest import DRAWN as DRAWN

@@ -21,6 +21,7 @@ from torch import nn
 
 from cache import UserError
 from stages.readouts.sizes import PREDICT_ELEMENTS
+from stages.readouts.storage.archive import KeptReadouts
 from stages.tokens.given import as_grid
 from stages.tokens.tokens import Tokens, partitions, read_ahead
 from stages.training.epoch import Epoch
@@ -110,7 +111,7 @@ class Readout(nn.Module):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Readouts:
+class Readouts(KeptReadouts):
     """Fitted readouts of a population, as numpy arrays.
 
     Parameters

@@ -22,6 +22,7 @@ from stages.readouts.manifest import (
     refuse,
     saved_damage,
 )
+from stages.readouts.storage.columns import read_columns, stored_columns
 from stages.training.epoch import Epoch
 
 if TYPE_CHECKING:
@@ -72,7 +73,8 @@ class FittedCondition:
     readouts : Readouts
         The fitted parameters.
     columns : mapping
-        Per-neuron results by the names of `NEURON_COLUMNS`, arrays of shape (n_neurons,).
+        Per-neuron results by the names of `NEURON_COLUMNS`, and columns of the recording's own,
+        arrays of shape (n_neurons,).
     test_image_ids : array of shape (n_test,)
         Ids of the test images.
     test_predictions : array of shape (n_test, n_neurons)
@@ -144,12 +146,13 @@ def save_condition(run: Path, fitted: FittedCondition, products: Iterable[Path] 
     }
     if readouts.penalty is not None:
         arrays["penalty"] = (readouts.penalty, ("neuron",))
-    arrays |= {name: (values, ("neuron",)) for name, values in fitted.columns.items()}
+    columns, named = stored_columns(fitted.columns, NEURON_COLUMNS)
+    arrays |= columns
     arrays["training_loss"] = (np.array([e.training_loss for e in curve]), ("epoch",))
     arrays["validation_score"] = (np.array([e.validation_score for e in curve]), ("epoch",))
     slug = fitted.condition.slug
     _write_group(run / PREDICTIONS, attributes, predictions)
-    _write_group(run / READOUTS, attributes, arrays)
+    _write_group(run / READOUTS, attributes | named, arrays)
     if (run / READOUTS / slug).exists():
         (run / READOUTS / slug).rename(_temporary(run / READOUTS, "old"))
     for store in (PREDICTIONS, READOUTS):
@@ -172,7 +175,8 @@ def discard_leftovers(run: Path) -> None:
 def saved_columns(run: Path, condition: Condition) -> dict[str, NDArray[Any]]:
     """Per-neuron results of a saved condition."""
     group = _open(run, condition.slug)
-    return {name: _read(group, name) for name in NEURON_COLUMNS if name in group}
+    own = {name: _read(group, name) for name in NEURON_COLUMNS if name in group}
+    return own | read_columns(group.attrs, lambda name: _read(group, name))
 
 
 def saved_penalty(run: Path, condition: Condition) -> NDArray[np.float32] | None:

@@ -1,6 +1,9 @@
 """Names that other packages import from `stages.recordings`."""
 
+from .array_settings import ArrayNames as ArrayNames
 from .array_settings import SplitSettings as SplitSettings
+from .derived import digest_recording as digest_recording
+from .derived import normalise as normalise
 from .formats import FORMATS as FORMATS
 from .formats import chosen_neurons as chosen_neurons
 from .formats import default_columns as default_columns
@@ -15,8 +18,6 @@ from .reader_settings import NwbSettings as NwbSettings
 from .reader_settings import SensoriumSettings as SensoriumSettings
 from .recording import Recording as Recording
 from .recording import check_recording as check_recording
-from .recording import digest_recording as digest_recording
-from .recording import normalise as normalise
 from .recording_format import RecordingFormat as RecordingFormat
 from .recording_format import RecordingSizes as RecordingSizes
 from .recording_format import recording_path as recording_path

@@ -13,7 +13,7 @@ from stages.settings import STRICT
 #: A part of a whole, neither none nor all of it.
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 
-_Name = Annotated[str, Field(min_length=1)]
+Name = Annotated[str, Field(min_length=1)]
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -38,15 +38,15 @@ class ArrayNames:
         The laboratory's own numbers of the neurons, and their positions. Shape (n_neurons,).
     """
 
-    images: _Name = "images"
-    image_files: _Name = "image_files"
-    responses: _Name = "responses"
-    image: _Name = "image"
-    image_id: _Name = "image_id"
-    tier: _Name = "tier"
-    unit_id: _Name = "unit_id"
-    x: _Name = "x"
-    y: _Name = "y"
+    images: Name = "images"
+    image_files: Name = "image_files"
+    responses: Name = "responses"
+    image: Name = "image"
+    image_id: Name = "image_id"
+    tier: Name = "tier"
+    unit_id: Name = "unit_id"
+    x: Name = "x"
+    y: Name = "y"
 
     def all(self) -> frozenset[str]:
         """Every name."""

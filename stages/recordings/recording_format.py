@@ -112,6 +112,10 @@ class RecordingFormat:
         assert path is not None
         return self.read_images(path, allow_pickle=settings.allow_pickle)
 
+    def recognises(self, path: Path) -> bool:
+        """Whether a file or folder is surely a recording of this format, told at a glance."""
+        return False
+
     def columns(self, settings: RecordingSettings) -> tuple[int, int] | None:
         """Raw columns [first, last) that the backbone sees by default; None means all."""
         return None

@@ -40,6 +40,8 @@ class Stimuli:
     crc32 : array of shape (n_images,), optional
         Checksum of each image from `digest`, which every read is then compared with: most readers
         go back to files, which may change after they were hashed.
+    remarks : sequence of str
+        What was changed in them while reading, such as colours made grey.
     """
 
     ids: NDArray[np.int64]
@@ -48,6 +50,7 @@ class Stimuli:
     reader: Callable[[NDArray[np.int64]], NDArray[np.generic]]
     source: str
     crc32: NDArray[np.uint32] | None = None
+    remarks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.ids.ndim != 1 or (np.diff(self.ids) <= 0).any():

@@ -24,7 +24,7 @@ from stages.fit.run import fit_condition
 from stages.fit.task import FitTask
 from stages.readouts import fit_readouts, load_readouts
 from stages.readouts.settings import AdamWSettings, ReadoutSettings
-from stages.recordings.recording import normalise
+from stages.recordings.derived import normalise
 
 pytestmark = pytest.mark.usefixtures("no_figures")
 
