@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -88,6 +89,14 @@ class SensoriumFormat(RecordingFormat):
             ),
             repeated=scored == "test",
         )
+
+    def recognises(self, path: Path) -> bool:
+        """Whether it is a folder, or a `.zip` of one, that tells the tiers of trials."""
+        if not (path.is_dir() or path.suffix.lower() == ".zip"):
+            return False
+        with suppress(UserError):
+            return open_npy_folder(path, _TIERS_FILE) is not None
+        return False
 
     def images_path(self, settings: RecordingSettings) -> Path:
         """The recording's own path."""
