@@ -199,14 +199,8 @@ def check_recording(recording: Recording, *, repeated: bool = True) -> Recording
     negative and within 1e-6 of its largest, its negative ones become 0. Other negative responses
     are kept: fluorescence has them, and `RecordingSizes.require_rates` refuses them where rates are
     to be fitted. Returns the recording, so that a reader can end with it: with the arrays that
-    `Recording` names, made from anything that `cache.as_array` takes.
-
-    Parameters
-    ----------
-    recording : Recording
-        As it was read.
-    repeated : bool
-        Whether a test image must have been shown twice. Without repeats there is no FEVE.
+    `Recording` names, made from anything that `cache.as_array` takes. With `repeated` a test image
+    must have been shown twice: otherwise there is no FEVE.
 
     Raises
     ------
