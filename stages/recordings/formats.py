@@ -29,8 +29,9 @@ if TYPE_CHECKING:
 
 #: Formats by the name that `recording.format` gives them.
 FORMATS: dict[str, RecordingFormat] = {
-    "arrays": ArraysFormat(),
+    # Before "arrays", which would take its files, too.
     "cadena2019": CadenaFormat(),
+    "arrays": ArraysFormat(),
     "minimodel": MinimodelFormat(),
     "nwb": NwbFormat(),
     "sensorium": SensoriumFormat(),

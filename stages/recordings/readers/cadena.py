@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -77,6 +78,14 @@ class CadenaFormat(RecordingFormat):
                 test_responses=responses[:, n_single:].swapaxes(0, 1),
             )
         )
+
+    def recognises(self, path: Path) -> bool:
+        """Whether it is an `.npz` that tells real responses from others."""
+        if path.suffix.lower() != ".npz" or not path.is_file():
+            return False
+        with suppress(UserError):
+            return "test_real_responses" in _Npz(path)
+        return False
 
     def images_path(self, settings: RecordingSettings) -> Path:
         """The recording's own path."""

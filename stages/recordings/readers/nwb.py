@@ -88,6 +88,10 @@ class NwbFormat(RecordingFormat):
             )
         )
 
+    def recognises(self, path: Path) -> bool:
+        """Whether it is named as one."""
+        return path.suffix.lower() == ".nwb"
+
     def images_path(self, settings: RecordingSettings) -> Path:
         """The recording's own path."""
         return recording_path(settings)

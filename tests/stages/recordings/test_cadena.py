@@ -216,3 +216,11 @@ def test_published_images_must_be_wider_than_the_margin(tmp_path: Path) -> None:
     path = pickled(tmp_path, published(images=np.zeros((N_IMAGES, 60, 60))))
     with pytest.raises(UserError, match=r"\(30, 60, 60\), but 30 pixels are cut off on each side"):
         images(path, allow_pickle=True)
+
+
+def test_the_release_is_recognised_before_arrays(tmp_path: Path) -> None:
+    path = released(tmp_path)
+    assert next(name for name, format in FORMATS.items() if format.recognises(path)) == "cadena2019"
+    np.savez(tmp_path / "own.npz", responses=np.ones((3, 2)))
+    assert not FORMATS["cadena2019"].recognises(tmp_path / "own.npz")
+    assert FORMATS["nwb"].recognises(Path("session.nwb"))

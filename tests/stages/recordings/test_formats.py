@@ -122,7 +122,10 @@ def test_defaults_of_a_format_ask_for_nothing(toy: Path) -> None:
 
 
 def test_an_unknown_format_is_refused_with_those_known(toy: Path) -> None:
-    known = "Input should be 'arrays', 'cadena2019', 'minimodel', 'nwb', 'sensorium', 'synthetic' or 'toy'"
+    known = (
+        "Input should be 'cadena2019', 'arrays', 'minimodel', 'nwb', 'sensorium', 'synthetic' or "
+        "'toy'"
+    )
     with pytest.raises(ValidationError, match=known):
         settings_of("toys")
     file = toy.with_name("toys.toml")
