@@ -47,9 +47,8 @@ class Pooled:
     count: int
 
 
-@torch.no_grad()
 def first_layer(images: torch.Tensor, kernels: torch.Tensor) -> Pooled:
-    """Run the frozen first convolution once for all neurons.
+    """Run the frozen first convolution once for all neurons; pixels may have gradients.
 
     Parameters
     ----------

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 from functools import partial
+from typing import Any
 
 import numpy as np
 import safetensors
@@ -14,6 +16,7 @@ from cache import UserError
 from stages.baseline.fullmodel import FullModel
 from stages.baseline.images import PREDICT_BATCH, GreyImages, grey_images
 from stages.baseline.minimodel_training import MinimodelTraining
+from stages.baseline.network import KERNELS, WEIGHTS
 from stages.baseline.settings import MINIMODEL
 from stages.baseline.task import BaselineTask
 from stages.readouts.manifest import refuse, saved_damage
@@ -81,7 +84,7 @@ def _fullmodel(
     descent = Descent(network, model.phases(settings), _loop(task))
     trained = train(descent, checkpoint=task.checkpoint, progress=progress)
     keep_weights(trained_weights(model), task.weights_path)
-    return _scored(task, model.readout, trained, network.predict)
+    return _scored(task, images, model.readout, trained, network.predict)
 
 
 def _minimodels(
@@ -97,11 +100,14 @@ def _minimodels(
     )
     trained = train(training, checkpoint=task.checkpoint, progress=progress)
     best = training.population
-    keep_weights({"weights": best.weights, **best.running}, task.weights_path)
+    kept = {WEIGHTS: best.weights, KERNELS: training.kernels, **best.running}
+    keep_weights(kept, task.weights_path)
     named = training.minimodels.named(best.weights)
     names = ("row_weights", "column_weights", "channel_weights")
     readout = Readout(**{name: named[name] for name in names}, bias=named["bias"][:, 0])
-    return _scored(task, readout, trained, partial(training.predict, best.weights, best.running))
+    return _scored(
+        task, images, readout, trained, partial(training.predict, best.weights, best.running)
+    )
 
 
 def _first_layer(task: BaselineTask) -> torch.Tensor:
@@ -120,6 +126,7 @@ def _first_layer(task: BaselineTask) -> torch.Tensor:
 
 def _scored(
     task: BaselineTask,
+    images: GreyImages,
     readout: Readout,
     trained: Trained,
     rates: Callable[[NDArray[np.int64]], NDArray[np.float32]],
@@ -133,4 +140,15 @@ def _scored(
         seconds=trained.seconds,
         weights=None,
         cache_key=None,
+        extra={"network": _record(task, images)},
     )
+
+
+def _record(task: BaselineTask, images: GreyImages) -> dict[str, Any]:
+    """What the network is built from again, of types that JSON has."""
+    return {
+        "stage": "baseline",
+        "settings": asdict(task.settings),
+        "image_shape": list(task.stimuli.image_shape),
+        **asdict(images.preprocessing),
+    }

@@ -67,6 +67,7 @@ def finetune_condition(
             weights=task.weights_label,
             cache_key=task.cache_key,
             extra={
+                "network": {"stage": "finetune", "precision": task.precision, **task.network},
                 "start": task.start,
                 "trained": model.trained(),
                 "kept_start": np.array_equal(readouts.channel_weights, frozen.channel_weights),

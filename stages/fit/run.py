@@ -54,5 +54,8 @@ def fitted_condition(task: FitTask, outcome: Outcome, *, seconds: float) -> Fitt
         weights=task.weights,
         cache_key=task.cache_key,
         seconds=seconds,
-        extra={"output": outcome.readouts.output},
+        extra={
+            "output": outcome.readouts.output,
+            "network": {"stage": "fit", **task.network},
+        },
     )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,8 @@ class FitTask:
         From `digest_recording`.
     settings : ReadoutSettings
         The solver's settings among them.
+    network : mapping
+        What the backbone sees, from `backbone_record`; saved with the result.
     device : str
         "cpu" or a CUDA device.
     memory_limit : int, optional
@@ -53,6 +56,7 @@ class FitTask:
     recording: Recording
     recording_digest: str
     settings: ReadoutSettings
+    network: Mapping[str, Any] = field(default_factory=dict)
     device: str = "cpu"
     memory_limit: int | None = None
 
