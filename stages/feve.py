@@ -115,10 +115,16 @@ class _PerImage:
     error: NDArray[np.float64]
 
 
-def _per_image(
-    r_repeats: Repeats,
-    predictions: ArrayLike,
-) -> _PerImage:
+def checked_repeats(
+    r_repeats: Repeats, predictions: ArrayLike
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Test responses (n_images, n_repeats, n_neurons), NaN-padded, and predictions of their images.
+
+    Raises
+    ------
+    UserError
+        As `fev_and_feve`.
+    """
     r = _test_responses(r_repeats)
     p = as_array(predictions, "predictions", ("image", "neuron")).astype(
         np.float64, "C", copy=False
@@ -138,6 +144,14 @@ def _per_image(
             f"{int(np.isinf(r).any(axis=(0, 1)).sum())} neurons have infinite test responses: "
             "correct them; a missing repeat is NaN"
         )
+    return r, p
+
+
+def _per_image(
+    r_repeats: Repeats,
+    predictions: ArrayLike,
+) -> _PerImage:
+    r, p = checked_repeats(r_repeats, predictions)
     there = np.isfinite(r)
     count = there.sum(axis=1)
     error = np.where(there, np.square(r - p[:, None, :]), 0.0).sum(axis=1)

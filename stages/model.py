@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from stages.readouts.load import SavedReadouts
 
 #: Images per pass at most.
-IMAGES_PER_PASS = 64
+IMAGES_AT_A_TIME = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +75,7 @@ class Model:
 
         raw = as_array(images, "images", ("image", "row", "column"))
         rows, columns, _ = self.readouts.grid
-        step = min(IMAGES_PER_PASS, predicted_at_once(rows, columns, len(self.neurons)))
+        step = min(IMAGES_AT_A_TIME, predicted_at_once(rows, columns, len(self.neurons)))
         device, rates = self.module.scale.device, []
         with _bar(len(raw), shown=progress) as done, own_torch_state(), torch.inference_mode():
             for first in range(0, len(raw), step):

@@ -44,7 +44,8 @@ _TYPES = {
     **_IDENTITY,
     **dict.fromkeys(("neuron", "unit_id", "n_repeats"), "Int64"),
     **dict.fromkeys(("x", "y", "fev", "feve", "feve_se"), "float64"),
-    **dict.fromkeys(("val_varexp", "test_correlation"), "float64"),
+    **dict.fromkeys(("val_varexp", "test_correlation", "single_trial_correlation"), "float64"),
+    **dict.fromkeys(("cc_norm", "r2_er", "r2_er_low", "r2_er_high"), "float64"),
     **dict.fromkeys(("weights", "cache_key"), "string"),
 }
 

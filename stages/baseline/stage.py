@@ -68,7 +68,7 @@ class Baseline(TrainingStage):
         device: str,
     ) -> FromPixels:
         """The CNN."""
-        from stages.baseline.network import cnn_network
+        from stages.baseline.run import cnn_network
 
         return cnn_network(run, readouts, saved["key"], saved["network"], device=device)
 

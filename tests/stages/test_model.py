@@ -78,10 +78,10 @@ def test_the_module_is_differentiable_down_to_the_pixels(run, model):
     assert torch.isfinite(gradient).all() and not gradient[1].any()
     # A ViT sees nothing beyond the crop. Along its gradient a rate rises as the gradient says.
     assert gradient[0].abs().max() > 0 and (model or not gradient[0, :, :3].any())
-    step = 1e-2 / gradient[0].norm()
+    step = 10 / gradient[0].norm()
     with torch.no_grad():
         there, back = (loaded.module(raw + s * step * gradient)[0, 3] for s in (1, -1))
-    assert (there - back).item() == pytest.approx(2e-2 * gradient[0].norm().item(), rel=0.2)
+    assert (there - back).item() == pytest.approx(20 * gradient[0].norm().item(), rel=0.2)
 
 
 def test_images_of_another_size_or_that_are_none_are_refused(run):
