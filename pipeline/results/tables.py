@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cache import UserError, atomic_write
+from pipeline.results.measured import measured_groups
 from pipeline.results.provenance import PROVENANCE
 from stages.conditions import IDENTITY, INTEGERS, Condition
 from stages.feve import VALID_FEV
@@ -38,6 +39,8 @@ SUMMARY = "results/summary.csv"
 CURVES = "results/curves.parquet"
 
 _ROOTS = tuple(f"{store}/zarr.json" for store in (READOUTS, PREDICTIONS))
+
+_TABULATED = (NEURONS, SUMMARY, CURVES, PROVENANCE, *_ROOTS)
 
 _IDENTITY = {name: "Int64" if name in INTEGERS else "string" for name in IDENTITY}
 _TYPES = {
@@ -95,8 +98,8 @@ def write_tables(run: Path, conditions: Sequence[Condition]) -> None:
 
 
 def protect_tables(run: Path) -> None:
-    """Record the tables and the provenance in a manifest."""
-    write_manifest(run, TABLES, None, (NEURONS, SUMMARY, CURVES, PROVENANCE, *_ROOTS))
+    """Record tables, provenance and measured responses in a manifest."""
+    write_manifest(run, TABLES, None, (*_TABULATED, *measured_groups(run)))
 
 
 def tabulated(run: Path) -> list[Condition]:

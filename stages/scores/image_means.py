@@ -100,8 +100,8 @@ def image_means(r_repeats: Repeats, predictions: ArrayLike) -> ImageMeans:
         within=within,
         predictions=p,
         error_by_repeats=_error_by_repeats(shifted),
-        varies=varies(np.where(there, r, smallest).reshape(-1, r.shape[2])) & varies(p, rounding=0),
-        means_vary=varies(np.where(count > 0, raised, first)),
+        varies=_vary(np.where(there, r, smallest).reshape(-1, r.shape[2])) & _vary(p, rounding=0),
+        means_vary=_vary(np.where(count > 0, raised, first)),
         complete=np.asarray(there.all(axis=(0, 1))),
     )
 
@@ -114,6 +114,10 @@ def _error_by_repeats(r: _Array) -> _Array:
     total = r.sum(axis=1).var(axis=0, ddof=1)
     power = (total - r.var(axis=0, ddof=1).sum(axis=0)) / (n_repeats * (n_repeats - 1))
     return np.asarray(r.mean(axis=1).var(axis=0, ddof=1) - power)
+
+
+def _vary(values: _Array, **rounding: float) -> NDArray[np.bool_]:
+    return varies(values, **rounding) if len(values) else np.zeros(values.shape[1], dtype=bool)
 
 
 def ratio(above: _Array, below: _Array, where: NDArray[np.bool_]) -> _Array:
