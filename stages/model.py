@@ -94,7 +94,7 @@ def load_model(
     *,
     weights: Path | str | None = None,
     device: str = "cpu",
-    **identity: str | int | None,
+    **identity: Any,
 ) -> Model:
     """The network, the preprocessing and the readouts of one saved condition.
 
