@@ -43,9 +43,9 @@ def main(run: str, images: str, picture: str, *, steps: int = STEPS, **identity:
     for n, (best, made) in enumerate(axes.T):
         for ax, pixels, rate in (
             (best, raw[int(shown[:, n].argmax())], shown[:, n].max()),
-            (made, image[n], float(reached[n])),
+            (made, image[n], reached[n].item()),
         ):
-            ax.imshow(pixels, cmap="gray")
+            ax.imshow(pixels.numpy(), cmap="gray")
             ax.set_title(f"neuron {model.neurons[NEURONS[n]]}, rate {rate:.2f}", fontsize=9)
             ax.set_xticks([])
             ax.set_yticks([])

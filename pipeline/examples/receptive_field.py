@@ -33,8 +33,8 @@ def main(run: str, images: str, picture: str, **identity: Any) -> None:
             gradients.append(torch.autograd.grad(rate, pixels)[0])
         every = torch.cat(gradients)
         # Their mean is the linear part; their size also shows what complex cells see.
-        mean, size = every.mean(dim=0), every.square().mean(dim=0).sqrt()
-        most = float(mean.abs().max())
+        mean, size = every.mean(dim=0).numpy(), every.square().mean(dim=0).sqrt().numpy()
+        most = np.abs(mean).max()
         mean_of.imshow(mean, cmap="RdBu_r", vmin=-most, vmax=most)
         size_of.imshow(size, cmap="magma")
         mean_of.set_title(f"neuron {model.neurons[neuron]}", fontsize=9)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 MEASURED = "measured-"
 
 #: Numbers in a chunk at most.
-CHUNK = 1 << 24
+NUMBERS_OF_A_CHUNK = 1 << 24
 
 
 def measured_groups(run: Path) -> list[str]:
@@ -69,7 +69,7 @@ def _write(group: Path, recording: Recording, digest: str) -> None:
         made.create_array("image", data=recording.test_image_ids, dimension_names=("image",))
         made.create_array("neuron", data=recording.neurons, dimension_names=("neuron",))
         n_images, n_repeats, n_neurons = (max(1, n) for n in responses.shape)
-        together = max(1, min(n_neurons, CHUNK // (n_images * n_repeats)))
+        together = max(1, min(n_neurons, NUMBERS_OF_A_CHUNK // (n_images * n_repeats)))
         made.create_array(
             "response",
             data=np.ascontiguousarray(responses, dtype=np.float32),
