@@ -24,6 +24,7 @@ from pipeline.results import (
     summary_rows,
     tabulated,
     varying,
+    write_measured,
     write_provenance,
     write_tables,
 )
@@ -143,6 +144,7 @@ def _run(
         write_provenance(file, outcome.plan)
     # A stage of which all failed leaves the tables as they were.
     if outcome.conditions and (outcome.changed or only is None or not outcome.failed):
+        write_measured(file.output, outcome.plan)
         write_tables(file.output, outcome.conditions)
         if left := len(set(before) - {step.condition for step in outcome.plan.conditions}):
             terminal.note(

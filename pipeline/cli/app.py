@@ -201,6 +201,35 @@ def compare(
 
 
 @app.command()
+def predict(
+    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="Output folder of a run.")],
+    images: Annotated[Path, typer.Argument(help="Raw images, in any format that is read.")],
+    output: Annotated[
+        Path,
+        typer.Argument(
+            metavar="OUT", help="A new .npz, .zarr or .parquet file.", parser=local_path
+        ),
+    ],
+    recording: Annotated[str | None, typer.Option(help="Where the run has several.")] = None,
+    model: Annotated[str | None, typer.Option(help="Such as cnn_fullmodel.")] = None,
+    tuning: Annotated[str | None, typer.Option(help="Such as frozen or last2.")] = None,
+    tokens: Annotated[str | None, typer.Option(help="patch or cls.")] = None,
+    block: Annotated[int | None, typer.Option(help="0-based.")] = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Rates for any images, from the condition that validation chooses of those asked for."""
+    from pipeline.predict import predict_images
+
+    columns = {"recording": recording, "model": model, "tuning": tuning}
+    named = columns | {"tokens": tokens, "block": block}
+    asked = {name: value for name, value in named.items() if value is not None}
+    with speaking(quiet, as_json) as terminal:
+        predict_images(run_folder, images, output, terminal, asked=asked)
+
+
+@app.command()
 def download(
     name: Annotated[str, typer.Argument(help="Which data, such as fx10.")],
     directory: Annotated[

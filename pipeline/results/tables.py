@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cache import UserError, atomic_write
+from pipeline.results.measured import measured_groups
 from pipeline.results.provenance import PROVENANCE
 from stages.conditions import IDENTITY, INTEGERS, Condition
 from stages.feve import VALID_FEV
@@ -39,12 +40,15 @@ CURVES = "results/curves.parquet"
 
 _ROOTS = tuple(f"{store}/zarr.json" for store in (READOUTS, PREDICTIONS))
 
+_TABULATED = (NEURONS, SUMMARY, CURVES, PROVENANCE, *_ROOTS)
+
 _IDENTITY = {name: "Int64" if name in INTEGERS else "string" for name in IDENTITY}
 _TYPES = {
     **_IDENTITY,
     **dict.fromkeys(("neuron", "unit_id", "n_repeats"), "Int64"),
     **dict.fromkeys(("x", "y", "fev", "feve", "feve_se"), "float64"),
-    **dict.fromkeys(("val_varexp", "test_correlation"), "float64"),
+    **dict.fromkeys(("val_varexp", "test_correlation", "single_trial_correlation"), "float64"),
+    **dict.fromkeys(("cc_norm", "r2_er", "r2_er_low", "r2_er_high"), "float64"),
     **dict.fromkeys(("weights", "cache_key"), "string"),
 }
 
@@ -100,8 +104,8 @@ def write_tables(run: Path, conditions: Sequence[Condition]) -> None:
 
 
 def protect_tables(run: Path) -> None:
-    """Record the tables and the provenance in a manifest."""
-    write_manifest(run, TABLES, None, (NEURONS, SUMMARY, CURVES, PROVENANCE, *_ROOTS))
+    """Record tables, provenance and measured responses in a manifest."""
+    write_manifest(run, TABLES, None, (*_TABULATED, *measured_groups(run)))
 
 
 def tabulated(run: Path) -> list[Condition]:

@@ -116,6 +116,7 @@ def tuning_tasks(variant: Variant) -> Iterator[FinetuneTask]:
                 start="images" if start is None else "cache",
                 penalty=SOLVERS[readout.solver].trial_penalty(readout.of_solver),
                 settings=settings,
+                network=fit.network,
             )
             # What was tuned from a cache that is gone by now is as good as ever.
             absent = isinstance(tokens, Uncached) and not tokens.begun

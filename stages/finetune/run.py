@@ -69,6 +69,7 @@ def finetune_condition(
             cache_key=task.cache_key,
             places=task.shape.places,
             extra={
+                "network": {"stage": "finetune", "precision": task.precision, **task.network},
                 "start": task.start,
                 "trained": model.trained(),
                 "kept_start": np.array_equal(readouts.channel_weights, frozen.channel_weights),

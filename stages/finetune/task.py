@@ -72,6 +72,8 @@ class FinetuneTask(TrainingTask):
         What the model is fed with: "cache" or "images".
     penalty : float, optional
         What squared weights cost per trial in the frozen fit, where all neurons share it.
+    network : mapping
+        What the backbone sees, from `backbone_record`; saved with the result.
     stimuli, crop : Stimuli, pair of int, optional
         The raw images, and which columns of them, to start from images.
     """
@@ -91,6 +93,7 @@ class FinetuneTask(TrainingTask):
     start: Literal["cache", "images"]
     penalty: float | None
     settings: FinetuneSettings
+    network: Mapping[str, Any]
     images_sha256: str | None = None
     stimuli: Stimuli | None = None
     crop: tuple[int, int] | None = None

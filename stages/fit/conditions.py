@@ -8,6 +8,7 @@ from typing import TypeVar
 from cache import resolve_block
 from stages.conditions import Condition
 from stages.fit.task import FitTask
+from stages.networks.record import backbone_record
 from stages.readouts.settings import ReadoutSettings
 from stages.readouts.solvers import SOLVERS
 from stages.spread import warn_of_scale
@@ -76,6 +77,9 @@ def fit_tasks(variant: Variant, readout: ReadoutSettings) -> Iterator[FitTask]:
     for blocks in _read_blocks(readout, tokens.n_blocks):
         for block in blocks:
             tokens.block(block)
+    network = backbone_record(
+        variant.settings.backbone, tokens.settings, image_shape=variant.image_shape
+    )
     for recording in variant.recordings:
         tokens.rows(recording.all_image_ids)
         images = tokens.images_digest(recording.all_image_ids)
@@ -96,6 +100,7 @@ def fit_tasks(variant: Variant, readout: ReadoutSettings) -> Iterator[FitTask]:
                 recording_digest=variant.recording_digest(recording),
                 settings=readout,
                 places=variant.token_shape.places,
+                network=network,
             )
 
 

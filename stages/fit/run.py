@@ -55,5 +55,8 @@ def fitted_condition(task: FitTask, outcome: Outcome, *, seconds: float) -> Fitt
         cache_key=task.cache_key,
         seconds=seconds,
         places=task.places,
-        extra={"output": outcome.readouts.output},
+        extra={
+            "output": outcome.readouts.output,
+            "network": {"stage": "fit", **task.network},
+        },
     )

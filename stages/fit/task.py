@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,8 @@ class FitTask:
         The solver's settings among them.
     places : Places, optional
         Where the tokens lie in the image, for maps.
+    network : mapping
+        What the backbone sees, from `backbone_record`; saved with the result.
     device : str
         "cpu" or a CUDA device.
     memory_limit : int, optional
@@ -58,6 +61,7 @@ class FitTask:
     settings: ReadoutSettings
     places: Places | None = None
     images_sha256: str | None = None
+    network: Mapping[str, Any] = field(default_factory=dict)
     device: str = "cpu"
     memory_limit: int | None = None
 

@@ -39,6 +39,11 @@ def rate(z: torch.Tensor) -> torch.Tensor:
     return torch.where(z >= 0, z + 1, torch.exp(z.clamp(max=0)))
 
 
+def rates_of(z: torch.Tensor, output: str) -> torch.Tensor:
+    """Rates of the linear predictor: `rate` for the output "elu", clipped at zero for "linear"."""
+    return rate(z) if output == "elu" else z.clamp(min=0)
+
+
 def log_rate(z: torch.Tensor) -> torch.Tensor:
     """The logarithm of `rate`, finite for every finite z.
 
@@ -196,8 +201,7 @@ class Readouts(KeptReadouts):
         step = predicted_at_once(self.grid[0], self.grid[1], len(self.bias))
         for first in range(0, len(x), step):
             z = module(x[first : first + step].to(device, torch.float32))
-            mu = rate(z) if self.output == "elu" else z.clamp(min=0)
-            rates[first : first + step] = mu.cpu().numpy()
+            rates[first : first + step] = rates_of(z, self.output).cpu().numpy()
         return rates * self.scale
 
 

@@ -48,6 +48,11 @@ NEURON_COLUMNS = (
     "test_correlation",
     "n_repeats",
     "feve_se",
+    "single_trial_correlation",
+    "cc_norm",
+    "r2_er",
+    "r2_er_low",
+    "r2_er_high",
 )
 
 #: Arrays of a readout, and the names of their axes.

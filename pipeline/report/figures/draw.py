@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
+from pipeline.report.figures.agreement import agreeing, score_agreement
 from pipeline.report.figures.best_block import (
     best_block_bars,
     best_block_violins,
@@ -36,6 +37,7 @@ FIGURES = {
     "best_block_violins": "FEVE of the neurons at each condition's best block",
     "best_block_bars": "Mean FEVE at each condition's best block",
     "feve_against_fev": "FEVE against FEV, best condition",
+    "score_agreement": "Scores that other work reports against FEVE, best condition",
     "best_two_conditions": "The two best series of conditions, neuron by neuron",
     "best_tuned_against_reference": "The best tuned condition against its reference at that block",
     "spatial_maps": "Spatial weights of the best explained neurons",
@@ -120,6 +122,8 @@ def _of_best(tables: Tables) -> Iterator[tuple[str, Callable[[], Figure]]]:
     order = best.sort_values("mean_feve", ascending=False).to_dict("records")
     top = rows_of(tables.neurons, order[0])
     yield "feve_against_fev", partial(feve_against_fev, top, note=note)
+    if agreeing(top):
+        yield "score_agreement", partial(score_agreement, top, note=note)
     rivals = [row for row in order[1:] if row["recording"] == order[0]["recording"]]
     if rivals:
         yield "best_two_conditions", _pair(tables, rivals[0], order[0])
