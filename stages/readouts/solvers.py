@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from cache import UserError
@@ -104,4 +103,4 @@ def fit_readouts(
         fitted = chosen.fit(
             data, chosen.settings() if settings is None else settings, progress=progress
         )
-    return replace(fitted, scale=scale)
+    return fitted.scaled(scale)
