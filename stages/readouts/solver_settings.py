@@ -58,7 +58,9 @@ class ALSSettings:
     Parameters
     ----------
     penalties : sequence of float
-        Ridge penalties to choose from, in units of the tokens' variance summed over channels.
+        Ridge penalties to choose from, in units of the components' variances to the power of 3/4,
+        summed. That of a component is times its variance to the power of 1/4: as if components were
+        divided by the fourth root of their standard deviation. A neuron may also keep to its mean.
     selection : str
         "shrunk" gives each neuron the penalty that its held-out trials favour, shrunk towards the
         population's choice as far as one half of these trials finds that the other half's
@@ -76,7 +78,7 @@ class ALSSettings:
         A neuron is done when new rows and columns lower its objective by less than this fraction
         of its gain.
     max_rounds : int
-        Rounds of alternation per penalty at most.
+        Rounds of alternation at most.
     refit : bool
         Once penalties are chosen, fit again to training and validation trials together. Validation
         scores, and what fine-tuning starts from, are those of the fit to the training trials alone.

@@ -65,7 +65,7 @@ def fit_readouts(
     overwrite : bool
         Whether r_train and r_val may be normalised in place, which saves a copy of float32 ones.
     progress : callable, optional
-        Called after every epoch or step of polishing.
+        Called after every epoch or step.
 
     Returns
     -------

@@ -51,7 +51,7 @@ def als_operations(
     k, c = p.n_components, size.n_channels
     leading = min(k, SPACE_COMPONENTS)
     n_groups = len(neuron_groups(p.n_neurons))
-    # A group of a divided fit reads them to solve, and to polish.
+    # A group of a divided fit reads them to solve, and to finish.
     reads = 2 * n_groups if divided else 1
     spilled = 0 if kept else n_groups * (PASSES + (0 if divided else 1))
     rows = p.n_rows * (p.n_rows + 1) // 2

@@ -105,9 +105,12 @@ def reduced_tokens(
 
 def finished_readouts(finished: Sequence[Finished], components: Components) -> Readouts:
     """All groups' readouts as one, with the loss and the validation score of all neurons."""
-    scores = torch.cat([each.scores for each in finished]).nanmean()
-    loss = torch.cat([each.losses for each in finished]).mean()
-    curve = [Epoch(0, float(loss), float(scores))]
+    scores = torch.cat([each.scores for each in finished]).nanmean(dim=0)
+    losses = torch.cat([each.losses for each in finished]).mean(dim=0)
+    curve = [
+        Epoch(number, float(loss), float(score))
+        for number, (loss, score) in enumerate(zip(losses, scores, strict=True))
+    ]
     # Group by group, as a part of a divided fit expands and predicts its own.
     first = joined(
         [as_readouts(each.predictor, components, penalty=each.penalty) for each in finished]

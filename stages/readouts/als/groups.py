@@ -66,9 +66,9 @@ class Finished:
         Fitted to the validation trials, too.
     penalty : tensor of shape (n_neurons,)
         Of the summed squared weights, in the Poisson loss of the training trials.
-    losses, scores : tensor of shape (n_neurons,)
-        Training loss and variance explained on validation, of `predictor`; NaN where responses do
-        not vary.
+    losses, scores : tensor of shape (n_neurons, 2)
+        Training loss and variance explained on validation, of the least-squares fit and of
+        `predictor`; NaN where responses do not vary.
     """
 
     predictor: Predictor
@@ -130,9 +130,9 @@ def finish_group(
     linear = path.pick(chosen)
     # With this unit, small changes of the rates are left as they are.
     start = Calibration(linear, tokens.training, mean, unit=1 / mean.clamp(min=LEAST_MEAN, max=1))
-    factor, _ = _choose_slopes(start, tokens, data, settings, without=None)
+    factor, begin_scores = _choose_slopes(start, tokens, data, settings, without=None)
     begin = start.rates_of(factor)
-    _, curvature = start.loss_and_curvature(data.r_train, begin, factor)
+    begin_losses, curvature = start.loss_and_curvature(data.r_train, begin, factor)
     sums = sum_targets(begin, curvature, tokens.training, data.r_train)
 
     def stepped(sums: TrialSums, products: torch.Tensor, mean: torch.Tensor) -> Calibration:
@@ -141,9 +141,9 @@ def finish_group(
         return Calibration(after, tokens.training, mean, unit=varied.to(mean.dtype))
 
     first = stepped(sums, products.training, mean)
-    factor, scores = _choose_slopes(first, tokens, data, settings, without=0)
+    factor, end_scores = _choose_slopes(first, tokens, data, settings, without=0)
     rates = first.rates_of(factor)
-    losses, end_curvature = first.loss_and_curvature(data.r_train, rates, factor)
+    end_losses, end_curvature = first.loss_and_curvature(data.r_train, rates, factor)
     again = None
     if products.both is not None:
         more = sum_targets(begin, curvature, tokens.validation, data.r_validation)
@@ -153,8 +153,8 @@ def finish_group(
         predictor=rates,
         refitted=again,
         penalty=_in_the_loss(penalty, linear.factors.channel, end_curvature),
-        losses=losses.cpu(),
-        scores=scores,
+        losses=torch.stack([begin_losses, end_losses], dim=1).cpu(),
+        scores=torch.stack([begin_scores, end_scores], dim=1),
     )
 
 

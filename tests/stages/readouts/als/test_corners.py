@@ -16,7 +16,7 @@ MARGIN = 2
 
 @pytest.fixture(scope="module")
 def sparse():
-    """Neurons that respond in few trials: in 1, 3, 10, 20, 100 of them, anywhere or to a pattern."""
+    """Neurons that respond in 1, 3, 10, 20, 100 trials, anywhere or to a pattern."""
     draw = np.random.default_rng(3)
     n_trials, numbers = 2400, np.repeat([1, 3, 10, 20, 100], 8)
     shared = draw.standard_normal((n_trials, 1, 1, 24))
@@ -41,9 +41,12 @@ def test_sparse_neurons_are_predicted_in_the_range_of_their_responses(sparse, re
     fresh = (np.random.default_rng(8).standard_normal((1000, 3, 4, 24)) + fresh).astype(np.float32)
     of = slice(len(numbers))
     shown = r[:, of].max(axis=0)
-    for readouts in (fit, fit.held_out):
-        rates = readouts.predict(x[400:])[:, of]
-        ratio = rates.mean(axis=0) / r[400:, of].mean(axis=0)
+    for readouts, trials in (
+        (fit, slice(400 * (not refit), None)),
+        (fit.held_out, slice(400, None)),
+    ):
+        rates = readouts.predict(x[trials])[:, of]
+        ratio = rates.mean(axis=0) / r[trials, of].mean(axis=0)
         assert (ratio < 2).all() and (ratio > 0.5).all(), np.c_[numbers, ratio]
         for images in (x, fresh):
             highest = readouts.predict(images)[:, of].max(axis=0)
@@ -59,7 +62,7 @@ def test_few_images_are_no_worse_than_the_mean(n_train, output):
     fit = fit_readouts(
         x[train], r[train], x[val], r[val], settings=ALSSettings(output=output, refit=False)
     )
-    for part, worst in ((val, 0.1), (test, 0.15)):
+    for part, worst in ((val, 0.2), (test, 0.2)):
         mean = np.broadcast_to(r[train].mean(axis=0), r[part].shape)
         loss = variance_explained(r[part], mean) - variance_explained(r[part], fit.predict(x[part]))
         assert loss.max() < worst and loss.mean() < 0.01
