@@ -21,7 +21,7 @@ SLOPES = (0.0, 0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 1.0, 1.2, 1.4)
 
 #: Newton steps of an offset at most, and the error of the mean rate at which they end.
 NEWTON_STEPS = 30
-TOLERANCE = 1e-4
+MEAN_TOLERANCE = 1e-4
 
 #: Least mean of normalised rates: a neuron that never responds has no finite offset.
 LEAST_MEAN = 1e-3
@@ -109,7 +109,7 @@ def offsets(around: torch.Tensor, mean: torch.Tensor) -> torch.Tensor:
         z = around + offset
         mu = rate(z)
         above = mu.mean(dim=0) - mean
-        if bool((above <= TOLERANCE * mean).all()):
+        if bool((above <= MEAN_TOLERANCE * mean).all()):
             break
         offset = offset - above / derivative(z, mu).mean(dim=0)
     return offset

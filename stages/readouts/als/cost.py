@@ -27,7 +27,7 @@ STEP_LOOKS = 3
 SLOPE_LOOKS = 60
 
 #: Passes over the tokens that a group makes once its penalties are chosen.
-PASSES = 4
+FINISHING_PASSES = 4
 
 
 def als_operations(
@@ -53,7 +53,7 @@ def als_operations(
     n_groups = len(neuron_groups(p.n_neurons))
     # A group of a divided fit reads them to solve, and to finish.
     reads = 2 * n_groups if divided else 1
-    spilled = 0 if kept else n_groups * (PASSES + (0 if divided else 1))
+    spilled = 0 if kept else n_groups * (FINISHING_PASSES + (0 if divided else 1))
     rows = p.n_rows * (p.n_rows + 1) // 2
     columns = p.n_columns * (p.n_columns + 1) // 2
     moments = min(p.n_trials, settings.basis_images) * size.places * c**2
