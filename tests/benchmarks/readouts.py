@@ -154,9 +154,8 @@ def compare_selections(features: Features) -> None:
 def compare_products(features: Features, rate: float) -> None:
     """Time of all solves against the products in them, counted."""
     operations = seconds = 0.0
-    names = ("normal", "space")
-    methods = {name: getattr(AlternatingLeastSquares, name) for name in (*names, "solve")}
     inside = False
+    methods = {n: getattr(AlternatingLeastSquares, n) for n in ("normal", "space", "solve")}
 
     def counted(name: str) -> Callable[..., object]:
         def method(self: AlternatingLeastSquares, cross: torch.Tensor, *rest: object) -> object:
@@ -174,11 +173,8 @@ def compare_products(features: Features, rate: float) -> None:
         seconds, inside = seconds + time.perf_counter() - started, False
         return result
 
-    with (
-        mock.patch.object(AlternatingLeastSquares, "normal", counted("normal")),
-        mock.patch.object(AlternatingLeastSquares, "space", counted("space")),
-        mock.patch.object(AlternatingLeastSquares, "solve", timed),
-    ):
+    patched = {"normal": counted("normal"), "space": counted("space"), "solve": timed}
+    with mock.patch.multiple(AlternatingLeastSquares, **patched):
         fit(features)
     least = operations / rate
     n_neurons = features.r_train.shape[1]

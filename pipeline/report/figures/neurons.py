@@ -134,7 +134,7 @@ def learning_curves(curves: pd.DataFrame, *, note: str = "") -> Figure:
     if not lines:
         say_empty(axes, "no condition has a learning curve")
     axes.set(
-        xlabel="epoch (of als: least squares, then its step)",
+        xlabel="epoch (of als: least squares, then its end)",
         ylabel="validation variance explained, mean over neurons",
     )
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))

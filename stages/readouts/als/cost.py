@@ -21,13 +21,13 @@ from stages.tokens.tokens import IN_MEMORY
 #: Rounds of the alternation that a neuron takes, on average.
 ROUNDS = 5
 
-#: Looks at a predicted response: for the step of Fisher scoring, and for slopes and offsets of a
+#: Looks at a predicted response: for the steps of Fisher scoring, and for slopes and offsets of a
 #: trial that these are found on.
-STEP_LOOKS = 3
-SLOPE_LOOKS = 60
+STEP_LOOKS = 6
+SLOPE_LOOKS = 70
 
 #: Passes over the tokens that a group makes once its penalties are chosen.
-FINISHING_PASSES = 4
+FINISHING_PASSES = 6
 
 
 def als_operations(
@@ -60,11 +60,11 @@ def als_operations(
     reduced = p.n_trials * size.places * c * k
     products = p.n_trials * rows * columns * k**2
     slopes = min(p.n_trials, SLOPE_TRIALS)
-    neurons = p.n_neurons * size.places * k * (3 * p.n_trials + 3 * slopes)
+    neurons = p.n_neurons * size.places * k * (5 * p.n_trials + 4 * slopes)
     looks = STEP_LOOKS * p.n_trials + SLOPE_LOOKS * slopes
     pairs = rows * columns * k * (k + 1) / 2
     space = ROUNDS * (rows * columns * leading * (leading + 1) + leading**3 / 3)
-    solves = p.n_neurons * (space + 3 * pairs + (p.n_penalties + 2) * k**3 / 3)
+    solves = p.n_neurons * (space + 10 * pairs + (p.n_penalties + 6) * k**3 / 3)
     of_shards = {
         "start": 1.0,
         # In one process and kept in memory, all of it is one read, and reduced once.

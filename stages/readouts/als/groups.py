@@ -14,7 +14,7 @@ from stages.readouts.als.alternating import (
     position_grams,
 )
 from stages.readouts.als.calibrate import LEAST_MEAN, SLOPES, Calibration
-from stages.readouts.als.fisher import step, sum_targets
+from stages.readouts.als.fisher import STEPS, step, sum_targets
 from stages.readouts.als.memory import MemoryPlan
 from stages.readouts.als.partition import SPACE_COMPONENTS, neuron_batches
 from stages.readouts.als.pca import Components, ReducedTokens
@@ -114,8 +114,7 @@ def finish_group(
 ) -> Finished:
     """From each neuron's chosen fit to its readout, and to another of all trials.
 
-    Both are one step of Fisher scoring from the calibrated least-squares fit, and calibrated
-    again. The second needs no more than the validation trials added to the sums of the first.
+    Both are steps of Fisher scoring from the calibrated least-squares fit, and calibrated again.
 
     Parameters
     ----------
@@ -130,31 +129,39 @@ def finish_group(
     linear = path.pick(chosen)
     # With this unit, small changes of the rates are left as they are.
     start = Calibration(linear, tokens.training, mean, unit=1 / mean.clamp(min=LEAST_MEAN, max=1))
-    factor, begin_scores = _choose_slopes(start, tokens, data, settings, without=None)
+    factor, first_scores = _choose_slopes(start, tokens, data, settings, without=None)
     begin = start.rates_of(factor)
-    begin_losses, curvature = start.loss_and_curvature(data.r_train, begin, factor)
-    sums = sum_targets(begin, curvature, tokens.training, data.r_train)
+    first_loss, curvature = start.loss_and_curvature(data.r_train, begin, factor)
 
     def stepped(sums: TrialSums, products: torch.Tensor, mean: torch.Tensor) -> Calibration:
         after = step(begin, sums.statistics(products), penalty, settings)
         # Who keeps to the mean has no slope.
         return Calibration(after, tokens.training, mean, unit=varied.to(mean.dtype))
 
-    first = stepped(sums, products.training, mean)
-    factor, end_scores = _choose_slopes(first, tokens, data, settings, without=0)
-    rates = first.rates_of(factor)
-    end_losses, end_curvature = first.loss_and_curvature(data.r_train, rates, factor)
+    sums = sum_targets(begin, curvature, tokens.training, data.r_train)
+    now = stepped(sums, products.training, mean)
+    for _ in range(STEPS - 1):
+        factor = torch.ones_like(mean)
+        begin = now.rates_of(factor)
+        _, curvature = now.loss_and_curvature(data.r_train, begin, factor)
+        sums = sum_targets(begin, curvature, tokens.training, data.r_train)
+        now = stepped(sums, products.training, mean)
+    factor, scores = _choose_slopes(now, tokens, data, settings, without=0)
+    rates = now.rates_of(factor)
+    loss, end_curvature = now.loss_and_curvature(data.r_train, rates, factor)
     again = None
     if products.both is not None:
+        # The last step once more, with the validation trials added to its sums.
         more = sum_targets(begin, curvature, tokens.validation, data.r_validation)
         every = torch.cat([data.r_train, data.r_validation]).double().mean(dim=0)
-        again = stepped(sums + more, products.both, every.float().to(data.device)).rates_of(factor)
+        after = stepped(sums + more, products.both, every.float().to(data.device))
+        again = after.rates_of(factor)
     return Finished(
         predictor=rates,
         refitted=again,
-        penalty=_in_the_loss(penalty, linear.factors.channel, end_curvature),
-        losses=torch.stack([begin_losses, end_losses], dim=1).cpu(),
-        scores=torch.stack([begin_scores, end_scores], dim=1),
+        penalty=_in_the_loss(penalty, now.predictor.factors.channel, end_curvature),
+        losses=torch.stack([first_loss, loss], dim=1).cpu(),
+        scores=torch.stack([first_scores, scores], dim=1),
     )
 
 

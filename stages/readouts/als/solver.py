@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class ALS(Solver):
-    """Alternating least squares, and a step of Fisher scoring; see `stages.readouts.als.fit`."""
+    """Alternating least squares, and steps of Fisher scoring; see `stages.readouts.als.fit`."""
 
     settings = ALSSettings
     cost = staticmethod(als_cost)

@@ -43,7 +43,7 @@ def test_costs_grow_with_what_they_count():
     assert many["solving"] == few["solving"] and few["bytes spilled"] == 0
     shards, groups = fit_operations(SIZE, kept=False)
     assert (shards + groups)["bytes read"] == pytest.approx(3 * few["bytes read"])
-    assert groups["bytes spilled"] == pytest.approx(5 * problem_of(SIZE, SETTINGS).reduced / 1e9)
+    assert groups["bytes spilled"] == pytest.approx(7 * problem_of(SIZE, SETTINGS).reduced / 1e9)
 
 
 def test_a_divided_fit_reads_for_every_group_and_is_shared():
