@@ -64,7 +64,7 @@ def als_operations(
     looks = STEP_LOOKS * p.n_trials + SLOPE_LOOKS * slopes
     pairs = rows * columns * k * (k + 1) / 2
     space = ROUNDS * (rows * columns * leading * (leading + 1) + leading**3 / 3)
-    solves = p.n_neurons * (space + 10 * pairs + (p.n_penalties + 6) * k**3 / 3)
+    solves = p.n_neurons * (space + 4 * pairs + (p.n_penalties + 3) * k**3 / 3)
     of_shards = {
         "start": 1.0,
         # In one process and kept in memory, all of it is one read, and reduced once.
