@@ -177,9 +177,8 @@ def compare_products(features: Features, rate: float) -> None:
     with mock.patch.multiple(AlternatingLeastSquares, **patched):
         fit(features)
     least = operations / rate
-    n_neurons = features.r_train.shape[1]
     row(
-        f"solves / products, {n_neurons} neurons",
+        f"solves / products, {features.r_train.shape[1]} neurons",
         f"{seconds:.2f} s / {least:.2f} s ({operations / 1e9:.0f} Gflop) = {seconds / least:.1f}",
         "<= 2",
     )
