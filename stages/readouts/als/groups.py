@@ -13,12 +13,18 @@ from stages.readouts.als.alternating import (
     initial_factors,
     position_grams,
 )
-from stages.readouts.als.calibrate import LEAST_MEAN, SLOPES, Calibration
-from stages.readouts.als.fisher import STEPS, step, sum_targets
 from stages.readouts.als.memory import MemoryPlan
 from stages.readouts.als.partition import SPACE_COMPONENTS, neuron_batches
 from stages.readouts.als.pca import Components, ReducedTokens
 from stages.readouts.als.penalties import HeldOutErrors, choose
+from stages.readouts.als.poisson import (
+    LEAST_MEAN,
+    SLOPES,
+    STEPS,
+    Calibration,
+    step,
+    sum_targets,
+)
 from stages.readouts.als.predictor import Path, Predictor, join_paths
 from stages.readouts.als.sufficient_statistics import Statistics, TrialSums, sum_trials
 from stages.readouts.data import FitData
