@@ -70,6 +70,22 @@ def response_scale(spread: Spread, *, floor: float | None = None) -> NDArray[np.
     return np.where(own > 0, own, unit).astype(np.float32)
 
 
+def not_rates(responses: NDArray[np.floating], largest: NDArray[np.floating]) -> NDArray[np.bool_]:
+    """Neurons with negative responses that are no rounding, array of shape (n_neurons,).
+
+    Spike inference leaves zeros that came out as -1e-9 or so: what is within `ROUNDING` of the
+    neuron's largest response is 0.
+
+    Parameters
+    ----------
+    responses : array of shape (..., n_neurons)
+    largest : array of shape (n_neurons,)
+        Each neuron's largest response.
+    """
+    lowest = responses.min(axis=tuple(range(responses.ndim - 1)))
+    return np.asarray(lowest < -ROUNDING * largest)
+
+
 def scale_inputs(spread: Spread, *, floor: float | None) -> dict[str, Any]:
     """What a result's key says of the scale: nothing where it is that of earlier versions.
 

@@ -135,6 +135,11 @@ class TaskSource:
         tokens, (_, n_training, *_) = cached_tokens(self.task, trials_of(self.task))
         return tokens.part(0, n_training)
 
+    def validation_tokens(self) -> Tokens:
+        """Tokens of the validation trials, streamed."""
+        tokens, (_, *borders, _) = cached_tokens(self.task, trials_of(self.task))
+        return tokens.part(*borders)
+
     def opened(self, neurons: slice) -> AbstractContextManager[OpenTrials]:
         """All trials, with the responses of some neurons."""
         return open_trials(self.task, trials_of(self.task), neurons=neurons)

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from cache import UserError, as_array, whole_number, whole_numbers
 from stages.readouts.sizes import FitSize
-from stages.spread import response_scale, spread_of, warn_of_scale
+from stages.spread import not_rates, response_scale, spread_of, warn_of_scale
 from stages.tokens.given import as_grid
 from stages.tokens.tokens import ArrayTokens, Tokens, all_finite
 
@@ -110,6 +110,8 @@ def fit_data(
             f"training and validation differ in tokens ({xs[0].shape[1:]}, {xs[1].shape[1:]}) "
             f"or neurons ({rs[0].shape[1]}, {rs[1].shape[1]})"
         )
+    largest = np.maximum(*(r.max(axis=0) for r in rs))
+    rs = [_rates(kind, r, largest) for kind, r in zip(("training", "validation"), rs, strict=True)]
     n_neurons = rs[0].shape[1]
     who = np.arange(n_neurons) if neurons is None else whole_numbers(neurons, "neurons")
     if who.shape != (n_neurons,) or who.min() < 0:
@@ -154,11 +156,16 @@ def _check(kind: str, x: Tokens, r: NDArray[np.float32]) -> None:
             f"{kind} responses have shape {r.shape}, but there are tokens of {x.shape[0]} images: "
             "expected one row of responses per image and one column per neuron"
         )
-    bad = ~(np.isfinite(r) & (r >= 0)).all(axis=0)
+    if isinstance(x, ArrayTokens) and not all_finite(x.tensor):
+        raise UserError(f"the {kind} tokens are not all finite: extract them again in float32")
+
+
+def _rates(kind: str, r: NDArray[np.float32], largest: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Responses >= 0: what is negative by rounding is 0, as in a recording that is read."""
+    bad = ~np.isfinite(r).all(axis=0) | not_rates(r, largest)
     if bad.any():
         raise UserError(
             f"{int(bad.sum())} of {r.shape[1]} neurons have NaN or negative {kind} responses, the "
             f"first is neuron {int(np.flatnonzero(bad)[0])}: the Poisson loss needs rates >= 0"
         )
-    if isinstance(x, ArrayTokens) and not all_finite(x.tensor):
-        raise UserError(f"the {kind} tokens are not all finite: extract them again in float32")
+    return r if r.min(initial=0) >= 0 else np.maximum(r, 0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from cache import UserError
@@ -66,7 +65,7 @@ def fit_readouts(
     overwrite : bool
         Whether r_train and r_val may be normalised in place, which saves a copy of float32 ones.
     progress : callable, optional
-        Called after every epoch or step of polishing.
+        Called after every epoch or step.
 
     Returns
     -------
@@ -104,4 +103,4 @@ def fit_readouts(
         fitted = chosen.fit(
             data, chosen.settings() if settings is None else settings, progress=progress
         )
-    return replace(fitted, scale=scale)
+    return fitted.scaled(scale)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache import UserError, as_array, whole_number, whole_numbers
-from stages.spread import ROUNDING, Spread, spread_of
+from stages.spread import Spread, not_rates, spread_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,8 +101,8 @@ class Recording:
 def check_recording(recording: Recording) -> Recording:
     """Refuse a recording whose parts disagree or whose responses no Poisson readout can fit.
 
-    Spike inference leaves zeros that came out as -1e-9 or so: negative responses within 1e-6 of the
-    neuron's largest become 0. Returns the recording, so that a reader can end with it: with the
+    Negative responses that are rounding become 0, see `stages.spread.not_rates`. Returns the
+    recording, so that a reader can end with it: with the
     arrays that `Recording` names, made from anything that `cache.as_array` takes.
 
     Raises
@@ -209,7 +209,7 @@ def _lowest_rates(
     trials = tuple(range(responses.ndim - 1))
     lowest: NDArray[np.float32] = responses.min(axis=trials)
     finite = np.isfinite(lowest) & np.isfinite(responses.max(axis=trials))
-    bad = {"NaN or infinite": ~finite, "negative": lowest < -ROUNDING * largest}
+    bad = {"NaN or infinite": ~finite, "negative": not_rates(lowest[None], largest)}
     for fault, where in bad.items():
         faulty = np.flatnonzero(where)
         if len(faulty):
