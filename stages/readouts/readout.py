@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -50,14 +50,18 @@ def log_rate(z: torch.Tensor) -> torch.Tensor:
 def poisson_loss(z: torch.Tensor, responses: torch.Tensor) -> torch.Tensor:
     """Poisson loss of each response, mu - r log(mu), up to the term that only r decides.
 
+    A missing response, NaN, costs nothing and pulls nowhere.
+
     Parameters
     ----------
     z : tensor of shape (n_images, n_neurons)
         Linear predictor, before ELU + 1.
     responses : tensor of shape (n_images, n_neurons)
-        Responses >= 0.
+        Responses >= 0, or NaN.
     """
-    return rate(z) - responses * log_rate(z)
+    missing = responses.isnan()
+    loss = rate(z) - torch.where(missing, 0, responses) * log_rate(z)
+    return torch.where(missing, 0, loss)
 
 
 class Readout(nn.Module):
@@ -128,6 +132,9 @@ class Readouts:
     penalty : array of shape (n_neurons,), optional
         What was added to the mean loss per trial, per squared norm of a neuron's product of
         weights, where each neuron has its own.
+    unrefitted : Readouts, optional
+        The same neurons' readouts from before they were fitted again to training and validation
+        trials together: fitted to the training trials alone.
     """
 
     row_weights: NDArray[np.float32]
@@ -138,6 +145,12 @@ class Readouts:
     curve: Sequence[Epoch] = ()
     output: Literal["elu", "linear"] = "elu"
     penalty: NDArray[np.float32] | None = None
+    unrefitted: Readouts | None = None
+
+    @property
+    def held_out(self) -> Readouts:
+        """The readouts whose weights no validation trial decided: for scores on those trials."""
+        return self if self.unrefitted is None else self.unrefitted
 
     @property
     def grid(self) -> tuple[int, int, int]:
@@ -155,7 +168,13 @@ class Readouts:
             bias=self.bias[neurons],
             scale=self.scale[neurons],
             penalty=None if self.penalty is None else self.penalty[neurons],
+            unrefitted=None if self.unrefitted is None else self.unrefitted.of(neurons),
         )
+
+    def scaled(self, scale: NDArray[np.float32]) -> Readouts:
+        """The same, with what responses were divided by."""
+        before = None if self.unrefitted is None else self.unrefitted.scaled(scale)
+        return replace(self, scale=scale, unrefitted=before)
 
     def module(self) -> Readout:
         """The same readouts as a torch module, for training on."""
@@ -198,6 +217,22 @@ class Readouts:
             mu = rate(z) if self.output == "elu" else z.clamp(min=0)
             rates[first : first + step] = mu.cpu().numpy()
         return rates * self.scale
+
+
+def joined(parts: Sequence[Readouts]) -> Readouts:
+    """The readouts of several groups of neurons as one, with neither curve nor `unrefitted`."""
+
+    def of_all(name: str) -> Any:
+        return np.concatenate([getattr(part, name) for part in parts])
+
+    return Readouts(
+        row_weights=of_all("row_weights"),
+        column_weights=of_all("column_weights"),
+        channel_weights=of_all("channel_weights"),
+        bias=of_all("bias"),
+        scale=of_all("scale"),
+        penalty=of_all("penalty"),
+    )
 
 
 def predict(

@@ -2,7 +2,9 @@
 
 The objective of a neuron is, up to its response variance,
 
-    w'Gw - 2 w'b + penalty |w|^2,    w[y, x, k] = row[y] column[x] channel[k],   row, column >= 0
+    w'Gw - 2 w'b + sum penalty[k] w[y, x, k]^2,   w[y, x, k] = row[y] column[x] channel[k],
+
+with row, column >= 0 and a ridge penalty for each component.
 
 Given two of the three factors it is quadratic in the third. Channels are a ridge solve; rows and
 columns are small non-negative problems that share one contraction of G with the channels.
@@ -11,13 +13,12 @@ columns are small non-negative problems that share one contraction of G with the
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import torch
 
 from stages.readouts.als.nnls import nonnegative_least_squares
-from stages.readouts.als.sufficient_statistics import Statistics, pairs
+from stages.readouts.als.sufficient_statistics import pairs
 from stages.readouts.solver_settings import ALSSettings
 
 Index = tuple[torch.Tensor, torch.Tensor]
@@ -55,6 +56,31 @@ class Factors(NamedTuple):
         return reduced.flatten(1) @ self.weights().T
 
 
+class Normal(NamedTuple):
+    """Normal equations of the channels of some neurons, for any penalty.
+
+    Parameters
+    ----------
+    matrix : tensor of shape (n_neurons, n_components, n_components)
+        Its upper triangle.
+    target : tensor of shape (n_neurons, n_components)
+    weight : tensor of shape (n_neurons,)
+        What a squared channel weighs in the penalty: the squared norm of rows times columns.
+    """
+
+    matrix: torch.Tensor
+    target: torch.Tensor
+    weight: torch.Tensor
+
+    def solve(self, penalty: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Channels and objective under a penalty (n_neurons, n_components), or one for all."""
+        matrix = self.matrix.clone()
+        matrix.diagonal(dim1=1, dim2=2).add_(penalty * self.weight[:, None])
+        factor = torch.linalg.cholesky_ex(matrix, upper=True).L
+        channel = torch.cholesky_solve(self.target[:, :, None], factor, upper=True)[:, :, 0]
+        return channel, -(channel * self.target).sum(dim=1)
+
+
 class AlternatingLeastSquares:
     """The alternation on tokens of one covariance.
 
@@ -80,6 +106,15 @@ class AlternatingLeastSquares:
         self._upper = i * self.k + j
         self._twice = torch.where(i == j, 1.0, 2.0).to(self.gram.dtype)
 
+    def leading(self, n_components: int) -> AlternatingLeastSquares:
+        """The alternation on the first components alone."""
+        if n_components >= self.k:
+            return self
+        i, j = self._channels
+        gram = self.gram[:, (i < n_components) & (j < n_components)]
+        grid = (self.h, self.w, n_components)
+        return AlternatingLeastSquares(gram[:, None], grid, self.settings)
+
     def solve(
         self, cross: torch.Tensor, start: Factors, penalty: torch.Tensor
     ) -> tuple[Factors, torch.Tensor]:
@@ -90,7 +125,7 @@ class AlternatingLeastSquares:
         cross : tensor of shape (n_neurons, n_rows, n_columns, n_components)
         start : Factors
             Of which only rows and columns are used.
-        penalty : tensor of shape (n_neurons,)
+        penalty : tensor of shape (n_neurons, n_components)
         """
         factors = Factors(*(weights.clone() for weights in start))
         active = torch.arange(len(cross), device=cross.device)
@@ -115,18 +150,22 @@ class AlternatingLeastSquares:
         self, cross: torch.Tensor, factors: Factors, penalty: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """The best channels given rows and columns, a ridge solve per neuron; the objective too."""
+        return self.normal(cross, factors).solve(penalty)
+
+    def normal(self, cross: torch.Tensor, factors: Factors) -> Normal:
+        """The normal equations of the channels given rows and columns."""
         row, column = factors.row, factors.column
         both = _pairs(row, self._rows)[:, :, None] * _pairs(column, self._columns)[:, None]
         packed = both.flatten(1) @ self.gram
         # Only the upper triangle is ever read.
-        normal = packed.new_empty(len(packed), self.k**2).index_copy_(1, self._upper, packed)
-        normal = normal.view(-1, self.k, self.k)
+        matrix = packed.new_empty(len(packed), self.k**2).index_copy_(1, self._upper, packed)
+        matrix = matrix.view(-1, self.k, self.k)
         space = factors.space()
         target = torch.bmm(space[:, None, :], cross.flatten(1, 2))[:, 0]
-        diagonal = normal.diagonal(dim1=1, dim2=2)
-        diagonal += (penalty * space.square().sum(dim=1) + _definite(diagonal, 1e-6))[:, None]
-        channel = _solve(normal, target)
-        return channel, -(channel * target).sum(dim=1)
+        matrix.diagonal(dim1=1, dim2=2).add_(
+            _definite(matrix.diagonal(dim1=1, dim2=2), 1e-6)[:, None]
+        )
+        return Normal(matrix, target, space.square().sum(dim=1))
 
     def space(
         self, cross: torch.Tensor, factors: Factors, penalty: torch.Tensor
@@ -139,7 +178,7 @@ class AlternatingLeastSquares:
         gram = (_pairs(channel, self._channels) * self._twice) @ self.gram.T
         gram = gram.view(-1, len(self._rows[0]), len(self._columns[0]))
         target = torch.bmm(cross.flatten(1, 2), channel[:, :, None]).view(-1, self.h, self.w)
-        ridge = penalty * channel.square().sum(dim=1)
+        ridge = (penalty * channel.square()).sum(dim=1)
         gram, target, ridge = gram.double(), target.double(), ridge.double()
         row, column = row.double(), column.double()
         objective = torch.zeros_like(ridge)
@@ -194,33 +233,13 @@ def _pairs(values: torch.Tensor, index: Index) -> torch.Tensor:
     return values.index_select(1, index[0]) * values.index_select(1, index[1])
 
 
-def _solve(normal: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """Solutions of many small positive definite problems, of which the upper triangle is given.
-
-    On the CPU they are shared between as many threads as the caller may use: torch factorises a
-    batch one after the other, whatever threads it has.
-    """
-
-    def solve(part: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
-        factor = torch.linalg.cholesky_ex(part[0], upper=True).L
-        return torch.cholesky_solve(part[1][:, :, None], factor, upper=True)[:, :, 0]
-
-    threads = torch.get_num_threads()
-    if normal.is_cuda or threads == 1 or len(normal) < threads:
-        return solve((normal, target))
-    with ThreadPoolExecutor(threads, "solve") as pool:
-        parts = zip(normal.tensor_split(threads), target.tensor_split(threads), strict=True)
-        return torch.cat(list(pool.map(solve, parts)))
-
-
-def initial_factors(statistics: Statistics, gram: torch.Tensor, penalty: float) -> Factors:
+def initial_factors(cross: torch.Tensor, gram: torch.Tensor, penalty: float) -> Factors:
     """Rows and columns around the position that explains the responses best.
 
     Every position's own ridge, from `position_grams`, gives a map of how much it explains. Its
     fourth power, which leaves little but the peak, is made separable: broader starts end in worse
     minima more often.
     """
-    cross = statistics.cross
     h, w, _ = cross.shape[1:]
     explained = torch.empty(cross.shape[:3], dtype=cross.dtype, device=cross.device)
     for y in range(h):
@@ -242,14 +261,13 @@ def initial_factors(statistics: Statistics, gram: torch.Tensor, penalty: float) 
     return Factors(row, column, torch.zeros_like(cross[:, 0, 0]))
 
 
-def position_grams(statistics: Statistics) -> torch.Tensor:
+def position_grams(gram: torch.Tensor, grid: Sequence[int]) -> torch.Tensor:
     """Covariance within each position, (n_rows, n_columns, n_components, n_components)."""
-    _, h, w, k = statistics.cross.shape
-    device = statistics.gram.device
-    y, x = (torch.nonzero(i == j)[:, 0] for i, j in (pairs(h, device), pairs(w, device)))
-    packed = statistics.gram[y][:, x]
-    full = torch.empty(h, w, k, k, dtype=packed.dtype, device=device)
-    i, j = pairs(k, device)
+    h, w, k = grid
+    y, x = (torch.nonzero(i == j)[:, 0] for i, j in (pairs(h, gram.device), pairs(w, gram.device)))
+    packed = gram.view(h * (h + 1) // 2, w * (w + 1) // 2, -1)[y][:, x]
+    full = torch.empty(h, w, k, k, dtype=packed.dtype, device=gram.device)
+    i, j = pairs(k, gram.device)
     full[:, :, i, j] = packed
     full[:, :, j, i] = packed
     return full

@@ -15,7 +15,7 @@ from stages.tokens.tokens import PARTITION_ELEMENTS
 _FLOAT = 4
 
 #: Trials that slope and offset are fitted on, at most: they are two numbers per neuron.
-SLOPE_TRIALS = 4096
+SLOPE_TRIALS = 2048
 
 #: What tensors that come and go leave behind in the allocator, as a fraction of their size.
 _SLACK = 0.15
@@ -80,11 +80,11 @@ class Problem(FitSize):
         pairs = self.n_columns * (self.n_columns + 1) // 2
         pairs *= self.n_components * (self.n_components + 1) // 2
         # Beside the sums and the statistics, sums of shards that wait for their neighbours.
-        gram = 4 * _FLOAT * self.row_pairs * pairs
+        gram = 6 * _FLOAT * self.row_pairs * pairs
         group = min(self.n_neurons, largest_group(self.n_neurons))
         cross = 4 * _FLOAT * group * self._features
         factors = self.n_rows + self.n_columns + self.n_components
-        paths = _FLOAT * self.n_neurons * self.n_penalties * (factors + 3 * self.n_penalties)
+        paths = _FLOAT * self.n_neurons * (self.n_penalties + 2) * (factors + 3 * self.n_penalties)
         slopes = 2 * _FLOAT * self._n_slope_trials * group
         return gram + cross + paths + slopes + 4 * _FLOAT * PARTITION_ELEMENTS
 

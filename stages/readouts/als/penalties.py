@@ -56,7 +56,9 @@ def concatenate(parts: Sequence[HeldOutErrors]) -> HeldOutErrors:
     return joined
 
 
-def choose(errors: HeldOutErrors, *, how: str = "shrunk") -> torch.Tensor:
+def choose(
+    errors: HeldOutErrors, *, how: str = "shrunk", without: int | None = None
+) -> torch.Tensor:
     """Index of each neuron's choice; neurons that do not vary get the shared one, and do not vote.
 
     Single trials are noisy: of many choices a neuron's best as measured is seldom its best. So what
@@ -70,6 +72,9 @@ def choose(errors: HeldOutErrors, *, how: str = "shrunk") -> torch.Tensor:
     how : str
         "shrunk" as above; "shared" for the one choice that is best on average; "own" for each
         neuron's best as measured.
+    without : int, optional
+        Position of the choice that predicts nothing. A neuron gets it, too, whose choice is worse
+        on either half of the trials; not where all get the same.
 
     Returns
     -------
@@ -83,9 +88,9 @@ def choose(errors: HeldOutErrors, *, how: str = "shrunk") -> torch.Tensor:
     same = torch.full(variances.shape, shared, dtype=torch.long)
     if how == "shared" or not bool(voting.any()):
         return same
+    halves = list(errors.total / errors.count.clamp(min=1) / unit)
     if how == "own":
         return torch.where(voting, whole.argmin(dim=1), same)
-    halves = list(errors.total / errors.count.clamp(min=1) / unit)
     served = torch.stack([_served(halves, voting, share) for share in SHARES])
     gain = (served[0] - served)[:, voting]
     # No more than what stands out from chance.
@@ -93,7 +98,12 @@ def choose(errors: HeldOutErrors, *, how: str = "shrunk") -> torch.Tensor:
     best = SHARES[int((gain.mean(dim=1) - doubt).argmax())]
     # Half the trials measure with twice the variance: signal / (signal + 2 noise) is `best`, so
     # signal / (signal + noise), which all of them deserve, is more.
-    return torch.where(voting, _chosen(whole, voting, 2 * best / (1 + best)), same)
+    chosen = torch.where(voting, _chosen(whole, voting, 2 * best / (1 + best)), same)
+    if without is None:
+        return chosen
+    gained = [half[:, without] - half.gather(1, chosen[:, None])[:, 0] for half in halves]
+    worse = (torch.stack(gained) < 0).all(dim=0)
+    return torch.where(voting & worse, without, chosen)
 
 
 def _served(halves: Sequence[torch.Tensor], voting: torch.Tensor, share: float) -> torch.Tensor:
