@@ -88,6 +88,7 @@ def open_trials(
             overwrite=True,  # they are copies
             scale=task.scale[neurons],
             rates=SOLVERS[task.settings.solver].gives_rates(task.settings.of_solver),
+            incomplete=task.recording.incomplete,
         )
         yield OpenTrials(data=data, scale=scale, test=test)
     finally:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 
 from stages.executors.resources import cpu_threads
-from stages.fit.inputs import open_trials, trials_of
+from stages.fit.inputs import TaskSource, open_trials, trials_of
 from stages.fit.task import FitTask
 from stages.readouts.readout import predict
 from stages.readouts.saved import FittedCondition
@@ -28,7 +28,7 @@ def fit_condition(task: FitTask) -> FittedCondition:
         The cache lacks the block or images.
     """
     started, solver = time.perf_counter(), SOLVERS[task.settings.solver]
-    groups = solver.groups(task.recording.n_neurons)
+    groups = solver.groups(TaskSource(task).size, task.settings.of_solver)
     with open_trials(task, trials_of(task)) as (data, scale, test):
         readouts = solver.fit(data, task.settings.of_solver).scaled(scale)
         test_predictions = predict(readouts, test, task.device, groups=groups)
@@ -40,13 +40,13 @@ def fit_condition(task: FitTask) -> FittedCondition:
 
 def fitted_condition(task: FitTask, outcome: Outcome, *, seconds: float) -> FittedCondition:
     """The outcome of a task, scored."""
-    scores = score(task.recording, outcome.test_predictions)
+    columns = score(task.recording, outcome.test_predictions, explained=outcome.explained)
     return FittedCondition(
         condition=task.condition,
         key=task.key,
         inputs=task.inputs,
         readouts=outcome.readouts,
-        columns=scores | {"val_varexp": outcome.explained},
+        columns=columns,
         test_image_ids=task.recording.test_image_ids,
         test_predictions=outcome.test_predictions,
         test_responses=mean_responses(task.recording),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -45,6 +44,8 @@ class FitData:
         Where to compute.
     memory_limit : int, optional
         Bytes that the process may use; no limit where absent.
+    incomplete : bool
+        Whether responses are missing, of these neurons or of others that are fitted with them.
     """
 
     x_train: Tokens
@@ -55,6 +56,7 @@ class FitData:
     seed: int
     device: torch.device
     memory_limit: int | None = None
+    incomplete: bool = False
 
     @property
     def size(self) -> FitSize:
@@ -68,11 +70,6 @@ class FitData:
             n_neurons=len(self.neurons),
             incomplete=self.incomplete,
         )
-
-    @cached_property
-    def incomplete(self) -> bool:
-        """Whether responses are missing."""
-        return any(bool(r.isnan().any()) for r in (self.r_train, self.r_validation))
 
     def of(self, neurons: slice) -> FitData:
         """The same of some neurons."""
@@ -98,6 +95,7 @@ def fit_data(
     scale: NDArray[np.float32] | None = None,
     floor: float | None = None,
     rates: bool = True,
+    incomplete: bool | None = None,
 ) -> tuple[FitData, NDArray[np.float32]]:
     """What a solver is given, and what responses were divided by.
 
@@ -112,6 +110,8 @@ def fit_data(
         The solver's, see `response_scale`.
     rates : bool
         Whether rates are fitted, so that no response may be negative.
+    incomplete : bool, optional
+        As `FitData` has it; where absent, no other neurons are fitted with these.
 
     Raises
     ------
@@ -150,6 +150,8 @@ def fit_data(
     if absent.any():
         # Who has no trial to be fitted to is taken for silent, and costs the others nothing.
         normalised = [torch.where(absent, 0, r) for r in normalised]
+    if incomplete is None:
+        incomplete = any(bool(r.isnan().any()) for r in normalised)
     data = FitData(
         x_train=xs[0],
         r_train=normalised[0],
@@ -159,6 +161,7 @@ def fit_data(
         seed=whole_number(seed, "seed", least=0),
         device=torch.device(device),
         memory_limit=memory_limit,
+        incomplete=incomplete,
     )
     return data, scale
 
@@ -186,5 +189,7 @@ def _check(kind: str, x: Tokens, r: NDArray[np.float32]) -> None:
             f"{infinite.sum()} of {r.shape[1]} neurons have infinite {kind} responses, the first "
             f"is neuron {np.flatnonzero(infinite)[0]}: correct them; a missing response is NaN"
         )
+    if np.isnan(r).all():
+        raise UserError(f"all {kind} responses are missing")
     if isinstance(x, ArrayTokens) and not all_finite(x.tensor):
         raise UserError(f"the {kind} tokens are not all finite: extract them again in float32")

@@ -13,15 +13,13 @@ columns are small non-negative problems that share one contraction of G with the
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 
 from stages.readouts.als.nnls import nonnegative_least_squares
-from stages.readouts.als.sufficient_statistics import pairs
+from stages.readouts.als.sufficient_statistics import PairGrams, pair_products, pairs
 from stages.readouts.solver_settings import ALSSettings
-
-Index = tuple[torch.Tensor, torch.Tensor]
 
 #: Exchanges between rows and columns for every contraction of G with the channels.
 SPACE_ROUNDS = 2
@@ -81,6 +79,26 @@ class Normal(NamedTuple):
         return channel, -(channel * self.target).sum(dim=1)
 
 
+def normal_equations(matrix: torch.Tensor, target: torch.Tensor, factors: Factors) -> Normal:
+    """Those of covariances of pooled tokens, with each other and with responses.
+
+    The matrix is changed: made definite in spite of rounding.
+    """
+    diagonal = matrix.diagonal(dim1=1, dim2=2)
+    diagonal += _definite(diagonal, 1e-6)[:, None]
+    return Normal(matrix, target, factors.space().square().sum(dim=1))
+
+
+class SpaceGrams(Protocol):
+    """Covariance of the tokens projected on each neuron's channels, float64."""
+
+    def of_rows(self, column: torch.Tensor) -> torch.Tensor:
+        """That of the rows given the columns, tensor of shape (n_neurons, n_rows, n_rows)."""
+
+    def of_columns(self, row: torch.Tensor) -> torch.Tensor:
+        """That of the columns given the rows, (n_neurons, n_columns, n_columns)."""
+
+
 class AlternatingLeastSquares:
     """The alternation on tokens of one covariance.
 
@@ -130,10 +148,10 @@ class AlternatingLeastSquares:
         factors = Factors(*(weights.clone() for weights in start))
         active = torch.arange(len(cross), device=cross.device)
         reached = torch.zeros(len(cross), dtype=cross.dtype, device=cross.device)
-        b, current, ridge = cross, factors, penalty
+        b, current, ridge, own = cross, factors, penalty, self
         for _ in range(self.settings.max_rounds):
-            channel, between = self.channels(b, current, ridge)
-            current, objective = self.space(b, Factors(current.row, current.column, channel), ridge)
+            channel, between = own.channels(b, current, ridge)
+            current, objective = own.space(b, Factors(current.row, current.column, channel), ridge)
             for weights, new in zip(factors, current, strict=True):
                 weights[active] = new
             reached[active] = objective
@@ -142,7 +160,7 @@ class AlternatingLeastSquares:
             if not bool(moving.any()):
                 break
             if not bool(moving.all()):
-                active, b = active[moving], b[moving]
+                active, b, own = active[moving], b[moving], own.of(moving)
                 current, ridge = current.of(moving), ridge[moving]
         return factors, reached
 
@@ -154,18 +172,33 @@ class AlternatingLeastSquares:
 
     def normal(self, cross: torch.Tensor, factors: Factors) -> Normal:
         """The normal equations of the channels given rows and columns."""
-        row, column = factors.row, factors.column
-        both = _pairs(row, self._rows)[:, :, None] * _pairs(column, self._columns)[:, None]
-        packed = both.flatten(1) @ self.gram
-        # Only the upper triangle is ever read.
-        matrix = packed.new_empty(len(packed), self.k**2).index_copy_(1, self._upper, packed)
-        matrix = matrix.view(-1, self.k, self.k)
         space = factors.space()
         target = torch.bmm(space[:, None, :], cross.flatten(1, 2))[:, 0]
-        matrix.diagonal(dim1=1, dim2=2).add_(
-            _definite(matrix.diagonal(dim1=1, dim2=2), 1e-6)[:, None]
+        return normal_equations(self.pooled_gram(factors), target, factors)
+
+    def pooled_gram(self, factors: Factors) -> torch.Tensor:
+        """Covariance of the tokens that each neuron pools, its upper triangle.
+
+        Tensor of shape (n_neurons, n_components, n_components).
+        """
+        row, column = factors.row, factors.column
+        both = (
+            pair_products(row, self._rows)[:, :, None]
+            * pair_products(column, self._columns)[:, None]
         )
-        return Normal(matrix, target, space.square().sum(dim=1))
+        packed = both.flatten(1) @ self.gram
+        matrix = packed.new_empty(len(packed), self.k**2).index_copy_(1, self._upper, packed)
+        return matrix.view(-1, self.k, self.k)
+
+    def space_grams(self, channel: torch.Tensor) -> SpaceGrams:
+        """Covariance of the tokens projected on each neuron's channels."""
+        gram = (pair_products(channel, self._channels) * self._twice) @ self.gram.T
+        gram = gram.view(-1, len(self._rows[0]), len(self._columns[0]))
+        return PairGrams(gram.double(), self._rows, self._columns)
+
+    def of(self, neurons: torch.Tensor) -> AlternatingLeastSquares:
+        """The alternation of some neurons: all have the same covariance."""
+        return self
 
     def space(
         self, cross: torch.Tensor, factors: Factors, penalty: torch.Tensor
@@ -175,24 +208,19 @@ class AlternatingLeastSquares:
         The norms of rows and columns move to the channels.
         """
         row, column, channel = factors.row, factors.column, factors.channel
-        gram = (_pairs(channel, self._channels) * self._twice) @ self.gram.T
-        gram = gram.view(-1, len(self._rows[0]), len(self._columns[0]))
+        grams = self.space_grams(channel)
         target = torch.bmm(cross.flatten(1, 2), channel[:, :, None]).view(-1, self.h, self.w)
         ridge = (penalty * channel.square()).sum(dim=1)
-        gram, target, ridge = gram.double(), target.double(), ridge.double()
+        target, ridge = target.double(), ridge.double()
         row, column = row.double(), column.double()
         objective = torch.zeros_like(ridge)
         for _ in range(SPACE_ROUNDS):
-            pairs_x = _pairs(column, self._columns)
             linear = torch.bmm(target, column[:, :, None])[:, :, 0]
-            quadratic = torch.bmm(gram, pairs_x[:, :, None])[:, :, 0]
             weight = ridge * column.square().sum(dim=1)
-            row, _ = _factor(quadratic, linear, weight, self._rows, row)
-            pairs_y = _pairs(row, self._rows)
+            row, _ = _factor(grams.of_rows(column), linear, weight, row)
             linear = torch.bmm(row[:, None, :], target)[:, 0]
-            quadratic = torch.bmm(pairs_y[:, None, :], gram)[:, 0]
             weight = ridge * row.square().sum(dim=1)
-            column, objective = _factor(quadratic, linear, weight, self._columns, column)
+            column, objective = _factor(grams.of_columns(row), linear, weight, column)
         row, row_norm = _unit(row)
         column, column_norm = _unit(column)
         dtype = channel.dtype
@@ -201,18 +229,9 @@ class AlternatingLeastSquares:
 
 
 def _factor(
-    quadratic: torch.Tensor,
-    linear: torch.Tensor,
-    ridge: torch.Tensor,
-    index: Index,
-    start: torch.Tensor,
+    gram: torch.Tensor, linear: torch.Tensor, ridge: torch.Tensor, start: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The best non-negative factor, and the objective with it."""
-    n = linear.shape[1]
-    i, j = index
-    gram = torch.empty(len(linear), n, n, dtype=linear.dtype, device=linear.device)
-    half = torch.where(i == j, 1.0, 0.5).to(linear.dtype)
-    gram[:, i, j] = gram[:, j, i] = quadratic * half
+    """The best non-negative factor, and the objective with it; writes on the Gram matrices."""
     diagonal = gram.diagonal(dim1=1, dim2=2)
     diagonal += (ridge + _definite(diagonal, 1e-9))[:, None]
     factor = nonnegative_least_squares(gram, linear, start=start)
@@ -227,10 +246,6 @@ def _definite(diagonal: torch.Tensor, share: float) -> torch.Tensor:
     """
     mean = diagonal.mean(dim=-1)
     return torch.where(mean > 0, share * mean, 1)
-
-
-def _pairs(values: torch.Tensor, index: Index) -> torch.Tensor:
-    return values.index_select(1, index[0]) * values.index_select(1, index[1])
 
 
 def initial_factors(cross: torch.Tensor, gram: torch.Tensor, penalty: float) -> Factors:

@@ -13,17 +13,14 @@ import torch
 
 from stages.readouts.als.groups import (
     Finished,
-    FitProducts,
-    ReducedTrials,
     finish_group,
     solve_group,
 )
 from stages.readouts.als.memory import plan_memory, problem_of
-from stages.readouts.als.partition import neuron_groups
 from stages.readouts.als.pca import Components, ReducedTokens, principal_components
 from stages.readouts.als.penalties import HeldOutErrors, choose, concatenate
 from stages.readouts.als.predictor import as_readouts, join
-from stages.readouts.als.sufficient_statistics import sum_products
+from stages.readouts.als.trials.ways import FitProducts, ReducedTrials, products_of
 from stages.readouts.data import FitData
 from stages.readouts.readout import Readouts, joined
 from stages.readouts.solver_protocol import OnEpoch
@@ -43,8 +40,8 @@ def fit_als(data: FitData, settings: ALSSettings, *, progress: OnEpoch | None = 
     """
     components = principal_components(data.x_train, settings, device=data.device)
     tokens = reduced_tokens(data, settings, components)
-    products = sum_products(tokens.training, rows_at_once=tokens.plan.rows_at_once)
-    groups = neuron_groups(data.r_train.shape[1])
+    products = products_of(tokens.training, tokens.plan)
+    groups = problem_of(data.size, settings).groups
     solved = [solve_group(data.of(group), tokens, products, settings) for group in groups]
     chosen = choose_penalties([errors for _, errors in solved], settings)
     if settings.output == "linear":
@@ -56,8 +53,8 @@ def fit_als(data: FitData, settings: ALSSettings, *, progress: OnEpoch | None = 
         )
         return as_readouts(linear, components, output="linear")
     both = None
-    if settings.refit:
-        both = products + sum_products(tokens.validation, rows_at_once=tokens.plan.rows_at_once)
+    if settings.refit and not tokens.plan.on_trials:
+        both = products + products_of(tokens.validation, tokens.plan)
     every = FitProducts(products, both)
     finished = [
         finish_group(data.of(group), tokens, every, path, chosen[group], settings)

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from functools import partial
+from typing import Any
 
 import torch
 
-from stages.readouts.als.alternating import (
-    AlternatingLeastSquares,
-    initial_factors,
-    position_grams,
-)
-from stages.readouts.als.memory import MemoryPlan
-from stages.readouts.als.partition import SPACE_COMPONENTS, neuron_batches
+from stages.readouts.als.alternating import initial_factors
+from stages.readouts.als.partition import neuron_batches
 from stages.readouts.als.pca import Components, ReducedTokens
 from stages.readouts.als.penalties import HeldOutErrors, choose
 from stages.readouts.als.poisson import (
@@ -22,11 +18,17 @@ from stages.readouts.als.poisson import (
     SLOPES,
     STEPS,
     Calibration,
-    step,
-    sum_targets,
 )
-from stages.readouts.als.predictor import Path, Predictor, join_paths
-from stages.readouts.als.sufficient_statistics import Statistics, TrialSums, sum_trials
+from stages.readouts.als.predictor import AnyPredictor, Path, Predictor, join_paths
+from stages.readouts.als.trials.pooled import PooledTokens
+from stages.readouts.als.trials.ways import (
+    Equations,
+    FitProducts,
+    ReducedTrials,
+    Steps,
+    equations_of,
+    steps_of,
+)
 from stages.readouts.data import FitData
 from stages.readouts.readout import rate
 from stages.readouts.solver_settings import ALSSettings
@@ -39,25 +41,6 @@ EXPONENT = 0.25
 
 #: Validation trials whose tokens are pooled at a time.
 TRIALS_AT_ONCE = 256
-
-
-@dataclass(frozen=True, kw_only=True)
-class ReducedTrials:
-    """The reduced tokens of a fit, and how much of it is held at once."""
-
-    training: ReducedTokens
-    validation: ReducedTokens
-    plan: MemoryPlan
-
-
-class FitProducts(NamedTuple):
-    """`sum_products` over the training trials, and over these and the validation trials.
-
-    `both` is None where there is no fit to both.
-    """
-
-    training: torch.Tensor
-    both: torch.Tensor | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,10 +86,10 @@ def solve_group(
     Parameters
     ----------
     products : tensor
-        `sum_products` over the training trials.
+        `products_of` the training trials.
     """
-    statistics = sum_trials(tokens.training, data.r_train).statistics(products)
-    path = _solve_path(statistics, ridges(settings, tokens.training.components), settings)
+    equations = equations_of(data, tokens, products, settings)
+    path = _solve_path(equations, ridges(settings, tokens.training.components), settings)
     return path, _errors_of_path(path, tokens, data)
 
 
@@ -131,39 +114,39 @@ def finish_group(
     choices = ridges(settings, tokens.training.components)
     varied = chosen < len(choices)
     penalty = choices[torch.where(varied, chosen, 0)]
-    mean = data.r_train.double().mean(dim=0).float().to(data.device)
-    linear = path.pick(chosen)
+    mean = _means(data.r_train).to(data.device)
+    steps = steps_of(path.pick(chosen), data, tokens, products, settings)
+    calibrated = partial(Calibration, tokens=steps.training, there=steps.there)
     # With this unit, small changes of the rates are left as they are.
-    start = Calibration(linear, tokens.training, mean, unit=1 / mean.clamp(min=LEAST_MEAN, max=1))
-    factor, first_scores = _choose_slopes(start, tokens, data, settings, without=None)
+    start = calibrated(steps.linear, mean=mean, unit=1 / mean.clamp(min=LEAST_MEAN, max=1))
+    factor, first_scores = _choose_slopes(start, steps, data, settings, without=None)
     begin = start.rates_of(factor)
     first_loss, curvature = start.loss_and_curvature(data.r_train, begin, factor)
 
-    def stepped(sums: TrialSums, products: torch.Tensor, mean: torch.Tensor) -> Calibration:
-        after = step(begin, sums.statistics(products), penalty, settings)
+    def stepped(sums: Any, mean: torch.Tensor, *, refit: bool = False) -> Calibration:
+        after = steps.step(begin, sums, penalty, refit=refit)
         # Who keeps to the mean has no slope.
-        return Calibration(after, tokens.training, mean, unit=varied.to(mean.dtype))
+        return calibrated(after, mean=mean, unit=varied.to(mean.dtype))
 
-    sums = sum_targets(begin, curvature, tokens.training, data.r_train)
-    now = stepped(sums, products.training, mean)
+    sums: Any = steps.sums(begin, curvature)
+    now = stepped(sums, mean)
     for _ in range(STEPS - 1):
         factor = torch.ones_like(mean)
         begin = now.rates_of(factor)
         _, curvature = now.loss_and_curvature(data.r_train, begin, factor)
-        sums = sum_targets(begin, curvature, tokens.training, data.r_train)
-        now = stepped(sums, products.training, mean)
-    factor, scores = _choose_slopes(now, tokens, data, settings, without=0)
+        sums = steps.sums(begin, curvature)
+        now = stepped(sums, mean)
+    factor, scores = _choose_slopes(now, steps, data, settings, without=0)
     rates = now.rates_of(factor)
     loss, end_curvature = now.loss_and_curvature(data.r_train, rates, factor)
     again = None
-    if products.both is not None:
+    if settings.refit:
         # The last step once more, with the validation trials added to its sums.
-        more = sum_targets(begin, curvature, tokens.validation, data.r_validation)
-        every = torch.cat([data.r_train, data.r_validation]).double().mean(dim=0)
-        after = stepped(sums + more, products.both, every.float().to(data.device))
-        again = after.rates_of(factor)
+        more: Any = steps.sums(begin, curvature, held_out=True)
+        every = _means(torch.cat([data.r_train, data.r_validation])).to(data.device)
+        again = _on_tokens(stepped(sums + more, every, refit=True).rates_of(factor))
     return Finished(
-        predictor=rates,
+        predictor=_on_tokens(rates),
         refitted=again,
         penalty=_in_the_loss(penalty, now.predictor.factors.channel, end_curvature),
         losses=torch.stack([first_loss, loss], dim=1).cpu(),
@@ -173,7 +156,7 @@ def finish_group(
 
 def _choose_slopes(
     calibration: Calibration,
-    tokens: ReducedTrials,
+    steps: Steps,
     data: FitData,
     settings: ALSSettings,
     *,
@@ -182,37 +165,31 @@ def _choose_slopes(
     """Each neuron's slope, and its variance explained on the validation trials with it."""
     ones = torch.ones_like(calibration.mean)
     choices = [calibration.rates_of(factor * ones) for factor in SLOPES]
-    errors = _errors_of_rates(calibration, choices, tokens, data)
+    errors = _errors_of_rates(calibration, choices, steps.validation, data)
     chosen = choose(errors, how=settings.selection, without=without)
     unexplained = errors.mean().gather(1, chosen[:, None])[:, 0] / errors.variances
     scores = torch.where(errors.variances > 0, 1 - unexplained, torch.nan)
     return torch.tensor(SLOPES, device=ones.device)[chosen.to(ones.device)], scores
 
 
-def _solve_path(statistics: Statistics, choices: torch.Tensor, settings: ALSSettings) -> Path:
+def _solve_path(
+    equations: Iterable[Equations], choices: torch.Tensor, settings: ALSSettings
+) -> Path:
     """Rows and columns under the penalty in the middle; channels under every one; the mean.
 
     Space hardly depends on the penalty, and is found on the leading components alone.
     """
-    grid = statistics.mean_tokens.shape
-    als = AlternatingLeastSquares(statistics.gram, grid, settings)
-    leading = als.leading(SPACE_COMPONENTS)
-    middle = choices[len(settings.penalties) // 2, : leading.k]
-    grams = position_grams(leading.gram, (leading.h, leading.w, leading.k))
     solved = []
-    for part in neuron_batches(len(statistics.cross)):
-        own = statistics.of(part)
-        cross = own.cross[..., : leading.k].contiguous()
-        begin = initial_factors(cross, grams, float(middle[0]))
-        space, _ = leading.solve(cross, begin, middle.expand(len(cross), -1))
-        normal = als.normal(own.cross, space)
+    for own in equations:
+        n_neurons, _, _, n_leading = own.cross.shape
+        middle = choices[len(settings.penalties) // 2, :n_leading]
+        begin = initial_factors(own.cross, own.grams, float(middle[0]))
+        space, _ = own.alternation.solve(own.cross, begin, middle.expand(n_neurons, -1))
+        normal, pooled = own.channels(space)
         channels = [normal.solve(penalty)[0] for penalty in choices]
         channels.append(torch.zeros_like(channels[0]))
-        pooled = torch.bmm(
-            space.space()[:, None], own.mean_tokens.flatten(0, 1).expand(len(cross), -1, -1)
-        )
         every = torch.stack(channels, dim=1)
-        bias = own.mean_responses[:, None] - (every * pooled).sum(dim=2)
+        bias = own.mean_responses[:, None] - (every * pooled[:, None]).sum(dim=2)
         solved.append(Path(space.row, space.column, every, bias))
     return join_paths(solved)
 
@@ -245,8 +222,8 @@ def _errors_of_path(path: Path, tokens: ReducedTrials, data: FitData) -> HeldOut
 
 def _errors_of_rates(
     calibration: Calibration,
-    choices: Sequence[Predictor],
-    tokens: ReducedTrials,
+    choices: Sequence[AnyPredictor],
+    tokens: ReducedTokens | PooledTokens,
     data: FitData,
 ) -> HeldOutErrors:
     """Squared errors of the rates with every slope."""
@@ -254,7 +231,7 @@ def _errors_of_rates(
     linear = calibration.predictor
     slopes = [factor * calibration.unit for factor in SLOPES]
     shifts = [each.bias - slope * linear.bias for each, slope in zip(choices, slopes, strict=True)]
-    for first, last, reduced in tokens.validation:
+    for first, last, reduced in tokens:
         numbers = torch.arange(first, last)
         for part in neuron_batches(len(linear.bias)):
             own = data.r_validation[first:last, part].to(reduced.device)
@@ -270,4 +247,15 @@ def _errors_of_rates(
 def _no_errors(data: FitData, n_choices: int) -> HeldOutErrors:
     responses = data.r_validation
     changing = torch.from_numpy(varies(responses.numpy()))
-    return HeldOutErrors(torch.where(changing, responses.var(dim=0, correction=0), 0), n_choices)
+    around = responses - responses.nanmean(dim=0)
+    return HeldOutErrors(torch.where(changing, around.square().nanmean(dim=0), 0), n_choices)
+
+
+def _means(responses: torch.Tensor) -> torch.Tensor:
+    """Each neuron's mean response over its own trials."""
+    return responses.double().nanmean(dim=0).float()
+
+
+def _on_tokens(predictor: AnyPredictor) -> Predictor:
+    """A predictor of the same weights that reads tokens."""
+    return Predictor(predictor.factors, predictor.bias)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from cache import UserError
 from stages.executors.resources import resident_memory
-from stages.readouts.als.partition import NEURON_BATCH, largest_group
+from stages.readouts.als.partition import NEURON_BATCH, largest_group, neuron_groups
 from stages.readouts.sizes import FitSize
 from stages.readouts.solver_settings import ALSSettings
 from stages.settings import readable
@@ -16,6 +16,14 @@ _FLOAT = 4
 
 #: Trials that slope and offset are fitted on, at most: they are two numbers per neuron.
 SLOPE_TRIALS = 2048
+
+#: Bytes of the statistics of a fit at most; where they were more, steps are taken on the trials.
+LARGEST_STATISTICS = 2**31
+
+#: Bytes of what a group's neurons pool or project of all trials, about, where steps are taken on
+#: the trials, and how many neurons these are at least.
+GROUP_ON_TRIALS = 2**29
+LEAST_ON_TRIALS = 8
 
 #: What tensors that come and go leave behind in the allocator, as a fraction of their size.
 _SLACK = 0.15
@@ -31,17 +39,27 @@ class MemoryPlan:
         Keep the reduced tokens in memory rather than reading and reducing them for every pass.
     rows_at_once : int
         Pairs of patch rows whose products are summed in one pass.
+    on_trials : bool
+        Whether steps are taken on the trials: as the sizes say, whatever memory there is.
     """
 
     keep: bool
     rows_at_once: int
+    on_trials: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class Problem(FitSize):
-    """Sizes that decide how much memory a fit needs."""
+    """Sizes that decide how much memory a fit needs.
+
+    Parameters
+    ----------
+    n_components, most_components : int
+        As many as there are, and as there may be: the latter decide the way, with no look at data.
+    """
 
     n_components: int
+    most_components: int
     n_penalties: int
 
     @property
@@ -52,6 +70,30 @@ class Problem(FitSize):
     @property
     def _features(self) -> int:
         return self.places * self.n_components
+
+    @property
+    def on_trials(self) -> bool:
+        """Whether steps are taken on the trials: they are not the same, or statistics too large."""
+        return self.incomplete or self._statistics(self.most_components) > LARGEST_STATISTICS
+
+    @property
+    def groups(self) -> list[slice]:
+        """The neurons that are fitted together."""
+        return neuron_groups(self.n_neurons, self.largest_group)
+
+    @property
+    def largest_group(self) -> int:
+        """How many these are at most."""
+        if not self.on_trials:
+            return largest_group(self.n_neurons)
+        most = GROUP_ON_TRIALS // (_FLOAT * self.n_trials * (self.places + self.most_components))
+        return min(NEURON_BATCH, max(LEAST_ON_TRIALS, most))
+
+    def _statistics(self, n_components: int) -> int:
+        """Bytes of the sums and the statistics, and of sums of shards that wait for others."""
+        pairs = self.n_columns * (self.n_columns + 1) // 2
+        pairs *= n_components * (n_components + 1) // 2
+        return 6 * _FLOAT * self.row_pairs * pairs
 
     @property
     def row_pairs(self) -> int:
@@ -72,16 +114,18 @@ class Problem(FitSize):
     def neuron(self) -> int:
         """Bytes that a neuron needs while it is solved or its slope is fitted."""
         solving = 8 * self.n_components**2 + 2 * self._features
+        if self.on_trials:
+            axes = self.n_rows + self.n_columns
+            solving += self.n_trials * (self.places + 2 * self.n_components + 2 * axes)
         return _FLOAT * max(solving, 10 * self._n_slope_trials)
 
     @property
     def always(self) -> int:
         """Bytes of a group's statistics, of all neurons' weights and of one part of the tokens."""
-        pairs = self.n_columns * (self.n_columns + 1) // 2
-        pairs *= self.n_components * (self.n_components + 1) // 2
-        # Beside the sums and the statistics, sums of shards that wait for their neighbours.
-        gram = 6 * _FLOAT * self.row_pairs * pairs
-        group = min(self.n_neurons, largest_group(self.n_neurons))
+        gram = self._statistics(self.n_components)
+        if self.on_trials:
+            gram = 6 * _FLOAT * self.places * self.n_components**2
+        group = min(self.n_neurons, self.largest_group)
         cross = 4 * _FLOAT * group * self._features
         factors = self.n_rows + self.n_columns + self.n_components
         paths = _FLOAT * self.n_neurons * (self.n_penalties + 2) * (factors + 3 * self.n_penalties)
@@ -96,7 +140,7 @@ class Problem(FitSize):
     def planned(self, plan: MemoryPlan) -> int:
         """Bytes that the fit takes under a plan, beside what the process holds before."""
         # Folding a block of products takes about three more of its size.
-        summing = (3 + plan.rows_at_once) * self.block
+        summing = 0 if self.on_trials else (3 + plan.rows_at_once) * self.block
         solving = min(self.n_neurons, NEURON_BATCH) * self.neuron
         held = self.always + plan.keep * self.reduced
         return int((1 + _SLACK) * (held + max(summing, solving)))
@@ -104,9 +148,13 @@ class Problem(FitSize):
 
 def problem_of(size: FitSize, settings: ALSSettings, *, n_components: int | None = None) -> Problem:
     """The sizes of a fit, with as many components as there may be where they are not known."""
-    if n_components is None:
-        n_components = min(settings.max_components, size.n_channels)
-    return Problem(**vars(size), n_components=n_components, n_penalties=len(settings.penalties))
+    most = min(settings.max_components, size.n_channels)
+    return Problem(
+        **vars(size),
+        n_components=most if n_components is None else n_components,
+        most_components=most,
+        n_penalties=len(settings.penalties),
+    )
 
 
 def plan_memory(problem: Problem, limit: int | None, *, used: int | None = None) -> MemoryPlan:
@@ -125,7 +173,7 @@ def plan_memory(problem: Problem, limit: int | None, *, used: int | None = None)
         The limit cannot be kept; the message says what is needed.
     """
     if limit is None:
-        return MemoryPlan(keep=True, rows_at_once=problem.row_pairs)
+        return MemoryPlan(keep=True, rows_at_once=problem.row_pairs, on_trials=problem.on_trials)
     present = resident_memory() if used is None else used
     spare = limit - present - problem.least_memory
     if spare < 0:
@@ -142,4 +190,5 @@ def plan_memory(problem: Problem, limit: int | None, *, used: int | None = None)
     return MemoryPlan(
         keep=keep,
         rows_at_once=min(problem.row_pairs, 1 + spare // problem.block),
+        on_trials=problem.on_trials,
     )

@@ -33,14 +33,15 @@ class HeldOutErrors:
         Parameters
         ----------
         errors : tensor of shape (n_trials, n_neurons, n_choices)
-            Squared errors.
+            Squared errors; NaN where a response is missing.
         numbers : tensor of shape (n_trials,)
             Of the trials, whatever part they came in.
         """
         for half in (0, 1):
             part = errors[(numbers % 2 == half).to(errors.device)]
-            self.count[half, neurons] += len(part)
-            self.total[half, neurons] += part.double().sum(dim=0).cpu()
+            there = ~part[..., :1].isnan()
+            self.count[half, neurons] += there.sum(dim=0).cpu()
+            self.total[half, neurons] += torch.where(there, part, 0).double().sum(dim=0).cpu()
 
     def mean(self) -> torch.Tensor:
         """Mean over all trials, tensor of shape (n_neurons, n_choices)."""

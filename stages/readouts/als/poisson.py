@@ -20,8 +20,9 @@ from stages.readouts.als.alternating import AlternatingLeastSquares
 from stages.readouts.als.memory import SLOPE_TRIALS
 from stages.readouts.als.partition import neuron_batches
 from stages.readouts.als.pca import ReducedTokens
-from stages.readouts.als.predictor import Predictor, centred, join
+from stages.readouts.als.predictor import AnyPredictor, Predictor, centred, join
 from stages.readouts.als.sufficient_statistics import Statistics, TrialSums
+from stages.readouts.als.trials.pooled import PooledTokens
 from stages.readouts.readout import poisson_loss, rate
 from stages.readouts.solver_settings import ALSSettings
 
@@ -57,42 +58,58 @@ class Calibration:
         Of the responses.
     unit : tensor of shape (n_neurons,)
         Of the slopes.
+    there : tensor of shape (n_trials, n_neurons), optional
+        1 for the trials that are each neuron's own, 0 for others; then none is left out.
     """
 
     def __init__(
         self,
-        predictor: Predictor,
-        tokens: ReducedTokens,
+        predictor: AnyPredictor,
+        tokens: ReducedTokens | PooledTokens,
         mean: torch.Tensor,
         *,
         unit: torch.Tensor,
+        there: torch.Tensor | None = None,
     ) -> None:
         self.predictor = predictor
+        self.there = there
         self.unit = unit
         self.mean = mean.clamp(min=LEAST_MEAN)
         self.batches = neuron_batches(len(mean))
         #: Every how many trials.
-        self.every = max(1, -(-tokens.shape[0] // SLOPE_TRIALS))
+        self.every = 1 if there is not None else max(1, -(-tokens.shape[0] // SLOPE_TRIALS))
         parts = []
         for first, _, z in tokens:
             some = z[(-first) % self.every :: self.every]
             parts.append(torch.cat([predictor.of(part)(some) for part in self.batches], dim=1))
         self.around = torch.cat(parts)
-        self.centre = self.around.mean(dim=0)
+        self.centre = self._mean(self.around)
         self.around -= self.centre
 
-    def rates_of(self, factor: torch.Tensor) -> Predictor:
+    def _mean(self, values: torch.Tensor, part: slice = slice(None)) -> torch.Tensor:
+        """Over each neuron's own trials."""
+        return own_mean(values, None if self.there is None else self.there[:, part])
+
+    def rates_of(self, factor: torch.Tensor) -> AnyPredictor:
         """The predictor before ELU + 1, with slopes (n_neurons,) in their unit."""
         slope = factor * self.unit
         offset = torch.cat(
-            [offsets(slope[part] * self.around[:, part], self.mean[part]) for part in self.batches]
+            [
+                offsets(
+                    slope[part] * self.around[:, part],
+                    self.mean[part],
+                    None if self.there is None else self.there[:, part],
+                )
+                for part in self.batches
+            ]
         )
         own = self.predictor.factors
         scaled = own._replace(channel=own.channel * slope[:, None])
-        return Predictor(scaled, offset + slope * (self.predictor.bias - self.centre))
+        bias = offset + slope * (self.predictor.bias - self.centre)
+        return self.predictor._replace(factors=scaled, bias=bias)
 
     def loss_and_curvature(
-        self, responses: torch.Tensor, rates: Predictor, factor: torch.Tensor
+        self, responses: torch.Tensor, rates: AnyPredictor, factor: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Mean Poisson loss, and its mean expected second derivative, for each neuron."""
         slope = factor * self.unit
@@ -101,14 +118,23 @@ class Calibration:
         losses, curvatures = [], []
         for part in self.batches:
             z = slope[part] * self.around[:, part] + offset[part]
-            losses.append(poisson_loss(z, r[:, part]).mean(dim=0))
+            losses.append(self._mean(poisson_loss(z, r[:, part]), part))
             mu = rate(z)
             curvature = derivative(z, mu).square() / mu.clamp(min=1e-30)
-            curvatures.append(curvature.mean(dim=0).clamp(min=LEAST_CURVATURE))
+            curvatures.append(self._mean(curvature, part).clamp(min=LEAST_CURVATURE))
         return torch.cat(losses), torch.cat(curvatures)
 
 
-def offsets(around: torch.Tensor, mean: torch.Tensor) -> torch.Tensor:
+def own_mean(values: torch.Tensor, there: torch.Tensor | None) -> torch.Tensor:
+    """Mean over trials, of shape (n_neurons,); over those that are `there`, where it says so."""
+    if there is None:
+        return values.mean(dim=0)
+    return (values * there).sum(dim=0) / there.sum(dim=0).clamp(min=1)
+
+
+def offsets(
+    around: torch.Tensor, mean: torch.Tensor, there: torch.Tensor | None = None
+) -> torch.Tensor:
     """Offsets with which ELU(around + offset) + 1 has such a mean, tensor of shape (n_neurons,).
 
     Parameters
@@ -117,16 +143,18 @@ def offsets(around: torch.Tensor, mean: torch.Tensor) -> torch.Tensor:
         Of mean zero.
     mean : tensor of shape (n_neurons,)
         Positive.
+    there : tensor of shape (n_trials, n_neurons), optional
+        As `Calibration` has it.
     """
     # The rate is convex, so that this offset is too large, and Newton's steps only lower it.
     offset = torch.where(mean > 1, mean - 1, mean.log())
     for _ in range(NEWTON_STEPS):
         z = around + offset
         mu = rate(z)
-        above = mu.mean(dim=0) - mean
+        above = own_mean(mu, there) - mean
         if bool((above <= MEAN_TOLERANCE * mean).all()):
             break
-        offset = offset - above / derivative(z, mu).mean(dim=0)
+        offset = offset - above / own_mean(derivative(z, mu), there)
     return offset
 
 
@@ -135,8 +163,17 @@ def derivative(z: torch.Tensor, mu: torch.Tensor) -> torch.Tensor:
     return torch.where(z > 0, 1.0, mu)
 
 
+def parabola_targets(
+    z: torch.Tensor, responses: torch.Tensor, curvature: torch.Tensor
+) -> torch.Tensor:
+    """The responses of the least-squares fit that stands for the loss around a predictor z."""
+    mu = rate(z)
+    gradient = (mu - responses) * derivative(z, mu) / mu.clamp(min=1e-30)
+    return z - gradient / (CAUTION * curvature)
+
+
 def sum_targets(
-    predictor: Predictor, curvature: torch.Tensor, tokens: ReducedTokens, responses: torch.Tensor
+    predictor: AnyPredictor, curvature: torch.Tensor, tokens: ReducedTokens, responses: torch.Tensor
 ) -> TrialSums:
     """Sums over trials, with the least-squares targets for responses.
 
@@ -158,16 +195,14 @@ def sum_targets(
         for part in neuron_batches(len(weights)):
             z = torch.addmm(predictor.bias[part], flat, weights[part].T)
             r = responses[first:last, part].to(device)
-            mu = rate(z)
-            gradient = (mu - r) * derivative(z, mu) / mu.clamp(min=1e-30)
-            target = z - gradient / (CAUTION * curvature[part])
+            target = parabola_targets(z, r, curvature[part])
             total[part] += target.double().sum(dim=0)
             cross[part].addmm_(target.T, flat)
     return TrialSums(len(responses), every.view(grid), total, cross.view(-1, *grid))
 
 
 def step(
-    predictor: Predictor, statistics: Statistics, penalty: torch.Tensor, settings: ALSSettings
+    predictor: AnyPredictor, statistics: Statistics, penalty: torch.Tensor, settings: ALSSettings
 ) -> Predictor:
     """The predictor with other channels: the minimum of the parabolas that `sum_targets` summed.
 

@@ -28,6 +28,26 @@ class Predictor(NamedTuple):
         return Predictor(self.factors.of(neurons), self.bias[neurons])
 
 
+class PooledPredictor(NamedTuple):
+    """z = channels . pooled tokens + bias; otherwise a `Predictor`."""
+
+    factors: Factors
+    bias: torch.Tensor
+
+    def __call__(self, pooled: torch.Tensor) -> torch.Tensor:
+        """From (n_trials, n_neurons, n_components) to z (n_trials, n_neurons)."""
+        z = torch.bmm(pooled.transpose(0, 1), self.factors.channel[:, :, None])[:, :, 0]
+        return z.T + self.bias
+
+    def of(self, neurons: slice) -> PooledPredictor:
+        """That of some neurons."""
+        return PooledPredictor(self.factors.of(neurons), self.bias[neurons])
+
+
+#: A predictor on tokens, or on what each neuron pools of them.
+AnyPredictor = Predictor | PooledPredictor
+
+
 def centred(factors: Factors, mean_tokens: torch.Tensor, mean_responses: torch.Tensor) -> Predictor:
     """The predictor with these factors whose mean over trials is that of the responses."""
     return Predictor(factors, mean_responses - factors.predict(mean_tokens[None])[0])

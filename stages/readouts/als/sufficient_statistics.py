@@ -12,6 +12,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import NamedTuple
 
 import torch
 
@@ -19,11 +20,18 @@ from stages.readouts.als.partition import shards, tree_sum
 from stages.readouts.als.pca import ReducedTokens
 from stages.tokens.tokens import settled
 
+Index = tuple[torch.Tensor, torch.Tensor]
 
-def pairs(n: int, device: torch.device | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+
+def pairs(n: int, device: torch.device | None = None) -> Index:
     """The pairs i <= j of range(n), in the order in which all pair statistics hold them."""
     i, j = torch.triu_indices(n, n, device=device)
     return i, j
+
+
+def pair_products(values: torch.Tensor, index: Index) -> torch.Tensor:
+    """Products over pairs, (n_neurons, n) to (n_neurons, n_pairs)."""
+    return values.index_select(1, index[0]) * values.index_select(1, index[1])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -202,3 +210,30 @@ def sum_trials(reduced: ReducedTokens, responses: torch.Tensor) -> TrialSums:
         cross.addmm_(settled(responses[first:last].to(device)).T, flat)
     total = responses.double().sum(dim=0).to(device)
     return TrialSums(len(responses), tokens.view(grid), total, cross.view(-1, *grid))
+
+
+class PairGrams(NamedTuple):
+    """Covariance over the pairs of rows and of columns, (n_neurons, row pairs, column pairs)."""
+
+    gram: torch.Tensor
+    rows: Index
+    columns: Index
+
+    def of_rows(self, column: torch.Tensor) -> torch.Tensor:
+        """See `stages.readouts.als.alternating.SpaceGrams`."""
+        weights = pair_products(column, self.columns)
+        return _unpacked(torch.bmm(self.gram, weights[:, :, None])[:, :, 0], self.rows)
+
+    def of_columns(self, row: torch.Tensor) -> torch.Tensor:
+        """Likewise."""
+        weights = pair_products(row, self.rows)
+        return _unpacked(torch.bmm(weights[:, None, :], self.gram)[:, 0], self.columns)
+
+
+def _unpacked(packed: torch.Tensor, index: Index) -> torch.Tensor:
+    """Symmetric matrices from sums over both orders of their pairs."""
+    i, j = index
+    n = int(j[-1]) + 1
+    full = packed.new_empty(len(packed), n, n)
+    full[:, i, j] = full[:, j, i] = packed * torch.where(i == j, 1.0, 0.5).to(packed.dtype)
+    return full

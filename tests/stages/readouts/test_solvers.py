@@ -87,8 +87,9 @@ def test_bad_input_is_one_line(data, solver):
     spoilt[3, 1, 1, 1] = np.nan
     cases = [
         ((x_train[:-1], r_train, x_val, r_val), "one row of responses per image"),
-        ((x_train, r_train - 5, x_val, r_val), "NaN or negative training"),
-        ((x_train, r_train, x_val, np.full_like(r_val, np.nan)), "negative validation"),
+        ((x_train, r_train - 5, x_val, r_val), 'negative .*readout.als.output = "linear"'),
+        ((x_train, r_train, x_val, np.full_like(r_val, np.inf)), "infinite validation"),
+        ((x_train, r_train, x_val, np.full_like(r_val, np.nan)), "all validation .* missing"),
         ((x_train, r_train, x_val[..., :5], r_val), "differ in tokens"),
         ((x_train, r_train, x_val, r_val[:, :5]), "or neurons"),
         ((spoilt, r_train, x_val, r_val), "not all finite"),

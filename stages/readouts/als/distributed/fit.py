@@ -26,7 +26,8 @@ from stages.readouts.als.distributed.tasks import (
     solve_neurons,
 )
 from stages.readouts.als.fit import choose_penalties, finished_readouts
-from stages.readouts.als.partition import neuron_groups, reduction, shards
+from stages.readouts.als.memory import problem_of
+from stages.readouts.als.partition import reduction, shards
 from stages.readouts.als.pca import ChannelMoments, components_of
 from stages.readouts.solver_protocol import FitSource, Outcome
 from stages.readouts.solver_settings import ALSSettings
@@ -47,8 +48,10 @@ class DividedALS:
         n_held_out = size.n_trials - source.n_training
         #: Of the validation trials, where they are fitted, too.
         grid = size.n_rows, size.n_columns, size.n_channels
-        self.held_out = shards((n_held_out, *grid)) if settings.refit else []
-        self.groups = [(group.start, group.stop) for group in neuron_groups(size.n_neurons)]
+        problem = problem_of(size, settings)
+        again = settings.refit and not problem.on_trials
+        self.held_out = shards((n_held_out, *grid)) if again else []
+        self.groups = [(group.start, group.stop) for group in problem.groups]
         self.n_parts = 2 * len(self.shards) + len(self.held_out) + 2 * len(self.groups)
         self.n_together = len(self.groups)
 

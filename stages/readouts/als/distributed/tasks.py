@@ -20,12 +20,12 @@ from numpy.typing import NDArray
 
 from cache import replaced
 from stages.readouts.als.fit import finished_readouts, reduced_tokens
-from stages.readouts.als.groups import Finished, FitProducts, finish_group, solve_group
+from stages.readouts.als.groups import Finished, finish_group, solve_group
 from stages.readouts.als.memory import plan_memory, problem_of
 from stages.readouts.als.pca import ChannelMoments, Components, ReducedTokens, shard_moments
 from stages.readouts.als.penalties import HeldOutErrors
 from stages.readouts.als.predictor import Path as Predictors
-from stages.readouts.als.sufficient_statistics import shard_products
+from stages.readouts.als.trials.ways import FitProducts, shard_products_of
 from stages.readouts.readout import predict
 from stages.readouts.solver_protocol import FitSource
 from stages.readouts.solver_settings import ALSSettings
@@ -93,11 +93,8 @@ def products_of_shard(part: Part) -> Path:
     plan = plan_memory(problem_of(size, part.settings), part.source.memory_limit)
     source = part.source
     tokens = source.validation_tokens() if part.held_out else source.training_tokens()
-    products = shard_products(
-        ReducedTokens(tokens, components, keep=False),
-        (part.first, part.last),
-        rows_at_once=plan.rows_at_once,
-    )
+    reduced = ReducedTokens(tokens, components, keep=False)
+    products = shard_products_of(reduced, plan, (part.first, part.last))
     return save_values(part.file("products"), {"products": products})
 
 
@@ -174,7 +171,8 @@ def _components(part: Part) -> Components:
 
 def _products(part: Part) -> FitProducts:
     training = load_values(part.folder / "products.pt")["products"]
-    if not part.settings.refit:
+    held_out_path = part.folder / "held-out-products.pt"
+    if not held_out_path.exists():
         return FitProducts(training, None)
-    held_out = load_values(part.folder / "held-out-products.pt")["products"]
+    held_out = load_values(held_out_path)["products"]
     return FitProducts(training, training + held_out)
