@@ -31,7 +31,7 @@ R = _DRAW.integers(1, 16, (24, 5)).astype(np.float32) / 4
 P = _DRAW.integers(1, 16, (24, 5)).astype(np.float32) / 4
 REPEATS = _DRAW.integers(1, 16, (24, 3, 5)).astype(np.float32) / 4
 IDS = np.arange(24)
-ALS = ALSSettings(max_rounds=3, polish_rounds=1)
+ALS = ALSSettings(max_rounds=3)
 ADAMW = AdamWSettings(max_epochs=2)
 READOUTS = Readouts(
     row_weights=np.ones((5, 2), np.float32),
