@@ -58,9 +58,8 @@ class ALSSettings:
     Parameters
     ----------
     penalties : sequence of float
-        Ridge penalties to choose from, in units of the components' variances to the power of 3/4,
-        summed. That of a component is times its variance to the power of 1/4: as if components were
-        divided by the fourth root of their standard deviation. A neuron may also keep to its mean.
+        Ridge penalties to choose from, in units of the tokens' variance summed over channels. A
+        neuron may also keep to its mean.
     selection : str
         "shrunk" gives each neuron the penalty that its held-out trials favour, shrunk towards the
         population's choice as far as one half of these trials finds that the other half's
@@ -98,7 +97,7 @@ class ALSSettings:
     )
     selection: Literal["shrunk", "shared", "own"] = "shrunk"
     variance_kept: Annotated[float, Field(gt=0, le=1)] = 0.99
-    max_components: Positive = 128
+    max_components: Positive = 96
     basis_images: Positive = 2048
     scale_limit: PositiveFloat = 5.0
     tolerance: PositiveFloat = 1e-3

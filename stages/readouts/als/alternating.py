@@ -2,9 +2,7 @@
 
 The objective of a neuron is, up to its response variance,
 
-    w'Gw - 2 w'b + sum penalty[k] w[y, x, k]^2,   w[y, x, k] = row[y] column[x] channel[k],
-
-with row, column >= 0 and a ridge penalty for each component.
+    w'Gw - 2 w'b + penalty |w|^2,    w[y, x, k] = row[y] column[x] channel[k],   row, column >= 0
 
 Given two of the three factors it is quadratic in the third. Channels are a ridge solve; rows and
 columns are small non-negative problems that share one contraction of G with the channels.
@@ -71,9 +69,9 @@ class Normal(NamedTuple):
     weight: torch.Tensor
 
     def solve(self, penalty: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Channels and objective under a penalty (n_neurons, n_components), or one for all."""
+        """Channels and objective under a penalty (n_neurons,), or one for all."""
         matrix = self.matrix.clone()
-        matrix.diagonal(dim1=1, dim2=2).add_(penalty * self.weight[:, None])
+        matrix.diagonal(dim1=1, dim2=2).add_((penalty * self.weight)[:, None])
         factor = torch.linalg.cholesky_ex(matrix, upper=True).L
         channel = torch.cholesky_solve(self.target[:, :, None], factor, upper=True)[:, :, 0]
         return channel, -(channel * self.target).sum(dim=1)
@@ -143,7 +141,7 @@ class AlternatingLeastSquares:
         cross : tensor of shape (n_neurons, n_rows, n_columns, n_components)
         start : Factors
             Of which only rows and columns are used.
-        penalty : tensor of shape (n_neurons, n_components)
+        penalty : tensor of shape (n_neurons,)
         """
         factors = Factors(*(weights.clone() for weights in start))
         active = torch.arange(len(cross), device=cross.device)
@@ -210,7 +208,7 @@ class AlternatingLeastSquares:
         row, column, channel = factors.row, factors.column, factors.channel
         grams = self.space_grams(channel)
         target = torch.bmm(cross.flatten(1, 2), channel[:, :, None]).view(-1, self.h, self.w)
-        ridge = (penalty * channel.square()).sum(dim=1)
+        ridge = penalty * channel.square().sum(dim=1)
         target, ridge = target.double(), ridge.double()
         row, column = row.double(), column.double()
         objective = torch.zeros_like(ridge)

@@ -34,11 +34,6 @@ from stages.readouts.readout import rate
 from stages.readouts.solver_settings import ALSSettings
 from stages.spread import varies
 
-#: Exponent of the components' variances in their penalties: 0 is the plain ridge, 1 that of
-#: whitened components. With 0.25 it is as if each were divided by the fourth root of its standard
-#: deviation.
-EXPONENT = 0.25
-
 #: Validation trials whose tokens are pooled at a time.
 TRIALS_AT_ONCE = 256
 
@@ -67,13 +62,10 @@ class Finished:
     scores: torch.Tensor
 
 
-def ridges(settings: ALSSettings, components: Components) -> torch.Tensor:
-    """Penalties to choose from, tensor of shape (n_penalties, n_components), in tokens' units."""
-    every = components.variances
-    # Components of no variance have no weight that anybody sees.
-    shape = every.clamp(min=1e-9 * float(every[0])) ** EXPONENT
-    shape = shape[: components.n_components] * (every ** (1 - EXPONENT)).sum()
-    return torch.stack([penalty * shape for penalty in sorted(settings.penalties, reverse=True)])
+def penalties_of(settings: ALSSettings, components: Components) -> torch.Tensor:
+    """The penalties in the tokens' own units, decreasing."""
+    penalties = torch.tensor(sorted(settings.penalties, reverse=True))
+    return penalties.to(components.variances.device) * components.variances.sum()
 
 
 def solve_group(
@@ -89,7 +81,7 @@ def solve_group(
         `products_of` the training trials.
     """
     equations = equations_of(data, tokens, products, settings)
-    path = _solve_path(equations, ridges(settings, tokens.training.components), settings)
+    path = _solve_path(equations, penalties_of(settings, tokens.training.components), settings)
     return path, _errors_of_path(path, tokens, data)
 
 
@@ -111,7 +103,7 @@ def finish_group(
         Position of each neuron's choice.
     """
     chosen = chosen.to(data.device)
-    choices = ridges(settings, tokens.training.components)
+    choices = penalties_of(settings, tokens.training.components)
     varied = chosen < len(choices)
     penalty = choices[torch.where(varied, chosen, 0)]
     mean = _means(data.r_train).to(data.device)
@@ -148,7 +140,7 @@ def finish_group(
     return Finished(
         predictor=_on_tokens(rates),
         refitted=again,
-        penalty=_in_the_loss(penalty, now.predictor.factors.channel, end_curvature),
+        penalty=end_curvature * penalty / 2,
         losses=torch.stack([first_loss, loss], dim=1).cpu(),
         scores=torch.stack([first_scores, scores], dim=1),
     )
@@ -179,12 +171,11 @@ def _solve_path(
 
     Space hardly depends on the penalty, and is found on the leading components alone.
     """
+    middle = choices[len(choices) // 2]
     solved = []
     for own in equations:
-        n_neurons, _, _, n_leading = own.cross.shape
-        middle = choices[len(settings.penalties) // 2, :n_leading]
-        begin = initial_factors(own.cross, own.grams, float(middle[0]))
-        space, _ = own.alternation.solve(own.cross, begin, middle.expand(n_neurons, -1))
+        begin = initial_factors(own.cross, own.grams, float(middle))
+        space, _ = own.alternation.solve(own.cross, begin, middle.expand(len(own.cross)))
         normal, pooled = own.channels(space)
         channels = [normal.solve(penalty)[0] for penalty in choices]
         channels.append(torch.zeros_like(channels[0]))
@@ -192,18 +183,6 @@ def _solve_path(
         bias = own.mean_responses[:, None] - (every * pooled[:, None]).sum(dim=2)
         solved.append(Path(space.row, space.column, every, bias))
     return join_paths(solved)
-
-
-def _in_the_loss(
-    penalty: torch.Tensor, channel: torch.Tensor, curvature: torch.Tensor
-) -> torch.Tensor:
-    """The one penalty of the summed squared weights that costs a neuron's channels the same.
-
-    Least squares are to the Poisson loss what its curvature says.
-    """
-    square = channel.square()
-    share = torch.where(square.sum(dim=1, keepdim=True) > 0, square, 1)
-    return curvature / 2 * (penalty * share).sum(dim=1) / share.sum(dim=1)
 
 
 def _errors_of_path(path: Path, tokens: ReducedTrials, data: FitData) -> HeldOutErrors:

@@ -9,6 +9,9 @@ import torch
 #: How much of its own difference from the population a neuron may be credited with.
 SHARES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0)
 
+#: By how much of its variance a neuron must be predicted worse than by nothing, to be left so.
+WORSE = 0.01
+
 
 class HeldOutErrors:
     """Summed squared errors of several fits, over either half of the held-out trials.
@@ -75,7 +78,7 @@ def choose(
         neuron's best as measured.
     without : int, optional
         Position of the choice that predicts nothing. A neuron gets it, too, whose choice is worse
-        on either half of the trials; not where all get the same.
+        on either half of the trials, and by more than `WORSE`; not where all get the same.
 
     Returns
     -------
@@ -103,7 +106,7 @@ def choose(
     if without is None:
         return chosen
     gained = [half[:, without] - half.gather(1, chosen[:, None])[:, 0] for half in halves]
-    worse = (torch.stack(gained) < 0).all(dim=0)
+    worse = (torch.stack(gained) < 0).all(dim=0) & (sum(gained) < -2 * WORSE)
     return torch.where(voting & worse, without, chosen)
 
 

@@ -210,7 +210,7 @@ def step(
 
     Parameters
     ----------
-    penalty : tensor of shape (n_neurons, n_components)
+    penalty : tensor of shape (n_neurons,)
         Of the least-squares fit.
     """
     als = AlternatingLeastSquares(statistics.gram, statistics.mean_tokens.shape, settings)

@@ -67,7 +67,7 @@ def test_channels_given_space_are_the_ridge_of_sklearn():
     draw = torch.Generator().manual_seed(0)
     space = Factors(torch.rand(3, 3, generator=draw), torch.rand(3, 4, generator=draw), None)
     penalty = 0.3
-    found, _ = als.channels(statistics.cross, space, torch.full((3, 8), penalty))
+    found, _ = als.channels(statistics.cross, space, torch.full((3,), penalty))
     for neuron in range(3):
         features = torch.einsum("nhwk,h,w->nk", z, space.row[neuron], space.column[neuron]).numpy()
         weight = float(space.row[neuron].square().sum() * space.column[neuron].square().sum())
@@ -78,7 +78,7 @@ def test_channels_given_space_are_the_ridge_of_sklearn():
 @pytest.mark.parametrize("penalty", [1e-3, 0.1, 3.0])
 def test_the_objective_never_rises(penalty):
     als, statistics, z = alternation(plant(noise=2.0))
-    ridge = torch.full((9, 8), penalty)
+    ridge = torch.full((9,), penalty)
     factors = flat(statistics)
     r = torch.from_numpy(plant(noise=2.0).r)
     before = torch.zeros(9)
@@ -105,7 +105,7 @@ def test_rows_and_columns_are_unit_and_not_negative():
     penalty = 0.01
     grams = position_grams(statistics.gram, statistics.mean_tokens.shape)
     start = initial_factors(statistics.cross, grams, penalty)
-    factors, _ = als.solve(statistics.cross, start, torch.full((9, 8), penalty))
+    factors, _ = als.solve(statistics.cross, start, torch.full((9,), penalty))
     for weights in (factors.row, factors.column):
         assert (weights >= 0).all()
         np.testing.assert_allclose(weights.norm(dim=1), 1, rtol=1e-5)
