@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 
 from stages.executors.resources import cpu_threads
-from stages.fit.inputs import TaskSource, open_trials, trials_of
+from stages.fit.inputs import open_trials, trials_of
 from stages.fit.task import FitTask
 from stages.readouts.readout import predict
 from stages.readouts.saved import FittedCondition
@@ -28,7 +28,7 @@ def fit_condition(task: FitTask) -> FittedCondition:
         The cache lacks the block or images.
     """
     started, solver = time.perf_counter(), SOLVERS[task.settings.solver]
-    groups = solver.groups(TaskSource(task).size, task.settings.of_solver)
+    groups = solver.groups(task.recording.n_neurons)
     with open_trials(task, trials_of(task)) as (data, scale, test):
         readouts = solver.fit(data, task.settings.of_solver).scaled(scale)
         test_predictions = predict(readouts, test, task.device, groups=groups)

@@ -46,6 +46,8 @@ class FitData:
         Bytes that the process may use; no limit where absent.
     incomplete : bool
         Whether responses are missing, of these neurons or of others that are fitted with them.
+    signed : bool
+        Likewise, whether responses are negative.
     """
 
     x_train: Tokens
@@ -57,6 +59,7 @@ class FitData:
     device: torch.device
     memory_limit: int | None = None
     incomplete: bool = False
+    signed: bool = False
 
     @property
     def size(self) -> FitSize:
@@ -137,8 +140,9 @@ def fit_data(
         )
     ends = extremes(*rs)
     rs = [without_rounding(r, *ends) for r in rs]
+    negative = who[extremes(*rs)[0] < 0]
     if rates:
-        require_rates("the responses", who[extremes(*rs)[0] < 0], n_neurons)
+        require_rates("the responses", negative, n_neurons)
     if scale is None:
         spread = spread_of(rs[0])
         scale = response_scale(spread, floor=floor)
@@ -162,6 +166,7 @@ def fit_data(
         device=torch.device(device),
         memory_limit=memory_limit,
         incomplete=incomplete,
+        signed=len(negative) > 0,
     )
     return data, scale
 

@@ -26,6 +26,8 @@ from stages.tokens.tokens import Tokens, partitions, read_ahead
 from stages.training.epoch import Epoch
 from stages.training.torch_state import own_torch_state
 
+Output = Literal["elu", "linear", "signed"]
+
 
 def predicted_at_once(n_rows: int, n_columns: int, n_neurons: int) -> int:
     """Images whose rates may be computed together on a grid of tokens."""
@@ -47,6 +49,11 @@ def log_rate(z: torch.Tensor) -> torch.Tensor:
     return torch.where(z > 0, torch.log1p(z.clamp(min=0)), z)
 
 
+def predicted(z: torch.Tensor, output: Output) -> torch.Tensor:
+    """What readouts of such an output predict."""
+    return rate(z) if output == "elu" else z if output == "signed" else z.clamp(min=0)
+
+
 def poisson_loss(z: torch.Tensor, responses: torch.Tensor) -> torch.Tensor:
     """Poisson loss of each response, mu - r log(mu), up to the term that only r decides.
 
@@ -54,10 +61,8 @@ def poisson_loss(z: torch.Tensor, responses: torch.Tensor) -> torch.Tensor:
 
     Parameters
     ----------
-    z : tensor of shape (n_images, n_neurons)
-        Linear predictor, before ELU + 1.
-    responses : tensor of shape (n_images, n_neurons)
-        Responses >= 0, or NaN.
+    z, responses : tensor of shape (n_images, n_neurons)
+        Linear predictors, before ELU + 1, and responses >= 0.
     """
     missing = responses.isnan()
     loss = rate(z) - torch.where(missing, 0, responses) * log_rate(z)
@@ -128,7 +133,7 @@ class Readouts:
     curve : sequence of Epoch
         How the fit went; empty for a saved one.
     output : str
-        "elu" for ELU(z) + 1; "linear" for z + b clipped at zero.
+        "elu" for ELU(z) + 1; "linear" for z clipped at zero; "signed" for z itself.
     penalty : array of shape (n_neurons,), optional
         What was added to the mean loss per trial, per squared norm of a neuron's product of
         weights, where each neuron has its own.
@@ -143,7 +148,7 @@ class Readouts:
     bias: NDArray[np.float32]
     scale: NDArray[np.float32]
     curve: Sequence[Epoch] = ()
-    output: Literal["elu", "linear"] = "elu"
+    output: Output = "elu"
     penalty: NDArray[np.float32] | None = None
     unrefitted: Readouts | None = None
 
@@ -214,8 +219,7 @@ class Readouts:
         step = predicted_at_once(self.grid[0], self.grid[1], len(self.bias))
         for first in range(0, len(x), step):
             z = module(x[first : first + step].to(device, torch.float32))
-            mu = rate(z) if self.output == "elu" else z.clamp(min=0)
-            rates[first : first + step] = mu.cpu().numpy()
+            rates[first : first + step] = predicted(z, self.output).cpu().numpy()
         return rates * self.scale
 
 

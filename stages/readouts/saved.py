@@ -8,7 +8,7 @@ import socket
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -203,7 +203,7 @@ def saved_readouts(run: Path, condition: Condition) -> Readouts:
     from stages.readouts.readout import Readouts
 
     group = _open(run, condition.slug)
-    output: Literal["elu", "linear"] = "linear" if group.attrs.get("output") == "linear" else "elu"
+    output: Any = group.attrs.get("output", "elu")
 
     def of(prefix: str) -> Readouts:
         weights: dict[str, Any] = {name: _read(group, prefix + name) for name in _WEIGHTS}

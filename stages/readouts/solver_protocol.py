@@ -198,9 +198,9 @@ class Solver(Protocol):
         """
         return None
 
-    def groups(self, size: FitSize, settings: Any) -> Sequence[slice]:
+    def groups(self, n_neurons: int) -> Sequence[slice]:
         """The neurons whose rates are predicted together, as the parts of a divided fit do."""
-        return (slice(0, size.n_neurons),)
+        return (slice(0, n_neurons),)
 
     def divide(self, source: FitSource, settings: Any) -> DividedFit | None:
         """The fit in parts; None where it has none that several workers could compute."""

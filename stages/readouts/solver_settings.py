@@ -83,7 +83,8 @@ class ALSSettings:
         scores, and what fine-tuning starts from, are those of the fit to the training trials alone.
     output : str
         "elu" ends in the readout that all solvers share. "linear" ends in the least-squares
-        predictor itself, clipped at zero: for comparisons with plain linear models. It is not
+        predictor itself, clipped at zero where no response is negative: for responses that are,
+        such as fluorescence or z-scores, and for comparisons with plain linear models. It is not
         fitted again, not divided among workers, and fine-tuning cannot start from it.
     """
 

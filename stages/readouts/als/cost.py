@@ -12,7 +12,7 @@ from dataclasses import replace
 from stages.costs import Cost, Portion
 from stages.executors.resources import PROCESS
 from stages.readouts.als.memory import SLOPE_TRIALS, Problem, plan_memory, problem_of
-from stages.readouts.als.partition import SPACE_COMPONENTS, shards
+from stages.readouts.als.partition import SPACE_COMPONENTS, largest_group, neuron_groups, shards
 from stages.readouts.rates import RATES
 from stages.readouts.sizes import FitSize
 from stages.readouts.solver_settings import ALSSettings
@@ -26,10 +26,10 @@ ROUNDS = 5
 STEP_LOOKS = 6
 SLOPE_LOOKS = 70
 
-#: Passes over the tokens that a group makes once its penalties are chosen, and altogether where
-#: steps are taken on the trials.
+#: Passes over the tokens that a group makes once its penalties are chosen, and those that each
+#: batch of neurons makes where steps are taken on the trials.
 FINISHING_PASSES = 6
-PASSES_ON_TRIALS = 2 * ROUNDS + 4
+PASSES_ON_TRIALS = 2 * ROUNDS + 5
 
 
 def als_operations(
@@ -52,11 +52,12 @@ def als_operations(
     p = problem_of(size, settings)
     k, c = p.n_components, size.n_channels
     leading = min(k, SPACE_COMPONENTS)
-    n_groups = len(p.groups)
+    n_groups = len(neuron_groups(p.n_neurons))
     # A group of a divided fit reads them to solve, and to finish.
     reads = 2 * n_groups if divided else 1
-    passes = PASSES_ON_TRIALS if p.on_trials else FINISHING_PASSES + (0 if divided else 1)
-    spilled = 0 if kept else n_groups * passes
+    spilled = 0 if kept else n_groups * (FINISHING_PASSES + (0 if divided else 1))
+    if p.batch is not None and not kept:
+        spilled += -(-p.n_neurons // p.batch) * PASSES_ON_TRIALS
     rows = p.n_rows * (p.n_rows + 1) // 2
     columns = p.n_columns * (p.n_columns + 1) // 2
     moments = min(p.n_trials, settings.basis_images) * size.places * c**2
@@ -72,9 +73,10 @@ def als_operations(
         products = p.n_trials * size.places * leading**2
         # Pooled and projected in every round; pooled for the path, and again for the steps.
         round_ = size.places * 2 * leading + leading**2
-        pooled = size.places * (leading + 3 * k) + 2 * k**2
+        pooled = size.places * (leading + 8 * k) + 3 * k**2
         neurons = p.n_neurons * p.n_trials * (ROUNDS * round_ + pooled)
-        start = n_groups * size.places * leading**3 / 3
+        assert p.batch is not None
+        start = -(-p.n_neurons // p.batch) * size.places * leading**3 / 3
         solves = start + p.n_neurons * (ROUNDS * leading**3 + (p.n_penalties + 3) * k**3) / 3
     of_shards = {
         "start": 1.0,
@@ -109,7 +111,7 @@ def als_cost(
     phases: tuple[Portion, ...] = (Portion(sum(shares.values())),)
     if divided:
         shape = size.n_trials, size.n_rows, size.n_columns, size.n_channels
-        parts = len(shards(shape)), len(problem_of(size, settings).groups)
+        parts = len(shards(shape)), len(neuron_groups(size.n_neurons))
         phases = tuple(
             Portion(sum(rates[name] * number for name, number in each.items()), n)
             for each, n in zip((of_shards, of_groups), parts, strict=True)
@@ -119,10 +121,8 @@ def als_cost(
 
 def held_problem(size: FitSize, settings: ALSSettings, *, divided: bool) -> Problem:
     """What one process fits: all neurons, or a group of them where the fit is divided."""
-    whole = problem_of(size, settings)
-    if not divided:
-        return whole
-    return replace(whole, n_neurons=min(size.n_neurons, whole.largest_group))
+    n_neurons = min(size.n_neurons, largest_group(size.n_neurons)) if divided else size.n_neurons
+    return problem_of(replace(size, n_neurons=n_neurons), settings)
 
 
 def held_responses(held: Problem, *, divided: bool) -> int:

@@ -17,6 +17,7 @@ from stages.readouts.als.groups import (
     solve_group,
 )
 from stages.readouts.als.memory import plan_memory, problem_of
+from stages.readouts.als.partition import neuron_groups
 from stages.readouts.als.pca import Components, ReducedTokens, principal_components
 from stages.readouts.als.penalties import HeldOutErrors, choose, concatenate
 from stages.readouts.als.predictor import as_readouts, join
@@ -41,7 +42,7 @@ def fit_als(data: FitData, settings: ALSSettings, *, progress: OnEpoch | None = 
     components = principal_components(data.x_train, settings, device=data.device)
     tokens = reduced_tokens(data, settings, components)
     products = products_of(tokens.training, tokens.plan)
-    groups = problem_of(data.size, settings).groups
+    groups = neuron_groups(data.r_train.shape[1])
     solved = [solve_group(data.of(group), tokens, products, settings) for group in groups]
     chosen = choose_penalties([errors for _, errors in solved], settings)
     if settings.output == "linear":
@@ -51,9 +52,9 @@ def fit_als(data: FitData, settings: ALSSettings, *, progress: OnEpoch | None = 
                 for group, (path, _) in zip(groups, solved, strict=True)
             ]
         )
-        return as_readouts(linear, components, output="linear")
+        return as_readouts(linear, components, output="signed" if data.signed else "linear")
     both = None
-    if settings.refit and not tokens.plan.on_trials:
+    if settings.refit and tokens.plan.batch is None:
         both = products + products_of(tokens.validation, tokens.plan)
     every = FitProducts(products, both)
     finished = [

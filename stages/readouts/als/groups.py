@@ -19,18 +19,16 @@ from stages.readouts.als.poisson import (
     STEPS,
     Calibration,
 )
-from stages.readouts.als.predictor import AnyPredictor, Path, Predictor, join_paths
-from stages.readouts.als.trials.pooled import PooledTokens
+from stages.readouts.als.predictor import Path, Predictor, join_paths
 from stages.readouts.als.trials.ways import (
     Equations,
     FitProducts,
     ReducedTrials,
-    Steps,
     equations_of,
     steps_of,
 )
 from stages.readouts.data import FitData
-from stages.readouts.readout import rate
+from stages.readouts.readout import Output, predicted, rate
 from stages.readouts.solver_settings import ALSSettings
 from stages.spread import varies
 
@@ -107,11 +105,11 @@ def finish_group(
     varied = chosen < len(choices)
     penalty = choices[torch.where(varied, chosen, 0)]
     mean = _means(data.r_train).to(data.device)
-    steps = steps_of(path.pick(chosen), data, tokens, products, settings)
-    calibrated = partial(Calibration, tokens=steps.training, there=steps.there)
+    steps = steps_of(data, tokens, products, settings)
+    calibrated = partial(Calibration, tokens=tokens.training, there=steps.there)
     # With this unit, small changes of the rates are left as they are.
-    start = calibrated(steps.linear, mean=mean, unit=1 / mean.clamp(min=LEAST_MEAN, max=1))
-    factor, first_scores = _choose_slopes(start, steps, data, settings, without=None)
+    start = calibrated(path.pick(chosen), mean=mean, unit=1 / mean.clamp(min=LEAST_MEAN, max=1))
+    factor, first_scores = _choose_slopes(start, tokens, data, settings, without=None)
     begin = start.rates_of(factor)
     first_loss, curvature = start.loss_and_curvature(data.r_train, begin, factor)
 
@@ -128,7 +126,7 @@ def finish_group(
         _, curvature = now.loss_and_curvature(data.r_train, begin, factor)
         sums = steps.sums(begin, curvature)
         now = stepped(sums, mean)
-    factor, scores = _choose_slopes(now, steps, data, settings, without=0)
+    factor, scores = _choose_slopes(now, tokens, data, settings, without=0)
     rates = now.rates_of(factor)
     loss, end_curvature = now.loss_and_curvature(data.r_train, rates, factor)
     again = None
@@ -136,9 +134,9 @@ def finish_group(
         # The last step once more, with the validation trials added to its sums.
         more: Any = steps.sums(begin, curvature, held_out=True)
         every = _means(torch.cat([data.r_train, data.r_validation])).to(data.device)
-        again = _on_tokens(stepped(sums + more, every, refit=True).rates_of(factor))
+        again = stepped(sums + more, every, refit=True).rates_of(factor)
     return Finished(
-        predictor=_on_tokens(rates),
+        predictor=rates,
         refitted=again,
         penalty=end_curvature * penalty / 2,
         losses=torch.stack([first_loss, loss], dim=1).cpu(),
@@ -148,7 +146,7 @@ def finish_group(
 
 def _choose_slopes(
     calibration: Calibration,
-    steps: Steps,
+    tokens: ReducedTrials,
     data: FitData,
     settings: ALSSettings,
     *,
@@ -157,7 +155,7 @@ def _choose_slopes(
     """Each neuron's slope, and its variance explained on the validation trials with it."""
     ones = torch.ones_like(calibration.mean)
     choices = [calibration.rates_of(factor * ones) for factor in SLOPES]
-    errors = _errors_of_rates(calibration, choices, steps.validation, data)
+    errors = _errors_of_rates(calibration, choices, tokens.validation, data)
     chosen = choose(errors, how=settings.selection, without=without)
     unexplained = errors.mean().gather(1, chosen[:, None])[:, 0] / errors.variances
     scores = torch.where(errors.variances > 0, 1 - unexplained, torch.nan)
@@ -186,7 +184,8 @@ def _solve_path(
 
 
 def _errors_of_path(path: Path, tokens: ReducedTrials, data: FitData) -> HeldOutErrors:
-    """Squared errors of every choice; as a rate, a linear predictor is never below zero."""
+    """Squared errors of every choice, with no prediction below zero where no response is."""
+    output: Output = "signed" if data.signed else "linear"
     errors = _no_errors(data, path.bias.shape[1])
     for first, _, reduced in tokens.validation:
         for start in range(0, len(reduced), TRIALS_AT_ONCE):
@@ -194,15 +193,15 @@ def _errors_of_path(path: Path, tokens: ReducedTrials, data: FitData) -> HeldOut
             numbers = torch.arange(first + start, first + start + len(some))
             for part in neuron_batches(len(path.bias)):
                 own = data.r_validation[numbers, part].to(reduced.device)
-                rates = path.of(part)(some).clamp(min=0)
+                rates = predicted(path.of(part)(some), output)
                 errors.add(part, (own[:, :, None] - rates).square(), numbers)
     return errors
 
 
 def _errors_of_rates(
     calibration: Calibration,
-    choices: Sequence[AnyPredictor],
-    tokens: ReducedTokens | PooledTokens,
+    choices: Sequence[Predictor],
+    tokens: ReducedTokens,
     data: FitData,
 ) -> HeldOutErrors:
     """Squared errors of the rates with every slope."""
@@ -233,8 +232,3 @@ def _no_errors(data: FitData, n_choices: int) -> HeldOutErrors:
 def _means(responses: torch.Tensor) -> torch.Tensor:
     """Each neuron's mean response over its own trials."""
     return responses.double().nanmean(dim=0).float()
-
-
-def _on_tokens(predictor: AnyPredictor) -> Predictor:
-    """A predictor of the same weights that reads tokens."""
-    return Predictor(predictor.factors, predictor.bias)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from cache import UserError
 from stages.executors.resources import resident_memory
-from stages.readouts.als.partition import NEURON_BATCH, largest_group, neuron_groups
+from stages.readouts.als.partition import NEURON_BATCH, SPACE_COMPONENTS, largest_group
 from stages.readouts.sizes import FitSize
 from stages.readouts.solver_settings import ALSSettings
 from stages.settings import readable
@@ -39,13 +39,14 @@ class MemoryPlan:
         Keep the reduced tokens in memory rather than reading and reducing them for every pass.
     rows_at_once : int
         Pairs of patch rows whose products are summed in one pass.
-    on_trials : bool
-        Whether steps are taken on the trials: as the sizes say, whatever memory there is.
+    batch : int, optional
+        Neurons that pool tokens at a time where steps are taken on the trials, absent where they
+        are not: as the sizes say, whatever memory there is.
     """
 
     keep: bool
     rows_at_once: int
-    on_trials: bool = False
+    batch: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,15 +78,10 @@ class Problem(FitSize):
         return self.incomplete or self._statistics(self.most_components) > LARGEST_STATISTICS
 
     @property
-    def groups(self) -> list[slice]:
-        """The neurons that are fitted together."""
-        return neuron_groups(self.n_neurons, self.largest_group)
-
-    @property
-    def largest_group(self) -> int:
-        """How many these are at most."""
+    def batch(self) -> int | None:
+        """How many neurons pool tokens at a time then."""
         if not self.on_trials:
-            return largest_group(self.n_neurons)
+            return None
         most = GROUP_ON_TRIALS // (_FLOAT * self.n_trials * (self.places + self.most_components))
         return min(NEURON_BATCH, max(LEAST_ON_TRIALS, most))
 
@@ -122,11 +118,13 @@ class Problem(FitSize):
     @property
     def always(self) -> int:
         """Bytes of a group's statistics, of all neurons' weights and of one part of the tokens."""
+        group = min(self.n_neurons, largest_group(self.n_neurons))
         gram = self._statistics(self.n_components)
-        if self.on_trials:
-            gram = 6 * _FLOAT * self.places * self.n_components**2
-        group = min(self.n_neurons, self.largest_group)
         cross = 4 * _FLOAT * group * self._features
+        if self.batch is not None:
+            leading = min(self.n_components, SPACE_COMPONENTS)
+            gram = 6 * _FLOAT * self.places * leading**2
+            cross = 2 * _FLOAT * group * self.n_components**2 + 3 * self.reduced // self.n_trials
         factors = self.n_rows + self.n_columns + self.n_components
         paths = _FLOAT * self.n_neurons * (self.n_penalties + 2) * (factors + 3 * self.n_penalties)
         slopes = 2 * _FLOAT * self._n_slope_trials * group
@@ -141,7 +139,7 @@ class Problem(FitSize):
         """Bytes that the fit takes under a plan, beside what the process holds before."""
         # Folding a block of products takes about three more of its size.
         summing = 0 if self.on_trials else (3 + plan.rows_at_once) * self.block
-        solving = min(self.n_neurons, NEURON_BATCH) * self.neuron
+        solving = min(self.n_neurons, self.batch or NEURON_BATCH) * self.neuron
         held = self.always + plan.keep * self.reduced
         return int((1 + _SLACK) * (held + max(summing, solving)))
 
@@ -173,7 +171,7 @@ def plan_memory(problem: Problem, limit: int | None, *, used: int | None = None)
         The limit cannot be kept; the message says what is needed.
     """
     if limit is None:
-        return MemoryPlan(keep=True, rows_at_once=problem.row_pairs, on_trials=problem.on_trials)
+        return MemoryPlan(keep=True, rows_at_once=problem.row_pairs, batch=problem.batch)
     present = resident_memory() if used is None else used
     spare = limit - present - problem.least_memory
     if spare < 0:
@@ -190,5 +188,5 @@ def plan_memory(problem: Problem, limit: int | None, *, used: int | None = None)
     return MemoryPlan(
         keep=keep,
         rows_at_once=min(problem.row_pairs, 1 + spare // problem.block),
-        on_trials=problem.on_trials,
+        batch=problem.batch,
     )

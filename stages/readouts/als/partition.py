@@ -53,12 +53,9 @@ def largest_group(n_neurons: int) -> int:
     return min(LARGEST_GROUP, max(SMALLEST_GROUP, n_neurons // GROUPS))
 
 
-def neuron_groups(n_neurons: int, largest: int | None = None) -> list[slice]:
-    """The neurons that are fitted together, in groups of about the same size.
-
-    At most `largest`; `largest_group` where absent.
-    """
-    number = -(-n_neurons // (largest or largest_group(n_neurons)))
+def neuron_groups(n_neurons: int) -> list[slice]:
+    """The neurons that are fitted together, in groups of about the same size."""
+    number = -(-n_neurons // largest_group(n_neurons))
     borders = [n_neurons * i // number for i in range(number + 1)]
     return [slice(*pair) for pair in pairwise(borders)]
 

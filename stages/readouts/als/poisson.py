@@ -20,9 +20,8 @@ from stages.readouts.als.alternating import AlternatingLeastSquares
 from stages.readouts.als.memory import SLOPE_TRIALS
 from stages.readouts.als.partition import neuron_batches
 from stages.readouts.als.pca import ReducedTokens
-from stages.readouts.als.predictor import AnyPredictor, Predictor, centred, join
+from stages.readouts.als.predictor import Predictor, centred, join
 from stages.readouts.als.sufficient_statistics import Statistics, TrialSums
-from stages.readouts.als.trials.pooled import PooledTokens
 from stages.readouts.readout import poisson_loss, rate
 from stages.readouts.solver_settings import ALSSettings
 
@@ -64,8 +63,8 @@ class Calibration:
 
     def __init__(
         self,
-        predictor: AnyPredictor,
-        tokens: ReducedTokens | PooledTokens,
+        predictor: Predictor,
+        tokens: ReducedTokens,
         mean: torch.Tensor,
         *,
         unit: torch.Tensor,
@@ -90,7 +89,7 @@ class Calibration:
         """Over each neuron's own trials."""
         return own_mean(values, None if self.there is None else self.there[:, part])
 
-    def rates_of(self, factor: torch.Tensor) -> AnyPredictor:
+    def rates_of(self, factor: torch.Tensor) -> Predictor:
         """The predictor before ELU + 1, with slopes (n_neurons,) in their unit."""
         slope = factor * self.unit
         offset = torch.cat(
@@ -105,11 +104,10 @@ class Calibration:
         )
         own = self.predictor.factors
         scaled = own._replace(channel=own.channel * slope[:, None])
-        bias = offset + slope * (self.predictor.bias - self.centre)
-        return self.predictor._replace(factors=scaled, bias=bias)
+        return Predictor(scaled, offset + slope * (self.predictor.bias - self.centre))
 
     def loss_and_curvature(
-        self, responses: torch.Tensor, rates: AnyPredictor, factor: torch.Tensor
+        self, responses: torch.Tensor, rates: Predictor, factor: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Mean Poisson loss, and its mean expected second derivative, for each neuron."""
         slope = factor * self.unit
@@ -173,7 +171,7 @@ def parabola_targets(
 
 
 def sum_targets(
-    predictor: AnyPredictor, curvature: torch.Tensor, tokens: ReducedTokens, responses: torch.Tensor
+    predictor: Predictor, curvature: torch.Tensor, tokens: ReducedTokens, responses: torch.Tensor
 ) -> TrialSums:
     """Sums over trials, with the least-squares targets for responses.
 
@@ -202,7 +200,7 @@ def sum_targets(
 
 
 def step(
-    predictor: AnyPredictor, statistics: Statistics, penalty: torch.Tensor, settings: ALSSettings
+    predictor: Predictor, statistics: Statistics, penalty: torch.Tensor, settings: ALSSettings
 ) -> Predictor:
     """The predictor with other channels: the minimum of the parabolas that `sum_targets` summed.
 

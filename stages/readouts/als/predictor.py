@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 
 from stages.readouts.als.alternating import Factors
 from stages.readouts.als.pca import Components
-from stages.readouts.readout import Readouts
+from stages.readouts.readout import Output, Readouts
 from stages.training.epoch import Epoch
 
 
@@ -26,26 +26,6 @@ class Predictor(NamedTuple):
     def of(self, neurons: torch.Tensor | slice) -> Predictor:
         """The predictor of some neurons."""
         return Predictor(self.factors.of(neurons), self.bias[neurons])
-
-
-class PooledPredictor(NamedTuple):
-    """z = channels . pooled tokens + bias; otherwise a `Predictor`."""
-
-    factors: Factors
-    bias: torch.Tensor
-
-    def __call__(self, pooled: torch.Tensor) -> torch.Tensor:
-        """From (n_trials, n_neurons, n_components) to z (n_trials, n_neurons)."""
-        z = torch.bmm(pooled.transpose(0, 1), self.factors.channel[:, :, None])[:, :, 0]
-        return z.T + self.bias
-
-    def of(self, neurons: slice) -> PooledPredictor:
-        """That of some neurons."""
-        return PooledPredictor(self.factors.of(neurons), self.bias[neurons])
-
-
-#: A predictor on tokens, or on what each neuron pools of them.
-AnyPredictor = Predictor | PooledPredictor
 
 
 def centred(factors: Factors, mean_tokens: torch.Tensor, mean_responses: torch.Tensor) -> Predictor:
@@ -103,7 +83,7 @@ def as_readouts(
     components: Components,
     *,
     curve: Sequence[Epoch] = (),
-    output: Literal["elu", "linear"] = "elu",
+    output: Output = "elu",
     penalty: torch.Tensor | None = None,
 ) -> Readouts:
     """The same predictor on the tokens' own channels, its scale shared equally by the factors.

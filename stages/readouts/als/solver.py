@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from stages.readouts.als.cost import als_cost, held_problem, held_responses
-from stages.readouts.als.memory import problem_of
+from stages.readouts.als.partition import neuron_groups
 from stages.readouts.sizes import FitSize
 from stages.readouts.solver_protocol import DividedFit, FitSource, OnEpoch, Solver
 from stages.readouts.solver_settings import ALSSettings
@@ -47,9 +47,9 @@ class ALS(Solver):
         held = held_problem(size, settings, divided=divided)
         return held_responses(held, divided=divided) + held.least_memory
 
-    def groups(self, size: FitSize, settings: ALSSettings) -> Sequence[slice]:
+    def groups(self, n_neurons: int) -> Sequence[slice]:
         """Those that are fitted together."""
-        return problem_of(size, settings).groups
+        return neuron_groups(n_neurons)
 
     def divide(self, source: FitSource, settings: ALSSettings) -> DividedFit | None:
         """Shards of trials and groups of neurons, where there are several of either."""

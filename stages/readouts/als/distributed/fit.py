@@ -27,7 +27,7 @@ from stages.readouts.als.distributed.tasks import (
 )
 from stages.readouts.als.fit import choose_penalties, finished_readouts
 from stages.readouts.als.memory import problem_of
-from stages.readouts.als.partition import reduction, shards
+from stages.readouts.als.partition import neuron_groups, reduction, shards
 from stages.readouts.als.pca import ChannelMoments, components_of
 from stages.readouts.solver_protocol import FitSource, Outcome
 from stages.readouts.solver_settings import ALSSettings
@@ -51,7 +51,7 @@ class DividedALS:
         problem = problem_of(size, settings)
         again = settings.refit and not problem.on_trials
         self.held_out = shards((n_held_out, *grid)) if again else []
-        self.groups = [(group.start, group.stop) for group in problem.groups]
+        self.groups = [(group.start, group.stop) for group in neuron_groups(size.n_neurons)]
         self.n_parts = 2 * len(self.shards) + len(self.held_out) + 2 * len(self.groups)
         self.n_together = len(self.groups)
 

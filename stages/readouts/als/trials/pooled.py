@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
 
 import torch
 
 from stages.readouts.als.alternating import Factors, Normal, normal_equations
 from stages.readouts.als.pca import ReducedTokens
+
+
+def batches_of(n_neurons: int, batch: int) -> list[slice]:
+    """The neurons of a group that pool, or project, at a time."""
+    return [slice(first, min(first + batch, n_neurons)) for first in range(0, n_neurons, batch)]
 
 
 def own_trials(responses: torch.Tensor, device: torch.device) -> torch.Tensor | None:
@@ -69,36 +72,22 @@ class PooledTokens:
             values[first:last] = torch.matmul(space, z.flatten(1, 2)[..., :n])
         return cls(values, there)
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Trials, neurons, components."""
-        return tuple(self.values.shape)
-
-    def __iter__(self) -> Iterator[tuple[int, int, torch.Tensor]]:
-        """All trials as one part: first, last, and what is pooled."""
-        yield 0, len(self.values), self.values
+    def predicted(self, channel: torch.Tensor) -> torch.Tensor:
+        """Weighted with each neuron's channels, tensor of shape (n_trials, n_neurons)."""
+        return torch.bmm(self.values.transpose(0, 1), channel[:, :, None])[:, :, 0].T
 
     def sums(self, responses: torch.Tensor) -> PooledSums:
         """Sums over each neuron's own trials, with responses (n_trials, n_neurons)."""
         if self.there is not None:
             responses = torch.where(self.there > 0, responses, 0)
-        own = responses.T.contiguous()
+        own, features = responses.T.contiguous(), self.values.transpose(0, 1)
         return PooledSums(
-            count=count_of(self.values.transpose(0, 1), self.there),
-            tokens=self._tokens,
-            products=self._products,
+            count=count_of(features, self.there),
+            tokens=features.sum(dim=1),
+            products=torch.bmm(features.mT, features),
             responses=own.double().sum(dim=1),
-            cross=torch.bmm(own[:, None], self.values.transpose(0, 1))[:, 0],
+            cross=torch.bmm(own[:, None], features)[:, 0],
         )
-
-    @cached_property
-    def _tokens(self) -> torch.Tensor:
-        return self.values.sum(dim=0)
-
-    @cached_property
-    def _products(self) -> torch.Tensor:
-        by_neuron = self.values.transpose(0, 1)
-        return torch.bmm(by_neuron.mT, by_neuron)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -10,7 +11,12 @@ import torch
 from stages.readouts.als.alternating import AlternatingLeastSquares, Factors, Normal
 from stages.readouts.als.partition import SPACE_COMPONENTS
 from stages.readouts.als.pca import ReducedTokens
-from stages.readouts.als.trials.pooled import PooledTokens, covariances, own_trials
+from stages.readouts.als.trials.pooled import (
+    PooledTokens,
+    batches_of,
+    covariances,
+    own_trials,
+)
 from stages.readouts.solver_settings import ALSSettings
 
 
@@ -114,9 +120,14 @@ class TrialEquations:
 
 
 def trial_equations(
-    tokens: ReducedTokens, responses: torch.Tensor, products: torch.Tensor, settings: ALSSettings
-) -> TrialEquations:
-    """The equations of a group.
+    tokens: ReducedTokens,
+    responses: torch.Tensor,
+    products: torch.Tensor,
+    settings: ALSSettings,
+    *,
+    batch: int,
+) -> Iterator[TrialEquations]:
+    """The equations of a group, batch by batch.
 
     Parameters
     ----------
@@ -124,28 +135,30 @@ def trial_equations(
         NaN where missing.
     products : tensor
         `position_products` summed over the training trials.
+    batch : int
+        Neurons that pool, or project, at a time.
     """
-    responses = responses.to(products.device)
-    there = own_trials(responses, products.device)
-    alternation = SpaceOnTrials(tokens, there, settings)
-    h, w, k = alternation.h, alternation.w, alternation.k
-    mean = responses.double().nanmean(dim=0).float().nan_to_num()
-    around = (responses - mean).nan_to_num()
-    cross = around.new_zeros(responses.shape[1], h * w * k)
-    total = cross.new_zeros(h, w, k)
-    for first, last, z in tokens:
-        some = z[..., :k]
-        total += some.sum(dim=0)
-        cross.addmm_(around[first:last].T, some.flatten(1))
-    count = (~responses.isnan()).sum(dim=0).clamp(min=1)
-    position = total / len(responses)
-    return TrialEquations(
-        alternation=alternation,
-        responses=responses,
-        mean_responses=mean,
-        cross=(cross / count[:, None]).view(-1, h, w, k),
-        grams=products / len(responses) - position[..., :, None] * position[..., None, :],
-    )
+    for part in batches_of(responses.shape[1], batch):
+        own = responses[:, part].to(products.device)
+        alternation = SpaceOnTrials(tokens, own_trials(own, own.device), settings)
+        h, w, k = alternation.h, alternation.w, alternation.k
+        mean = own.double().nanmean(dim=0).float()
+        around = (own - mean).nan_to_num()
+        cross = around.new_zeros(own.shape[1], h * w * k)
+        total = cross.new_zeros(h, w, k)
+        for first, last, z in tokens:
+            some = z[..., :k]
+            total += some.sum(dim=0)
+            cross.addmm_(around[first:last].T, some.flatten(1))
+        count = (~own.isnan()).sum(dim=0)
+        position = total / len(own)
+        yield TrialEquations(
+            alternation=alternation,
+            responses=own,
+            mean_responses=mean,
+            cross=(cross / count[:, None]).view(-1, h, w, k),
+            grams=products / len(own) - position[..., :, None] * position[..., None, :],
+        )
 
 
 def position_products(reduced: ReducedTokens, shard: tuple[int, int]) -> torch.Tensor:

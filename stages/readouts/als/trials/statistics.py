@@ -17,7 +17,7 @@ from stages.readouts.als.alternating import (
 from stages.readouts.als.partition import SPACE_COMPONENTS, neuron_batches
 from stages.readouts.als.pca import ReducedTokens
 from stages.readouts.als.poisson import step, sum_targets
-from stages.readouts.als.predictor import AnyPredictor, Predictor
+from stages.readouts.als.predictor import Predictor
 from stages.readouts.als.sufficient_statistics import Statistics, TrialSums
 from stages.readouts.solver_settings import ALSSettings
 
@@ -72,8 +72,6 @@ class StatisticSteps:
 
     Parameters
     ----------
-    linear : Predictor
-        Where to begin.
     training, validation : pair of ReducedTokens and tensor
         Tokens, and responses of shape (n_trials, n_neurons).
     products : pair of tensor
@@ -84,24 +82,22 @@ class StatisticSteps:
 
     def __init__(
         self,
-        linear: Predictor,
         training: tuple[ReducedTokens, torch.Tensor],
         validation: tuple[ReducedTokens, torch.Tensor],
         products: tuple[torch.Tensor, torch.Tensor | None],
         settings: ALSSettings,
     ) -> None:
-        self.linear, self.products, self.settings = linear, products, settings
-        self.training, self.validation = training[0], validation[0]
+        self.products, self.settings = products, settings
         self.trials = training, validation
 
     def sums(
-        self, predictor: AnyPredictor, curvature: torch.Tensor, *, held_out: bool = False
+        self, predictor: Predictor, curvature: torch.Tensor, *, held_out: bool = False
     ) -> TrialSums:
         """Sums over trials, with the targets of a parabola for responses."""
         return sum_targets(predictor, curvature, *self.trials[held_out])
 
     def step(
-        self, predictor: AnyPredictor, sums: Any, penalty: torch.Tensor, *, refit: bool = False
+        self, predictor: Predictor, sums: Any, penalty: torch.Tensor, *, refit: bool = False
     ) -> Predictor:
         """The predictor with other channels: the minimum of the parabolas that were summed."""
         products = self.products[refit]

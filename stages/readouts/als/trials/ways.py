@@ -12,7 +12,6 @@ import torch
 from stages.readouts.als.memory import MemoryPlan
 from stages.readouts.als.partition import shards, tree_sum
 from stages.readouts.als.pca import ReducedTokens
-from stages.readouts.als.predictor import Predictor
 from stages.readouts.als.sufficient_statistics import shard_products, sum_trials
 from stages.readouts.als.trials.space import TrialEquations, position_products, trial_equations
 from stages.readouts.als.trials.statistics import (
@@ -61,7 +60,7 @@ def shard_products_of(
     reduced: ReducedTokens, plan: MemoryPlan, shard: tuple[int, int]
 ) -> torch.Tensor:
     """The same over the trials from first to last."""
-    if plan.on_trials:
+    if plan.batch is not None:
         return position_products(reduced, shard)
     return shard_products(reduced, shard, rows_at_once=plan.rows_at_once)
 
@@ -70,21 +69,22 @@ def equations_of(
     data: FitData, tokens: ReducedTrials, products: torch.Tensor, settings: ALSSettings
 ) -> Iterable[Equations]:
     """The equations of a group, batch by batch, with `products_of` the training trials."""
-    if tokens.plan.on_trials:
-        return [trial_equations(tokens.training, data.r_train, products, settings)]
+    if tokens.plan.batch is not None:
+        return trial_equations(
+            tokens.training, data.r_train, products, settings, batch=tokens.plan.batch
+        )
     statistics = sum_trials(tokens.training, data.r_train).statistics(products)
     return statistic_equations(statistics, settings)
 
 
 def steps_of(
-    linear: Predictor,
     data: FitData,
     tokens: ReducedTrials,
     products: FitProducts,
     settings: ALSSettings,
 ) -> Steps:
-    """The steps of a group from its least-squares fit."""
+    """The steps of a group."""
     trials = (tokens.training, data.r_train), (tokens.validation, data.r_validation)
-    if tokens.plan.on_trials:
-        return TrialSteps(linear, *trials)
-    return StatisticSteps(linear, *trials, products, settings)
+    if tokens.plan.batch is not None:
+        return TrialSteps(*trials, tokens.plan.batch)
+    return StatisticSteps(*trials, products, settings)
