@@ -18,17 +18,17 @@ from stages.readouts.als.partition import SPACE_COMPONENTS, neuron_batches
 from stages.readouts.als.pca import Components, ReducedTokens
 from stages.readouts.als.penalties import HeldOutErrors, choose
 from stages.readouts.als.poisson import (
+    FIRST_SLOPES,
     LEAST_MEAN,
-    SLOPES,
     STEPS,
     Calibration,
+    rate,
     step,
     sum_targets,
 )
 from stages.readouts.als.predictor import Path, Predictor, join_paths
 from stages.readouts.als.sufficient_statistics import Statistics, TrialSums, sum_trials
 from stages.readouts.data import FitData
-from stages.readouts.readout import rate
 from stages.readouts.solver_settings import ALSSettings
 from stages.spread import varies
 
@@ -127,7 +127,8 @@ def finish_group(
     linear = path.pick(chosen)
     # With this unit, small changes of the rates are left as they are.
     start = Calibration(linear, tokens.training, mean, unit=1 / mean.clamp(min=LEAST_MEAN, max=1))
-    factor, first_scores = _choose_slopes(start, tokens, data, settings, without=None)
+    slopes = [torch.full_like(mean, slope) for slope in FIRST_SLOPES]
+    factor, first_scores = _choose_slopes(start, slopes, tokens, data, settings, without=None)
     begin = start.rates_of(factor)
     first_loss, curvature = start.loss_and_curvature(data.r_train, begin, factor)
 
@@ -144,7 +145,8 @@ def finish_group(
         _, curvature = now.loss_and_curvature(data.r_train, begin, factor)
         sums = sum_targets(begin, curvature, tokens.training, data.r_train)
         now = stepped(sums, products.training, mean)
-    factor, scores = _choose_slopes(now, tokens, data, settings, without=0)
+    slopes = now.slopes(data.r_train)
+    factor, scores = _choose_slopes(now, slopes, tokens, data, settings, without=0)
     rates = now.rates_of(factor)
     loss, end_curvature = now.loss_and_curvature(data.r_train, rates, factor)
     again = None
@@ -165,6 +167,7 @@ def finish_group(
 
 def _choose_slopes(
     calibration: Calibration,
+    slopes: Sequence[torch.Tensor],
     tokens: ReducedTrials,
     data: FitData,
     settings: ALSSettings,
@@ -172,13 +175,11 @@ def _choose_slopes(
     without: int | None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Each neuron's slope, and its variance explained on the validation trials with it."""
-    ones = torch.ones_like(calibration.mean)
-    choices = [calibration.rates_of(factor * ones) for factor in SLOPES]
-    errors = _errors_of_rates(calibration, choices, tokens, data)
+    errors = _errors_of_rates(calibration, slopes, tokens, data)
     chosen = choose(errors, how=settings.selection, without=without)
     unexplained = errors.mean().gather(1, chosen[:, None])[:, 0] / errors.variances
     scores = torch.where(errors.variances > 0, 1 - unexplained, torch.nan)
-    return torch.tensor(SLOPES, device=ones.device)[chosen.to(ones.device)], scores
+    return torch.stack(list(slopes), dim=1).gather(1, chosen[:, None].to(data.device))[:, 0], scores
 
 
 def _solve_path(statistics: Statistics, choices: torch.Tensor, settings: ALSSettings) -> Path:
@@ -225,15 +226,18 @@ def _errors_of_path(path: Path, tokens: ReducedTrials, data: FitData) -> HeldOut
 
 def _errors_of_rates(
     calibration: Calibration,
-    choices: Sequence[Predictor],
+    choices: Sequence[torch.Tensor],
     tokens: ReducedTrials,
     data: FitData,
 ) -> HeldOutErrors:
     """Squared errors of the rates with every slope."""
     errors = _no_errors(data, len(choices))
     linear = calibration.predictor
-    slopes = [factor * calibration.unit for factor in SLOPES]
-    shifts = [each.bias - slope * linear.bias for each, slope in zip(choices, slopes, strict=True)]
+    slopes = [factor * calibration.unit for factor in choices]
+    shifts = [
+        calibration.rates_of(factor, roughly=True).bias - slope * linear.bias
+        for factor, slope in zip(choices, slopes, strict=True)
+    ]
     for first, last, reduced in tokens.validation:
         numbers = torch.arange(first, last)
         for part in neuron_batches(len(linear.bias)):
