@@ -11,13 +11,14 @@ import torch
 
 from stages.readouts.als.alternating import initial_factors
 from stages.readouts.als.partition import neuron_batches
-from stages.readouts.als.pca import Components, ReducedTokens
+from stages.readouts.als.pca import Components
 from stages.readouts.als.penalties import HeldOutErrors, choose
 from stages.readouts.als.poisson import (
+    FIRST_SLOPES,
     LEAST_MEAN,
-    SLOPES,
     STEPS,
     Calibration,
+    rate,
 )
 from stages.readouts.als.predictor import Path, Predictor, join_paths
 from stages.readouts.als.trials.ways import (
@@ -28,7 +29,7 @@ from stages.readouts.als.trials.ways import (
     steps_of,
 )
 from stages.readouts.data import FitData
-from stages.readouts.readout import Output, predicted, rate
+from stages.readouts.readout import Output, predicted
 from stages.readouts.solver_settings import ALSSettings
 from stages.spread import varies
 
@@ -109,7 +110,8 @@ def finish_group(
     calibrated = partial(Calibration, tokens=tokens.training, there=steps.there)
     # With this unit, small changes of the rates are left as they are.
     start = calibrated(path.pick(chosen), mean=mean, unit=1 / mean.clamp(min=LEAST_MEAN, max=1))
-    factor, first_scores = _choose_slopes(start, tokens, data, settings, without=None)
+    slopes = [torch.full_like(mean, slope) for slope in FIRST_SLOPES]
+    factor, first_scores = _choose_slopes(start, slopes, tokens, data, settings, without=None)
     begin = start.rates_of(factor)
     first_loss, curvature = start.loss_and_curvature(data.r_train, begin, factor)
 
@@ -126,7 +128,8 @@ def finish_group(
         _, curvature = now.loss_and_curvature(data.r_train, begin, factor)
         sums = steps.sums(begin, curvature)
         now = stepped(sums, mean)
-    factor, scores = _choose_slopes(now, tokens, data, settings, without=0)
+    slopes = now.slopes(data.r_train)
+    factor, scores = _choose_slopes(now, slopes, tokens, data, settings, without=0)
     rates = now.rates_of(factor)
     loss, end_curvature = now.loss_and_curvature(data.r_train, rates, factor)
     again = None
@@ -146,6 +149,7 @@ def finish_group(
 
 def _choose_slopes(
     calibration: Calibration,
+    slopes: Sequence[torch.Tensor],
     tokens: ReducedTrials,
     data: FitData,
     settings: ALSSettings,
@@ -153,13 +157,11 @@ def _choose_slopes(
     without: int | None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Each neuron's slope, and its variance explained on the validation trials with it."""
-    ones = torch.ones_like(calibration.mean)
-    choices = [calibration.rates_of(factor * ones) for factor in SLOPES]
-    errors = _errors_of_rates(calibration, choices, tokens.validation, data)
+    errors = _errors_of_rates(calibration, slopes, tokens, data)
     chosen = choose(errors, how=settings.selection, without=without)
     unexplained = errors.mean().gather(1, chosen[:, None])[:, 0] / errors.variances
     scores = torch.where(errors.variances > 0, 1 - unexplained, torch.nan)
-    return torch.tensor(SLOPES, device=ones.device)[chosen.to(ones.device)], scores
+    return torch.stack(list(slopes), dim=1).gather(1, chosen[:, None].to(data.device))[:, 0], scores
 
 
 def _solve_path(
@@ -200,16 +202,19 @@ def _errors_of_path(path: Path, tokens: ReducedTrials, data: FitData) -> HeldOut
 
 def _errors_of_rates(
     calibration: Calibration,
-    choices: Sequence[Predictor],
-    tokens: ReducedTokens,
+    choices: Sequence[torch.Tensor],
+    tokens: ReducedTrials,
     data: FitData,
 ) -> HeldOutErrors:
     """Squared errors of the rates with every slope."""
     errors = _no_errors(data, len(choices))
     linear = calibration.predictor
-    slopes = [factor * calibration.unit for factor in SLOPES]
-    shifts = [each.bias - slope * linear.bias for each, slope in zip(choices, slopes, strict=True)]
-    for first, last, reduced in tokens:
+    slopes = [factor * calibration.unit for factor in choices]
+    shifts = [
+        calibration.rates_of(factor, roughly=True).bias - slope * linear.bias
+        for factor, slope in zip(choices, slopes, strict=True)
+    ]
+    for first, last, reduced in tokens.validation:
         numbers = torch.arange(first, last)
         for part in neuron_batches(len(linear.bias)):
             own = data.r_validation[first:last, part].to(reduced.device)

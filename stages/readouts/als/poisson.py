@@ -22,7 +22,7 @@ from stages.readouts.als.partition import neuron_batches
 from stages.readouts.als.pca import ReducedTokens
 from stages.readouts.als.predictor import Predictor, centred, join
 from stages.readouts.als.sufficient_statistics import Statistics, TrialSums
-from stages.readouts.readout import poisson_loss, rate
+from stages.readouts.readout import poisson_loss
 from stages.readouts.solver_settings import ALSSettings
 
 #: Steps after the least-squares fit; a third gains nothing on held-out trials.
@@ -31,8 +31,16 @@ STEPS = 2
 #: What the parabola's curvature is to the mean of the loss's: more is slower and safer.
 CAUTION = 1.2
 
-#: Slopes to choose from; with the first, a neuron is predicted to respond with its mean.
-SLOPES = (0.0, 0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 1.0, 1.2, 1.4)
+#: Slopes to choose from for the first step, which carries least squares over to rates.
+FIRST_SLOPES = (0.0, 0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 1.0, 1.2, 1.4)
+
+#: And for the end: factors, and of what a neuron's predictor leaves unexplained, as a fraction of
+#: what it explains, how much is taken off its slope.
+LAST_SLOPES = (0.8, 0.9, 1.0, 1.1, 1.2)
+DOUBTS = (0.0, 0.005, 0.01, 0.02)
+
+#: Evenly spread trials that suffice to compare slopes.
+COMPARED_TRIALS = 512
 
 #: Newton steps of an offset at most, and the error of the mean rate at which they end.
 NEWTON_STEPS = 30
@@ -89,13 +97,40 @@ class Calibration:
         """Over each neuron's own trials."""
         return own_mean(values, None if self.there is None else self.there[:, part])
 
-    def rates_of(self, factor: torch.Tensor) -> Predictor:
-        """The predictor before ELU + 1, with slopes (n_neurons,) in their unit."""
+    def slopes(self, responses: torch.Tensor) -> list[torch.Tensor]:
+        """Slopes to choose from at the end, (n_neurons,) each; with the first, rates are the mean.
+
+        A predictor of many weights explains noise of the trials that it was fitted to, the same
+        amount whether it explains much or little beside: slopes are shrunk by it (the positive part
+        of James & Stein 1961, Proc. Fourth Berkeley Symp. 1, 361-379). How much it is, all neurons'
+        validation trials tell.
+        """
+        r = responses[:: self.every].to(self.around.device)
+        around = r - r.nanmean(dim=0)
+        both = self._mean((self.around * around).nan_to_num()).square()
+        all_of = self._mean(self.around.square()) * around.square().nanmean(dim=0)
+        explained = (both / all_of.clamp(min=1e-30)).clamp(min=1e-6, max=1)
+        rest = (1 - explained) / explained
+        shrunk = [(1 - doubt * rest).clamp(min=0) for doubt in DOUBTS]
+        return [0 * rest, *(factor * each for factor in LAST_SLOPES for each in shrunk)]
+
+    def rates_of(self, factor: torch.Tensor, *, roughly: bool = False) -> Predictor:
+        """The predictor before ELU + 1, with slopes (n_neurons,) in their unit.
+
+        Parameters
+        ----------
+        roughly : bool
+            With the mean over few trials.
+        """
         slope = factor * self.unit
+        # Of trials that are a neuron's own there may be few.
+        few = roughly and self.there is None
+        some = slice(None, None, max(1, len(self.around) // COMPARED_TRIALS) if few else 1)
+        around = self.around[some]
         offset = torch.cat(
             [
                 offsets(
-                    slope[part] * self.around[:, part],
+                    slope[part] * around[:, part],
                     self.mean[part],
                     None if self.there is None else self.there[:, part],
                 )
@@ -118,7 +153,7 @@ class Calibration:
             z = slope[part] * self.around[:, part] + offset[part]
             losses.append(self._mean(poisson_loss(z, r[:, part]), part))
             mu = rate(z)
-            curvature = derivative(z, mu).square() / mu.clamp(min=1e-30)
+            curvature = derivative(mu).square() / mu.clamp(min=1e-30)
             curvatures.append(self._mean(curvature, part).clamp(min=LEAST_CURVATURE))
         return torch.cat(losses), torch.cat(curvatures)
 
@@ -152,13 +187,21 @@ def offsets(
         above = own_mean(mu, there) - mean
         if bool((above <= MEAN_TOLERANCE * mean).all()):
             break
-        offset = offset - above / own_mean(derivative(z, mu), there)
+        offset = offset - above / own_mean(derivative(mu), there)
     return offset
 
 
-def derivative(z: torch.Tensor, mu: torch.Tensor) -> torch.Tensor:
-    """Of the rate in z, given the rate."""
-    return torch.where(z > 0, 1.0, mu)
+def rate(z: torch.Tensor) -> torch.Tensor:
+    """ELU(z) + 1, as `stages.readouts.readout.rate` has it, in a third of the time.
+
+    exp(z) is nowhere below its tangent z + 1. Only at 0 its gradient would be another.
+    """
+    return torch.maximum(z + 1, torch.exp(z.clamp(max=0)))
+
+
+def derivative(mu: torch.Tensor) -> torch.Tensor:
+    """Of the rate mu = ELU(z) + 1 in z: itself below zero, else 1."""
+    return mu.clamp(max=1)
 
 
 def parabola_targets(
@@ -166,7 +209,7 @@ def parabola_targets(
 ) -> torch.Tensor:
     """The responses of the least-squares fit that stands for the loss around a predictor z."""
     mu = rate(z)
-    gradient = (mu - responses) * derivative(z, mu) / mu.clamp(min=1e-30)
+    gradient = (mu - responses) * derivative(mu) / mu.clamp(min=1e-30)
     return z - gradient / (CAUTION * curvature)
 
 
