@@ -93,6 +93,8 @@ def reduced_tokens(
     """
     problem = problem_of(data.size, settings, n_components=components.n_components)
     plan = plan_memory(problem, data.memory_limit)
+    # On the trials, every batch of neurons reads them again and again.
+    once = once and plan.batch is None
     spill = None if plan.keep or once else temporary_folder(problem.reduced)
     return ReducedTrials(
         training=ReducedTokens(data.x_train, components, keep=plan.keep, spill=spill),

@@ -65,8 +65,8 @@ class Problem(FitSize):
 
     @property
     def _n_slope_trials(self) -> int:
-        # Every n-th of all trials.
-        return min(self.n_trials, 2 * SLOPE_TRIALS)
+        # Every n-th of all trials; all where neurons have their own.
+        return self.n_trials if self.incomplete else min(self.n_trials, 2 * SLOPE_TRIALS)
 
     @property
     def _features(self) -> int:
@@ -108,12 +108,12 @@ class Problem(FitSize):
 
     @property
     def neuron(self) -> int:
-        """Bytes that a neuron needs while it is solved or its slope is fitted."""
+        """Bytes that a neuron needs while it is solved."""
         solving = 8 * self.n_components**2 + 2 * self._features
         if self.on_trials:
             axes = self.n_rows + self.n_columns
             solving += self.n_trials * (self.places + 2 * self.n_components + 2 * axes)
-        return _FLOAT * max(solving, 10 * self._n_slope_trials)
+        return _FLOAT * solving
 
     @property
     def always(self) -> int:
@@ -124,10 +124,12 @@ class Problem(FitSize):
         if self.batch is not None:
             leading = min(self.n_components, SPACE_COMPONENTS)
             gram = 6 * _FLOAT * self.places * leading**2
-            cross = 2 * _FLOAT * group * self.n_components**2 + 3 * self.reduced // self.n_trials
+            cross = 2 * _FLOAT * group * self.n_components**2
+            # Predictors are applied to the tokens by their weights at all positions.
+            cross += 2 * _FLOAT * min(group, NEURON_BATCH) * self._features
         factors = self.n_rows + self.n_columns + self.n_components
         paths = _FLOAT * self.n_neurons * (self.n_penalties + 2) * (factors + 3 * self.n_penalties)
-        slopes = 2 * _FLOAT * self._n_slope_trials * group
+        slopes = (3 if self.incomplete else 2) * _FLOAT * self._n_slope_trials * group
         return gram + cross + paths + slopes + 4 * _FLOAT * PARTITION_ELEMENTS
 
     @property
@@ -140,8 +142,9 @@ class Problem(FitSize):
         # Folding a block of products takes about three more of its size.
         summing = 0 if self.on_trials else (3 + plan.rows_at_once) * self.block
         solving = min(self.n_neurons, self.batch or NEURON_BATCH) * self.neuron
+        slopes = 10 * _FLOAT * min(self.n_neurons, NEURON_BATCH) * self._n_slope_trials
         held = self.always + plan.keep * self.reduced
-        return int((1 + _SLACK) * (held + max(summing, solving)))
+        return int((1 + _SLACK) * (held + max(summing, solving, slopes)))
 
 
 def problem_of(size: FitSize, settings: ALSSettings, *, n_components: int | None = None) -> Problem:

@@ -11,6 +11,7 @@ from support.planted import plant
 from cache import UserError
 from stages.readouts.als import memory
 from stages.readouts.als.alternating import Factors
+from stages.readouts.als.cost import als_cost
 from stages.readouts.als.memory import plan_memory, problem_of
 from stages.readouts.als.pca import ReducedTokens, principal_components
 from stages.readouts.als.trials.pooled import PooledTokens, own_trials
@@ -151,6 +152,11 @@ def test_sizes_decide_the_way_whatever_memory_there_is():
         for limit in (None, 10**11):
             assert plan_memory(problem, limit, used=0).batch == problem.batch
     assert problem_of(size(4, 8, incomplete=True), settings).on_trials
+    # The price of a plan knows the way: seconds grow about as positions do, memory hardly.
+    prices = [als_cost(size(*grid), settings, memory_limit=8 * 10**9) for grid in ways]
+    seconds = [sum(price.shares.values()) for price in prices]
+    assert 4 < seconds[1] / seconds[0] < 64 and 2 < seconds[2] / seconds[1] < 8
+    assert all(price.memory <= 8 * 10**9 for price in prices)
     # Statistics of the finest grid would take 300 GB.
     finest = problem_of(size(32, 64), ALSSettings(max_components=128))
     assert finest.least_memory < 4 * 10**9 and finest.batch is not None
