@@ -41,6 +41,8 @@ class Work:
         Bytes of tokens that are written (extract) or read (fit, finetune).
     tokens : TokenShape, optional
         Of the backbone; a CNN has none.
+    incomplete : bool
+        Whether responses are known to be missing.
     """
 
     images: int | None = 0
@@ -52,6 +54,7 @@ class Work:
     epochs: int = 0
     n_bytes: int | None = 0
     tokens: TokenShape | None = None
+    incomplete: bool = False
 
     @property
     def is_known(self) -> bool:

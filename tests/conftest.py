@@ -42,7 +42,7 @@ def tuned_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An experiment that was run once: frozen, last0, last1 and full; not to be changed."""
     from support.tuning_runs import write_tuning_experiment
 
-    from pipeline.cli.app import main
+    from pipeline.cli.main import main
 
     path = write_tuning_experiment(tmp_path_factory.mktemp("mouse"))
     with pytest.MonkeyPatch.context() as patch:

@@ -67,6 +67,8 @@ class MinimodelTraining:
         self.validation_ids = recording.image_ids[validation]
         self.r_train = torch.from_numpy(recording.responses[~validation])
         self.r_validation = recording.responses[validation]
+        #: Each neuron's own training trials.
+        self.n_responses = self.r_train.isfinite().sum(dim=0).clamp(min=1).to(self.device)
         self.epochs = torch.tensor(self.settings.epochs, device=self.device)
 
     @property
@@ -151,7 +153,7 @@ class MinimodelTraining:
             sums.append(losses)
         stacked, who = torch.stack(sums), active.who.cpu().numpy()
         check_finite(stacked, self.loop, number, neurons=self.recording.neurons[who])
-        return stacked.sum(dim=0) / n_trials
+        return stacked.sum(dim=0) / self.n_responses[active.who]
 
     def _pooled(self, ids: NDArray[np.int64]) -> Pooled:
         return first_layer(self.images.batch(ids, device=self.device), self.kernels)

@@ -48,7 +48,8 @@ def finetune_condition(
                 f"{task.run} holds other readouts of {task.frozen.slug} than those to start from: "
                 "another run has written there; run again"
             )
-        frozen = saved_readouts(task.run, task.frozen)
+        # The validation trials choose among the epochs, and must not have been fitted before.
+        frozen = saved_readouts(task.run, task.frozen).held_out
         model, inputs = _untrained(task, frozen)
         penalty = _penalty(task)
         trained = tune(model, inputs, task, frozen, penalty=penalty, progress=progress)

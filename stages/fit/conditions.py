@@ -132,5 +132,6 @@ def planned_fits(variant: Variant, readout: ReadoutSettings) -> Iterator[Planned
                     epochs=SOLVERS[readout.solver].epochs(readout.of_solver),
                     n_bytes=None if sizes.images is None else sizes.images * read,
                     tokens=tokens,
+                    incomplete=sizes.incomplete,
                 ),
             )

@@ -27,6 +27,7 @@ def planned_size(planned: Planned) -> FitSize:
         n_neurons=work.neurons or 0,
         n_test=work.test_images or 0,
         item_bytes=2 if work.tokens.dtype == "float16" else 4,
+        incomplete=work.incomplete,
     )
 
 

@@ -95,6 +95,8 @@ def open_trials(
             memory_limit=limit,
             overwrite=True,  # they are copies
             scale=task.scale[neurons],
+            rates=SOLVERS[task.settings.solver].gives_rates(task.settings.of_solver),
+            incomplete=task.recording.incomplete,
         )
         yield OpenTrials(data=data, scale=scale, test=test)
     finally:
@@ -121,6 +123,7 @@ class TaskSource:
             n_neurons=self.task.recording.n_neurons,
             n_test=n_every - n_trials,
             item_bytes=tokens.dtype.itemsize,
+            incomplete=self.task.recording.incomplete,
         )
 
     @property
@@ -142,6 +145,11 @@ class TaskSource:
         """Tokens of the training trials, streamed."""
         tokens, (_, n_training, *_) = cached_tokens(self.task, trials_of(self.task))
         return tokens.part(0, n_training)
+
+    def validation_tokens(self) -> Tokens:
+        """Tokens of the validation trials, streamed."""
+        tokens, (_, *borders, _) = cached_tokens(self.task, trials_of(self.task))
+        return tokens.part(*borders)
 
     def opened(self, neurons: slice) -> AbstractContextManager[OpenTrials]:
         """All trials, with the responses of some neurons."""

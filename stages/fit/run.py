@@ -7,7 +7,6 @@ it, and predicted in the groups in which workers would predict it. Nothing here 
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 
 from stages.executors.resources import cpu_threads
 from stages.fit.inputs import open_trials, trials_of
@@ -31,9 +30,9 @@ def fit_condition(task: FitTask) -> FittedCondition:
     started, solver = time.perf_counter(), SOLVERS[task.settings.solver]
     groups = solver.groups(task.recording.n_neurons)
     with open_trials(task, trials_of(task)) as (data, scale, test):
-        readouts = replace(solver.fit(data, task.settings.of_solver), scale=scale)
+        readouts = solver.fit(data, task.settings.of_solver).scaled(scale)
         test_predictions = predict(readouts, test, task.device, groups=groups)
-        predicted = predict(readouts, data.x_validation, task.device, groups=groups)
+        predicted = predict(readouts.held_out, data.x_validation, task.device, groups=groups)
         explained = variance_explained(data.r_validation.numpy() * scale, predicted)
     outcome = Outcome(readouts, test_predictions, explained)
     return fitted_condition(task, outcome, seconds=time.perf_counter() - started)
@@ -41,13 +40,13 @@ def fit_condition(task: FitTask) -> FittedCondition:
 
 def fitted_condition(task: FitTask, outcome: Outcome, *, seconds: float) -> FittedCondition:
     """The outcome of a task, scored."""
-    scores = score(task.recording, outcome.test_predictions)
+    columns = score(task.recording, outcome.test_predictions, explained=outcome.explained)
     return FittedCondition(
         condition=task.condition,
         key=task.key,
         inputs=task.inputs,
         readouts=outcome.readouts,
-        columns=scores | {"val_varexp": outcome.explained},
+        columns=columns,
         test_image_ids=task.recording.test_image_ids,
         test_predictions=outcome.test_predictions,
         test_responses=mean_responses(task.recording),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
 
 import numpy as np
 import torch
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from cache import UserError
-from stages.readouts.readout import rates_of
+from stages.readouts.readout import Output, predicted
 
 
 class FromPixels(nn.Module):
@@ -28,7 +27,7 @@ class FromPixels(nn.Module):
     scale : array of shape (n_neurons,)
         What responses were divided by.
     output : str
-        Of the readouts: "elu" or "linear".
+        Of the readouts; see `Readouts`.
     image_shape : pair of int, optional
         Rows and columns of the raw images it was made for, where they are known.
     """
@@ -41,7 +40,7 @@ class FromPixels(nn.Module):
         network: nn.Module,
         *,
         scale: NDArray[np.float32],
-        output: Literal["elu", "linear"] = "elu",
+        output: Output = "elu",
         image_shape: tuple[int, int] | None = None,
     ) -> None:
         super().__init__()
@@ -72,4 +71,4 @@ class FromPixels(nn.Module):
                 f"{wanted}: pass images of that size, neither cropped nor prepared"
             )
         z = self.network(self.see(images))
-        return rates_of(z, self.output) * self.scale
+        return predicted(z, self.output) * self.scale

@@ -114,7 +114,13 @@ class _ReadoutsWithData(Network):
         self.x_train = in_any_order(data.x_train)
         self.x_validation = in_any_order(data.x_validation)
         self.n_trials, self.n_neurons = data.r_train.shape
+        self._n_missing = int(data.r_train.isnan().sum())
         self._orders = np.random.default_rng(data.seed)
+
+    @property
+    def n_responses(self) -> int:
+        """Responses to the training trials that are not missing."""
+        return self.n_trials * self.n_neurons - self._n_missing
 
     def losses(self, rows: NDArray[np.int64]) -> Iterator[Losses]:
         tokens = self.x_train.take(rows).to(self.data.device, torch.float32)

@@ -11,7 +11,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from cache import UserError, as_array, whole_number, whole_numbers
 from stages.readouts.sizes import FitSize
-from stages.spread import response_scale, spread_of, warn_of_scale
+from stages.spread import (
+    extremes,
+    require_rates,
+    response_scale,
+    spread_of,
+    warn_of_scale,
+    without_rounding,
+)
 from stages.tokens.given import as_grid
 from stages.tokens.tokens import ArrayTokens, Tokens, all_finite
 
@@ -27,7 +34,8 @@ class FitData:
     x_train, x_validation : Tokens
         Of shape (n_trials, n_rows, n_columns, n_channels); solvers convert part by part.
     r_train, r_validation : tensor of shape (n_trials, n_neurons)
-        float32, divided by each neuron's `stages.spread.response_scale`.
+        float32, divided by each neuron's `stages.spread.response_scale`; NaN where missing. A
+        neuron without any training response is silent.
     neurons : array of shape (n_neurons,)
         Who each neuron is: what a solver draws for it depends on this and the seed alone.
     seed : int
@@ -36,6 +44,10 @@ class FitData:
         Where to compute.
     memory_limit : int, optional
         Bytes that the process may use; no limit where absent.
+    incomplete : bool
+        Whether responses are missing, of these neurons or of others that are fitted with them.
+    signed : bool
+        Likewise, whether responses are negative.
     """
 
     x_train: Tokens
@@ -46,6 +58,8 @@ class FitData:
     seed: int
     device: torch.device
     memory_limit: int | None = None
+    incomplete: bool = False
+    signed: bool = False
 
     @property
     def size(self) -> FitSize:
@@ -57,6 +71,7 @@ class FitData:
             n_columns=columns,
             n_channels=channels,
             n_neurons=len(self.neurons),
+            incomplete=self.incomplete,
         )
 
     def of(self, neurons: slice) -> FitData:
@@ -82,6 +97,8 @@ def fit_data(
     overwrite: bool = False,
     scale: NDArray[np.float32] | None = None,
     floor: float | None = None,
+    rates: bool = True,
+    incomplete: bool | None = None,
 ) -> tuple[FitData, NDArray[np.float32]]:
     """What a solver is given, and what responses were divided by.
 
@@ -94,6 +111,10 @@ def fit_data(
         warns of neurons that hardly vary.
     floor : float, optional
         The solver's, see `response_scale`.
+    rates : bool
+        Whether rates are fitted, so that no response may be negative.
+    incomplete : bool, optional
+        As `FitData` has it; where absent, no other neurons are fitted with these.
 
     Raises
     ------
@@ -117,6 +138,11 @@ def fit_data(
             f"neurons has shape {who.shape}, but there are {n_neurons} neurons: name each by a "
             "whole number from 0 on"
         )
+    ends = extremes(*rs)
+    rs = [without_rounding(r, *ends) for r in rs]
+    negative = who[extremes(*rs)[0] < 0]
+    if rates:
+        require_rates("the responses", negative, n_neurons)
     if scale is None:
         spread = spread_of(rs[0])
         scale = response_scale(spread, floor=floor)
@@ -124,6 +150,12 @@ def fit_data(
     places = [r if overwrite and r.flags.writeable else None for r in rs]
     divided = (np.divide(r, scale, out=place) for r, place in zip(rs, places, strict=True))
     normalised = [torch.from_numpy(r) for r in divided]
+    absent = torch.from_numpy(~np.isfinite(extremes(rs[0])[0]))
+    if absent.any():
+        # Who has no trial to be fitted to is taken for silent, and costs the others nothing.
+        normalised = [torch.where(absent, 0, r) for r in normalised]
+    if incomplete is None:
+        incomplete = any(bool(r.isnan().any()) for r in normalised)
     data = FitData(
         x_train=xs[0],
         r_train=normalised[0],
@@ -133,6 +165,8 @@ def fit_data(
         seed=whole_number(seed, "seed", least=0),
         device=torch.device(device),
         memory_limit=memory_limit,
+        incomplete=incomplete,
+        signed=len(negative) > 0,
     )
     return data, scale
 
@@ -144,7 +178,7 @@ def _tokens(given: Any, what: str) -> Tokens:
 
 
 def _responses(given: Any, kind: str) -> NDArray[np.float32]:
-    r = as_array(given, f"{kind} responses", ("image", "neuron"))
+    r = as_array(given, f"{kind} responses", ("image", "neuron"), missing=True)
     return r.astype(np.float32, "C", copy=False)
 
 
@@ -154,11 +188,13 @@ def _check(kind: str, x: Tokens, r: NDArray[np.float32]) -> None:
             f"{kind} responses have shape {r.shape}, but there are tokens of {x.shape[0]} images: "
             "expected one row of responses per image and one column per neuron"
         )
-    bad = ~(np.isfinite(r) & (r >= 0)).all(axis=0)
-    if bad.any():
+    infinite = np.isinf(extremes(r)).any(axis=0)
+    if infinite.any():
         raise UserError(
-            f"{int(bad.sum())} of {r.shape[1]} neurons have NaN or negative {kind} responses, the "
-            f"first is neuron {int(np.flatnonzero(bad)[0])}: the Poisson loss needs rates >= 0"
+            f"{infinite.sum()} of {r.shape[1]} neurons have infinite {kind} responses, the first "
+            f"is neuron {np.flatnonzero(infinite)[0]}: correct them; a missing response is NaN"
         )
+    if np.isnan(r).all():
+        raise UserError(f"all {kind} responses are missing")
     if isinstance(x, ArrayTokens) and not all_finite(x.tensor):
         raise UserError(f"the {kind} tokens are not all finite: extract them again in float32")

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -27,6 +27,8 @@ from stages.tokens.tokens import Tokens, partitions, read_ahead
 from stages.training.epoch import Epoch
 from stages.training.torch_state import own_torch_state
 
+Output = Literal["elu", "linear", "signed"]
+
 
 def predicted_at_once(n_rows: int, n_columns: int, n_neurons: int) -> int:
     """Images whose rates may be computed together on a grid of tokens."""
@@ -39,11 +41,6 @@ def rate(z: torch.Tensor) -> torch.Tensor:
     return torch.where(z >= 0, z + 1, torch.exp(z.clamp(max=0)))
 
 
-def rates_of(z: torch.Tensor, output: str) -> torch.Tensor:
-    """Rates of the linear predictor: `rate` for the output "elu", clipped at zero for "linear"."""
-    return rate(z) if output == "elu" else z.clamp(min=0)
-
-
 def log_rate(z: torch.Tensor) -> torch.Tensor:
     """The logarithm of `rate`, finite for every finite z.
 
@@ -53,17 +50,22 @@ def log_rate(z: torch.Tensor) -> torch.Tensor:
     return torch.where(z > 0, torch.log1p(z.clamp(min=0)), z)
 
 
+def predicted(z: torch.Tensor, output: Output) -> torch.Tensor:
+    """What readouts of such an output predict."""
+    return rate(z) if output == "elu" else z if output == "signed" else z.clamp(min=0)
+
+
 def poisson_loss(z: torch.Tensor, responses: torch.Tensor) -> torch.Tensor:
-    """Poisson loss of each response, mu - r log(mu), up to the term that only r decides.
+    """Poisson loss of each response, mu - r log(mu), up to the term of r alone; 0 where r is NaN.
 
     Parameters
     ----------
-    z : tensor of shape (n_images, n_neurons)
-        Linear predictor, before ELU + 1.
-    responses : tensor of shape (n_images, n_neurons)
-        Responses >= 0.
+    z, responses : tensor of shape (n_images, n_neurons)
+        Linear predictors, before ELU + 1, and responses >= 0.
     """
-    return rate(z) - responses * log_rate(z)
+    missing = responses.isnan()
+    loss = rate(z) - torch.where(missing, 0, responses) * log_rate(z)
+    return torch.where(missing, 0, loss)
 
 
 class Readout(nn.Module):
@@ -130,10 +132,13 @@ class Readouts(KeptReadouts):
     curve : sequence of Epoch
         How the fit went; empty for a saved one.
     output : str
-        "elu" for ELU(z) + 1; "linear" for z + b clipped at zero.
+        "elu" for ELU(z) + 1; "linear" for z clipped at zero; "signed" for z itself.
     penalty : array of shape (n_neurons,), optional
         What was added to the mean loss per trial, per squared norm of a neuron's product of
         weights, where each neuron has its own.
+    unrefitted : Readouts, optional
+        The same neurons' readouts from before they were fitted again to training and validation
+        trials together: fitted to the training trials alone.
     """
 
     row_weights: NDArray[np.float32]
@@ -142,8 +147,14 @@ class Readouts(KeptReadouts):
     bias: NDArray[np.float32]
     scale: NDArray[np.float32]
     curve: Sequence[Epoch] = ()
-    output: Literal["elu", "linear"] = "elu"
+    output: Output = "elu"
     penalty: NDArray[np.float32] | None = None
+    unrefitted: Readouts | None = None
+
+    @property
+    def held_out(self) -> Readouts:
+        """The readouts whose weights no validation trial decided: for scores on those trials."""
+        return self if self.unrefitted is None else self.unrefitted
 
     @property
     def grid(self) -> tuple[int, int, int]:
@@ -161,7 +172,13 @@ class Readouts(KeptReadouts):
             bias=self.bias[neurons],
             scale=self.scale[neurons],
             penalty=None if self.penalty is None else self.penalty[neurons],
+            unrefitted=None if self.unrefitted is None else self.unrefitted.of(neurons),
         )
+
+    def scaled(self, scale: NDArray[np.float32]) -> Readouts:
+        """The same, with what responses were divided by."""
+        before = None if self.unrefitted is None else self.unrefitted.scaled(scale)
+        return replace(self, scale=scale, unrefitted=before)
 
     def module(self) -> Readout:
         """The same readouts as a torch module, for training on."""
@@ -201,8 +218,24 @@ class Readouts(KeptReadouts):
         step = predicted_at_once(self.grid[0], self.grid[1], len(self.bias))
         for first in range(0, len(x), step):
             z = module(x[first : first + step].to(device, torch.float32))
-            rates[first : first + step] = rates_of(z, self.output).cpu().numpy()
+            rates[first : first + step] = predicted(z, self.output).cpu().numpy()
         return rates * self.scale
+
+
+def joined(parts: Sequence[Readouts]) -> Readouts:
+    """The readouts of several groups of neurons as one, with neither curve nor `unrefitted`."""
+
+    def of_all(name: str) -> Any:
+        return np.concatenate([getattr(part, name) for part in parts])
+
+    return Readouts(
+        row_weights=of_all("row_weights"),
+        column_weights=of_all("column_weights"),
+        channel_weights=of_all("channel_weights"),
+        bias=of_all("bias"),
+        scale=of_all("scale"),
+        penalty=of_all("penalty"),
+    )
 
 
 def predict(

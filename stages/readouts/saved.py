@@ -6,7 +6,7 @@ import os
 import shutil
 import socket
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -54,6 +54,10 @@ NEURON_COLUMNS = (
     "r2_er_low",
     "r2_er_high",
 )
+
+#: Before the name of an array of the readouts that no validation trial was fitted with, where
+#: others were fitted to training and validation trials together.
+_UNREFITTED = "unrefitted_"
 
 #: Arrays of a readout, and the names of their axes.
 _WEIGHTS = {
@@ -139,6 +143,7 @@ def save_condition(run: Path, fitted: FittedCondition, products: Iterable[Path] 
         "cache_key": fitted.cache_key,
         "seconds": round(fitted.seconds, 3),
         "inputs": dict(fitted.inputs),
+        "fitted_to": "training" if readouts.unrefitted is None else "training and validation",
         "manifest": True,
         **({} if fitted.places is None else {"places": fitted.places.document()}),
         **fitted.extra,
@@ -153,6 +158,11 @@ def save_condition(run: Path, fitted: FittedCondition, products: Iterable[Path] 
     arrays: dict[str, tuple[NDArray[Any], tuple[str, ...]]] = {
         name: (getattr(readouts, name), dimensions) for name, dimensions in _WEIGHTS.items()
     }
+    if readouts.unrefitted is not None:
+        arrays |= {
+            _UNREFITTED + name: (getattr(readouts.unrefitted, name), dimensions)
+            for name, dimensions in _WEIGHTS.items()
+        }
     if readouts.penalty is not None:
         arrays["penalty"] = (readouts.penalty, ("neuron",))
     columns, named = stored_columns(fitted.columns, NEURON_COLUMNS)
@@ -202,13 +212,19 @@ def saved_curve(run: Path, condition: Condition) -> list[Epoch]:
 
 
 def saved_readouts(run: Path, condition: Condition) -> Readouts:
-    """Readouts of a saved condition."""
+    """Readouts of a saved condition, with those of before a fit to validation trials, too."""
     from stages.readouts.readout import Readouts
 
     group = _open(run, condition.slug)
-    weights: dict[str, Any] = {name: _read(group, name) for name in _WEIGHTS}
-    is_linear = group.attrs.get("output") == "linear"
-    return Readouts(**weights, output="linear" if is_linear else "elu")
+    output: Any = group.attrs.get("output", "elu")
+
+    def of(prefix: str) -> Readouts:
+        weights: dict[str, Any] = {name: _read(group, prefix + name) for name in _WEIGHTS}
+        return Readouts(**weights, output=output)
+
+    if _UNREFITTED + "bias" not in group:
+        return of("")
+    return replace(of(""), unrefitted=of(_UNREFITTED))
 
 
 def saved_predictions(run: Path, condition: Condition) -> SavedPredictions | None:

@@ -26,6 +26,8 @@ class FitSize:
         Test images.
     item_bytes : int
         Bytes of a stored number.
+    incomplete : bool
+        Whether neurons miss some of the single-trial responses.
     """
 
     n_trials: int
@@ -35,6 +37,7 @@ class FitSize:
     n_neurons: int
     n_test: int = 0
     item_bytes: int = 2
+    incomplete: bool = False
 
     @property
     def places(self) -> int:

@@ -59,6 +59,9 @@ class FitSource(Protocol):
     def training_tokens(self) -> Tokens:
         """Tokens of the training trials, streamed."""
 
+    def validation_tokens(self) -> Tokens:
+        """Tokens of the validation trials, streamed."""
+
     def opened(self, neurons: slice) -> AbstractContextManager[OpenTrials]:
         """All trials, with the responses of some neurons."""
 
@@ -71,7 +74,7 @@ class Outcome(NamedTuple):
     readouts : Readouts
     test_predictions : array of shape (n_test, n_neurons)
     explained : array of shape (n_neurons,)
-        Variance explained on the validation trials.
+        Variance explained on the validation trials, by readouts that were not fitted to them.
     """
 
     readouts: Readouts
@@ -148,7 +151,8 @@ class Solver(Protocol):
         Returns
         -------
         Readouts
-            With scale 1: rates in units of the normalised responses.
+            With scale 1: rates in units of the normalised responses. If fitted to the validation
+            trials, too, with `unrefitted` ones that are not.
         """
 
     def least_memory(self, size: FitSize, settings: Any, *, divided: bool = False) -> int:

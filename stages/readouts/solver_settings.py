@@ -53,12 +53,13 @@ class AdamWSettings:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class ALSSettings:
-    """Factorised least squares from sufficient statistics, polished with the Poisson loss.
+    """Factorised least squares from sufficient statistics, carried over to ELU + 1.
 
     Parameters
     ----------
     penalties : sequence of float
-        Ridge penalties to choose from, in units of the tokens' variance summed over channels.
+        Ridge penalties to choose from, in units of the tokens' variance summed over channels. A
+        neuron may also keep to its mean.
     selection : str
         "shrunk" gives each neuron the penalty that its held-out trials favour, shrunk towards the
         population's choice as far as one half of these trials finds that the other half's
@@ -76,24 +77,24 @@ class ALSSettings:
         A neuron is done when new rows and columns lower its objective by less than this fraction
         of its gain.
     max_rounds : int
-        Rounds of alternation per penalty at most.
-    polish_rounds : int
-        Steps of Poisson polishing after the one that carries least squares over to ELU + 1. No
-        neuron ends below that one's validation score.
+        Rounds of alternation at most.
+    refit : bool
+        Once penalties are chosen, fit again to training and validation trials together. Validation
+        scores, and what fine-tuning starts from, are those of the fit to the training trials alone.
     output : str
         "elu" ends in the readout that all solvers share. "linear" ends in the least-squares
-        predictor itself, clipped at zero: for comparisons with plain linear models, and to see
-        what polishing adds. It skips the polishing, is not divided among workers, and fine-tuning
-        cannot start from it.
+        predictor itself, clipped at zero where no response is negative: for responses that are,
+        such as fluorescence or z-scores, and for comparisons with plain linear models. It is not
+        fitted again, not divided among workers, and fine-tuning cannot start from it.
     """
 
     penalties: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] = (
+        1e-1,
         3e-2,
         1e-2,
         3e-3,
         1e-3,
-        3e-4,
-        3e-5,
+        1e-4,
     )
     selection: Literal["shrunk", "shared", "own"] = "shrunk"
     variance_kept: Annotated[float, Field(gt=0, le=1)] = 0.99
@@ -102,5 +103,5 @@ class ALSSettings:
     scale_limit: PositiveFloat = 5.0
     tolerance: PositiveFloat = 1e-3
     max_rounds: Positive = 20
-    polish_rounds: Annotated[int, Field(ge=0)] = 2
+    refit: bool = True
     output: Literal["elu", "linear"] = "elu"

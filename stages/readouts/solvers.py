@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from cache import UserError
@@ -52,8 +51,9 @@ def fit_readouts(
         r_val a tenth of the training trials is for validation, drawn with the seed: pass them where
         images are repeated.
     r_train, r_val : array of shape (n_images, n_neurons)
-        Responses >= 0, likewise, in any unit; each neuron is divided by its standard deviation over
-        training, see `stages.spread.response_scale`.
+        Responses, likewise, in any unit; each neuron is divided by its standard deviation over
+        training, see `stages.spread.response_scale`. NaN where missing: each neuron has its own
+        trials. Negative ones only for `ALSSettings(output="linear")`.
     solver : str
         One of `SOLVERS`.
     seed : int
@@ -68,7 +68,7 @@ def fit_readouts(
     overwrite : bool
         Whether r_train and r_val may be normalised in place, which saves a copy of float32 ones.
     progress : callable, optional
-        Called after every epoch or step of polishing.
+        Called after every epoch or step.
 
     Returns
     -------
@@ -78,7 +78,7 @@ def fit_readouts(
     Raises
     ------
     UserError
-        Shapes that disagree, responses that are missing or negative, tokens that are not finite,
+        Shapes that disagree, responses that are infinite or negative, tokens that are not finite,
         masks and other things that are no numbers, an unknown solver, a memory limit that cannot be
         kept.
     """
@@ -96,6 +96,7 @@ def fit_readouts(
     if x_val is None or r_val is None:
         raise UserError("fit_readouts: pass both x_val and r_val, or neither")
     chosen = SOLVERS[solver]
+    settings = chosen.settings() if settings is None else settings
     with own_torch_state():
         data, scale = fit_data(
             x_train,
@@ -108,8 +109,7 @@ def fit_readouts(
             memory_limit=memory_limit,
             overwrite=overwrite,
             floor=chosen.floor,
+            rates=chosen.gives_rates(settings),
         )
-        fitted = chosen.fit(
-            data, chosen.settings() if settings is None else settings, progress=progress
-        )
-    return replace(fitted, scale=scale)
+        fitted = chosen.fit(data, settings, progress=progress)
+    return fitted.scaled(scale)

@@ -151,8 +151,8 @@ class Recording:
 
     @cached_property
     def incomplete(self) -> bool:
-        """Whether single-trial responses are missing."""
-        return bool(np.isnan(self.responses).any())
+        """Whether neurons with training responses miss some of the single-trial ones."""
+        return bool(np.isnan(self.responses[:, np.isfinite(self.spread.mean)]).any())
 
     @cached_property
     def negative(self) -> NDArray[np.int64]:

@@ -39,13 +39,14 @@ NEURONS_AT_A_TIME = 256
 def variance_explained(responses: ArrayLike, predictions: ArrayLike) -> NDArray[np.float64]:
     """1 - SSE/SST of single trials, NaN for a neuron that does not vary.
 
-    Of shape (n_neurons,), from responses and predictions of shape (n_images, n_neurons).
+    Of shape (n_neurons,), from responses and predictions of shape (n_images, n_neurons). Trials
+    whose response is NaN are left out, each neuron's own.
     """
     r, p = _pair(responses, predictions)
     if not len(r):
         return np.full(r.shape[1], np.nan)
-    errors = np.square(r - p).sum(axis=0)
-    total = np.square(r - r.mean(axis=0)).sum(axis=0)
+    errors = _sum(np.square(r - p))
+    total = _sum(np.square(r - _mean(r)))
     explained = np.full(r.shape[1], np.nan)
     np.divide(errors, total, out=explained, where=(total > 0) & varies(r))
     return 1 - explained
@@ -56,7 +57,8 @@ def _pair(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Both as float64; `UserError` where they do not belong to the same images and neurons."""
     axes = ("image", "neuron")
-    r, p = as_array(responses, "responses", axes), as_array(predictions, "predictions", axes)
+    r = as_array(responses, "responses", axes, missing=True)
+    p = as_array(predictions, "predictions", axes)
     if r.shape != p.shape:
         raise UserError(
             f"responses have shape {r.shape} and predictions {p.shape}: pass one of each per image "
@@ -64,6 +66,16 @@ def _pair(
         )
     # Sums along axes of another memory layout are rounded differently.
     return r.astype(np.float64, "C", copy=False), p.astype(np.float64, "C", copy=False)
+
+
+def _sum(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Over images, NaN left out."""
+    return np.asarray(np.nansum(values, axis=0) if np.isnan(values).any() else values.sum(axis=0))
+
+
+def _mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Over images, NaN left out; 0 where there are none."""
+    return np.asarray(_sum(values) / np.maximum((~np.isnan(values)).sum(axis=0), 1))
 
 
 def mean_score(responses: ArrayLike, predictions: ArrayLike) -> float:
@@ -75,16 +87,19 @@ def mean_score(responses: ArrayLike, predictions: ArrayLike) -> float:
 def correlation(responses: ArrayLike, predictions: ArrayLike) -> NDArray[np.float64]:
     """Pearson correlation over images, NaN where either side does not vary.
 
-    Of shape (n_neurons,), from responses and predictions of shape (n_images, n_neurons).
+    Of shape (n_neurons,), from responses and predictions of shape (n_images, n_neurons). Images
+    whose response is NaN are left out, each neuron's own.
     """
     recorded, predicted = _pair(responses, predictions)
     if not len(recorded):
         return np.full(recorded.shape[1], np.nan)
-    r, p = recorded - recorded.mean(axis=0), predicted - predicted.mean(axis=0)
-    scale = np.sqrt(np.square(r).sum(axis=0) * np.square(p).sum(axis=0))
+    if np.isnan(recorded).any():
+        predicted = np.where(np.isnan(recorded), np.nan, predicted)
+    r, p = recorded - _mean(recorded), predicted - _mean(predicted)
+    scale = np.sqrt(_sum(np.square(r)) * _sum(np.square(p)))
     out = np.full(r.shape[1], np.nan)
     both = (scale > 0) & varies(recorded) & varies(predicted, rounding=0)
-    np.divide((r * p).sum(axis=0), scale, out=out, where=both)
+    np.divide(_sum(r * p), scale, out=out, where=both)
     return out
 
 
@@ -100,13 +115,19 @@ def mean_responses(recording: Recording) -> NDArray[np.float64]:
     return mean
 
 
-def score(recording: Recording, test_predictions: ArrayLike) -> dict[str, NDArray[Any]]:
-    """Per-neuron results on the test images, whatever made the predictions.
+def score(
+    recording: Recording, test_predictions: ArrayLike, *, explained: NDArray[np.floating[Any]]
+) -> dict[str, NDArray[Any]]:
+    """Per-neuron results, whatever made the predictions.
+
+    A neuron without a response in any training trial has no scores: they are NaN.
 
     Parameters
     ----------
     test_predictions : array of shape (n_test, n_neurons)
         In the units of the recording's responses.
+    explained : array of shape (n_neurons,)
+        Variance explained on the validation trials.
 
     Returns
     -------
@@ -122,13 +143,16 @@ def score(recording: Recording, test_predictions: ArrayLike) -> dict[str, NDArra
         values = recording.unit_ids if name == "unit_id" else getattr(recording, name)
         if values is not None:
             columns[name] = values
-    return columns | {
+    fitted = np.isfinite(recording.spread.mean)
+    scores = {
         "fev": fev,
         "feve": feve,
+        "val_varexp": explained,
         "feve_se": feve_standard_error(responses, test_predictions),
         **repeat_scores(responses, test_predictions),
-        "n_repeats": np.full(recording.n_neurons, int(counts.max()), dtype=np.int64),
     }
+    columns |= {name: np.where(fitted, values, np.nan) for name, values in scores.items()}
+    return columns | {"n_repeats": counts.max(axis=0)}
 
 
 def repeat_scores(

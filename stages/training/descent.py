@@ -60,6 +60,11 @@ class Network(ABC):
     def project(self) -> None:
         """Bring parameters back to where they must be; called after each step."""
 
+    @property
+    def n_responses(self) -> int:
+        """Responses to the training trials, of all neurons."""
+        return self.n_trials * self.n_neurons
+
     def order(self, *, seed: int, epoch: int) -> NDArray[np.int64]:
         """The order of an epoch's trials."""
         return trial_order(self.n_trials, seed=seed, epoch=epoch)
@@ -143,7 +148,7 @@ class Descent:
         """Train for one epoch: mean Poisson loss per trial and neuron, and validation score."""
         losses = torch.stack(list(self._steps(number))).cpu()
         check_finite(losses, self.loop, number)
-        loss = self.network.total(losses) / (self.network.n_trials * self.network.n_neurons)
+        loss = self.network.total(losses) / max(1, self.network.n_responses)
         score = self.network.score()
         if isinstance(self.schedule, ReduceLROnPlateau):
             self.schedule.step(score)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -74,6 +75,14 @@ class RecordedNetwork(Network):
         self.validation_ids = recording.image_ids[validation]
         self.validation_responses = recording.responses[validation] / scale
         self.n_trials, self.n_neurons = len(self.train_trials), recording.n_neurons
+        self.incomplete = bool(np.isnan(recording.spread.mean).any()) or recording.incomplete
+
+    @cached_property
+    def n_responses(self) -> int:
+        """Responses to the training trials that are not missing."""
+        if not self.incomplete:
+            return self.n_trials * self.n_neurons
+        return sum(int(np.isfinite(self.responses[trial]).sum()) for trial in self.train_trials)
 
     def losses(self, rows: NDArray[np.int64]) -> Iterator[Losses]:
         """Poisson loss, summed over the batch and averaged over neurons, and the penalty."""

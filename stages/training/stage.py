@@ -154,7 +154,7 @@ class TrainingTask(ABC):
             key=self.key,
             inputs=self.inputs,
             readouts=readouts,
-            columns=score(recording, test) | {"val_varexp": explained},
+            columns=score(recording, test, explained=explained),
             test_image_ids=recording.test_image_ids,
             test_predictions=test,
             test_responses=mean_responses(recording),

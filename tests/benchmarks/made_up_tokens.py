@@ -45,7 +45,7 @@ def fit_made_up(task: MadeUpTask) -> float:
     tokens = MadeUp(task.n_trials, (torch.randn(509, 4, 8, 384, generator=draw) * falling).half())
     responses = np.random.default_rng(0).exponential(size=(task.n_trials, 64)).astype(np.float32)
     held_out = MadeUp(2000, tokens.noise)
-    settings = ALSSettings(max_components=32, polish_rounds=0)
+    settings = ALSSettings(max_components=32, refit=False)
 
     started = time.perf_counter()
     fit_readouts(

@@ -43,20 +43,27 @@ class Features:
 
 
 def planted(
-    *, n_neurons: int, n_train: int, n_validation: int, n_channels: int, seed: int = 0
+    *,
+    n_neurons: int,
+    n_train: int,
+    n_validation: int,
+    n_channels: int,
+    grid: tuple[int, int] = (4, 8),
+    seed: int = 0,
 ) -> Features:
     """Tokens whose spectrum falls as a ViT's, and neurons that read them, half of it noise."""
-    n_test, n_repeats, rows, columns = 100, 10, 4, 8
+    (rows, columns), n_test, n_repeats = grid, 100, 10
     draw = np.random.default_rng(seed)
     n = n_train + n_validation + n_test
     falling = np.arange(1, n_channels + 1, dtype=np.float32) ** -0.75
     basis = np.linalg.qr(draw.standard_normal((n_channels,) * 2))[0].astype(np.float32)
     x = np.empty((n, rows, columns, n_channels), dtype=np.float16)
-    for first in range(0, n, 1000):
-        part = draw.standard_normal((len(x[first : first + 1000]), rows, columns, n_channels))
+    step = max(1, 32_000 // (rows * columns))
+    for first in range(0, n, step):
+        part = draw.standard_normal((len(x[first : first + step]), rows, columns, n_channels))
         # Neighbouring patches have much in common.
         part = part + part.mean(axis=(1, 2), keepdims=True) * 3
-        x[first : first + 1000] = (part.astype(np.float32) * falling) @ basis
+        x[first : first + step] = (part.astype(np.float32) * falling) @ basis
     row, column = (
         np.exp(-((np.arange(size) - draw.uniform(0, size - 1, (n_neurons, 1))) ** 2))
         for size in (rows, columns)
@@ -68,7 +75,7 @@ def planted(
     z = np.concatenate(
         [
             np.einsum("npm,mp->nm", part.reshape(len(part), rows * columns, -1) @ channel.T, space)
-            for part in np.array_split(x.astype(np.float32), max(1, n // 500))
+            for part in (some.astype(np.float32) for some in np.array_split(x, 1 + n // step))
         ]
     )
     z *= 0.85 / z.std(axis=0)

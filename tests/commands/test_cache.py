@@ -9,7 +9,7 @@ from support.tiny import write_experiment
 from support.trials import small_disk
 
 from cache import open_cache
-from pipeline.cli.app import main
+from pipeline.cli.main import main
 
 
 @pytest.fixture

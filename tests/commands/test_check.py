@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from support.recording_files import write_minimodel, write_sensorium
 
-from pipeline.cli.app import main
+from pipeline.cli.main import main
 
 EXPERIMENT = """[recording]
 format = "arrays"

@@ -122,7 +122,7 @@ def test_the_start_counts_in_the_matched_protocol_only(tuned_run, run_copy, prot
     worse = (f"finetune.protocol={protocol}", "finetune.readout_rate=30", "finetune.epochs=1")
     task = tasks(tuned_run, run_copy, *worse)["last0"]
     fitted = finetune_condition(task)
-    frozen = load_readouts(task.run, tuning="frozen", tokens="patch", block=1)
+    frozen = load_readouts(task.run, tuning="frozen", tokens="patch", block=1).held_out
     same = np.array_equal(fitted.readouts.channel_weights, frozen.channel_weights)
     assert same == fitted.extra["kept_start"] == kept
     assert ("which is kept" in Finetune().told(fitted)) == kept

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from support.tiny import write_experiment
 
-from pipeline.cli.app import main
+from pipeline.cli.main import main
 
 
 def withheld(folder: Path) -> str:

@@ -12,7 +12,7 @@ import pytest
 from support.imports import ROOT
 from support.tiny import write_experiment
 
-from pipeline.cli.app import main
+from pipeline.cli.main import main
 
 
 @pytest.mark.parametrize("executor", ["local", "dask"])

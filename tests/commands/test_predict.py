@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import zarr
 
-from pipeline.cli.app import main
+from pipeline.cli.main import main
 from pipeline.experiment import load_experiment
 from pipeline.predict import best_condition
 from pipeline.results.tables import read_neurons

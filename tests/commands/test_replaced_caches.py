@@ -5,7 +5,7 @@ from benchmarks.trust.replaced_caches import WAYS, replaces
 from support.noise_runs import local, write_noise_experiment
 
 from cache import open_cache
-from pipeline.cli.app import main
+from pipeline.cli.main import main
 from stages.readouts import READOUTS
 
 pytestmark = pytest.mark.usefixtures("no_figures")

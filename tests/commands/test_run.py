@@ -13,7 +13,7 @@ import pytest
 from support.tiny import write_experiment
 
 import stages.fit.run
-from pipeline.cli.app import main
+from pipeline.cli.main import main
 
 pytestmark = pytest.mark.usefixtures("few_figures")
 

@@ -8,7 +8,7 @@ import pytest
 from support.recording_files import write_minimodel
 
 from cache import open_cache, verify
-from pipeline.cli.app import main
+from pipeline.cli.main import main
 from stages.backbones.backbone import Backbone
 
 EXPERIMENT = """

@@ -16,7 +16,7 @@ from benchmarks.trust.two_runs import two_run_trials
 from support.tiny import write_experiment
 
 from cache import folder_lock
-from pipeline.cli.app import main
+from pipeline.cli.main import main
 from pipeline.experiment import load_experiment
 from pipeline.output import output_held
 

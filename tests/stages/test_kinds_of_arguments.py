@@ -31,7 +31,7 @@ R = _DRAW.integers(1, 16, (24, 5)).astype(np.float32) / 4
 P = _DRAW.integers(1, 16, (24, 5)).astype(np.float32) / 4
 REPEATS = _DRAW.integers(1, 16, (24, 3, 5)).astype(np.float32) / 4
 IDS = np.arange(24)
-ALS = ALSSettings(max_rounds=3, polish_rounds=1)
+ALS = ALSSettings(max_rounds=3)
 ADAMW = AdamWSettings(max_epochs=2)
 READOUTS = Readouts(
     row_weights=np.ones((5, 2), np.float32),
@@ -91,7 +91,7 @@ FUNCTIONS: dict[str, tuple[Callable[[Any], Any], Any]] = {
     "mean_score": (lambda p: mean_score(R, p), P),
     "correlation, responses": (lambda r: correlation(r, P), R),
     "correlation, predictions": (lambda p: correlation(R, p), P),
-    "score": (lambda p: list(score(recording(), p).values()), P),
+    "score": (lambda p: list(score(recording(), p, explained=P[0]).values()), P),
     "check_recording, responses": (lambda r: checked(responses=r), R),
     "check_recording, test_responses": (lambda r: checked(test_responses=r), REPEATS),
     "check_recording, x": (lambda x: checked(x=x), P[:5, 0].copy()),
@@ -111,7 +111,11 @@ OF_IDS: dict[str, tuple[Callable[[Any], Any], Any]] = {
 }
 
 #: Functions that take NaN, and masked values, for missing ones.
-MAY_BE_MISSING = {"fev_and_feve, responses"}
+MAY_BE_MISSING = {"fev_and_feve, responses", "variance_explained, responses"}
+MAY_BE_MISSING |= {"correlation, responses", "als, overwritten"}
+MAY_BE_MISSING |= {
+    f"{solver}, {kind}" for solver in ("als", "adamw") for kind in ("r_train", "r_val")
+}
 MAY_BE_MISSING |= {"check_recording, responses", "check_recording, test_responses"}
 
 

@@ -8,7 +8,7 @@ from support.runs import only_variant
 from support.tiny import write_experiment
 
 from cache import UserError
-from pipeline.cli.app import main
+from pipeline.cli.main import main
 from pipeline.experiment import load_experiment
 from pipeline.results.tables import tabulated
 from stages import load_model

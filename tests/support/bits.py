@@ -12,9 +12,12 @@ from stages.readouts.saved import FittedCondition
 
 def numbers(fitted: FittedCondition) -> dict[str, NDArray[Any]]:
     """Every array that a condition saves, its table and its curve."""
+    kinds = {"": fitted.readouts, "unrefitted_": fitted.readouts.unrefitted}
     weights = {
-        name: values
-        for name, values in vars(fitted.readouts).items()
+        prefix + name: values
+        for prefix, readouts in kinds.items()
+        if readouts is not None
+        for name, values in vars(readouts).items()
         if isinstance(values, np.ndarray)
     }
     return {

@@ -11,16 +11,13 @@ columns are small non-negative problems that share one contraction of G with the
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 
 from stages.readouts.als.nnls import nonnegative_least_squares
-from stages.readouts.als.sufficient_statistics import Statistics, pairs
+from stages.readouts.als.sufficient_statistics import PairGrams, pair_products, pairs
 from stages.readouts.solver_settings import ALSSettings
-
-Index = tuple[torch.Tensor, torch.Tensor]
 
 #: Exchanges between rows and columns for every contraction of G with the channels.
 SPACE_ROUNDS = 2
@@ -55,6 +52,51 @@ class Factors(NamedTuple):
         return reduced.flatten(1) @ self.weights().T
 
 
+class Normal(NamedTuple):
+    """Normal equations of the channels of some neurons, for any penalty.
+
+    Parameters
+    ----------
+    matrix : tensor of shape (n_neurons, n_components, n_components)
+        Its upper triangle.
+    target : tensor of shape (n_neurons, n_components)
+    weight : tensor of shape (n_neurons,)
+        What a squared channel weighs in the penalty: the squared norm of rows times columns.
+    """
+
+    matrix: torch.Tensor
+    target: torch.Tensor
+    weight: torch.Tensor
+
+    def solve(self, penalty: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Channels and objective under a penalty (n_neurons,), or one for all."""
+        matrix = self.matrix.clone()
+        matrix.diagonal(dim1=1, dim2=2).add_((penalty * self.weight)[:, None])
+        factor = torch.linalg.cholesky_ex(matrix, upper=True).L
+        channel = torch.cholesky_solve(self.target[:, :, None], factor, upper=True)[:, :, 0]
+        return channel, -(channel * self.target).sum(dim=1)
+
+
+def normal_equations(matrix: torch.Tensor, target: torch.Tensor, factors: Factors) -> Normal:
+    """Those of covariances of pooled tokens, with each other and with responses.
+
+    The matrix is changed: made definite in spite of rounding.
+    """
+    diagonal = matrix.diagonal(dim1=1, dim2=2)
+    diagonal += _definite(diagonal, 1e-6)[:, None]
+    return Normal(matrix, target, factors.space().square().sum(dim=1))
+
+
+class SpaceGrams(Protocol):
+    """Covariance of the tokens projected on each neuron's channels, float64."""
+
+    def of_rows(self, column: torch.Tensor) -> torch.Tensor:
+        """That of the rows given the columns, tensor of shape (n_neurons, n_rows, n_rows)."""
+
+    def of_columns(self, row: torch.Tensor) -> torch.Tensor:
+        """That of the columns given the rows, (n_neurons, n_columns, n_columns)."""
+
+
 class AlternatingLeastSquares:
     """The alternation on tokens of one covariance.
 
@@ -80,6 +122,15 @@ class AlternatingLeastSquares:
         self._upper = i * self.k + j
         self._twice = torch.where(i == j, 1.0, 2.0).to(self.gram.dtype)
 
+    def leading(self, n_components: int) -> AlternatingLeastSquares:
+        """The alternation on the first components alone."""
+        if n_components >= self.k:
+            return self
+        i, j = self._channels
+        gram = self.gram[:, (i < n_components) & (j < n_components)]
+        grid = (self.h, self.w, n_components)
+        return AlternatingLeastSquares(gram[:, None], grid, self.settings)
+
     def solve(
         self, cross: torch.Tensor, start: Factors, penalty: torch.Tensor
     ) -> tuple[Factors, torch.Tensor]:
@@ -95,10 +146,10 @@ class AlternatingLeastSquares:
         factors = Factors(*(weights.clone() for weights in start))
         active = torch.arange(len(cross), device=cross.device)
         reached = torch.zeros(len(cross), dtype=cross.dtype, device=cross.device)
-        b, current, ridge = cross, factors, penalty
+        b, current, ridge, own = cross, factors, penalty, self
         for _ in range(self.settings.max_rounds):
-            channel, between = self.channels(b, current, ridge)
-            current, objective = self.space(b, Factors(current.row, current.column, channel), ridge)
+            channel, between = own.channels(b, current, ridge)
+            current, objective = own.space(b, Factors(current.row, current.column, channel), ridge)
             for weights, new in zip(factors, current, strict=True):
                 weights[active] = new
             reached[active] = objective
@@ -107,7 +158,7 @@ class AlternatingLeastSquares:
             if not bool(moving.any()):
                 break
             if not bool(moving.all()):
-                active, b = active[moving], b[moving]
+                active, b, own = active[moving], b[moving], own.of(moving)
                 current, ridge = current.of(moving), ridge[moving]
         return factors, reached
 
@@ -115,18 +166,37 @@ class AlternatingLeastSquares:
         self, cross: torch.Tensor, factors: Factors, penalty: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """The best channels given rows and columns, a ridge solve per neuron; the objective too."""
-        row, column = factors.row, factors.column
-        both = _pairs(row, self._rows)[:, :, None] * _pairs(column, self._columns)[:, None]
-        packed = both.flatten(1) @ self.gram
-        # Only the upper triangle is ever read.
-        normal = packed.new_empty(len(packed), self.k**2).index_copy_(1, self._upper, packed)
-        normal = normal.view(-1, self.k, self.k)
+        return self.normal(cross, factors).solve(penalty)
+
+    def normal(self, cross: torch.Tensor, factors: Factors) -> Normal:
+        """The normal equations of the channels given rows and columns."""
         space = factors.space()
         target = torch.bmm(space[:, None, :], cross.flatten(1, 2))[:, 0]
-        diagonal = normal.diagonal(dim1=1, dim2=2)
-        diagonal += (penalty * space.square().sum(dim=1) + _definite(diagonal, 1e-6))[:, None]
-        channel = _solve(normal, target)
-        return channel, -(channel * target).sum(dim=1)
+        return normal_equations(self.pooled_gram(factors), target, factors)
+
+    def pooled_gram(self, factors: Factors) -> torch.Tensor:
+        """Covariance of the tokens that each neuron pools, its upper triangle.
+
+        Tensor of shape (n_neurons, n_components, n_components).
+        """
+        row, column = factors.row, factors.column
+        both = (
+            pair_products(row, self._rows)[:, :, None]
+            * pair_products(column, self._columns)[:, None]
+        )
+        packed = both.flatten(1) @ self.gram
+        matrix = packed.new_empty(len(packed), self.k**2).index_copy_(1, self._upper, packed)
+        return matrix.view(-1, self.k, self.k)
+
+    def space_grams(self, channel: torch.Tensor) -> SpaceGrams:
+        """Covariance of the tokens projected on each neuron's channels."""
+        gram = (pair_products(channel, self._channels) * self._twice) @ self.gram.T
+        gram = gram.view(-1, len(self._rows[0]), len(self._columns[0]))
+        return PairGrams(gram.double(), self._rows, self._columns)
+
+    def of(self, neurons: torch.Tensor) -> AlternatingLeastSquares:
+        """The alternation of some neurons: all have the same covariance."""
+        return self
 
     def space(
         self, cross: torch.Tensor, factors: Factors, penalty: torch.Tensor
@@ -136,24 +206,19 @@ class AlternatingLeastSquares:
         The norms of rows and columns move to the channels.
         """
         row, column, channel = factors.row, factors.column, factors.channel
-        gram = (_pairs(channel, self._channels) * self._twice) @ self.gram.T
-        gram = gram.view(-1, len(self._rows[0]), len(self._columns[0]))
+        grams = self.space_grams(channel)
         target = torch.bmm(cross.flatten(1, 2), channel[:, :, None]).view(-1, self.h, self.w)
         ridge = penalty * channel.square().sum(dim=1)
-        gram, target, ridge = gram.double(), target.double(), ridge.double()
+        target, ridge = target.double(), ridge.double()
         row, column = row.double(), column.double()
         objective = torch.zeros_like(ridge)
         for _ in range(SPACE_ROUNDS):
-            pairs_x = _pairs(column, self._columns)
             linear = torch.bmm(target, column[:, :, None])[:, :, 0]
-            quadratic = torch.bmm(gram, pairs_x[:, :, None])[:, :, 0]
             weight = ridge * column.square().sum(dim=1)
-            row, _ = _factor(quadratic, linear, weight, self._rows, row)
-            pairs_y = _pairs(row, self._rows)
+            row, _ = _factor(grams.of_rows(column), linear, weight, row)
             linear = torch.bmm(row[:, None, :], target)[:, 0]
-            quadratic = torch.bmm(pairs_y[:, None, :], gram)[:, 0]
             weight = ridge * row.square().sum(dim=1)
-            column, objective = _factor(quadratic, linear, weight, self._columns, column)
+            column, objective = _factor(grams.of_columns(row), linear, weight, column)
         row, row_norm = _unit(row)
         column, column_norm = _unit(column)
         dtype = channel.dtype
@@ -162,18 +227,9 @@ class AlternatingLeastSquares:
 
 
 def _factor(
-    quadratic: torch.Tensor,
-    linear: torch.Tensor,
-    ridge: torch.Tensor,
-    index: Index,
-    start: torch.Tensor,
+    gram: torch.Tensor, linear: torch.Tensor, ridge: torch.Tensor, start: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The best non-negative factor, and the objective with it."""
-    n = linear.shape[1]
-    i, j = index
-    gram = torch.empty(len(linear), n, n, dtype=linear.dtype, device=linear.device)
-    half = torch.where(i == j, 1.0, 0.5).to(linear.dtype)
-    gram[:, i, j] = gram[:, j, i] = quadratic * half
+    """The best non-negative factor, and the objective with it; writes on the Gram matrices."""
     diagonal = gram.diagonal(dim1=1, dim2=2)
     diagonal += (ridge + _definite(diagonal, 1e-9))[:, None]
     factor = nonnegative_least_squares(gram, linear, start=start)
@@ -190,37 +246,13 @@ def _definite(diagonal: torch.Tensor, share: float) -> torch.Tensor:
     return torch.where(mean > 0, share * mean, 1)
 
 
-def _pairs(values: torch.Tensor, index: Index) -> torch.Tensor:
-    return values.index_select(1, index[0]) * values.index_select(1, index[1])
-
-
-def _solve(normal: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """Solutions of many small positive definite problems, of which the upper triangle is given.
-
-    On the CPU they are shared between as many threads as the caller may use: torch factorises a
-    batch one after the other, whatever threads it has.
-    """
-
-    def solve(part: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
-        factor = torch.linalg.cholesky_ex(part[0], upper=True).L
-        return torch.cholesky_solve(part[1][:, :, None], factor, upper=True)[:, :, 0]
-
-    threads = torch.get_num_threads()
-    if normal.is_cuda or threads == 1 or len(normal) < threads:
-        return solve((normal, target))
-    with ThreadPoolExecutor(threads, "solve") as pool:
-        parts = zip(normal.tensor_split(threads), target.tensor_split(threads), strict=True)
-        return torch.cat(list(pool.map(solve, parts)))
-
-
-def initial_factors(statistics: Statistics, gram: torch.Tensor, penalty: float) -> Factors:
+def initial_factors(cross: torch.Tensor, gram: torch.Tensor, penalty: float) -> Factors:
     """Rows and columns around the position that explains the responses best.
 
     Every position's own ridge, from `position_grams`, gives a map of how much it explains. Its
     fourth power, which leaves little but the peak, is made separable: broader starts end in worse
     minima more often.
     """
-    cross = statistics.cross
     h, w, _ = cross.shape[1:]
     explained = torch.empty(cross.shape[:3], dtype=cross.dtype, device=cross.device)
     for y in range(h):
@@ -242,14 +274,13 @@ def initial_factors(statistics: Statistics, gram: torch.Tensor, penalty: float) 
     return Factors(row, column, torch.zeros_like(cross[:, 0, 0]))
 
 
-def position_grams(statistics: Statistics) -> torch.Tensor:
+def position_grams(gram: torch.Tensor, grid: Sequence[int]) -> torch.Tensor:
     """Covariance within each position, (n_rows, n_columns, n_components, n_components)."""
-    _, h, w, k = statistics.cross.shape
-    device = statistics.gram.device
-    y, x = (torch.nonzero(i == j)[:, 0] for i, j in (pairs(h, device), pairs(w, device)))
-    packed = statistics.gram[y][:, x]
-    full = torch.empty(h, w, k, k, dtype=packed.dtype, device=device)
-    i, j = pairs(k, device)
+    h, w, k = grid
+    y, x = (torch.nonzero(i == j)[:, 0] for i, j in (pairs(h, gram.device), pairs(w, gram.device)))
+    packed = gram.view(h * (h + 1) // 2, w * (w + 1) // 2, -1)[y][:, x]
+    full = torch.empty(h, w, k, k, dtype=packed.dtype, device=gram.device)
+    i, j = pairs(k, gram.device)
     full[:, :, i, j] = packed
     full[:, :, j, i] = packed
     return full

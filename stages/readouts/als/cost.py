@@ -12,17 +12,24 @@ from dataclasses import replace
 from stages.costs import Cost, Portion
 from stages.executors.resources import PROCESS
 from stages.readouts.als.memory import SLOPE_TRIALS, Problem, plan_memory, problem_of
-from stages.readouts.als.partition import largest_group, neuron_groups, shards
+from stages.readouts.als.partition import SPACE_COMPONENTS, largest_group, neuron_groups, shards
 from stages.readouts.rates import RATES
 from stages.readouts.sizes import FitSize
 from stages.readouts.solver_settings import ALSSettings
 from stages.tokens.tokens import IN_MEMORY
 
-#: Rounds of the alternation that a neuron takes per penalty, on average.
-ROUNDS = 4
+#: Rounds of the alternation that a neuron takes, on average.
+ROUNDS = 5
 
-#: What slope and offset do with a response, in units of what a step of polishing does with it.
-SLOPE_LOOKS = 6
+#: Looks at a predicted response: for the steps of Fisher scoring, and for slopes and offsets of a
+#: trial that these are found on.
+STEP_LOOKS = 6
+SLOPE_LOOKS = 70
+
+#: Passes over the tokens that a group makes once its penalties are chosen, and those that each
+#: batch of neurons makes where steps are taken on the trials.
+FINISHING_PASSES = 6
+PASSES_ON_TRIALS = 2 * ROUNDS + 5
 
 
 def als_operations(
@@ -44,21 +51,33 @@ def als_operations(
     """
     p = problem_of(size, settings)
     k, c = p.n_components, size.n_channels
-    steps = 1 + settings.polish_rounds
+    leading = min(k, SPACE_COMPONENTS)
     n_groups = len(neuron_groups(p.n_neurons))
-    # A group of a divided fit reads them to solve, and to polish.
+    # A group of a divided fit reads them to solve, and to finish.
     reads = 2 * n_groups if divided else 1
-    # Cross products, start, and one for each step of polishing; divided, only the steps.
-    spilled = 0 if kept else n_groups * (steps + (0 if divided else 2))
+    spilled = 0 if kept else n_groups * (FINISHING_PASSES + (0 if divided else 1))
+    if p.batch is not None and not kept:
+        spilled += -(-p.n_neurons // p.batch) * PASSES_ON_TRIALS
     rows = p.n_rows * (p.n_rows + 1) // 2
     columns = p.n_columns * (p.n_columns + 1) // 2
     moments = min(p.n_trials, settings.basis_images) * size.places * c**2
     reduced = p.n_trials * size.places * c * k
-    products = p.n_trials * rows * (p.n_columns * k) ** 2
-    neurons = p.n_trials * p.n_neurons * size.places * k * (1 + 2 * steps)
-    looks = p.n_trials * steps + SLOPE_LOOKS * min(p.n_trials, SLOPE_TRIALS)
+    products = p.n_trials * rows * columns * k**2
+    slopes = min(p.n_trials, SLOPE_TRIALS)
+    neurons = p.n_neurons * size.places * k * (5 * p.n_trials + 4 * slopes)
+    looks = STEP_LOOKS * p.n_trials + SLOPE_LOOKS * slopes
     pairs = rows * columns * k * (k + 1) / 2
-    solves = p.n_neurons * (p.n_penalties + steps) * ROUNDS * (2 * pairs + k**3 / 3)
+    space = ROUNDS * (rows * columns * leading * (leading + 1) + leading**3 / 3)
+    solves = p.n_neurons * (space + 4 * pairs + (p.n_penalties + 3) * k**3 / 3)
+    if p.on_trials:
+        products = p.n_trials * size.places * leading**2
+        # Pooled and projected in every round; pooled for the path, and again for the steps.
+        round_ = size.places * 2 * leading + leading**2
+        pooled = size.places * (leading + 8 * k) + 3 * k**2
+        neurons = p.n_neurons * p.n_trials * (ROUNDS * round_ + pooled)
+        assert p.batch is not None
+        start = -(-p.n_neurons // p.batch) * size.places * leading**3 / 3
+        solves = start + p.n_neurons * (ROUNDS * leading**3 + (p.n_penalties + 3) * k**3) / 3
     of_shards = {
         "start": 1.0,
         # In one process and kept in memory, all of it is one read, and reduced once.

@@ -7,21 +7,24 @@ groups may be fitted one after the other, as here, or wherever there is room.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from dataclasses import replace
 
-import numpy as np
 import torch
 
 from stages.executors.reports import report
-from stages.readouts.als.groups import Polished, ReducedTrials, polish_group, solve_group
+from stages.readouts.als.groups import (
+    Finished,
+    finish_group,
+    solve_group,
+)
 from stages.readouts.als.memory import plan_memory, problem_of
 from stages.readouts.als.partition import neuron_groups
 from stages.readouts.als.pca import Components, ReducedTokens, principal_components
-from stages.readouts.als.penalties import choose, concatenate
-from stages.readouts.als.predictor import as_readouts, join, pick
-from stages.readouts.als.sufficient_statistics import sum_products
+from stages.readouts.als.penalties import HeldOutErrors, choose, concatenate
+from stages.readouts.als.predictor import as_readouts, join
+from stages.readouts.als.trials.ways import FitProducts, ReducedTrials, products_of
 from stages.readouts.data import FitData
-from stages.readouts.readout import Readouts
+from stages.readouts.readout import Readouts, joined
 from stages.readouts.solver_protocol import OnEpoch
 from stages.readouts.solver_settings import ALSSettings
 from stages.tokens.random_access import temporary_folder
@@ -30,7 +33,7 @@ from stages.training.epoch import Epoch
 
 @torch.inference_mode()
 def fit_als(data: FitData, settings: ALSSettings, *, progress: OnEpoch | None = None) -> Readouts:
-    """Fit every neuron by alternating least squares, and polish the result with the Poisson loss.
+    """Fit every neuron by alternating least squares, and turn the result into the shared readout.
 
     Raises
     ------
@@ -42,24 +45,32 @@ def fit_als(data: FitData, settings: ALSSettings, *, progress: OnEpoch | None = 
     groups = neuron_groups(data.r_train.shape[1])
     steps = 2 + 2 * len(groups)
     report(1, steps, f"{components.n_components} components of the tokens")
-    products = sum_products(tokens.training, rows_at_once=tokens.plan.rows_at_once)
+    products = products_of(tokens.training, tokens.plan)
     report(2, steps, "products of the tokens summed")
     solved = [
         solve_group(data.of(group), tokens, products, settings)
         for group in _reported(groups, "solved", 2, steps)
     ]
-    chosen = choose(concatenate([errors for _, errors in solved]), how=settings.selection)
+    chosen = choose_penalties([errors for _, errors in solved], settings)
     if settings.output == "linear":
-        paths = zip(*(candidates.path for candidates, _ in solved), strict=True)
-        linear = pick([join(predictors) for predictors in paths], chosen.to(data.device))
-        return as_readouts(linear, components, output="linear")
-    polished = [
-        polish_group(data.of(group), tokens, products, candidates, chosen[group], settings)
-        for group, (candidates, _) in zip(
-            _reported(groups, "polished", 2 + len(groups), steps), solved, strict=True
+        linear = join(
+            [
+                path.pick(chosen[group].to(data.device))
+                for group, (path, _) in zip(groups, solved, strict=True)
+            ]
+        )
+        return as_readouts(linear, components, output="signed" if data.signed else "linear")
+    both = None
+    if settings.refit and tokens.plan.batch is None:
+        both = products + products_of(tokens.validation, tokens.plan)
+    every = FitProducts(products, both)
+    finished = [
+        finish_group(data.of(group), tokens, every, path, chosen[group], settings)
+        for group, (path, _) in zip(
+            _reported(groups, "finished", 2 + len(groups), steps), solved, strict=True
         )
     ]
-    readouts = polished_readouts(polished, components)
+    readouts = finished_readouts(finished, components)
     if progress is not None:
         for epoch in readouts.curve:
             progress(epoch)
@@ -71,6 +82,14 @@ def _reported(groups: Sequence[slice], what: str, done: int, of: int) -> Iterato
     for number, group in enumerate(groups, start=1):
         yield group
         report(done + number, of, f"neurons {group.start} to {group.stop - 1} {what}")
+
+
+def choose_penalties(errors: Sequence[HeldOutErrors], settings: ALSSettings) -> torch.Tensor:
+    """Each neuron's choice, from the errors of all groups; the last predicts the mean."""
+    every = concatenate(errors)
+    # Other neurons may still get a slope of zero.
+    without = every.total.shape[2] - 1 if settings.output == "linear" else None
+    return choose(every, how=settings.selection, without=without)
 
 
 def reduced_tokens(
@@ -90,6 +109,8 @@ def reduced_tokens(
     """
     problem = problem_of(data.size, settings, n_components=components.n_components)
     plan = plan_memory(problem, data.memory_limit)
+    # On the trials, every batch of neurons reads them again and again.
+    once = once and plan.batch is None
     spill = None if plan.keep or once else temporary_folder(problem.reduced)
     return ReducedTrials(
         training=ReducedTokens(data.x_train, components, keep=plan.keep, spill=spill),
@@ -98,28 +119,23 @@ def reduced_tokens(
     )
 
 
-def polished_readouts(polished: Sequence[Polished], components: Components) -> Readouts:
-    """All groups' readouts as one, with the learning curve of all neurons."""
-    losses = torch.cat([each.losses for each in polished]).mean(dim=0)
-    errors = concatenate([each.errors for each in polished])
-    vary = errors.variances > 0
-    scores = (1 - errors.mean()[vary] / errors.variances[vary, None]).mean(dim=0)
+def finished_readouts(finished: Sequence[Finished], components: Components) -> Readouts:
+    """All groups' readouts as one, with the loss and the validation score of all neurons."""
+    scores = torch.cat([each.scores for each in finished]).nanmean(dim=0)
+    losses = torch.cat([each.losses for each in finished]).mean(dim=0)
     curve = [
         Epoch(number, float(loss), float(score))
         for number, (loss, score) in enumerate(zip(losses, scores, strict=True))
     ]
     # Group by group, as a part of a divided fit expands and predicts its own.
-    parts = [as_readouts(each.predictor, components, penalty=each.penalty) for each in polished]
-
-    def joined(name: str) -> Any:
-        return np.concatenate([getattr(part, name) for part in parts])
-
-    return Readouts(
-        row_weights=joined("row_weights"),
-        column_weights=joined("column_weights"),
-        channel_weights=joined("channel_weights"),
-        bias=joined("bias"),
-        scale=joined("scale"),
-        penalty=joined("penalty"),
-        curve=curve,
+    first = joined(
+        [as_readouts(each.predictor, components, penalty=each.penalty) for each in finished]
     )
+    again = [
+        as_readouts(each.refitted, components, penalty=each.penalty)
+        for each in finished
+        if each.refitted is not None
+    ]
+    if not again:
+        return replace(first, curve=curve)
+    return replace(joined(again), curve=curve, unrefitted=first)

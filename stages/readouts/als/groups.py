@@ -1,174 +1,239 @@
-"""One group of neurons: its least squares, then its polishing once all neurons have chosen."""
+"""One group of neurons: its least squares, then its readouts once all neurons have chosen."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import torch
 
-from stages.readouts.als.alternating import (
-    AlternatingLeastSquares,
-    initial_factors,
-    position_grams,
-)
-from stages.readouts.als.memory import MemoryPlan
+from stages.readouts.als.alternating import initial_factors
 from stages.readouts.als.partition import neuron_batches
-from stages.readouts.als.pca import Components, ReducedTokens
-from stages.readouts.als.penalties import HeldOutErrors
-from stages.readouts.als.polish import GroupTrials, polish, start
-from stages.readouts.als.predictor import Predictor, centred, join, pick
-from stages.readouts.als.sufficient_statistics import Statistics, sum_statistics, token_covariance
+from stages.readouts.als.pca import Components
+from stages.readouts.als.penalties import HeldOutErrors, choose
+from stages.readouts.als.poisson import (
+    FIRST_SLOPES,
+    LEAST_MEAN,
+    STEPS,
+    Calibration,
+    quick_rate,
+)
+from stages.readouts.als.predictor import Path, Predictor, join_paths
+from stages.readouts.als.trials.ways import (
+    Equations,
+    FitProducts,
+    ReducedTrials,
+    equations_of,
+    steps_of,
+)
 from stages.readouts.data import FitData
-from stages.readouts.readout import rate
+from stages.readouts.readout import Output, predicted
 from stages.readouts.solver_settings import ALSSettings
 from stages.spread import varies
 
-
-@dataclass(frozen=True, kw_only=True)
-class ReducedTrials:
-    """The reduced tokens of a fit, and how much of it is held at once."""
-
-    training: ReducedTokens
-    validation: ReducedTokens
-    plan: MemoryPlan
+#: Validation trials whose tokens are pooled at a time.
+TRIALS_AT_ONCE = 256
 
 
 @dataclass(frozen=True, kw_only=True)
-class Candidates:
-    """One group's least-squares fits, one per penalty.
-
-    Parameters
-    ----------
-    path : sequence of Predictor
-    mean_tokens : tensor of shape (n_rows, n_columns, n_components)
-        Over the training trials.
-    """
-
-    path: Sequence[Predictor]
-    mean_tokens: torch.Tensor
-
-
-@dataclass(frozen=True, kw_only=True)
-class Polished:
+class Finished:
     """One group's end.
 
     Parameters
     ----------
     predictor : Predictor
+        Fitted to the training trials alone.
+    refitted : Predictor, optional
+        Fitted to the validation trials, too.
     penalty : tensor of shape (n_neurons,)
-        Of the summed squared weights, in the Poisson loss.
-    losses : tensor of shape (n_neurons, n_steps)
-        Training loss before every step.
-    errors : HeldOutErrors
-        Validation errors after every step.
+        Of the summed squared weights, in the Poisson loss of the training trials.
+    losses, scores : tensor of shape (n_neurons, 2)
+        Training loss and variance explained on validation, of the least-squares fit and of
+        `predictor`; NaN where responses do not vary.
     """
 
     predictor: Predictor
+    refitted: Predictor | None
     penalty: torch.Tensor
     losses: torch.Tensor
-    errors: HeldOutErrors
+    scores: torch.Tensor
+
+
+def penalties_of(settings: ALSSettings, components: Components) -> torch.Tensor:
+    """The penalties in the tokens' own units, decreasing."""
+    penalties = torch.tensor(sorted(settings.penalties, reverse=True))
+    return penalties.to(components.variances.device) * components.variances.sum()
 
 
 def solve_group(
     data: FitData, tokens: ReducedTrials, products: torch.Tensor, settings: ALSSettings
-) -> tuple[Candidates, HeldOutErrors]:
-    """Least squares under every penalty, from `sum_products`; their errors on held-out trials."""
-    statistics = sum_statistics(tokens.training, data.r_train, products)
-    penalties = _absolute(settings, tokens.training.components)
-    path = _solve_path(statistics, penalties, settings)
-    # As a rate, a linear predictor is never below zero.
-    errors = _held_out_errors(path, tokens, data, lambda z: z.clamp(min=0))
-    return Candidates(path=path, mean_tokens=statistics.mean_tokens), errors
+) -> tuple[Path, HeldOutErrors]:
+    """Least squares under every penalty, and their errors on held-out trials.
+
+    The last choice is each neuron's mean, as an endless penalty has it.
+
+    Parameters
+    ----------
+    products : tensor
+        `products_of` the training trials.
+    """
+    equations = equations_of(data, tokens, products, settings)
+    path = _solve_path(equations, penalties_of(settings, tokens.training.components), settings)
+    return path, _errors_of_path(path, tokens, data)
 
 
-def polish_group(
+def finish_group(
     data: FitData,
     tokens: ReducedTrials,
-    products: torch.Tensor,
-    candidates: Candidates,
+    products: FitProducts,
+    path: Path,
     chosen: torch.Tensor,
     settings: ALSSettings,
-) -> Polished:
-    """From each neuron's chosen fit to its readout.
+) -> Finished:
+    """From each neuron's chosen fit to its readout, and to another of all trials.
 
-    That is its last step of polishing, or its best where the last is worse than the first on
-    validation: taking every neuron's best would follow the noise of single trials.
+    Both are steps of Fisher scoring from the calibrated least-squares fit, and calibrated again.
 
     Parameters
     ----------
     chosen : tensor of shape (n_neurons,)
-        Position of each neuron's penalty.
+        Position of each neuron's choice.
     """
-    mean_tokens = candidates.mean_tokens
-    batches = neuron_batches(len(chosen))
-    trials = GroupTrials(tokens.training, mean_tokens, data.r_train, batches)
     chosen = chosen.to(data.device)
-    penalties = torch.tensor(_absolute(settings, tokens.training.components), device=data.device)
-    penalty = penalties[chosen]
-    first, curvature = start(pick(candidates.path, chosen).factors, trials)
-    covariance = token_covariance(products, len(data.r_train), mean_tokens)
-    als = AlternatingLeastSquares(covariance, mean_tokens.shape, settings)
-    rounds = 1 + settings.polish_rounds
-    steps = list(polish(als, first, curvature, trials, penalty=penalty, rounds=rounds))
-    iterates = [predictor for predictor, _ in steps]
-    errors = _held_out_errors(iterates, tokens, data, rate)
-    mean = errors.mean()
-    best = torch.where(mean[:, -1] > mean[:, 0], mean.argmin(dim=1), len(iterates) - 1)
-    return Polished(
-        predictor=pick(iterates, best.to(data.device)),
-        penalty=curvature * penalty / 2,
-        losses=torch.stack([loss.cpu() for _, loss in steps], dim=1),
-        errors=errors,
+    choices = penalties_of(settings, tokens.training.components)
+    varied = chosen < len(choices)
+    penalty = choices[torch.where(varied, chosen, 0)]
+    mean = _means(data.r_train).to(data.device)
+    steps = steps_of(data, tokens, products, settings)
+    calibrated = partial(Calibration, tokens=tokens.training, there=steps.there)
+    # With this unit, small changes of the rates are left as they are.
+    start = calibrated(path.pick(chosen), mean=mean, unit=1 / mean.clamp(min=LEAST_MEAN, max=1))
+    slopes = [torch.full_like(mean, slope) for slope in FIRST_SLOPES]
+    factor, first_scores = _choose_slopes(start, slopes, tokens, data, settings, without=None)
+    begin = start.rates_of(factor)
+    first_loss, curvature = start.loss_and_curvature(data.r_train, begin, factor)
+
+    def stepped(sums: Any, mean: torch.Tensor, *, refit: bool = False) -> Calibration:
+        after = steps.step(begin, sums, penalty, refit=refit)
+        # Who keeps to the mean has no slope.
+        return calibrated(after, mean=mean, unit=varied.to(mean.dtype))
+
+    sums: Any = steps.sums(begin, curvature)
+    now = stepped(sums, mean)
+    for _ in range(STEPS - 1):
+        factor = torch.ones_like(mean)
+        begin = now.rates_of(factor)
+        _, curvature = now.loss_and_curvature(data.r_train, begin, factor)
+        sums = steps.sums(begin, curvature)
+        now = stepped(sums, mean)
+    slopes = now.slopes(data.r_train)
+    factor, scores = _choose_slopes(now, slopes, tokens, data, settings, without=0)
+    rates = now.rates_of(factor)
+    loss, end_curvature = now.loss_and_curvature(data.r_train, rates, factor)
+    again = None
+    if settings.refit:
+        # The last step once more, with the validation trials added to its sums.
+        more: Any = steps.sums(begin, curvature, held_out=True)
+        every = _means(torch.cat([data.r_train, data.r_validation])).to(data.device)
+        again = stepped(sums + more, every, refit=True).rates_of(factor)
+    return Finished(
+        predictor=rates,
+        refitted=again,
+        penalty=end_curvature * penalty / 2,
+        losses=torch.stack([first_loss, loss], dim=1).cpu(),
+        scores=torch.stack([first_scores, scores], dim=1),
     )
 
 
-def _absolute(settings: ALSSettings, components: Components) -> list[float]:
-    """The penalties in the tokens' own units, decreasing."""
-    unit = float(components.variances.sum())
-    return [penalty * unit for penalty in sorted(settings.penalties, reverse=True)]
+def _choose_slopes(
+    calibration: Calibration,
+    slopes: Sequence[torch.Tensor],
+    tokens: ReducedTrials,
+    data: FitData,
+    settings: ALSSettings,
+    *,
+    without: int | None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Each neuron's slope, and its variance explained on the validation trials with it."""
+    errors = _errors_of_rates(calibration, slopes, tokens, data)
+    chosen = choose(errors, how=settings.selection, without=without)
+    unexplained = errors.mean().gather(1, chosen[:, None])[:, 0] / errors.variances
+    scores = torch.where(errors.variances > 0, 1 - unexplained, torch.nan)
+    return torch.stack(list(slopes), dim=1).gather(1, chosen[:, None].to(data.device))[:, 0], scores
 
 
 def _solve_path(
-    statistics: Statistics, penalties: Sequence[float], settings: ALSSettings
-) -> list[Predictor]:
-    """The least-squares predictor for every penalty.
+    equations: Iterable[Equations], choices: torch.Tensor, settings: ALSSettings
+) -> Path:
+    """Rows and columns under the penalty in the middle; channels under every one; the mean.
 
-    The penalty in the middle comes first; from it, larger and smaller ones follow, each starting
-    from the last.
+    Space hardly depends on the penalty, and is found on the leading components alone.
     """
-    grams = position_grams(statistics)
-    als = AlternatingLeastSquares(statistics.gram, statistics.mean_tokens.shape, settings)
-    middle = len(penalties) // 2
-    order = [*range(middle, -1, -1), *range(middle + 1, len(penalties))]
-    solved: list[list[Predictor]] = [[] for _ in penalties]
-    for part in neuron_batches(len(statistics.cross)):
-        own = statistics.of(part)
-        factors = first = initial_factors(own, grams, penalties[middle])
-        for number in order:
-            begin = first if number == middle + 1 else factors
-            ridge = torch.full_like(own.mean_responses, penalties[number])
-            factors, _ = als.solve(own.cross, begin, ridge)
-            first = factors if number == middle else first
-            solved[number].append(centred(factors, own.mean_tokens, own.mean_responses))
-    return [join(predictors) for predictors in solved]
+    middle = choices[len(choices) // 2]
+    solved = []
+    for own in equations:
+        begin = initial_factors(own.cross, own.grams, float(middle))
+        space, _ = own.alternation.solve(own.cross, begin, middle.expand(len(own.cross)))
+        normal, pooled = own.channels(space)
+        channels = [normal.solve(penalty)[0] for penalty in choices]
+        channels.append(torch.zeros_like(channels[0]))
+        every = torch.stack(channels, dim=1)
+        bias = own.mean_responses[:, None] - (every * pooled[:, None]).sum(dim=2)
+        solved.append(Path(space.row, space.column, every, bias))
+    return join_paths(solved)
 
 
-def _held_out_errors(
-    predictors: Sequence[Predictor],
+def _errors_of_path(path: Path, tokens: ReducedTrials, data: FitData) -> HeldOutErrors:
+    """Squared errors of every choice, with no prediction below zero where no response is."""
+    output: Output = "signed" if data.signed else "linear"
+    errors = _no_errors(data, path.bias.shape[1])
+    for first, _, reduced in tokens.validation:
+        for start in range(0, len(reduced), TRIALS_AT_ONCE):
+            some = reduced[start : start + TRIALS_AT_ONCE]
+            numbers = torch.arange(first + start, first + start + len(some))
+            for part in neuron_batches(len(path.bias)):
+                own = data.r_validation[numbers, part].to(reduced.device)
+                rates = predicted(path.of(part)(some), output)
+                errors.add(part, (own[:, :, None] - rates).square(), numbers)
+    return errors
+
+
+def _errors_of_rates(
+    calibration: Calibration,
+    choices: Sequence[torch.Tensor],
     tokens: ReducedTrials,
     data: FitData,
-    link: Callable[[torch.Tensor], torch.Tensor],
 ) -> HeldOutErrors:
-    """Squared errors of several predictors on all validation trials."""
-    responses = data.r_validation
-    changing = torch.from_numpy(varies(responses.numpy()))
-    variances = torch.where(changing, responses.var(dim=0, correction=0), 0)
-    errors = HeldOutErrors(variances, len(predictors))
+    """Squared errors of the rates with every slope."""
+    errors = _no_errors(data, len(choices))
+    linear = calibration.predictor
+    slopes = [factor * calibration.unit for factor in choices]
+    shifts = [
+        calibration.rates_of(factor, roughly=True).bias - slope * linear.bias
+        for factor, slope in zip(choices, slopes, strict=True)
+    ]
     for first, last, reduced in tokens.validation:
         numbers = torch.arange(first, last)
-        for part in neuron_batches(responses.shape[1]):
-            own = responses[first:last, part].to(reduced.device)
-            squares = [(own - link(p.of(part)(reduced))).square() for p in predictors]
+        for part in neuron_batches(len(linear.bias)):
+            own = data.r_validation[first:last, part].to(reduced.device)
+            predicted = linear.of(part)(reduced)
+            squares = [
+                (own - quick_rate(slope[part] * predicted + shift[part])).square()
+                for slope, shift in zip(slopes, shifts, strict=True)
+            ]
             errors.add(part, torch.stack(squares, dim=2), numbers)
     return errors
+
+
+def _no_errors(data: FitData, n_choices: int) -> HeldOutErrors:
+    responses = data.r_validation
+    changing = torch.from_numpy(varies(responses.numpy()))
+    around = responses - responses.nanmean(dim=0)
+    return HeldOutErrors(torch.where(changing, around.square().nanmean(dim=0), 0), n_choices)
+
+
+def _means(responses: torch.Tensor) -> torch.Tensor:
+    """Each neuron's mean response over its own trials."""
+    return responses.double().nanmean(dim=0).float()

@@ -30,6 +30,9 @@ GROUPS = 16
 #: Neurons of a group that are solved together at most: more are hardly faster and take more memory.
 NEURON_BATCH = 128
 
+#: Components on which rows and columns are found: space needs fewer than the channels do.
+SPACE_COMPONENTS = 64
+
 _S = TypeVar("_S")
 _T = TypeVar("_T")
 

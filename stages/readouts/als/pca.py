@@ -24,8 +24,10 @@ class Components:
 
     Parameters
     ----------
-    mean, scale : tensor of shape (n_channels,)
-        Scale is one but for channels of outstanding variance.
+    mean : tensor of shape (n_rows, n_columns, n_channels)
+        At each position: a constant that differs between positions is the bias's.
+    scale : tensor of shape (n_channels,)
+        One but for channels of outstanding variance.
     basis : tensor of shape (n_channels, n_components)
         Orthonormal columns, by decreasing variance.
     variances : tensor of shape (n_channels,)
@@ -50,14 +52,14 @@ class Components:
 def principal_components(
     tokens: Tokens, settings: ALSSettings, *, device: torch.device
 ) -> Components:
-    """Principal components of the channels, over positions and evenly spread trials."""
+    """Principal components of the channels, over evenly spread trials at all positions."""
     moments = partial(shard_moments, tokens, max_images=settings.basis_images, device=device)
     return components_of(tree_sum(moments, shards(tokens.shape)), settings)
 
 
 def components_of(moments: ChannelMoments, settings: ALSSettings) -> Components:
     """Principal components from the moments of the channels."""
-    covariance = moments.scatter / moments.count
+    covariance = moments.covariance
     deviation = covariance.diagonal().clamp(min=0).sqrt()
     limit = settings.scale_limit * deviation.median()
     scale = torch.where((deviation > limit) & (limit > 0), deviation / limit, 1.0)
@@ -80,29 +82,36 @@ def components_of(moments: ChannelMoments, settings: ALSSettings) -> Components:
 
 @dataclass(frozen=True)
 class ChannelMoments:
-    """Mean of the channels over positions, and their summed products around it, float64.
+    """Mean of the channels at each position, and their products around it, float64.
 
     Parameters
     ----------
     count : int
-        Number of positions of all trials.
-    mean : tensor of shape (n_channels,)
+        Number of trials.
+    mean : tensor of shape (n_rows, n_columns, n_channels)
     scatter : tensor of shape (n_channels, n_channels)
+        Summed over trials and positions.
     """
 
     count: int
     mean: torch.Tensor
     scatter: torch.Tensor
 
+    @property
+    def covariance(self) -> torch.Tensor:
+        """Of the channels, the mean over positions."""
+        return self.scatter / max(1, self.count * self.mean[..., 0].numel())
+
     def __add__(self, other: ChannelMoments) -> ChannelMoments:
         """The moments of both."""
         count = max(1, self.count + other.count)
-        apart = other.mean - self.mean
         share = other.count / count
+        apart = other.mean - self.mean
+        between = apart.flatten(0, -2).T @ apart.flatten(0, -2)
         return ChannelMoments(
             count=self.count + other.count,
             mean=self.mean + share * apart,
-            scatter=self.scatter + other.scatter + self.count * share * apart * apart[:, None],
+            scatter=self.scatter + other.scatter + self.count * share * between,
         )
 
 
@@ -115,15 +124,14 @@ def shard_moments(
     """
     n_channels = tokens.shape[3]
     every = max(1, -(-tokens.shape[0] // max_images))
-    nothing = torch.zeros(n_channels, dtype=torch.float64, device=device)
+    nothing = torch.zeros(tokens.shape[1:], dtype=torch.float64, device=device)
     moments = ChannelMoments(0, nothing, nothing.new_zeros(n_channels, n_channels))
     for start, _, part in read_ahead(tokens, partitions(tokens.shape, *shard)):
-        chosen = part[(-start) % every :: every]
-        x = chosen.to(device, torch.float32).reshape(-1, n_channels)
+        x = part[(-start) % every :: every].to(device, torch.float32)
         if len(x):
             mean = x.mean(dim=0)
-            x = x - mean
-            moments += ChannelMoments(len(x), mean.double(), (x.T @ x).double())
+            around = (x - mean).flatten(0, -2)
+            moments += ChannelMoments(len(x), mean.double(), (around.T @ around).double())
     return moments
 
 

@@ -9,6 +9,9 @@ import torch
 #: How much of its own difference from the population a neuron may be credited with.
 SHARES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0)
 
+#: By how much of its variance a neuron must be predicted worse than by nothing, to be left so.
+WORSE = 0.01
+
 
 class HeldOutErrors:
     """Summed squared errors of several fits, over either half of the held-out trials.
@@ -33,14 +36,15 @@ class HeldOutErrors:
         Parameters
         ----------
         errors : tensor of shape (n_trials, n_neurons, n_choices)
-            Squared errors.
+            Squared errors; NaN where a response is missing.
         numbers : tensor of shape (n_trials,)
             Of the trials, whatever part they came in.
         """
         for half in (0, 1):
             part = errors[(numbers % 2 == half).to(errors.device)]
-            self.count[half, neurons] += len(part)
-            self.total[half, neurons] += part.double().sum(dim=0).cpu()
+            there = ~part[..., :1].isnan()
+            self.count[half, neurons] += there.sum(dim=0).cpu()
+            self.total[half, neurons] += torch.where(there, part, 0).double().sum(dim=0).cpu()
 
     def mean(self) -> torch.Tensor:
         """Mean over all trials, tensor of shape (n_neurons, n_choices)."""
@@ -56,7 +60,9 @@ def concatenate(parts: Sequence[HeldOutErrors]) -> HeldOutErrors:
     return joined
 
 
-def choose(errors: HeldOutErrors, *, how: str = "shrunk") -> torch.Tensor:
+def choose(
+    errors: HeldOutErrors, *, how: str = "shrunk", without: int | None = None
+) -> torch.Tensor:
     """Index of each neuron's choice; neurons that do not vary get the shared one, and do not vote.
 
     Single trials are noisy: of many choices a neuron's best as measured is seldom its best. So what
@@ -70,6 +76,9 @@ def choose(errors: HeldOutErrors, *, how: str = "shrunk") -> torch.Tensor:
     how : str
         "shrunk" as above; "shared" for the one choice that is best on average; "own" for each
         neuron's best as measured.
+    without : int, optional
+        Position of the choice that predicts nothing. A neuron gets it, too, whose choice is worse
+        on either half of the trials, and by more than `WORSE`; not where all get the same.
 
     Returns
     -------
@@ -83,9 +92,9 @@ def choose(errors: HeldOutErrors, *, how: str = "shrunk") -> torch.Tensor:
     same = torch.full(variances.shape, shared, dtype=torch.long)
     if how == "shared" or not bool(voting.any()):
         return same
+    halves = list(errors.total / errors.count.clamp(min=1) / unit)
     if how == "own":
         return torch.where(voting, whole.argmin(dim=1), same)
-    halves = list(errors.total / errors.count.clamp(min=1) / unit)
     served = torch.stack([_served(halves, voting, share) for share in SHARES])
     gain = (served[0] - served)[:, voting]
     # No more than what stands out from chance.
@@ -93,7 +102,12 @@ def choose(errors: HeldOutErrors, *, how: str = "shrunk") -> torch.Tensor:
     best = SHARES[int((gain.mean(dim=1) - doubt).argmax())]
     # Half the trials measure with twice the variance: signal / (signal + 2 noise) is `best`, so
     # signal / (signal + noise), which all of them deserve, is more.
-    return torch.where(voting, _chosen(whole, voting, 2 * best / (1 + best)), same)
+    chosen = torch.where(voting, _chosen(whole, voting, 2 * best / (1 + best)), same)
+    if without is None:
+        return chosen
+    gained = [half[:, without] - half.gather(1, chosen[:, None])[:, 0] for half in halves]
+    worse = (torch.stack(gained) < 0).all(dim=0) & (sum(gained) < -2 * WORSE)
+    return torch.where(voting & worse, without, chosen)
 
 
 def _served(halves: Sequence[torch.Tensor], voting: torch.Tensor, share: float) -> torch.Tensor:

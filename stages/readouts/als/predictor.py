@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 
 from stages.readouts.als.alternating import Factors
 from stages.readouts.als.pca import Components
-from stages.readouts.readout import Readouts
+from stages.readouts.readout import Output, Readouts
 from stages.training.epoch import Epoch
 
 
@@ -40,12 +40,42 @@ def join(parts: Sequence[Predictor]) -> Predictor:
     return Predictor(Factors(*(torch.cat(weights) for weights in factors)), bias)
 
 
-def pick(choices: Sequence[Predictor], chosen: torch.Tensor) -> Predictor:
-    """Each neuron's predictor from the choice it got; `chosen` of shape (n_neurons,)."""
-    neuron = torch.arange(len(chosen), device=chosen.device)
-    factors = zip(*(p.factors for p in choices), strict=True)
-    picked = Factors(*(torch.stack(weights)[chosen, neuron] for weights in factors))
-    return Predictor(picked, torch.stack([p.bias for p in choices])[chosen, neuron])
+class Path(NamedTuple):
+    """Predictors of several penalties that share rows and columns.
+
+    Parameters
+    ----------
+    row, column : tensor of shape (n_neurons, n_rows), (n_neurons, n_columns)
+    channels : tensor of shape (n_neurons, n_choices, n_components)
+    bias : tensor of shape (n_neurons, n_choices)
+    """
+
+    row: torch.Tensor
+    column: torch.Tensor
+    channels: torch.Tensor
+    bias: torch.Tensor
+
+    def of(self, neurons: slice) -> Path:
+        """Those of some neurons."""
+        return Path(*(values[neurons] for values in self))
+
+    def __call__(self, reduced: torch.Tensor) -> torch.Tensor:
+        """Tokens (n, n_rows, n_columns, n_components) to z (n, n_neurons, n_choices)."""
+        space = Factors(self.row, self.column, self.row).space()
+        by_place = reduced.flatten(1, 2).transpose(0, 1).flatten(1)
+        pooled = (space @ by_place).view(len(space), len(reduced), -1)
+        return torch.baddbmm(self.bias[:, None], pooled, self.channels.mT).transpose(0, 1)
+
+    def pick(self, chosen: torch.Tensor) -> Predictor:
+        """Each neuron's predictor of the choice it got; `chosen` of shape (n_neurons,)."""
+        neuron = torch.arange(len(chosen), device=chosen.device)
+        factors = Factors(self.row, self.column, self.channels[neuron, chosen])
+        return Predictor(factors, self.bias[neuron, chosen])
+
+
+def join_paths(parts: Sequence[Path]) -> Path:
+    """The paths of several batches of neurons as one."""
+    return Path(*(torch.cat(values) for values in zip(*parts, strict=True)))
 
 
 def as_readouts(
@@ -53,7 +83,7 @@ def as_readouts(
     components: Components,
     *,
     curve: Sequence[Epoch] = (),
-    output: Literal["elu", "linear"] = "elu",
+    output: Output = "elu",
     penalty: torch.Tensor | None = None,
 ) -> Readouts:
     """The same predictor on the tokens' own channels, its scale shared equally by the factors.
@@ -67,8 +97,10 @@ def as_readouts(
     channel = torch.where(dead, 0, components.expand(f.channel))
     size = channel.norm(dim=1, keepdim=True)
     share = torch.where(size > 0, size, 1) ** (1 / 3)
-    shift = row.sum(dim=1) * column.sum(dim=1) * (channel @ components.mean)
-    bias = predictor.bias - shift
+    constant = Factors(row, column, torch.zeros_like(channel)).space() @ components.mean.flatten(
+        0, 1
+    )
+    bias = predictor.bias - (channel * constant).sum(dim=1)
     return Readouts(
         row_weights=(row * share).cpu().numpy(),
         column_weights=(column * share).cpu().numpy(),

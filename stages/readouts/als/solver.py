@@ -1,4 +1,4 @@
-"""The default solver: factorised least squares from sufficient statistics, then polishing."""
+"""The default solver: factorised least squares from sufficient statistics, carried to ELU + 1."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class ALS(Solver):
-    """Alternating least squares, polished with the Poisson loss; see `stages.readouts.als.fit`."""
+    """Alternating least squares, and steps of Fisher scoring; see `stages.readouts.als.fit`."""
 
     settings = ALSSettings
     by_epochs = False

@@ -8,8 +8,11 @@ G on a 4 x 8 grid, and so are the matrix products with it.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import NamedTuple
 
 import torch
 
@@ -17,11 +20,18 @@ from stages.readouts.als.partition import shards, tree_sum
 from stages.readouts.als.pca import ReducedTokens
 from stages.tokens.tokens import settled
 
+Index = tuple[torch.Tensor, torch.Tensor]
 
-def pairs(n: int, device: torch.device | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+
+def pairs(n: int, device: torch.device | None = None) -> Index:
     """The pairs i <= j of range(n), in the order in which all pair statistics hold them."""
     i, j = torch.triu_indices(n, n, device=device)
     return i, j
+
+
+def pair_products(values: torch.Tensor, index: Index) -> torch.Tensor:
+    """Products over pairs, (n_neurons, n) to (n_neurons, n_pairs)."""
+    return values.index_select(1, index[0]) * values.index_select(1, index[1])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,35 +59,41 @@ class Statistics:
         return replace(self, mean_responses=own, cross=self.cross[neurons])
 
 
-def _pair_products(tokens: torch.Tensor) -> torch.Tensor:
-    """Pair statistics of one token map (n_rows, n_columns, n_components) with itself."""
-    i, j = pairs(tokens.shape[0], tokens.device)
-    blocks = torch.einsum("pak,pbl->pakbl", tokens[i], tokens[j])
-    return torch.stack([_fold(b, same=bool(p == q)) for b, p, q in zip(blocks, i, j, strict=True)])
+@dataclass(frozen=True)
+class TrialSums:
+    """Sums over trials that a least-squares fit needs beside `sum_products`.
 
-
-def _fold(block: torch.Tensor, *, same: bool) -> torch.Tensor:
-    """Products of two rows of tokens (`same`: one and the same), over pairs.
-
-    From (column, component, column, component) to (column pairs, component pairs).
+    Parameters
+    ----------
+    n_trials : int
+    tokens : tensor of shape (n_rows, n_columns, n_components)
+    responses : tensor of shape (n_neurons,)
+        float64.
+    cross : tensor of shape (n_neurons, n_rows, n_columns, n_components)
+        Of responses times tokens.
     """
-    w, k = block.shape[:2]
-    both = block.permute(0, 2, 1, 3)
-    if not same:
-        both = both + both.permute(1, 0, 3, 2)
-    a, b = pairs(w, block.device)
-    i, j = pairs(k, block.device)
-    upper = both[:, :, i, j]
-    folded = upper[a, b] + upper[b, a]
-    folded[a == b] *= 0.5
-    return folded
 
+    n_trials: int
+    tokens: torch.Tensor
+    responses: torch.Tensor
+    cross: torch.Tensor
 
-def token_covariance(
-    products: torch.Tensor, n_trials: int, mean_tokens: torch.Tensor
-) -> torch.Tensor:
-    """Covariance of the tokens, as pairs, from `sum_products`."""
-    return products / n_trials - _pair_products(mean_tokens)
+    def __add__(self, other: TrialSums) -> TrialSums:
+        """The sums over both."""
+        return TrialSums(
+            self.n_trials + other.n_trials,
+            self.tokens + other.tokens,
+            self.responses + other.responses,
+            self.cross + other.cross,
+        )
+
+    def statistics(self, products: torch.Tensor) -> Statistics:
+        """Means and covariances, with `sum_products` over the same trials."""
+        mean = self.tokens / self.n_trials
+        rate = (self.responses / self.n_trials).float()
+        cross = self.cross / self.n_trials - rate[:, None, None, None] * mean
+        gram = products / self.n_trials - _paired(mean[None])
+        return Statistics(mean_tokens=mean, mean_responses=rate, gram=gram, cross=cross)
 
 
 def sum_products(reduced: ReducedTokens, *, rows_at_once: int | None = None) -> torch.Tensor:
@@ -104,41 +120,120 @@ def shard_products(
     """`sum_products` over the trials from first to last."""
     _, h, w, k = reduced.shape
     device = reduced.components.basis.device
-    i, j = (index.tolist() for index in pairs(h))
-    step = len(i) if rows_at_once is None else max(1, rows_at_once)
+    number = h * (h + 1) // 2
+    step = number if rows_at_once is None else max(1, rows_at_once)
     folded = []
-    for start in range(0, len(i), step):
-        chosen = list(zip(i[start : start + step], j[start : start + step], strict=True))
-        blocks = torch.zeros(len(chosen), w * k, w * k, device=device)
+    for start in range(0, number, step):
+        products = RowProducts((h, w, k), range(start, min(number, start + step)), device)
         for _, _, z in reduced.parts(*shard):
-            rows = z.reshape(len(z), h, w * k)
-            for block, (p, q) in zip(blocks, chosen, strict=True):
-                block.addmm_(rows[:, p].T, rows[:, q])
-        folded += [
-            _fold(block.view(w, k, w, k), same=p == q)
-            for block, (p, q) in zip(blocks, chosen, strict=True)
+            products.add(z)
+        folded += products.folded()
+    return _apart(folded, h)
+
+
+class RowProducts:
+    """Products of some pairs of patch rows with themselves, summed over trials.
+
+    The product over both orders of two rows p and q is that of p + q with itself, less that of
+    each: a product of something with itself needs half of its blocks only.
+
+    Parameters
+    ----------
+    grid : sequence of int
+        Rows, columns and components.
+    chosen : sequence of int
+        Numbers of the pairs of rows, in the order of `pairs`.
+    """
+
+    def __init__(self, grid: Sequence[int], chosen: Sequence[int], device: torch.device) -> None:
+        h, self.w, self.k = grid
+        i, j = (index.tolist() for index in pairs(h))
+        self.rows = [(i[number], j[number]) for number in chosen]
+        widths = [self.k * (self.w - column) for column in range(self.w)]
+        #: For each pair, products of each column with itself and those after it.
+        self.blocks = [
+            [torch.zeros(self.k, width, device=device) for width in widths] for _ in chosen
         ]
-    return torch.stack(folded)
+
+    def add(self, z: torch.Tensor) -> None:
+        """Take in trials, (n_trials, n_rows, n_columns, n_components)."""
+        for blocks, (p, q) in zip(self.blocks, self.rows, strict=True):
+            row = (z[:, p] if p == q else z[:, p] + z[:, q]).flatten(1)
+            for block in blocks:
+                after = row[:, row.shape[1] - block.shape[1] :]
+                block.addmm_(after[:, : self.k].T, after)
+
+    def folded(self) -> list[torch.Tensor]:
+        """For each pair of rows, (column pairs, component pairs) over both orders of each."""
+        return [self._fold(blocks) for blocks in self.blocks]
+
+    def _fold(self, blocks: Sequence[torch.Tensor]) -> torch.Tensor:
+        i, j = pairs(self.k, blocks[0].device)
+        parts = []
+        for block in blocks:
+            both = block.view(self.k, -1, self.k).permute(1, 0, 2)
+            folded = both[:, i, j] + both[:, j, i]
+            folded[0] *= 0.5  # a column with itself has one order
+            parts.append(folded)
+        return torch.cat(parts)
 
 
-def sum_statistics(
-    reduced: ReducedTokens, responses: torch.Tensor, products: torch.Tensor
-) -> Statistics:
-    """Means and covariances over trials; responses (n_trials, n_neurons), and `sum_products`."""
-    _, h, w, k = reduced.shape
+def _apart(folded: Sequence[torch.Tensor], h: int) -> torch.Tensor:
+    """Pair statistics of rows p and q, from those of p + q for every pair."""
+    i, j = (index.tolist() for index in pairs(h))
+    own = {p: each for each, p, q in zip(folded, i, j, strict=True) if p == q}
+    return torch.stack(
+        [
+            each if p == q else each - own[p] - own[q]
+            for each, p, q in zip(folded, i, j, strict=True)
+        ]
+    )
+
+
+def _paired(tokens: torch.Tensor) -> torch.Tensor:
+    """Pair statistics of trials that are held, (n_trials, n_rows, n_columns, n_components)."""
+    h, w, k = tokens.shape[1:]
+    products = RowProducts((h, w, k), range(h * (h + 1) // 2), tokens.device)
+    products.add(tokens)
+    return _apart(products.folded(), h)
+
+
+def sum_trials(reduced: ReducedTokens, responses: torch.Tensor) -> TrialSums:
+    """Sums over trials of responses (n_trials, n_neurons) and tokens."""
+    grid = reduced.shape[1:]
     device = reduced.components.basis.device
-    tokens = torch.zeros(h * w * k, device=device)
-    cross = torch.zeros(responses.shape[1], h * w * k, device=device)
+    tokens = torch.zeros(math.prod(grid), device=device)
+    cross = torch.zeros(responses.shape[1], math.prod(grid), device=device)
     for first, last, z in reduced:
         flat = z.flatten(1)
         tokens += flat.sum(dim=0)
         cross.addmm_(settled(responses[first:last].to(device)).T, flat)
-    count = len(responses)
-    mean = tokens.view(h, w, k) / count
-    rate = responses.double().sum(dim=0).float().to(device) / count
-    return Statistics(
-        mean_tokens=mean,
-        mean_responses=rate,
-        gram=token_covariance(products, count, mean),
-        cross=cross.view(-1, h, w, k) / count - rate[:, None, None, None] * mean,
-    )
+    total = responses.double().sum(dim=0).to(device)
+    return TrialSums(len(responses), tokens.view(grid), total, cross.view(-1, *grid))
+
+
+class PairGrams(NamedTuple):
+    """Covariance over the pairs of rows and of columns, (n_neurons, row pairs, column pairs)."""
+
+    gram: torch.Tensor
+    rows: Index
+    columns: Index
+
+    def of_rows(self, column: torch.Tensor) -> torch.Tensor:
+        """See `stages.readouts.als.alternating.SpaceGrams`."""
+        weights = pair_products(column, self.columns)
+        return _unpacked(torch.bmm(self.gram, weights[:, :, None])[:, :, 0], self.rows)
+
+    def of_columns(self, row: torch.Tensor) -> torch.Tensor:
+        """Likewise."""
+        weights = pair_products(row, self.rows)
+        return _unpacked(torch.bmm(weights[:, None, :], self.gram)[:, 0], self.columns)
+
+
+def _unpacked(packed: torch.Tensor, index: Index) -> torch.Tensor:
+    """Symmetric matrices from sums over both orders of their pairs."""
+    i, j = index
+    n = int(j[-1]) + 1
+    full = packed.new_empty(len(packed), n, n)
+    full[:, i, j] = full[:, j, i] = packed * torch.where(i == j, 1.0, 0.5).to(packed.dtype)
+    return full

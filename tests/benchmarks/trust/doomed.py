@@ -79,7 +79,7 @@ def _run(folder: Path, arguments: list[str], at: int | None) -> None:
     import torch
 
     from benchmarks.trust.small_run import few_figures
-    from pipeline.cli.app import main
+    from pipeline.cli.main import main
 
     torch.set_num_threads(1)
     sys.stdout = sys.stderr = (folder / "said").open("w")

@@ -8,7 +8,7 @@ from support.servers import s3
 
 from cache import CacheError, UserError, open_cache, plan_copy, pull, push, verify
 from cache.share.card import CARD_MARK
-from pipeline.cli.app import main
+from pipeline.cli.main import main
 
 
 @pytest.fixture(scope="module")

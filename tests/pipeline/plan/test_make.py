@@ -10,7 +10,7 @@ from support.recording_files import write_minimodel
 from support.tiny import write_experiment
 
 from cache import UserError
-from pipeline.cli.app import main
+from pipeline.cli.main import main
 from pipeline.experiment import load_experiment
 from pipeline.plan.make import make_plan
 from pipeline.plan.table import plan_lines, summary

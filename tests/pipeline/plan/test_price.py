@@ -7,7 +7,7 @@ from collections import namedtuple
 import pytest
 from support.tiny import write_experiment
 
-from pipeline.cli.app import main
+from pipeline.cli.main import main
 from pipeline.log import RUN_LOG
 from pipeline.plan import calibrate
 from pipeline.plan.speed import ASSUMED, Speed

@@ -226,3 +226,22 @@ def test_training_follows_the_protocol(data):
     for name, value in plain.state_dict().items():
         torch.testing.assert_close(learner.module.state_dict()[name], value, rtol=1e-4, atol=1e-5)
     assert (learner.module.readout.row_weights >= 0).all()
+
+
+def test_a_missing_response_pulls_at_no_weight(data):
+    images, responses = data
+    rows = np.arange(16)
+    gaps = responses.copy()
+    gaps[rows, 2] = np.nan
+    gradients = []
+    for given in (responses, gaps):
+        network = model()
+        learner = training((images, given.astype(np.float32)), network)
+        (losses,) = learner.losses(rows)
+        losses.objective.backward()
+        gradients.append(network.readout.channel_weights.grad)
+        assert torch.isfinite(losses.poisson)
+    others = [0, 1, 3, 4]
+    torch.testing.assert_close(gradients[1][others], gradients[0][others])
+    assert (gradients[1][2] == 0).all() and (gradients[0][2] != 0).any()
+    assert learner.n_responses == 44 * 5 - 16 and np.isfinite(learner.score())

@@ -279,3 +279,16 @@ def test_trained_minimodels_fit_and_predict(data):
     rates = training.predict(population.weights, population.running, data.validation)
     explained = variance_explained(data.r_validation.numpy(), rates)
     np.testing.assert_allclose(explained, population.score, atol=1e-5)
+
+
+def test_a_neuron_is_trained_on_its_own_trials(data):
+    """What one misses changes none of the others, and its own loss is that of its own trials."""
+    r_train, r_validation = data.r_train.clone(), data.r_validation.clone()
+    r_train[::2, 1] = torch.nan
+    r_validation[3:, 1] = torch.nan
+    gaps = SimpleNamespace(**{**vars(data), "r_train": r_train, "r_validation": r_validation})
+    found, whole = trained(gaps), trained(data)
+    others = [0, 2, 3, 4]
+    torch.testing.assert_close(found.weights[others], whole.weights[others], rtol=0, atol=1e-6)
+    assert torch.isfinite(found.weights).all() and torch.isfinite(found.score).all()
+    assert not torch.equal(found.weights[1], whole.weights[1])

@@ -18,7 +18,7 @@ from support.clusters import listening, noise_task, refused_without_certificate
 from support.slurm import all_ended, jobs, slurm
 from support.tiny import write_experiment
 
-from pipeline.cli.app import main
+from pipeline.cli.main import main
 from stages.executors.cluster_settings import ClusterSettings
 from stages.executors.dask import dask_executor
 from stages.fit.distributed import fit_divided

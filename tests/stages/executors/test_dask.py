@@ -20,7 +20,7 @@ from support.tiny import write_experiment
 
 from cache import UserError, open_cache
 from cache.format.metadata import ROOT
-from pipeline.cli.app import main
+from pipeline.cli.main import main
 from stages.executors import LocalExecutor, dask_executor
 from stages.fit.cost import needed_memory
 from stages.fit.distributed import division, fit_divided

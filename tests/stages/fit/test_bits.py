@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, example, given, settings
@@ -82,6 +83,17 @@ def test_groups_of_neurons_give_the_same_wherever_they_are(
     assert len(partition.neuron_groups(300)) == 2
     alone = numbers(fit_condition(task))
     assert_same_bits(by(task, LocalExecutor(2, folder=tmp_path), tmp_path), alone)
+
+
+def test_missing_responses_give_the_same_in_parts(task, tmp_path, small_groups, two_threads):
+    """One group misses none: the way is that of all neurons together."""
+    responses = task.recording.responses.copy()
+    gaps = np.random.default_rng(0).random((len(responses), 100)) < 0.3
+    responses[:, :100][gaps] = np.nan
+    some = replace(task, recording=replace(task.recording, responses=responses))
+    assert TaskSource(some).size.incomplete and not TaskSource(task).size.incomplete
+    alone = numbers(fit_condition(some))
+    assert_same_bits(by(some, LocalExecutor(2, folder=tmp_path), tmp_path), alone)
 
 
 @pytest.fixture

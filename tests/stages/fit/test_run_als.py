@@ -7,7 +7,7 @@ import pytest
 from support.tiny import write_experiment
 
 from cache import CacheError, open_cache
-from pipeline.cli.app import main
+from pipeline.cli.main import main
 from pipeline.experiment import load_experiment
 from pipeline.variant.variant import open_variants
 from stages.conditions import Condition
@@ -17,8 +17,10 @@ from stages.fit.run import fit_condition
 from stages.fit.schedule import fit_all
 from stages.fit.task import FitTask
 from stages.readouts.load import load_readouts
+from stages.readouts.manifest import saved_attributes
 from stages.readouts.saved import save_condition
 from stages.readouts.settings import ALSSettings, ReadoutSettings
+from stages.scores import variance_explained
 from stages.tokens.cached import CachedTokens
 
 
@@ -48,6 +50,28 @@ def same(one, other):
     np.testing.assert_array_equal(one.test_predictions, other.test_predictions)
     for name in ("feve", "val_varexp"):
         np.testing.assert_array_equal(one.columns[name], other.columns[name])
+
+
+@pytest.mark.parametrize("refit", [True, False])
+def test_both_fits_are_saved_and_scores_are_of_the_one_that_was_held_out(tasks, tmp_path, refit):
+    """Fine-tuning starts from that one, too."""
+    als = ALSSettings(max_components=12, refit=refit)
+    task = replace(tasks["1"], settings=ReadoutSettings(als=als))
+    fitted = fit_condition(task)
+    save_condition(tmp_path, fitted)
+    saved = load_readouts(tmp_path)
+    attributes = saved_attributes(tmp_path, task.condition.slug)
+    assert attributes["fitted_to"] == ("training and validation" if refit else "training")
+    assert (saved.unrefitted is not None) == refit
+    np.testing.assert_array_equal(saved.bias, fitted.readouts.bias)
+    np.testing.assert_array_equal(saved.held_out.bias, fitted.readouts.held_out.bias)
+    recording, cache = task.recording, open_cache(task.cache_path)
+    held_out = recording.validation
+    x = cache.block(1).read("patches", recording.image_ids[held_out])
+    scores = variance_explained(recording.responses[held_out], saved.held_out.predict(x))
+    np.testing.assert_allclose(fitted.columns["val_varexp"], scores, atol=1e-5)
+    test = saved.predict(cache.block(1).read("patches", recording.test_image_ids))
+    np.testing.assert_allclose(test, fitted.test_predictions, rtol=1e-4, atol=1e-5)
 
 
 def test_als_is_the_default():
@@ -96,7 +120,15 @@ def test_saved_linear_readouts_are_linear(tasks, tmp_path):
 
 
 def test_joint_blocks_read_both(tasks):
-    both, one = fit_condition(tasks["0+1"]), fit_condition(tasks["1"])
+    recording, cache = tasks["1"].recording, open_cache(tasks["1"].cache_path)
+    signal = sum(
+        cache.block(block).read("patches", recording.image_ids)[:, 0, 0, :2].astype(np.float32)
+        for block in (0, 1)
+    )
+    signal = (signal - signal.mean(axis=0)) / signal.std(axis=0)
+    responses = np.maximum(np.tile(signal, recording.n_neurons // 2 + 1) + 1, 0)
+    recording = replace(recording, responses=responses[:, : recording.n_neurons])
+    both, one = (fit_condition(replace(tasks[of], recording=recording)) for of in ("0+1", "1"))
     assert both.readouts.grid == (2, 4, 96) and one.readouts.grid == (2, 4, 48)
     weights = np.abs(both.readouts.channel_weights)
     assert weights[:, :48].sum() > 0 and weights[:, 48:].sum() > 0

@@ -21,7 +21,7 @@ from stages.readouts.solvers import SOLVERS, fit_readouts
 from stages.scores import variance_explained
 
 QUICK = {
-    "als": ALSSettings(polish_rounds=1),
+    "als": ALSSettings(),
     "adamw": AdamWSettings(learning_rate=0.02, max_epochs=15, penalty=0.001, clip_norm=None),
 }
 
@@ -87,8 +87,9 @@ def test_bad_input_is_one_line(data, solver):
     spoilt[3, 1, 1, 1] = np.nan
     cases = [
         ((x_train[:-1], r_train, x_val, r_val), "one row of responses per image"),
-        ((x_train, r_train - 5, x_val, r_val), "NaN or negative training"),
-        ((x_train, r_train, x_val, np.full_like(r_val, np.nan)), "negative validation"),
+        ((x_train, r_train - 5, x_val, r_val), 'negative .*readout.als.output = "linear"'),
+        ((x_train, r_train, x_val, np.full_like(r_val, np.inf)), "infinite validation"),
+        ((x_train, r_train, x_val, np.full_like(r_val, np.nan)), "all validation .* missing"),
         ((x_train, r_train, x_val[..., :5], r_val), "differ in tokens"),
         ((x_train, r_train, x_val, r_val[:, :5]), "or neurons"),
         ((spoilt, r_train, x_val, r_val), "not all finite"),
@@ -198,3 +199,15 @@ def test_the_key_of_a_default_fit_holds_what_earlier_versions_hashed():
     )
     assert als["folds"] == 0 and "folds" not in adamw
     assert adamw == vars(AdamWSettings())
+
+
+def test_zeros_that_are_rounded_are_zeros_as_in_a_recording():
+    x_train, r_train, x_val, r_val = plant(n_trials=400, noise=0.5, link="elu").split(100)
+    r_train, r_val = np.maximum(r_train - 1, 0), np.maximum(r_val - 1, 0)
+    expected = fit_readouts(x_train, r_train, x_val, r_val)
+    rounded = [np.where(r == 0, np.float32(-4e-8), r) for r in (r_train, r_val)]
+    fit = fit_readouts(x_train, rounded[0], x_val, rounded[1])
+    np.testing.assert_array_equal(fit.bias, expected.bias)
+    np.testing.assert_array_equal(fit.channel_weights, expected.channel_weights)
+    with pytest.raises(UserError, match="negative"):
+        fit_readouts(x_train, r_train, x_val, np.where(r_val == 0, np.float32(-1e-4), r_val))

@@ -12,7 +12,7 @@ from support.array_files import made_arrays, write_arrays
 from support.recording_files import read_file
 
 from cache import UserError
-from pipeline.cli.app import main
+from pipeline.cli.main import main
 from stages.recordings import Recording, reading_limit
 
 MADE = made_arrays()

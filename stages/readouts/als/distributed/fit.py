@@ -18,17 +18,17 @@ from stages.readouts.als.distributed.tasks import (
     FittedGroup,
     Part,
     add_files,
+    finish_neurons,
     load_values,
     moments_of_shard,
-    polish_neurons,
     products_of_shard,
     save_values,
     solve_neurons,
 )
-from stages.readouts.als.fit import polished_readouts
+from stages.readouts.als.fit import choose_penalties, finished_readouts
+from stages.readouts.als.memory import problem_of
 from stages.readouts.als.partition import neuron_groups, reduction, shards
 from stages.readouts.als.pca import ChannelMoments, components_of
-from stages.readouts.als.penalties import choose, concatenate
 from stages.readouts.solver_protocol import FitSource, Outcome
 from stages.readouts.solver_settings import ALSSettings
 
@@ -45,8 +45,14 @@ class DividedALS:
         size = source.size
         #: First and last training trial of every shard, first and last neuron of every group.
         self.shards = shards((source.n_training, size.n_rows, size.n_columns, size.n_channels))
+        n_held_out = size.n_trials - source.n_training
+        #: Of the validation trials, where they are fitted, too.
+        grid = size.n_rows, size.n_columns, size.n_channels
+        problem = problem_of(size, settings)
+        again = settings.refit and not problem.on_trials
+        self.held_out = shards((n_held_out, *grid)) if again else []
         self.groups = [(group.start, group.stop) for group in neuron_groups(size.n_neurons)]
-        self.n_parts = 2 * len(self.shards) + 2 * len(self.groups)
+        self.n_parts = 2 * len(self.shards) + len(self.held_out) + 2 * len(self.groups)
         self.n_together = len(self.groups)
 
     def fit(self, executor: Executor, *, folder: Path, progress: Callable[[int], None]) -> Outcome:
@@ -54,6 +60,7 @@ class DividedALS:
         folder.mkdir(parents=True, exist_ok=True)
         settings = self.settings
         of_shards = self._parts(folder, self.shards)
+        of_held_out = [replace(p, held_out=True) for p in self._parts(folder, self.held_out)]
         of_groups = self._parts(folder, self.groups)
 
         def compute(function: Callable[[_T], _R], parts: Sequence[_T]) -> list[_R]:
@@ -67,15 +74,17 @@ class DividedALS:
         components = components_of(ChannelMoments(**moments), settings)
         save_values(folder / "components.pt", vars(components))
         _total(executor, compute(products_of_shard, of_shards)).replace(folder / "products.pt")
-        errors = concatenate(compute(solve_neurons, of_groups))
-        chosen = choose(errors, how=settings.selection).numpy()
+        if of_held_out:
+            more = _total(executor, compute(products_of_shard, of_held_out))
+            more.replace(folder / "held-out-products.pt")
+        chosen = choose_penalties(compute(solve_neurons, of_groups), settings).numpy()
         rows: list[FittedGroup] = compute(
-            polish_neurons,
+            finish_neurons,
             [replace(part, chosen=chosen[part.first : part.last]) for part in of_groups],
         )
-        readouts = polished_readouts([each.polished for each in rows], components)
+        readouts = finished_readouts([each.finished for each in rows], components)
         return Outcome(
-            readouts=replace(readouts, scale=np.concatenate([each.scale for each in rows])),
+            readouts=readouts.scaled(np.concatenate([each.scale for each in rows])),
             test_predictions=np.concatenate([each.test_predictions for each in rows], axis=1),
             explained=np.concatenate([each.explained for each in rows]),
         )

@@ -19,14 +19,13 @@ import torch
 from numpy.typing import NDArray
 
 from cache import replaced
-from stages.readouts.als.alternating import Factors
-from stages.readouts.als.fit import polished_readouts, reduced_tokens
-from stages.readouts.als.groups import Candidates, Polished, polish_group, solve_group
+from stages.readouts.als.fit import finished_readouts, reduced_tokens
+from stages.readouts.als.groups import Finished, finish_group, solve_group
 from stages.readouts.als.memory import plan_memory, problem_of
 from stages.readouts.als.pca import ChannelMoments, Components, ReducedTokens, shard_moments
 from stages.readouts.als.penalties import HeldOutErrors
-from stages.readouts.als.predictor import Predictor
-from stages.readouts.als.sufficient_statistics import shard_products
+from stages.readouts.als.predictor import Path as Predictors
+from stages.readouts.als.trials.ways import FitProducts, shard_products_of
 from stages.readouts.readout import predict
 from stages.readouts.solver_protocol import FitSource
 from stages.readouts.solver_settings import ALSSettings
@@ -47,6 +46,8 @@ class Part:
         The training trials, or the neurons, first <= i < last.
     chosen : array of shape (n_neurons,), optional
         Position of each neuron's penalty.
+    held_out : bool
+        The trials are validation trials.
     """
 
     source: FitSource
@@ -55,16 +56,18 @@ class Part:
     first: int
     last: int
     chosen: NDArray[np.int64] | None = None
+    held_out: bool = False
 
     def file(self, name: str) -> Path:
         """Where this part's result of a kind is."""
-        return self.folder / f"{name}-{self.first}-{self.last}.pt"
+        kind = f"held-out-{name}" if self.held_out else name
+        return self.folder / f"{kind}-{self.first}-{self.last}.pt"
 
 
 class FittedGroup(NamedTuple):
     """One group of neurons at the end: its part of an `Outcome`, readouts not yet put together."""
 
-    polished: Polished
+    finished: Finished
     scale: NDArray[np.float32]
     test_predictions: NDArray[np.float32]
     explained: NDArray[np.floating[Any]]
@@ -88,11 +91,10 @@ def products_of_shard(part: Part) -> Path:
     components = _components(part)
     size = replace(part.source.size, n_neurons=1)
     plan = plan_memory(problem_of(size, part.settings), part.source.memory_limit)
-    products = shard_products(
-        ReducedTokens(part.source.training_tokens(), components, keep=False),
-        (part.first, part.last),
-        rows_at_once=plan.rows_at_once,
-    )
+    source = part.source
+    tokens = source.validation_tokens() if part.held_out else source.training_tokens()
+    reduced = ReducedTokens(tokens, components, keep=False)
+    products = shard_products_of(reduced, plan, (part.first, part.last))
     return save_values(part.file("products"), {"products": products})
 
 
@@ -120,32 +122,29 @@ def solve_neurons(part: Part) -> HeldOutErrors:
     settings = part.settings
     with part.source.opened(slice(part.first, part.last)) as (data, _, _):
         tokens = reduced_tokens(data, settings, _components(part), once=True)
-        candidates, errors = solve_group(data, tokens, _products(part), settings)
-    path = [(*predictor.factors, predictor.bias) for predictor in candidates.path]
-    save_values(part.file("path"), {"path": path, "mean_tokens": candidates.mean_tokens})
+        path, errors = solve_group(data, tokens, _products(part).training, settings)
+    save_values(part.file("path"), path._asdict())
     return errors
 
 
 @torch.inference_mode()
-def polish_neurons(part: Part) -> FittedGroup:
+def finish_neurons(part: Part) -> FittedGroup:
     """Readouts of one group of neurons from the fits that were chosen."""
     assert part.chosen is not None
-    source, settings = part.source, part.settings
-    components, solved = _components(part), load_values(part.file("path"))
-    path = [Predictor(Factors(*factors), bias) for *factors, bias in solved["path"]]
+    source, settings, components = part.source, part.settings, _components(part)
     with source.opened(slice(part.first, part.last)) as (data, scale, test):
-        polished = polish_group(
+        finished = finish_group(
             data,
             reduced_tokens(data, settings, components),
             _products(part),
-            Candidates(path=path, mean_tokens=solved["mean_tokens"]),
+            Predictors(**load_values(part.file("path"))),
             torch.from_numpy(part.chosen),
             settings,
         )
-        readouts = replace(polished_readouts([polished], components), scale=scale)
-        validation = predict(readouts, data.x_validation, source.device)
+        readouts = finished_readouts([finished], components).scaled(scale)
+        validation = predict(readouts.held_out, data.x_validation, source.device)
         return FittedGroup(
-            polished=polished,
+            finished=finished,
             scale=scale,
             test_predictions=predict(readouts, test, source.device),
             explained=variance_explained(data.r_validation.numpy() * scale, validation),
@@ -170,6 +169,10 @@ def _components(part: Part) -> Components:
     return Components(**load_values(part.folder / "components.pt"))
 
 
-def _products(part: Part) -> torch.Tensor:
-    products: torch.Tensor = load_values(part.folder / "products.pt")["products"]
-    return products
+def _products(part: Part) -> FitProducts:
+    training = load_values(part.folder / "products.pt")["products"]
+    held_out_path = part.folder / "held-out-products.pt"
+    if not held_out_path.exists():
+        return FitProducts(training, None)
+    held_out = load_values(held_out_path)["products"]
+    return FitProducts(training, training + held_out)

@@ -36,14 +36,14 @@ def test_costs_grow_with_what_they_count():
     assert cost.n_bytes == SIZE.stored == 600 * 8 * 16 * 2
     assert SOLVER.least_memory(SIZE, SETTINGS) > problem_of(SIZE, SETTINGS).always
     few, many = (
-        sum(fit_operations(size), start=Counter()) for size in (SIZE, grown(n_trials=8, n_test=8))
+        sum(fit_operations(size), start=Counter()) for size in (SIZE, grown(n_trials=3, n_test=3))
     )
-    assert many["neuron products"] == pytest.approx(8 * few["neuron products"])
-    assert many["bytes read"] == pytest.approx(8 * few["bytes read"])
+    assert many["neuron products"] == pytest.approx(3 * few["neuron products"])
+    assert many["bytes read"] == pytest.approx(3 * few["bytes read"])
     assert many["solving"] == few["solving"] and few["bytes spilled"] == 0
     shards, groups = fit_operations(SIZE, kept=False)
     assert (shards + groups)["bytes read"] == pytest.approx(3 * few["bytes read"])
-    assert groups["bytes spilled"] == pytest.approx(5 * problem_of(SIZE, SETTINGS).reduced / 1e9)
+    assert groups["bytes spilled"] == pytest.approx(7 * problem_of(SIZE, SETTINGS).reduced / 1e9)
 
 
 def test_a_divided_fit_reads_for_every_group_and_is_shared():

@@ -11,7 +11,8 @@ def problem(**changes):
         "n_trials": 50_000, "n_rows": 4, "n_columns": 8, "n_channels": 384, "n_components": 96,
         "n_neurons": 5000, "n_penalties": 7,
     }  # fmt: skip
-    return Problem(**{**sizes, **changes})
+    sizes |= changes
+    return Problem(**sizes, most_components=sizes["n_components"])
 
 
 def test_a_plan_gives_up_speed_before_it_gives_up():

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from cache import UserError
 from stages.readouts.als.alternating import position_grams
 from stages.readouts.als.pca import ReducedTokens, principal_components, shard_moments
-from stages.readouts.als.sufficient_statistics import pairs, sum_products, sum_statistics
+from stages.readouts.als.sufficient_statistics import pairs, sum_products, sum_trials
 from stages.readouts.settings import ALSSettings
 from stages.tokens import tokens as data_module
 from stages.tokens.tokens import ArrayTokens, partitions
@@ -44,7 +44,7 @@ def dense(tokens, r):
 
 
 def summed(tokens, r):
-    return sum_statistics(tokens, r, sum_products(tokens))
+    return sum_trials(tokens, r).statistics(sum_products(tokens))
 
 
 def quadratic(gram, row, column, channel):
@@ -78,10 +78,10 @@ def test_any_parts_give_the_same_statistics(n_trials, size, seed):
         for keep, found in ((True, whole), (False, in_parts)):
             tokens = ReducedTokens(ArrayTokens(x), components, keep=keep)
             products = sum_products(tokens)
-            found += [products, *vars(sum_statistics(tokens, r, products)).values()]
+            found += [products, *vars(sum_trials(tokens, r).statistics(products)).values()]
             patch.setattr(data_module, "PARTITION_ELEMENTS", size)
     for expected, found in zip(whole, in_parts, strict=True):
-        scale = float(expected.abs().max())
+        scale = max(1.0, float(expected.abs().max()))  # means are about 0
         np.testing.assert_allclose(found, expected, atol=2e-6 * scale)
 
 
@@ -107,7 +107,7 @@ def test_float32_sums_are_as_good_as_float64_far_from_zero():
     gram, cross = dense(tokens, r)
     h, w, k = 2, 3, 4
     expected = gram.reshape(h * w, k, h * w, k)[np.arange(h * w), :, np.arange(h * w)]
-    found = position_grams(statistics).flatten(0, 1).numpy()
+    found = position_grams(statistics.gram, (h, w, k)).flatten(0, 1).numpy()
     assert np.abs(found - expected).max() < 1e-5 * np.abs(expected).max()
     assert np.abs(statistics.cross.flatten(1).numpy() - cross).max() < 1e-5 * np.abs(cross).max()
 
@@ -115,16 +115,23 @@ def test_float32_sums_are_as_good_as_float64_far_from_zero():
 def test_channel_moments_equal_numpy():
     x, _ = drawn(n_trials=500, offset=50.0)
     moments = shard_moments(ArrayTokens(x), (0, 500), max_images=10**6, device=CPU)
-    flat = x.double().reshape(-1, 5).numpy()
-    np.testing.assert_allclose(moments.mean, flat.mean(axis=0), rtol=1e-6)
-    covariance = moments.scatter / moments.count
-    np.testing.assert_allclose(covariance, np.cov(flat.T, ddof=0), rtol=1e-4, atol=1e-4)
+    mean = x.double().mean(dim=0)
+    np.testing.assert_allclose(moments.mean, mean, rtol=1e-6)
+    flat = (x.double() - mean).reshape(-1, 5).numpy()
+    np.testing.assert_allclose(moments.covariance, flat.T @ flat / len(flat), rtol=1e-4, atol=1e-4)
+    parts = [
+        shard_moments(ArrayTokens(x), ends, max_images=10**6, device=CPU)
+        for ends in ((0, 120), (120, 500))
+    ]
+    np.testing.assert_allclose(
+        (parts[0] + parts[1]).covariance, moments.covariance, rtol=1e-5, atol=1e-5
+    )
 
 
 def test_channel_moments_read_evenly_spread_trials():
     x, _ = drawn(n_trials=100)
     moments = shard_moments(ArrayTokens(x), (0, 100), max_images=40, device=CPU)
-    expected = x[::3].double().reshape(-1, 5).mean(dim=0)
+    expected = x[::3].double().mean(dim=0)
     np.testing.assert_allclose(moments.mean, expected, rtol=1e-5)
 
 

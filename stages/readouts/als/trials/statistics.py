@@ -1,0 +1,105 @@
+"""Sufficient statistics of all trials, in the form in which the steps of a fit ask for them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from stages.readouts.als.alternating import (
+    AlternatingLeastSquares,
+    Factors,
+    Normal,
+    position_grams,
+)
+from stages.readouts.als.partition import SPACE_COMPONENTS, neuron_batches
+from stages.readouts.als.pca import ReducedTokens
+from stages.readouts.als.poisson import step, sum_targets
+from stages.readouts.als.predictor import Predictor
+from stages.readouts.als.sufficient_statistics import Statistics, TrialSums
+from stages.readouts.solver_settings import ALSSettings
+
+
+@dataclass(frozen=True)
+class StatisticEquations:
+    """What the steps to a batch's path ask of the statistics.
+
+    Parameters
+    ----------
+    alternation, every : AlternatingLeastSquares
+        On the leading components, and on all.
+    own : Statistics
+        Of the batch.
+    cross, grams : tensor
+        Of the leading components.
+    """
+
+    alternation: AlternatingLeastSquares
+    every: AlternatingLeastSquares
+    own: Statistics
+    cross: torch.Tensor
+    grams: torch.Tensor
+
+    @property
+    def mean_responses(self) -> torch.Tensor:
+        """Tensor of shape (n_neurons,)."""
+        return self.own.mean_responses
+
+    def channels(self, space: Factors) -> tuple[Normal, torch.Tensor]:
+        """Normal equations of the channels, and the mean of what each neuron pools."""
+        mean = self.own.mean_tokens.flatten(0, 1).expand(len(space.row), -1, -1)
+        pooled = torch.bmm(space.space()[:, None], mean)[:, 0]
+        return self.every.normal(self.own.cross, space), pooled
+
+
+def statistic_equations(
+    statistics: Statistics, settings: ALSSettings
+) -> Iterator[StatisticEquations]:
+    """The equations of a group, batch by batch."""
+    every = AlternatingLeastSquares(statistics.gram, statistics.mean_tokens.shape, settings)
+    leading = every.leading(SPACE_COMPONENTS)
+    grams = position_grams(leading.gram, (leading.h, leading.w, leading.k))
+    for part in neuron_batches(len(statistics.cross)):
+        own = statistics.of(part)
+        cross = own.cross[..., : leading.k].contiguous()
+        yield StatisticEquations(leading, every, own, cross, grams)
+
+
+class StatisticSteps:
+    """What the end of a fit asks of all trials.
+
+    Parameters
+    ----------
+    training, validation : pair of ReducedTokens and tensor
+        Tokens, and responses of shape (n_trials, n_neurons).
+    products : pair of tensor
+        `sum_products` over the training trials, and over all; none of these without a refit.
+    """
+
+    there = None
+
+    def __init__(
+        self,
+        training: tuple[ReducedTokens, torch.Tensor],
+        validation: tuple[ReducedTokens, torch.Tensor],
+        products: tuple[torch.Tensor, torch.Tensor | None],
+        settings: ALSSettings,
+    ) -> None:
+        self.products, self.settings = products, settings
+        self.trials = training, validation
+
+    def sums(
+        self, predictor: Predictor, curvature: torch.Tensor, *, held_out: bool = False
+    ) -> TrialSums:
+        """Sums over trials, with the targets of a parabola for responses."""
+        return sum_targets(predictor, curvature, *self.trials[held_out])
+
+    def step(
+        self, predictor: Predictor, sums: Any, penalty: torch.Tensor, *, refit: bool = False
+    ) -> Predictor:
+        """The predictor with other channels: the minimum of the parabolas that were summed."""
+        products = self.products[refit]
+        assert products is not None
+        return step(predictor, sums.statistics(products), penalty, self.settings)

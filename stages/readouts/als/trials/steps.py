@@ -1,0 +1,90 @@
+"""Steps of Fisher scoring of a group of neurons, on what each pools of its own trials."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+
+from stages.readouts.als.pca import ReducedTokens
+from stages.readouts.als.poisson import CAUTION, parabola_targets
+from stages.readouts.als.predictor import Predictor, join
+from stages.readouts.als.trials.pooled import (
+    PooledSums,
+    PooledTokens,
+    batches_of,
+    own_trials,
+)
+
+
+@dataclass(frozen=True)
+class BatchedSums:
+    """Sums over trials of all batches of a group."""
+
+    batches: Sequence[PooledSums]
+
+    def __add__(self, other: BatchedSums) -> BatchedSums:
+        """The sums over both."""
+        pairs = zip(self.batches, other.batches, strict=True)
+        return BatchedSums([one + more for one, more in pairs])
+
+
+class TrialSteps:
+    """What the end of a fit asks of a group's trials, as `StatisticSteps`.
+
+    Parameters
+    ----------
+    training, validation : pair of ReducedTokens and tensor
+        Tokens, and responses of shape (n_trials, n_neurons), NaN where missing.
+    batch : int
+        Neurons that pool at a time.
+    """
+
+    def __init__(
+        self,
+        training: tuple[ReducedTokens, torch.Tensor],
+        validation: tuple[ReducedTokens, torch.Tensor],
+        batch: int,
+    ) -> None:
+        self.trials, self.batch = (training, validation), batch
+
+    @cached_property
+    def there(self) -> torch.Tensor | None:
+        """Each neuron's own training trials, from `own_trials`."""
+        tokens, responses = self.trials[0]
+        return own_trials(responses, tokens.components.basis.device)
+
+    def sums(
+        self, predictor: Predictor, curvature: torch.Tensor, *, held_out: bool = False
+    ) -> BatchedSums:
+        """Sums over trials, with the targets of a parabola for responses."""
+        tokens, responses = self.trials[held_out]
+        found = []
+        for part in batches_of(len(curvature), self.batch):
+            own = responses[:, part].to(curvature.device)
+            factors, bias = predictor.of(part)
+            there = own_trials(own, own.device)
+            pooled = PooledTokens.of(tokens, factors.space(), tokens.shape[3], there)
+            z = pooled.predicted(factors.channel) + bias
+            found.append(pooled.sums(parabola_targets(z, own, curvature[part])))
+        return BatchedSums(found)
+
+    def step(
+        self,
+        predictor: Predictor,
+        sums: BatchedSums,
+        penalty: torch.Tensor,
+        *,
+        refit: bool = False,
+    ) -> Predictor:
+        """The predictor with other channels: the minimum of the parabolas that were summed."""
+        moved = []
+        parts = batches_of(len(penalty), self.batch)
+        for part, own in zip(parts, sums.batches, strict=True):
+            factors = predictor.factors.of(part)
+            channel, _ = own.normal(factors).solve(penalty[part] / CAUTION)
+            bias = own.mean_responses - (channel * own.mean_tokens).sum(dim=1)
+            moved.append(Predictor(factors._replace(channel=channel), bias))
+        return join(moved)
