@@ -109,8 +109,8 @@ class Task(Protocol):
 class Progress(Protocol):
     """Tells a person how far a stage is."""
 
-    def __call__(self, done: int, text: str | None = None) -> None:
-        """So many parts are done since; `text` says what is at work from now on."""
+    def __call__(self, done: float, /, text: str | None = None) -> None:
+        """So many parts, whole ones or less, are done since; `text` says what was done last."""
 
 
 @dataclass(frozen=True, kw_only=True)

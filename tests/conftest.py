@@ -1,6 +1,7 @@
 """Settings of every test: one torch thread, no network, no home folder written to; shared runs."""
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,15 @@ def _offline(monkeypatch):
 def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Commands without figures and report, which take longer than all else in small runs."""
     monkeypatch.setattr("pipeline.commands.report_run", lambda run, terminal: [run / "report.html"])
+
+
+@pytest.fixture(scope="module")
+def few_figures() -> Iterator[None]:
+    """Commands with a report, and with one figure in place of them all: drawing takes longest."""
+    from benchmarks.trust.small_run import few_figures as few
+
+    with few():
+        yield
 
 
 @pytest.fixture(scope="session")

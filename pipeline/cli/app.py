@@ -22,6 +22,8 @@ from pipeline.cli.options import (
     ExperimentPath,
     Overrides,
     Quiet,
+    Verbose,
+    Yes,
     loaded,
     local_path,
     speaking,
@@ -68,16 +70,29 @@ def run(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the plan and stop; needs no data.")
     ] = False,
+    calibrate: Annotated[
+        bool,
+        typer.Option(
+            "--calibrate", help="With --dry-run: measure this machine, some 15 s, for the price."
+        ),
+    ] = False,
+    yes: Yes = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
+    verbose: Verbose = False,
     debug: Debug = False,
 ) -> None:
     """Do everything the experiment names, skipping what is up to date."""
     from pipeline import commands
 
-    do = commands.show_dry_run if dry_run else commands.run
-    with speaking(quiet, as_json) as terminal:
-        do(loaded(experiment, overrides, allow_pickle, allow_cluster), terminal)
+    if calibrate and not dry_run:
+        raise UserError("--calibrate prices a plan: add --dry-run")
+    with speaking(quiet, as_json, verbose) as terminal:
+        file = loaded(experiment, overrides, allow_pickle, allow_cluster)
+        if dry_run:
+            commands.show_dry_run(file, terminal, calibrate=calibrate)
+        else:
+            commands.run(file, terminal, yes=yes)
 
 
 @app.command()
@@ -130,18 +145,20 @@ def _add_command(name: str, about: str) -> None:
         overrides: Overrides = None,
         allow_pickle: AllowPickle = False,
         allow_cluster: AllowCluster = False,
+        yes: Yes = False,
         as_json: AsJson = False,
         quiet: Quiet = False,
+        verbose: Verbose = False,
         debug: Debug = False,
     ) -> None:
         from pipeline import commands
 
-        with speaking(quiet, as_json) as terminal:
+        with speaking(quiet, as_json, verbose) as terminal:
             file = loaded(experiment, overrides, allow_pickle, allow_cluster)
             if name == "report":
                 commands.report(file, terminal)
             else:
-                commands.run(file, terminal, only=name)
+                commands.run(file, terminal, only=name, yes=yes)
 
 
 for _name, _about in {

@@ -201,6 +201,19 @@ class Inputs:
             return None
         return replace(self.stimuli, crc32=self.digest.crc32)
 
+    @cached_property
+    def shown(self) -> NDArray[np.int64]:
+        """Ids of the images that recordings show, array of shape (n,), as far as they are known.
+
+        Planted recordings show all that there are.
+        """
+        import numpy as np
+
+        if self.planted:
+            return self.required_stimuli.ids
+        files = [] if self.absent_recordings else self.recorded
+        return np.unique(np.concatenate([np.empty(0, int), *(r.all_image_ids for r in files)]))
+
     def digest_of(self, ids: NDArray[np.int64]) -> str:
         """Hash of the content of some images.
 

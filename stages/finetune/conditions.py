@@ -110,6 +110,7 @@ def tuning_tasks(variant: Variant) -> Iterator[FinetuneTask]:
                 input_size=variant.settings.stimuli.size,
                 cache_path=tokens.path,
                 cache_key=tokens.key,
+                images_sha256=fit.images_sha256,
                 weights=tokens.settings["backbone"]["weights"],
                 weights_label=fit.weights,
                 start="images" if start is None else "cache",

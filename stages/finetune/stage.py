@@ -51,6 +51,11 @@ class Finetune(TrainingStage):
                 f'readout.{readout.solver}.output = "linear" has no rates to train on: '
                 'fine-tuning starts from "elu"'
             )
+        if readout and variant.token_shape.passes > 1:
+            raise UserError(
+                'finetune with backbone.dense = "shift": a network of several passes is not tuned; '
+                'set backbone.dense = "overlap", or backbone.patch_size instead of stride'
+            )
         finetune = settings_of(variant.settings)
         if finetune is not None and finetune.rope_rescale is not None:
             _check_rotary(variant, finetune.rope_rescale)

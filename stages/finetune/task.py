@@ -64,8 +64,8 @@ class FinetuneTask(TrainingTask):
         Of the backbone.
     input_size : pair of int
         Rows and columns the backbone sees.
-    cache_path, cache_key : str
-        The tokens that the frozen readouts read.
+    cache_path, cache_key, images_sha256 : str
+        The tokens that the frozen readouts read, as `FitTask` has them.
     weights, weights_label : mapping, str
         Identity of the weights that gave them, and what results say of it.
     start : str
@@ -91,6 +91,7 @@ class FinetuneTask(TrainingTask):
     start: Literal["cache", "images"]
     penalty: float | None
     settings: FinetuneSettings
+    images_sha256: str | None = None
     stimuli: Stimuli | None = None
     crop: tuple[int, int] | None = None
 

@@ -41,7 +41,7 @@ def frozen_conditions(
         for blocks in _read_blocks(readout, variant.token_shape.n_blocks):
             yield Condition(
                 recording=recording,
-                model=variant.settings.backbone.name,
+                model=variant.model,
                 input_size=f"{rows}x{columns}",
                 tokens=tokens,
                 block=blocks[-1],
@@ -78,6 +78,7 @@ def fit_tasks(variant: Variant, readout: ReadoutSettings) -> Iterator[FitTask]:
             tokens.block(block)
     for recording in variant.recordings:
         tokens.rows(recording.all_image_ids)
+        images = tokens.images_digest(recording.all_image_ids)
         warn_of_scale(
             recording.spread,
             floor=SOLVERS[readout.solver].floor,
@@ -89,10 +90,12 @@ def fit_tasks(variant: Variant, readout: ReadoutSettings) -> Iterator[FitTask]:
                 condition=condition,
                 cache_path=tokens.path,
                 cache_key=tokens.key,
+                images_sha256=images,
                 weights=str(tokens.provenance.get("weights", "unknown")),
                 recording=recording,
                 recording_digest=variant.recording_digest(recording),
                 settings=readout,
+                places=variant.token_shape.places,
             )
 
 

@@ -54,5 +54,6 @@ def fitted_condition(task: FitTask, outcome: Outcome, *, seconds: float) -> Fitt
         weights=task.weights,
         cache_key=task.cache_key,
         seconds=seconds,
+        places=task.places,
         extra={"output": outcome.readouts.output},
     )

@@ -14,7 +14,9 @@ from .manifest import protect as protect
 from .manifest import require_intact as require_intact
 from .manifest import saved_attributes as saved_attributes
 from .manifest import saved_damage as saved_damage
+from .manifest import saved_places as saved_places
 from .manifest import write_manifest as write_manifest
+from .rates import RATES as RATES
 from .readout import Readouts as Readouts
 from .saved import NEURON_COLUMNS as NEURON_COLUMNS
 from .saved import ROOT as ROOT

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cache import atomic_write, naming, place_folder
+from cache import Places, atomic_write, naming, place_folder
 from stages.conditions import Condition
 from stages.readouts.manifest import (
     PREDICTIONS,
@@ -85,6 +85,8 @@ class FittedCondition:
         Which backbone weights and which cache the tokens came from.
     seconds : float
         Wall time of the fit.
+    places : Places, optional
+        Where the tokens of its grid lie in the image, if that is known.
     inputs : mapping
         Everything the outcome depends on, as `key` hashes it.
     extra : mapping
@@ -100,6 +102,7 @@ class FittedCondition:
     weights: str | None
     cache_key: str | None
     seconds: float
+    places: Places | None = None
     inputs: Mapping[str, Any] = field(default_factory=dict)
     extra: Mapping[str, Any] = field(default_factory=dict)
     test_responses: NDArray[np.floating[Any]] | None = None
@@ -132,6 +135,7 @@ def save_condition(run: Path, fitted: FittedCondition, products: Iterable[Path] 
         "seconds": round(fitted.seconds, 3),
         "inputs": dict(fitted.inputs),
         "manifest": True,
+        **({} if fitted.places is None else {"places": fitted.places.document()}),
         **fitted.extra,
     }
     predictions: dict[str, tuple[NDArray[Any], tuple[str, ...]]] = {

@@ -14,6 +14,8 @@ from .guards.limit import check_size as check_size
 from .guards.limit import reading_limit as reading_limit
 from .overlap import separate_tiers as separate_tiers
 from .overlap import twin_remark as twin_remark
+from .reader_settings import NwbSettings as NwbSettings
+from .reader_settings import SensoriumSettings as SensoriumSettings
 from .recording import Recording as Recording
 from .recording import check_recording as check_recording
 from .recording_format import RecordingFormat as RecordingFormat

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 from cache import UserError
 from stages.recordings.overlap import separate_tiers
 from stages.recordings.readers.arrays import ArraysFormat, container_images
+from stages.recordings.readers.cadena import CadenaFormat
 from stages.recordings.readers.minimodel import MinimodelFormat
+from stages.recordings.readers.nwb import NwbFormat
 from stages.recordings.readers.sensorium import SensoriumFormat
 from stages.recordings.recording import Recording
 from stages.recordings.recording_format import RecordingFormat
@@ -27,8 +29,11 @@ if TYPE_CHECKING:
 
 #: Formats by the name that `recording.format` gives them.
 FORMATS: dict[str, RecordingFormat] = {
+    # Before "arrays", which would take its files, too.
+    "cadena2019": CadenaFormat(),
     "arrays": ArraysFormat(),
     "minimodel": MinimodelFormat(),
+    "nwb": NwbFormat(),
     "sensorium": SensoriumFormat(),
     "synthetic": SyntheticFormat(),
 }

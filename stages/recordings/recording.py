@@ -188,7 +188,7 @@ class Recording:
         )
 
 
-def check_recording(recording: Recording) -> Recording:
+def check_recording(recording: Recording, *, repeated: bool = True) -> Recording:
     """Refuse a recording whose parts disagree, or whose responses are no numbers.
 
     NaN says that a response is missing: each neuron is fitted to, and scored on, trials of its own.
@@ -196,7 +196,8 @@ def check_recording(recording: Recording) -> Recording:
     negative and within 1e-6 of its largest, its negative ones become 0. Other negative responses
     are kept: fluorescence has them, and `RecordingSizes.require_rates` refuses them where rates are
     to be fitted. Returns the recording, so that a reader can end with it: with the arrays that
-    `Recording` names, made from anything that `cache.as_array` takes.
+    `Recording` names, made from anything that `cache.as_array` takes. With `repeated` a test image
+    must have been shown twice: otherwise there is no FEVE.
 
     Raises
     ------
@@ -234,7 +235,7 @@ def check_recording(recording: Recording) -> Recording:
         )
     require_tiers(recording)
     repeats = np.isfinite(recording.test_responses).any(axis=2).sum(axis=1)
-    if n_test == 0 or repeats.max() < 2:
+    if n_test == 0 or (repeated and repeats.max() < 2):
         raise UserError(
             f"recording {name}: no test image was shown twice ({n_test} test images), so the noise "
             "and FEVE cannot be estimated: use a recording with repeated test images"

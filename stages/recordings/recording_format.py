@@ -57,7 +57,8 @@ class RecordingFormat:
     """One format of recordings.
 
     A format that is a file overrides `read`. If it has a format of images, too, it overrides
-    `reads_images` and `read_images`. A format whose neurons are planted in the tokens of a
+    `reads_images` and `read_images`; if its own file holds the images, `images_path`, and if
+    settings tell where in it, `own_images`. A format whose neurons are planted in the tokens of a
     backbone sets `planted`, and overrides `images`, `block`, `sizes` and `plant`.
     """
 

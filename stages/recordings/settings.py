@@ -11,6 +11,7 @@ from pydantic_core import PydanticCustomError
 
 from stages.recordings.array_settings import ArrayNames, SplitSettings
 from stages.recordings.formats import FORMATS
+from stages.recordings.reader_settings import NwbSettings, SensoriumSettings
 from stages.recordings.selection import Value, number_chosen
 from stages.recordings.synthetic_settings import SyntheticSettings
 from stages.settings import STRICT, Consent, InputPath, Positive
@@ -55,13 +56,17 @@ class RecordingSettings:
     keys : ArrayNames
         What the file calls its arrays, for format "arrays".
     split : SplitSettings, optional
-        How images are split, for a recording of arrays without tiers.
+        How images are split, where the file tells no tiers.
     overlap : str
         What becomes of training and validation trials that show test images: "error" refuses the
         recording, "drop" leaves those trials out.
     allow_pickle : bool
         Consent to unpickle object arrays in this recording's files: only for files you trust. An
         experiment file alone cannot give it; its command needs --allow-pickle, too.
+    sensorium : SensoriumSettings
+        What to score on, for format "sensorium".
+    nwb : NwbSettings
+        Names of what to read, for format "nwb".
     synthetic : SyntheticSettings
         What to simulate, for format "synthetic".
     expected : ExpectedTrials
@@ -76,6 +81,8 @@ class RecordingSettings:
     split: SplitSettings | None = None
     overlap: Literal["error", "drop"] = "error"
     allow_pickle: Annotated[bool, Consent("--allow-pickle")] = False
+    sensorium: SensoriumSettings = Field(default_factory=SensoriumSettings)
+    nwb: NwbSettings = Field(default_factory=NwbSettings)
     synthetic: SyntheticSettings = Field(default_factory=SyntheticSettings)
     expected: ExpectedTrials = Field(default_factory=ExpectedTrials)
 

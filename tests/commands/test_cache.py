@@ -113,6 +113,7 @@ def test_recomputing_finds_tokens_that_were_never_the_backbones(store, experimen
         settings=made.settings,
         provenance={},
         image_ids=made.stimuli.ids,
+        image_sha256=made.images.hashes,
         shape=shape,
         layout=plan_layout(shape, n_images=19),
     ) as writer:

@@ -42,10 +42,11 @@ def seeds(path):
 
 
 def test_of_simultaneous_runs_none_spoils_the_folder(tmp_path):
-    counts = two_run_trials(tmp_path, 3)
+    """One pair here, many in `make bench BENCH=trust`."""
+    counts = two_run_trials(tmp_path, 1)
     print(dict(counts))
     # Whether one is refused depends on when it starts; the next test sees to that.
-    assert counts["pairs"] == 3
+    assert counts["pairs"] == 1
     assert counts["not rerunnable"] == counts["unreadable"] == 0
 
 

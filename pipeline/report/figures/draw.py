@@ -25,7 +25,7 @@ from pipeline.report.key import FIGURES_FOLDER
 from pipeline.results.names import describe, telling
 from pipeline.results.statistics import SERIES, best_blocks, reference, rows_of
 from stages.conditions import IDENTITY, Condition
-from stages.readouts import saved_readouts
+from stages.readouts import saved_places, saved_readouts
 
 #: Every figure's file name and what it shows.
 FIGURES = {
@@ -59,7 +59,10 @@ class Tables:
     @property
     def note(self) -> str:
         """A remark that every figure must make of these results; empty where there is none."""
-        return "random weights" if (self.neurons["weights"] == "random").any() else ""
+        random = self.neurons[self.neurons["weights"] == "random"]
+        # Where an experiment has several weights, the models' names tell.
+        named = random["model"].str.endswith("+random")
+        return "random weights" if len(random) and not named.all() else ""
 
 
 def draw_figures(tables: Tables, *, progress: Callable[[int], None] | None = None) -> list[Path]:
@@ -132,8 +135,10 @@ def _of_best(tables: Tables) -> Iterator[tuple[str, Callable[[], Figure]]]:
         readouts = saved_readouts(tables.run, condition)
         height, width = (int(n) for n in condition.input_size.split("x"))
         said = ", ".join(filter(None, [describe(condition.identity(), IDENTITY), note]))
-        size = (height, width)
-        yield "spatial_maps", partial(spatial_maps, readouts, rows, input_size=size, note=said)
+        places = saved_places(tables.run, condition)
+        figures = {"spatial_maps": spatial_maps}
         if rows[["x", "y"]].notna().all(axis=1).any():
-            cortex = partial(centres_over_cortex, readouts, rows, input_size=size, note=said)
-            yield "centres_over_cortex", cortex
+            figures["centres_over_cortex"] = centres_over_cortex
+        for name, draw in figures.items():
+            size = (height, width)
+            yield name, partial(draw, readouts, rows, input_size=size, places=places, note=said)

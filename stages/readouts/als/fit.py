@@ -6,12 +6,13 @@ groups may be fitted one after the other, as here, or wherever there is room.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
+from stages.executors.reports import report
 from stages.readouts.als.groups import Polished, ReducedTrials, polish_group, solve_group
 from stages.readouts.als.memory import plan_memory, problem_of
 from stages.readouts.als.partition import neuron_groups
@@ -38,9 +39,15 @@ def fit_als(data: FitData, settings: ALSSettings, *, progress: OnEpoch | None = 
     """
     components = principal_components(data.x_train, settings, device=data.device)
     tokens = reduced_tokens(data, settings, components)
-    products = sum_products(tokens.training, rows_at_once=tokens.plan.rows_at_once)
     groups = neuron_groups(data.r_train.shape[1])
-    solved = [solve_group(data.of(group), tokens, products, settings) for group in groups]
+    steps = 2 + 2 * len(groups)
+    report(1, steps, f"{components.n_components} components of the tokens")
+    products = sum_products(tokens.training, rows_at_once=tokens.plan.rows_at_once)
+    report(2, steps, "products of the tokens summed")
+    solved = [
+        solve_group(data.of(group), tokens, products, settings)
+        for group in _reported(groups, "solved", 2, steps)
+    ]
     chosen = choose(concatenate([errors for _, errors in solved]), how=settings.selection)
     if settings.output == "linear":
         paths = zip(*(candidates.path for candidates, _ in solved), strict=True)
@@ -48,13 +55,22 @@ def fit_als(data: FitData, settings: ALSSettings, *, progress: OnEpoch | None = 
         return as_readouts(linear, components, output="linear")
     polished = [
         polish_group(data.of(group), tokens, products, candidates, chosen[group], settings)
-        for group, (candidates, _) in zip(groups, solved, strict=True)
+        for group, (candidates, _) in zip(
+            _reported(groups, "polished", 2 + len(groups), steps), solved, strict=True
+        )
     ]
     readouts = polished_readouts(polished, components)
     if progress is not None:
         for epoch in readouts.curve:
             progress(epoch)
     return readouts
+
+
+def _reported(groups: Sequence[slice], what: str, done: int, of: int) -> Iterator[slice]:
+    """The groups, each reported when the next is asked for."""
+    for number, group in enumerate(groups, start=1):
+        yield group
+        report(done + number, of, f"neurons {group.start} to {group.stop - 1} {what}")
 
 
 def reduced_tokens(
