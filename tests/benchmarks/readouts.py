@@ -128,7 +128,7 @@ def compare_solvers(features: Features, neurons: Sequence[int], speed: float) ->
         row(
             f"{features.name}, {number} neurons: adamw / als",
             f"{adamw_time / als_time}, {len(adamw.curve)} epochs",
-            f">= 100; at most {adamw_time.wall * speed / products_of_als(part):.0f} by its products",
+            f">= 100; at most {adamw_time.wall * speed / products_of_als(part):.0f} by products",
         )
         row(
             f"{features.name}, {number} neurons: test FEVE, als - adamw",
