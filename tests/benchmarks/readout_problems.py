@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 from support.recording_files import images_of, read_file
 
 from benchmarks.gabor import gabor_features
+from stages.readouts import ALSSettings
+from stages.readouts.als.cost import als_operations
+from stages.readouts.sizes import FitSize
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,21 @@ class Features:
             self.x_test,
             self.r_test[..., some],
         )
+
+
+def products_of_als(features: Features) -> float:
+    """Floating point operations of the matrix products in a fit by the default solver, counted."""
+    n_trials, rows, columns, channels = features.x_train.shape
+    size = FitSize(
+        n_trials=n_trials + len(features.x_val),
+        n_rows=rows,
+        n_columns=columns,
+        n_channels=channels,
+        n_neurons=features.r_train.shape[1],
+    )
+    shards, groups = als_operations(size, ALSSettings())
+    counted = shards + groups
+    return 1e9 * sum(counted[kind] for kind in ("token products", "neuron products", "solving"))
 
 
 def planted(

@@ -36,7 +36,7 @@ FIRST_SLOPES = (0.0, 0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 1.0, 1.2, 1.4)
 
 #: And for the end: factors, and of what a neuron's predictor leaves unexplained, as a fraction of
 #: what it explains, how much is taken off its slope.
-LAST_SLOPES = (0.8, 0.9, 1.0, 1.1, 1.2)
+LAST_SLOPES = (0.8, 0.9, 1.0, 1.1, 1.2, 1.4)
 DOUBTS = (0.0, 0.005, 0.01, 0.02)
 
 #: Evenly spread trials that suffice to compare slopes.
