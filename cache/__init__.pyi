@@ -3,15 +3,21 @@
 
 # Reading.
 from .feature_cache import open_cache as open_cache
+from .feature_cache import has_hashes as has_hashes
 from .feature_cache import FeatureCache as FeatureCache
-from .feature_cache import Block as Block
+from .block import Block as Block
 from .info import cache_info as cache_info
 
 # Writing.
-from .write.writer import write_cache as write_cache
+from .write.begin import write_cache as write_cache
 from .write.writer import CacheWriter as CacheWriter
 from .write.shards import ShardWriter as ShardWriter
 from .write.shards import ShardTokens as ShardTokens
+
+from .write.grow import recover_grown as recover_grown
+from .images import HashedImages as HashedImages
+from .images import images_of as images_of
+from .format.images import image_sha256 as image_sha256
 
 # Checking, mending and sharing.
 from .integrity.verify import verify as verify
@@ -22,9 +28,11 @@ from .share.copy_plan import plan_copy as plan_copy
 from .share.pull import pull as pull
 from .share.pull import recover_copy as recover_copy
 from .share.pack import pack as pack
+from .share.push import push as push
 
 # Shapes and sizes. From here on nothing loads zarr.
 from .format.layout import TokenKind as TokenKind
+from .format.layout import Places as Places
 from .format.layout import TokenShape as TokenShape
 from .format.layout import Layout as Layout
 from .format.layout import plan_layout as plan_layout

@@ -1,130 +1,28 @@
-"""An open feature cache: lazy arrays by block, rows by image id."""
+"""An open feature cache: what it holds, and its rows by image id."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from cache.arguments import whole_number, whole_numbers
+from cache.arguments import whole_numbers
+from cache.block import Block
 from cache.errors import CacheError
-from cache.format.layout import TOKEN_KINDS, TokenKind, resolve_block, token_path
+from cache.format.images import HASHES, digest_of_images, is_hashed
+from cache.format.layout import TOKEN_KINDS, Places, TokenKind, resolve_block
 from cache.format.metadata import ROOT, read_root
-from cache.read import read_rows
+from cache.show import one_line, table
 from cache.stores.address import public_name
 from cache.stores.base import document
 from cache.stores.location import open_store
 from cache.stores.verifying import VerifyingStore
 from cache.stores.zarr_internals import sync
-
-if TYPE_CHECKING:
-    import dask.array
-
-
-@dataclass(frozen=True)
-class Block:
-    """One transformer block of a cache."""
-
-    cache: FeatureCache
-    index: int
-
-    @property
-    def patches(self) -> zarr.Array[Any]:
-        """Lazy patch tokens, of shape (image, row, column, channel)."""
-        return self.array("patches")
-
-    @property
-    def cls(self) -> zarr.Array[Any]:
-        """Lazy CLS tokens, of shape (image, channel)."""
-        return self.array("cls")
-
-    @property
-    def registers(self) -> zarr.Array[Any]:
-        """Lazy register tokens, of shape (image, register, channel)."""
-        return self.array("registers")
-
-    def array(self, kind: TokenKind) -> zarr.Array[Any]:
-        """The lazy array of one kind.
-
-        Raises
-        ------
-        CacheError
-            A kind that this store does not hold.
-        """
-        path = self._path(kind)
-        # Before zarr takes memory for what the array claims to be.
-        sync(self.cache.store.trusted(path))
-        array = self.cache.group[path]
-        assert isinstance(array, zarr.Array)
-        return array
-
-    def read(
-        self, kind: TokenKind, images: Sequence[int] | NDArray[np.integer[Any]]
-    ) -> NDArray[Any]:
-        """Tokens of the given image ids, in the order asked, in the stored dtype.
-
-        Parameters
-        ----------
-        images : sequence of int
-            Image ids; duplicates are allowed. A mask, `cache.image_ids[mask]` chooses by.
-
-        Returns
-        -------
-        array of shape (n, row, column, channel), (n, channel) or (n, register, channel)
-
-        Raises
-        ------
-        CacheError
-            Ids the store does not hold, or whose shard is not complete yet.
-        UserError
-            Masks, floats, and whatever else are no ids.
-        """
-        rows = self.cache.rows(images)
-        return sync(read_rows(self.cache.store, self._path(kind), rows))
-
-    def batches(
-        self, kind: TokenKind, images: Sequence[int] | NDArray[np.integer[Any]], size: int
-    ) -> Iterator[NDArray[Any]]:
-        """`read` in parts: arrays of shape (size, ...), the last one shorter.
-
-        Ids in the order of `FeatureCache.image_ids` are cheapest; scattered ones read a whole
-        chunk for each.
-
-        Raises
-        ------
-        CacheError, UserError
-            As `read`, and before the first batch.
-        """
-        self.cache.require_kind(kind)
-        ids, step = whole_numbers(images, "images"), whole_number(size, "size", least=1)
-        self.cache.rows(ids)
-        return (self.read(kind, ids[first : first + step]) for first in range(0, len(ids), step))
-
-    def dask(self, kind: TokenKind) -> dask.array.Array:
-        """A lazy dask array with the store's chunks; axes as of the zarr array.
-
-        Raises
-        ------
-        CacheError
-            A kind that this store does not hold, or dask is not installed.
-        """
-        try:
-            import dask.array
-        except ModuleNotFoundError:
-            raise CacheError("dask is not installed: pip install 'dask[array]'") from None
-        array = self.array(kind)
-        name = f"vitv1-{self.cache.key[:16]}-{self._path(kind)}"
-        lazy: dask.array.Array = dask.array.from_zarr(array, name=name)
-        return lazy
-
-    def _path(self, kind: TokenKind) -> str:
-        self.cache.require_kind(kind)
-        return token_path(self.index, kind)
 
 
 class FeatureCache:
@@ -160,10 +58,48 @@ class FeatureCache:
             # What is written from now on is not seen: no reader gets half an answer.
             sync(store.shards_done())
 
+    def __repr__(self) -> str:
+        return one_line(self)
+
+    def _repr_html_(self) -> str:
+        return table(self)
+
     @cached_property
     def image_ids(self) -> NDArray[np.int64]:
-        """Image id of every row, array of shape (n_images,), strictly increasing."""
+        """Image id of every row, array of shape (n_images,), each once.
+
+        They increase, but where images were appended.
+        """
         return sync(self.store.image_ids())
+
+    @property
+    def hashed(self) -> bool:
+        """Whether it tells its images apart by hashes, and so serves any of them."""
+        return is_hashed(self.store.attributes)
+
+    @cached_property
+    def image_sha256(self) -> NDArray[np.uint8] | None:
+        """Hash of the raw image of every row, array of shape (n_images, 32).
+
+        None in a cache without hashes: it serves only the images that its settings name.
+        """
+        return sync(self.store.image_sha256())
+
+    def images_digest(self, images: Sequence[int] | NDArray[np.integer[Any]]) -> str | None:
+        """Hash of the content of some images; None in a cache without hashes.
+
+        Raises
+        ------
+        CacheError, UserError
+            As `rows`.
+        """
+        rows, hashes = self.rows(images), self.image_sha256
+        return None if hashes is None else digest_of_images(self.image_ids[rows], hashes[rows])
+
+    @cached_property
+    def _order(self) -> NDArray[np.intp]:
+        """Rows by increasing id."""
+        return np.argsort(self.image_ids, kind="stable")
 
     @property
     def n_blocks(self) -> int:
@@ -179,6 +115,11 @@ class FeatureCache:
     def kinds(self) -> list[TokenKind]:
         """Arrays that every held block has."""
         return [kind for kind in TOKEN_KINDS if kind in self._contents["arrays"]]
+
+    @property
+    def places(self) -> Places | None:
+        """Places of the patches in the image; None where the store does not tell."""
+        return Places.from_document(self.store.attributes.get("places"))
 
     @property
     def images_per_shard(self) -> int:
@@ -226,15 +167,15 @@ class FeatureCache:
             Masks, floats, and whatever else are no ids.
         """
         wanted = whole_numbers(images, "images")
-        rows = np.searchsorted(self.image_ids, wanted)
-        found = self.image_ids[np.minimum(rows, len(self.image_ids) - 1)] == wanted
+        places = np.searchsorted(self.image_ids, wanted, sorter=self._order)
+        rows = self._order[np.minimum(places, len(self._order) - 1)]
+        found = self.image_ids[rows] == wanted
         if not found.all():
             missing = wanted[~found]
             named = ", ".join(str(i) for i in missing[:5]) + (", ..." if len(missing) > 5 else "")
             raise CacheError(
                 f"{self.name}: {len(missing)} of {len(wanted)} images are not in the cache "
-                f"({named}): extract a cache of these stimuli, or check which images the recording "
-                "names"
+                f"({named}): vitv1 extract adds them, or check which images the recording names"
             )
         if not self.complete:
             unwritten = ~self.shards_done[rows // self.images_per_shard]
@@ -282,3 +223,16 @@ def open_cache(path_or_url: str, *, key: str | None = None) -> FeatureCache:
             f"{key[:12]}..): it was replaced meanwhile; run again"
         )
     return FeatureCache(path, VerifyingStore(store, where=name, root=root, attributes=attributes))
+
+
+def has_hashes(path: str) -> bool:
+    """Whether a cache at a local path tells its images apart by hashes; new ones do.
+
+    Of a damaged one, whether there are any.
+    """
+    if not Path(path).exists():
+        return True
+    try:
+        return open_cache(path).hashed
+    except CacheError:
+        return (Path(path) / HASHES).exists()

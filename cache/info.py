@@ -21,7 +21,8 @@ def cache_info(cache: FeatureCache) -> dict[str, Any]:
     -------
     dict
         `bytes` and `files` count the tokens' files, `blocks` maps a block to the bytes of each of
-        its arrays. `settings` leave out what is only there to describe differences.
+        its arrays, `hashed` tells whether other images can be added. `settings` leave out what is
+        only there to describe differences.
     """
     attributes = cache.store.attributes
     arrays = [sync(cache.store.trusted(path)) for path in array_paths(attributes["contents"])]
@@ -34,6 +35,7 @@ def cache_info(cache: FeatureCache) -> dict[str, Any]:
         "complete": cache.complete,
         "shards": {"total": len(cache.shards_done), "missing": missing},
         "images": len(cache.image_ids),
+        "hashed": cache.hashed,
         "bytes": sum(array.n_bytes for array in tokens.values()),
         "files": sum(array.n_files for array in tokens.values()),
         "blocks": {

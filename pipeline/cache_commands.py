@@ -17,12 +17,15 @@ from cache import (
     cache_info,
     differences,
     flatten,
+    has_hashes,
+    images_of,
     open_cache,
     pack,
     plan_copy,
     prepare_repair,
     public_name,
     pull,
+    push,
     verify,
 )
 
@@ -57,19 +60,23 @@ def recompute_cache(
     from pipeline.run.extract import prepare
     from pipeline.variant.variant import one_per_cache, open_variants
     from stages.extract import recompute_tokens
+    from stages.tokens import is_declared
 
     cache = open_cache(path)
     held = (cache.settings["backbone"]["name"], cache.settings["preprocessing"]["input_size"])
     variants = list(one_per_cache(open_variants(file, replaces=True)))
     # The variant of a sweep that the cache may be of.
     alike = [v for v in variants if held == (v.settings.backbone.name, [*v.settings.stimuli.size])]
-    made = prepare((alike or variants)[0])
+    same = [v for v in alike if is_declared(cache, v.settings.backbone)]
+    made = prepare((same or alike or variants)[0], hashed=cache.hashed)
     differing = differences(made.settings, cache.settings)
     if differing:
         raise CacheError(
             f"{cache.name} holds other tokens than {file.path} names ({'; '.join(differing)}): "
             "name the experiment that made it"
         )
+    if made.images is not None:
+        made.images.lacking(images_of(cache), where=cache.name)
     with terminal.bar("recomputing", total=n_images, unit="images") as done:
         return recompute_tokens(cache, made, n_images=n_images, progress=done)
 
@@ -96,13 +103,14 @@ def _repair(variant: Variant, terminal: Terminal) -> bool:
 
     path = variant.cache.path
     verify(path, quick=True)
-    made = prepare(variant)
+    made = prepare(variant, hashed=has_hashes(path))
     with _bar(path, terminal) as show:
         done = prepare_repair(
             made.path,
             settings=made.settings,
             provenance=made.provenance,
             image_ids=made.stimuli.ids,
+            image_sha256=None if made.images is None else made.images.hashes,
             shape=made.backbone.token_shape(made.dtype),
             progress=show,
         )
@@ -158,9 +166,10 @@ def show_info(path: str, terminal: Terminal) -> None:
     terminal.table(sizes, title=info["path"])
     shards = info["shards"]
     missing = f", {shards['missing']} of {shards['total']} shards missing: vitv1 extract goes on"
+    alone = ", without hashes: it serves an experiment of exactly these, and gets no others"
     facts = {
         "complete": "yes" if info["complete"] else f"no{missing}",
-        "images": f"{info['images']:,}",
+        "images": f"{info['images']:,}{'' if info['hashed'] else alone}",
         "blocks": f"{len(info['blocks'])} of {info['n_blocks']}",
         "size": f"{decimal(info['bytes'])} in {info['files']} files",
         "key": info["key"],
@@ -210,6 +219,35 @@ def pull_cache(
         f"{destination}: {decimal(copy.n_bytes)} ({decimal(fetched)} fetched), blocks "
         f"{', '.join(map(str, held.blocks))}: {', '.join(held.kinds)}; every chunk checked"
     )
+
+
+def push_cache(
+    path: str,
+    destination: str,
+    terminal: Terminal,
+    *,
+    blocks: Sequence[int] | None,
+    kinds: Sequence[TokenKind] | None,
+    packed: bool,
+    licence: str | None,
+) -> None:
+    """Publish a cache or a part of it.
+
+    Raises
+    ------
+    UserError
+        What is asked for is not there, or cannot be published.
+    """
+    copy = plan_copy(open_cache(path), blocks=blocks, kinds=kinds)
+    where = public_name(destination)
+    if not (licence or copy.source.provenance.get("license")):
+        terminal.note(
+            "the card says that the licence of weights and images is not stated: add --license, or "
+            "set [cache] license before extraction"
+        )
+    with terminal.transfer(f"pushing {where}", total=copy.n_bytes) as done:
+        card = push(copy, destination, packed=packed, licence=licence, progress=done)
+    terminal.result(f"{where}: {decimal(copy.n_bytes)}, every byte checked there; card: {card}")
 
 
 @contextmanager

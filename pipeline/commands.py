@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from cache import UserError
-from pipeline.output import caches_held, output_held
+from pipeline.log import logged
+from pipeline.output import caches_held, output_held, writes_caches
 from pipeline.plan.make import extraction, make_plan
-from pipeline.plan.price import price
-from pipeline.plan.steps import EXTRACT
+from pipeline.plan.price import Price, price
+from pipeline.plan.speed import ASSUMED
+from pipeline.plan.steps import EXTRACT, REPORT, Plan
 from pipeline.plan.table import plan_document, show_plan
 from pipeline.report import report_run
 from pipeline.results import (
@@ -20,15 +24,18 @@ from pipeline.results import (
     summary_rows,
     tabulated,
     varying,
+    write_measured,
     write_provenance,
     write_tables,
 )
+from pipeline.run.begin import require_consent_to_begin
 from pipeline.run.conditions import protect_earlier
 from pipeline.run.extract import check_space, extract_variant
 from pipeline.run.run import check_plan, run_plan
-from pipeline.variant.variant import one_per_cache, open_variants
+from pipeline.variant.defaults import changed_by_default
+from pipeline.variant.variant import Variant, one_per_cache, open_variants
 from pipeline.work_folder import remove_left
-from pipeline.workers import check_run, workers_of
+from pipeline.workers import check_run, devices_of, workers_of
 from stages.conditions import IDENTITY
 from stages.extract import check_path
 from stages.failures import StepsFailed
@@ -41,12 +48,18 @@ if TYPE_CHECKING:
 
     from pipeline.experiment import ExperimentFile
     from pipeline.terminal import Terminal
+    from pipeline.variant.inputs import Inputs
 
 EVERYTHING = (EXTRACT, *(stage.name for stage in STAGES))
 
 
-def show_dry_run(file: ExperimentFile, terminal: Terminal) -> None:
+def show_dry_run(file: ExperimentFile, terminal: Terminal, *, calibrate: bool = False) -> None:
     """Print the plan of a run and do nothing of it.
+
+    Parameters
+    ----------
+    calibrate : bool
+        Measure this machine, and price the plan at its speed.
 
     Raises
     ------
@@ -60,9 +73,11 @@ def show_dry_run(file: ExperimentFile, terminal: Terminal) -> None:
         variants = open_variants(file)
         plan = make_plan(file, variants)
     _tell_remarks(variants[0].inputs.remarks(hashed=False), terminal)
+    _tell_defaults(variants[0].inputs, terminal)
     show_plan(plan, terminal, title=f"Plan of {file.path}, results in {file.output}")
-    cost = price(plan, workers_of(file.variants[0].run))
+    cost = _price(file, variants, plan, EVERYTHING, terminal, calibrate=calibrate)
     terminal.result(cost.told())
+    terminal.result(cost.speed.told())
     terminal.document(plan_document(plan) | {"cost": cost.document()})
     if cost.unpriced:
         for name, path in plan.missing().items():
@@ -73,8 +88,15 @@ def show_dry_run(file: ExperimentFile, terminal: Terminal) -> None:
             )
 
 
-def run(file: ExperimentFile, terminal: Terminal, *, only: str | None = None) -> None:
+def run(
+    file: ExperimentFile, terminal: Terminal, *, only: str | None = None, yes: bool = False
+) -> None:
     """Do what is not up to date of one stage, or of everything; draw, and show.
+
+    Parameters
+    ----------
+    yes : bool
+        Begin what takes long, or may not fit onto a disk, without asking.
 
     Raises
     ------
@@ -83,23 +105,36 @@ def run(file: ExperimentFile, terminal: Terminal, *, only: str | None = None) ->
     StepsFailed
         Some steps failed; the others are done.
     """
-    with output_held(file):
-        _run(file, terminal, only)
+    with output_held(file), ExitStack() as stack:
+        _run(file, terminal, only, yes, stack)
 
 
-def _run(file: ExperimentFile, terminal: Terminal, only: str | None) -> None:
+def _run(
+    file: ExperimentFile, terminal: Terminal, only: str | None, yes: bool, stack: ExitStack
+) -> None:
     kinds = EVERYTHING if only is None else (only,)
     recomputes = any(stage.recomputes_tokens for stage in STAGES if stage.name == only)
     with terminal.busy("planning"):
         variants = open_variants(file, keeps=True, recomputes=recomputes)
         plan = make_plan(file, variants)
         check_plan(file, variants, plan, kinds)
+    cost = _price(file, variants, plan, kinds, terminal)
+    require_consent_to_begin(file, plan, kinds, cost, terminal, yes=yes)
+    with terminal.busy("looking at what is there"):
         protect_earlier(file.output, plan)
         remove_left(file.output)
         remarks = variants[0].inputs.remarks()
+    logs = kinds if only else (*kinds, REPORT)
+    if any(step.state != "up to date" for step in plan.steps if step.kind in logs):
+        title = f"vitv1 {only or 'run'} {file.path}"
+        stack.enter_context(logged(file.output, title=title, verbose=terminal.verbose))
     _tell_remarks(remarks, terminal)
+    _tell_defaults(variants[0].inputs, terminal)
     if only is None:
         show_plan(plan, terminal, title=f"Plan of {file.path}", note=True)
+        if cost.cost.core_seconds:
+            terminal.note(cost.told())
+            terminal.note(cost.speed.told())
         if all(step.state == "up to date" for step in plan.steps):
             _show_results(file, terminal)
             return
@@ -109,6 +144,7 @@ def _run(file: ExperimentFile, terminal: Terminal, only: str | None) -> None:
         write_provenance(file, outcome.plan)
     # A stage of which all failed leaves the tables as they were.
     if outcome.conditions and (outcome.changed or only is None or not outcome.failed):
+        write_measured(file.output, outcome.plan)
         write_tables(file.output, outcome.conditions)
         if left := len(set(before) - {step.condition for step in outcome.plan.conditions}):
             terminal.note(
@@ -130,7 +166,7 @@ def extract(file: ExperimentFile, terminal: Terminal, *, replace: bool) -> None:
     UserError
         Bad input or settings, a cache of other settings, or another writer at work.
     """
-    with caches_held(file):
+    with caches_held(file), ExitStack() as stack:
         remove_left(file.output)
         variants = open_variants(file, replaces=replace)
         for variant in one_per_cache(variants):
@@ -138,6 +174,9 @@ def extract(file: ExperimentFile, terminal: Terminal, *, replace: bool) -> None:
         for variant in variants:
             variant.check()
         check_space(map(extraction, one_per_cache(variants)))
+        if writes_caches(file):
+            title = f"vitv1 extract {file.path}"
+            stack.enter_context(logged(file.output, title=title, verbose=terminal.verbose))
         for variant in one_per_cache(variants):
             extract_variant(variant, terminal)
 
@@ -174,9 +213,35 @@ def compare(
     terminal.document({"conditions": rows, "table": written, "figures": [figure]})
 
 
+def _price(
+    file: ExperimentFile,
+    variants: Sequence[Variant],
+    plan: Plan,
+    kinds: Sequence[str],
+    terminal: Terminal,
+    *,
+    calibrate: bool = False,
+) -> Price:
+    """What is to be done of some kinds, at the speed of this machine where it is measured."""
+    workers, speed = workers_of(file.variants[0].run), ASSUMED
+    if calibrate:
+        from pipeline.plan.calibrate import calibrate as measured
+
+        with terminal.busy("measuring this machine"):
+            speed = measured(variants[0], file.output)
+    if speed.is_gpu:
+        workers = replace(workers, number=len(devices_of(file.variants[0].run)))
+    return price(plan, workers, speed=speed, kinds=kinds)
+
+
 def _tell_remarks(remarks: Sequence[str], terminal: Terminal) -> None:
     for remark in remarks:
         terminal.note(f"warning: {remark}")
+
+
+def _tell_defaults(inputs: Inputs, terminal: Terminal) -> None:
+    for change in changed_by_default(inputs):
+        terminal.note(f"note: {change}")
 
 
 def _show_results(file: ExperimentFile, terminal: Terminal) -> None:

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from cache import UserError, join
+from cache import UserError, is_url, join
 from pipeline.toml.consent import require_consent
 from pipeline.toml.faults import first_fault
 from pipeline.toml.overrides import override
@@ -36,7 +36,11 @@ STRICT = ConfigDict(extra="forbid")
 MOST_VARIANTS = 1000
 
 #: Settings that may be lists; their lists multiply.
-SWEPT = (("backbone", "name"), ("stimuli", "upsample"), ("run", "seed"))
+SWEPT = (
+    *(("backbone", key) for key in ("name", "weights", "patch_size", "stride")),
+    ("stimuli", "upsample"),
+    ("run", "seed"),
+)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -122,15 +126,31 @@ class ExperimentFile:
         adapter = TypeAdapter(Experiment)
         return [adapter.dump_python(variant, mode="json") for variant in self.variants]
 
+    def model(self, experiment: Experiment) -> str:
+        """What results call a variant's backbone: all that tells it from those of the others."""
+        told = ("weights", "patch_size")
+        given = {name: {getattr(v.backbone, name) for v in self.variants} for name in told}
+        telling = [name for name, values in given.items() if len(values) > 1]
+        return experiment.backbone.label(telling=telling)
+
     def cache_path(self, experiment: Experiment) -> str:
         """Where a variant's cache is: a path or a URL."""
+        tokens = {(self.model(v), v.stimuli.size) for v in self.variants}
+        alone, swept = self.cache_paths(experiment)
+        return alone if len(tokens) == 1 else swept
+
+    def cache_paths(self, experiment: Experiment) -> tuple[str, str]:
+        """Where it would be as the only cache of the file, and as one of several."""
         named = experiment.cache.path
-        sizes = {(v.backbone.name, v.stimuli.size) for v in self.variants}
-        if len(sizes) == 1:
-            return str(self.output / "features.zarr") if named is None else named
+        alone = str(self.output / "features.zarr") if named is None else named
         rows, columns = experiment.stimuli.size
-        name = f"features-{file_name(experiment.backbone.name)}-{rows}x{columns}.zarr"
-        return join(str(self.output) if named is None else named, name)
+        name = f"{file_name(self.model(experiment))}-{rows}x{columns}.zarr"
+        if named is None:
+            return alone, join(str(self.output), f"features-{name}")
+        if is_url(named) or not (Path(named) / "zarr.json").exists():
+            return alone, join(named, f"features-{name}")
+        # Beside a cache that is there: nothing else lies in one.
+        return alone, str(Path(named).with_name(f"{Path(named).stem}-{name}"))
 
 
 def load_experiment(
@@ -162,9 +182,18 @@ def load_experiment(
     variants = [_validate(path, variant) for variant in _sweep(raw)]
     require_consent(path, variants[0], allowed)
     output = expanded(variants[0].run.output or Path("runs") / path.stem)
+    # A table that was dropped is one that the file does not have.
+    given = {name: table for name, table in raw.items() if table is not None}
+    file = ExperimentFile(path=path, variants=variants, output=output, settings=given)
     # Caches are named by them.
-    require_distinct({repr(v.backbone.name): file_name(v.backbone.name) for v in variants})
-    return ExperimentFile(path=path, variants=variants, output=output, settings=raw)
+    require_distinct({_told(v.backbone): file_name(file.model(v)) for v in variants})
+    return file
+
+
+def _told(backbone: BackboneSettings) -> str:
+    """A backbone as a message tells it from others."""
+    own = "" if backbone.weights == "hub" else f" with weights {backbone.weights!r}"
+    return f"{backbone.name!r}{own}"
 
 
 def _sweep(raw: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -36,13 +36,16 @@ def output_held(file: ExperimentFile) -> Iterator[None]:
 
 def caches_held(file: ExperimentFile) -> AbstractContextManager[None]:
     """The same for a command that writes caches alone; nothing where it leaves the folder alone."""
+    return output_held(file) if writes_caches(file) else nullcontext()
+
+
+def writes_caches(file: ExperimentFile) -> bool:
+    """Whether a command that writes caches alone writes to the run's folder."""
     output = file.output.resolve()
-    paths = [file.cache_path(variant) for variant in file.variants]
+    paths = [path for variant in file.variants for path in file.cache_paths(variant)]
     writes = any(output in Path(path).resolve().parents for path in paths if not is_url(path))
     # Workers of dask leave their files to each other in the run's folder.
-    if writes or any(variant.run.executor == "dask" for variant in file.variants):
-        return output_held(file)
-    return nullcontext()
+    return writes or any(variant.run.executor == "dask" for variant in file.variants)
 
 
 def own_folder(file: ExperimentFile) -> str:

@@ -19,7 +19,8 @@ class Condition:
     recording : str
         Name of the recording.
     model : str
-        timm name, "cnn_fullmodel" or "cnn_minimodel".
+        timm name, with what was changed of it (`BackboneSettings.label`); "cnn_fullmodel" or
+        "cnn_minimodel".
     input_size : str
         Rows x columns, such as "64x128".
     tuning : str
@@ -75,6 +76,14 @@ class Condition:
     def identity(self) -> dict[str, str | int | None]:
         """The identity columns, in the tables' order."""
         return asdict(self)
+
+    @property
+    def label(self) -> str:
+        """What a person calls it, such as "FX10, cnn_fullmodel", beside others of one seed."""
+        tuning = None if self.tuning == "frozen" else self.tuning
+        block = None if self.blocks is None else f"block {self.blocks}"
+        parts = (self.recording, self.model, self.input_size, self.tokens, tuning, block)
+        return ", ".join(part for part in parts if part is not None)
 
     @property
     def slug(self) -> str:

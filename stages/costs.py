@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from cache import UserError
 from stages.settings import readable
@@ -114,6 +114,16 @@ class Cost:
     def seconds(self, workers: int = 1) -> float:
         """Wall time on so many workers that do nothing else."""
         return sum(phase.seconds(workers) for phase in self.phases)
+
+    def scaled(self, factor: Callable[[str], float]) -> Cost:
+        """The same on a machine where each kind of operation takes so many times as long."""
+        shares = {name: factor(name) * seconds for name, seconds in self.shares.items()}
+        before = sum(self.shares.values())
+        change = sum(shares.values()) / before if before else factor("")
+        phases = tuple(
+            replace(phase, core_seconds=change * phase.core_seconds) for phase in self.phases
+        )
+        return replace(self, phases=phases, shares=shares)
 
     def __add__(self, other: Cost) -> Cost:
         """Both, one after the other."""

@@ -36,6 +36,12 @@ def fev_and_feve(
 
     Images with a single repeat count in the total and in the error but not in the noise.
 
+    FEVE is a ratio of noisy numbers, and its mean over neurons is below the truth, by the neurons
+    whose explainable variance was measured too small; its median is hardly so. Of simulated neurons
+    with a true FEVE of 0.50 (10 repeats, FEV 0.3) the mean is 0.481 with 100 images, and 0.470 when
+    half of the images have one repeat. If repeats and noise both grow with the signal, it is 0.04:
+    total and error count every response, and so the noisy images more, the noise all images alike.
+
     Parameters
     ----------
     r_repeats : array of shape (n_images, n_repeats, n_neurons), or list of array
@@ -115,10 +121,16 @@ class _PerImage:
     error: NDArray[np.float64]
 
 
-def _per_image(
-    r_repeats: Repeats,
-    predictions: ArrayLike,
-) -> _PerImage:
+def checked_repeats(
+    r_repeats: Repeats, predictions: ArrayLike
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Test responses (n_images, n_repeats, n_neurons), NaN-padded, and predictions of their images.
+
+    Raises
+    ------
+    UserError
+        As `fev_and_feve`.
+    """
     r = _test_responses(r_repeats)
     p = as_array(predictions, "predictions", ("image", "neuron")).astype(
         np.float64, "C", copy=False
@@ -138,6 +150,14 @@ def _per_image(
             f"{int(np.isinf(r).any(axis=(0, 1)).sum())} neurons have infinite test responses: "
             "correct them; a missing repeat is NaN"
         )
+    return r, p
+
+
+def _per_image(
+    r_repeats: Repeats,
+    predictions: ArrayLike,
+) -> _PerImage:
+    r, p = checked_repeats(r_repeats, predictions)
     there = np.isfinite(r)
     count = there.sum(axis=1)
     error = np.where(there, np.square(r - p[:, None, :]), 0.0).sum(axis=1)

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from stages.costs import Cost, MemoryLimit, Workers
     from stages.executors.executor import Executor
     from stages.failures import FailedCondition
+    from stages.networks.from_pixels import FromPixels
+    from stages.readouts.load import SavedReadouts
     from stages.readouts.saved import FittedCondition
     from stages.readouts.settings import ReadoutSettings
     from stages.variant import Settings, Variant
@@ -112,8 +114,8 @@ class Task(Protocol):
 class Progress(Protocol):
     """Tells a person how far a stage is."""
 
-    def __call__(self, done: int, text: str | None = None) -> None:
-        """So many parts are done since; `text` says what is at work from now on."""
+    def __call__(self, done: float, /, text: str | None = None) -> None:
+        """So many parts, whole ones or less, are done since; `text` says what was done last."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -219,6 +221,34 @@ class Stage(Protocol):
     def told(self, fitted: FittedCondition) -> str | None:
         """A line about a condition that was just computed, where counts do not say it."""
         return None
+
+    def network(
+        self,
+        run: Path,
+        readouts: SavedReadouts,
+        saved: Mapping[str, Any],
+        *,
+        weights: str | None,
+        device: str,
+    ) -> FromPixels:
+        """The network of one of its saved conditions, from raw pixels to rates.
+
+        Parameters
+        ----------
+        run : path
+            The run's folder.
+        saved : mapping
+            Attributes of the saved condition; `network` says what it is built from.
+        weights : str, optional
+            File of the backbone's weights, where it has moved since.
+        device : str
+            Where it computes.
+
+        Raises
+        ------
+        UserError
+            Weights that are not at hand, or are others.
+        """
 
     def cost(
         self, planned: Planned, settings: Settings, workers: Workers, *, n_planned: int

@@ -58,6 +58,10 @@ class Variant(Protocol):
         """Seed of everything random."""
 
     @property
+    def model(self) -> str:
+        """What results call the backbone."""
+
+    @property
     def output(self) -> Path:
         """The run's folder."""
 

@@ -1,6 +1,7 @@
 """Settings of every test: one torch thread, no network, no home folder written to; shared runs."""
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,12 +28,21 @@ def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipeline.commands.report_run", lambda run, terminal: [run / "report.html"])
 
 
+@pytest.fixture(scope="module")
+def few_figures() -> Iterator[None]:
+    """Commands with a report, and with one figure in place of them all: drawing takes longest."""
+    from benchmarks.trust.small_run import few_figures as few
+
+    with few():
+        yield
+
+
 @pytest.fixture(scope="session")
 def tuned_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An experiment that was run once: frozen, last0, last1 and full; not to be changed."""
     from support.tuning_runs import write_tuning_experiment
 
-    from pipeline.cli.app import main
+    from pipeline.cli.main import main
 
     path = write_tuning_experiment(tmp_path_factory.mktemp("mouse"))
     with pytest.MonkeyPatch.context() as patch:

@@ -20,7 +20,8 @@ from pydantic import TypeAdapter
 from support.servers import nginx
 
 from cache import open_cache
-from pipeline.cli.app import app, main
+from pipeline.cli.app import app
+from pipeline.cli.main import main
 from pipeline.experiment import Experiment, load_experiment
 from pipeline.workers import check_run
 from stages.recordings import FORMATS

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache.format.arrays import StoredArray
+from cache.format.images import HASH_BYTES, HASHES
 from cache.format.layout import DIMENSIONS
 
 #: Exponent bits; a float with all of them set is infinite or NaN.
@@ -76,6 +77,9 @@ def fault_in(
 def array_problem(array: StoredArray, attributes: Mapping[str, Any]) -> str | None:
     """Where an array contradicts the root's attributes, or None."""
     if array.tokens is None:
+        items = (HASH_BYTES,) if array.path == HASHES else ()
+        if array.shape[1:] != items:
+            return f"has {array.shape[1:]} values per row, not {items}"
         return None if array.rows_per_shard is None else "is cut into shards"
     _, kind = array.tokens
     declared = attributes["settings"].get("dtype", array.dtype)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 import numpy as np
 
@@ -26,9 +27,50 @@ CHUNK_BYTES = 4 * 2**20
 SHARD_BYTES = 680 * 2**20
 
 
+#: Shards that a set of images is cut into where it is not too small, and images of the smallest.
+SHARDS, LEAST_SHARD = 8, 64
+
+
 def token_path(block: int, kind: TokenKind) -> str:
     """The array of one block's tokens within a store, such as "blocks/04/patches"."""
     return f"blocks/{block:02d}/{kind}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Places:
+    """Places of a grid's patches in the image that the backbone sees, in pixels, rows first.
+
+    Parameters
+    ----------
+    stride : pair of int
+        From the centre of a patch to that of the next.
+    first_centre : pair of float
+        Centre of the first patch, from the image's upper left corner.
+    passes : int
+        Forward passes that the patch tokens of an image take.
+    """
+
+    stride: tuple[int, int]
+    first_centre: tuple[float, float]
+    passes: int = 1
+
+    def document(self) -> dict[str, Any]:
+        """As a store's root has it."""
+        return {name: list(v) if name != "passes" else v for name, v in asdict(self).items()}
+
+    @classmethod
+    def from_document(cls, document: object) -> Places | None:
+        """What a root says of the places; None where it says nothing that can be used."""
+        given: Mapping[str, Any] = document if isinstance(document, Mapping) else {}
+        try:
+            stride, first = (tuple(given[name]) for name in ("stride", "first_centre"))
+            numbers = [*stride, *first, passes := given["passes"]]
+        except (KeyError, TypeError):
+            return None
+        known = len(stride) == len(first) == 2 and all(
+            isinstance(each, int | float) and 0 < each < 2**16 for each in numbers
+        )
+        return cls(stride=stride, first_centre=first, passes=passes) if known else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +89,8 @@ class TokenShape:
         Register tokens per image, 0 where the backbone has none.
     dtype : str
         Stored dtype, "float16" or "float32".
+    places : Places, optional
+        Where the patches lie, if that is known.
     """
 
     n_blocks: int
@@ -54,6 +98,12 @@ class TokenShape:
     n_channels: int
     n_registers: int
     dtype: str
+    places: Places | None = None
+
+    @property
+    def passes(self) -> int:
+        """Forward passes that an image takes."""
+        return 1 if self.places is None else self.places.passes
 
     def kinds(self) -> tuple[TokenKind, ...]:
         """The arrays of a block."""
@@ -98,11 +148,13 @@ def plan_layout(
     Parameters
     ----------
     n_images : int
-        A small set gets a shard no larger than it needs.
+        A small set gets shards no larger than it needs, and some of them where it can: while one is
+        written, the next is computed.
     chunk_bytes, shard_bytes : int
         Upper bounds (a single image may exceed them).
     """
     needed = 1 << max(0, n_images - 1).bit_length()
+    needed = min(needed, max(LEAST_SHARD, _power_of_two_below(n_images // SHARDS)))
     shard = min(_power_of_two_below(shard_bytes // shape.image_bytes), needed)
     chunks = {
         kind: min(_power_of_two_below(chunk_bytes // shape.item_bytes(kind)), shard)

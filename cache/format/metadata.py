@@ -19,6 +19,7 @@ import numpy as np
 from cache.errors import CacheError
 from cache.format.arrays import StoredArray
 from cache.format.identity import key_of
+from cache.format.images import HASH_BYTES, HASHES, IMAGES_LIMIT, SETS, sets_problem
 from cache.format.layout import DIMENSIONS, TOKEN_KINDS, Layout, TokenShape, token_path
 
 FORMAT = "vitv1-feature-cache"
@@ -29,8 +30,6 @@ ROOT = "zarr.json"
 #: Bytes of the largest zarr.json: 3.1 million chunks, of some MB each, with a checksum of 5.34
 #: bytes each; and commas and brackets in it, so that parsing takes little memory, too.
 DOCUMENT_LIMIT, MARKS_LIMIT = 16 * 2**20, 2**18
-#: Bytes of the largest array of image ids: those of 16.7 million images.
-IDS_LIMIT = 128 * 2**20 + 4
 #: Bytes of a stored chunk of tokens, which is read at once, and of a shard's file, which is checked
 #: at once.
 CHUNK_LIMIT, FILE_LIMIT = 256 * 2**20, 2**30
@@ -86,9 +85,11 @@ def new_attributes(
     shape: TokenShape,
     layout: Layout,
     *,
+    image_sets: Sequence[Mapping[str, Any]] = (),
     format_version: int = FORMAT_VERSION,
 ) -> dict[str, Any]:
-    """The root's attributes of a store that is begun."""
+    """The root's attributes of a store that is begun; it has hashes if there are `image_sets`."""
+    hashed = {SETS: list(image_sets)} if image_sets else {}
     return {
         "format": FORMAT,
         "format_version": format_version,
@@ -100,8 +101,11 @@ def new_attributes(
             "arrays": list(shape.kinds()),
             "images_per_shard": layout.images_per_shard,
             "images_per_chunk": {kind: layout.images_per_chunk[kind] for kind in shape.kinds()},
+            **({HASHES: True} if image_sets else {}),
         },
         "complete": False,
+        **({} if shape.places is None else {"places": shape.places.document()}),
+        **hashed,
     }
 
 
@@ -167,6 +171,8 @@ def _root_problem(attributes: Mapping[str, Any]) -> str | None:
     ):
         if not isinstance(attributes.get(name), kind):
             return f"lacks {name}"
+    if problem := sets_problem(attributes):
+        return problem
     if key_of(attributes["settings"]) != attributes["key"]:
         return "has settings that do not give its key"
     n_blocks = attributes["settings"].get("backbone", {}).get("n_blocks")
@@ -199,8 +205,9 @@ def _root_problem(attributes: Mapping[str, Any]) -> str | None:
 
 def array_paths(contents: Mapping[str, Any]) -> list[str]:
     """Paths of all arrays of a store."""
+    hashes = [HASHES] if contents.get(HASHES) else []
     blocks, kinds = contents["blocks"], contents["arrays"]
-    return ["image", "progress", *(token_path(b, kind) for b in blocks for kind in kinds)]
+    return ["image", "progress", *hashes, *(token_path(b, kind) for b in blocks for kind in kinds)]
 
 
 def _group_paths(contents: Mapping[str, Any]) -> list[str]:
@@ -219,7 +226,7 @@ def read_array(
     """The array that a zarr.json describes, with its checksums if `finished`, or `CacheError`."""
     document = parse(content, where=f"{where}: {path}/zarr.json")
     array = StoredArray.from_document(path, document, where=where, format_version=format_version)
-    if array.tokens is None and array.stored_chunk_bytes > IDS_LIMIT:
+    if array.tokens is None and array.shape[0] > IMAGES_LIMIT:
         raise CacheError(f"{where}: {path} claims more images than any cache has; {_REMEDY}")
     if is_oversized(array):
         raise CacheError(f"{where}: {path} {_OVERSIZED}: do not trust it, or extract it anew")
@@ -242,16 +249,22 @@ def is_oversized(array: StoredArray) -> bool:
 
 
 def planned_arrays(
-    shape: TokenShape, layout: Layout, *, n_images: int, format_version: int = FORMAT_VERSION
+    shape: TokenShape,
+    layout: Layout,
+    *,
+    n_images: int,
+    hashed: bool = False,
+    format_version: int = FORMAT_VERSION,
 ) -> Sequence[StoredArray]:
-    """Every array of a complete store, image and progress first."""
+    """Every array of a complete store, image and progress first, then hashes where it has them."""
 
-    def of_one_chunk(path: str, rows: int, dtype: str, dimension: str) -> StoredArray:
+    def of_one_chunk(path: str, dtype: str, **axes: int) -> StoredArray:
+        rows, *_ = axes.values()
         return StoredArray(
             path=path,
-            shape=(rows,),
+            shape=tuple(axes.values()),
             dtype=dtype,
-            dimensions=(dimension,),
+            dimensions=tuple(axes),
             rows_per_chunk=rows,
             rows_per_shard=None,
             format_version=format_version,
@@ -271,7 +284,7 @@ def planned_arrays(
         for kind in shape.kinds()
     ]
     most_chunks = max(array.n_chunks for array in tokens)
-    if 8 * n_images > IDS_LIMIT or 5.4 * most_chunks > DOCUMENT_LIMIT - 2**16:
+    if n_images > IMAGES_LIMIT or 5.4 * most_chunks > DOCUMENT_LIMIT - 2**16:
         raise CacheError(
             f"{n_images:,} images in {most_chunks:,} chunks are more than a cache holds (16.7 and "
             "3.1 million): make chunks larger, or several caches"
@@ -279,7 +292,8 @@ def planned_arrays(
     if any(map(is_oversized, tokens)):
         raise CacheError(f"the layout {_OVERSIZED}: name fewer images per chunk or shard")
     return [
-        of_one_chunk("image", n_images, "int64", "image"),
-        of_one_chunk("progress", layout.n_shards(n_images), "uint8", "shard"),
+        of_one_chunk("image", "int64", image=n_images),
+        of_one_chunk("progress", "uint8", shard=layout.n_shards(n_images)),
+        *([of_one_chunk(HASHES, "uint8", image=n_images, byte=HASH_BYTES)] if hashed else []),
         *tokens,
     ]

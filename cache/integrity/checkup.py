@@ -24,8 +24,8 @@ class Checkup:
         Path or URL.
     attributes : mapping, optional
         The root's, where it is intact.
-    ids : array of shape (n_images,), optional
-        Image id of every row, where they are intact.
+    ids, hashes : array of shape (n_images,) and (n_images, 32), optional
+        Image id and hash of every row, where they are there and intact.
     faults : list of Fault
     unchecked : list of str
         What could not be looked at.
@@ -41,6 +41,7 @@ class Checkup:
     store: Store
     attributes: Mapping[str, Any] | None = None
     ids: NDArray[np.int64] | None = None
+    hashes: NDArray[np.uint8] | None = None
     faults: list[Fault] = field(default_factory=list)
     unchecked: list[str] = field(default_factory=list)
     arrays: dict[str, StoredArray] = field(default_factory=dict)

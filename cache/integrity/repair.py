@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 
 from cache.errors import CacheError
 from cache.format.arrays import StoredArray
-from cache.format.faults import Fault
+from cache.format.faults import Fault, file_faults
 from cache.format.identity import differences, key_of
+from cache.format.images import HASHES, SETS
 from cache.format.layout import Layout, TokenShape, plan_layout
 from cache.format.metadata import (
     FORMAT_VERSION,
@@ -36,6 +37,7 @@ from cache.format.metadata import (
     read_array,
     root_bytes,
 )
+from cache.images import HashedImages, as_images
 from cache.integrity.checkup import Checkup
 from cache.integrity.verify import Progress, check_chunks, check_metadata
 from cache.stores.base import local_document
@@ -71,33 +73,41 @@ def prepare_repair(
     provenance: Mapping[str, Any],
     image_ids: NDArray[np.int64],
     shape: TokenShape,
+    image_sha256: NDArray[np.uint8] | None = None,
     progress: Progress | None = None,
 ) -> Repair:
     """Mend what can be mended and mark the damaged shards as missing.
 
-    An ordinary extraction then resumes the store and finishes it.
+    An ordinary extraction then resumes the store and finishes it. A store with hashes may hold more
+    images than are given: those of its damaged shards must be among them.
 
     Parameters
     ----------
-    settings, provenance, image_ids, shape, progress
+    settings, provenance, image_ids, shape, image_sha256, progress
         As for `write_cache` and `verify`.
 
     Raises
     ------
     CacheError
-        No store, another writer, a store of other settings, or one that holds some blocks only.
+        No store, another writer, a store of other settings or of images that are not at hand, or
+        one that holds some blocks only.
     """
     with writer_lock(path):
         checkup = check_metadata(str(path))
         _require_same(checkup, settings, shape)
         if checkup.attributes is None:
             _take_documents_at_their_word(checkup, path, shape)
-        layout = _layout(checkup, shape, n_images=len(image_ids))
+        images = None if image_sha256 is None else as_images(image_ids, image_sha256)
+        held = None if images is None else _held(checkup, images)
+        ids = image_ids if held is None else held.ids
+        layout = _layout(checkup, shape, n_images=len(ids))
         version = _format_version(checkup)
-        arrays = planned_arrays(shape, layout, n_images=len(image_ids), format_version=version)
+        arrays = planned_arrays(
+            shape, layout, n_images=len(ids), hashed=held is not None, format_version=version
+        )
         checkup.files += _unnamed_files(checkup, path, arrays)
         check_chunks(checkup, progress=progress)
-        if checkup.ids is not None and not np.array_equal(checkup.ids, image_ids):
+        if checkup.ids is not None and not np.array_equal(checkup.ids, ids):
             checkup.note("image/c/0", "holds other image ids than the experiment")
         left = tuple(fault for fault in checkup.faults if fault.remedy == "delete")
         if all(fault.remedy != "repair" for fault in checkup.faults):
@@ -105,7 +115,12 @@ def prepare_repair(
         tokens = [array for array in arrays if array.tokens is not None]
         shards = range(tokens[0].n_files)
         begun = checkup.attributes or new_attributes(
-            settings, provenance, shape, layout, format_version=version
+            settings,
+            provenance,
+            shape,
+            layout,
+            image_sets=[] if held is None else [held.set],
+            format_version=version,
         )
         sums = [
             shard_sum(path, tokens, shard)
@@ -115,10 +130,13 @@ def prepare_repair(
         ]
         recorded = begun.get(SHARD_SUMS, sums)
         damaged = [s for s in shards if sums[s] is None or sums[s] != recorded[s]]
+        if images is not None and held is not None:
+            size = layout.images_per_shard
+            images.require(held, damaged, per_shard=size, where=checkup.where)
         stored = begun["provenance"]
         repairs = [*stored.get("repairs", []), {**provenance, "shards": damaged}]
         attributes = {**begun, "provenance": {**stored, "repairs": repairs}, SHARD_SUMS: sums}
-        mended = _mend(path, attributes, arrays, damaged=damaged, image_ids=image_ids)
+        mended = _mend(path, attributes, arrays, damaged=damaged, image_ids=ids, images=held)
         touched = {fault.path for fault in checkup.faults}
     return Repair(shards=tuple(damaged), rewritten=tuple(sorted(touched & mended)), left=left)
 
@@ -140,15 +158,41 @@ def _require_same(checkup: Checkup, settings: Mapping[str, Any], shape: TokenSha
         )
 
 
+def _held(checkup: Checkup, given: HashedImages) -> HashedImages:
+    """The images of the store: those that are there, or given, as the root has them on record."""
+    there = given
+    if checkup.ids is not None and checkup.hashes is not None:
+        there = HashedImages(checkup.ids, checkup.hashes)
+    if checkup.attributes is None:
+        return there
+    recorded = checkup.attributes[SETS][-1]
+    for images in (there, given):
+        if images.set == recorded:
+            return images
+    raise CacheError(
+        f"{checkup.where}: the ids or hashes of its {recorded['count']:,} images are damaged: "
+        "repair it with an experiment of all of them and no others, or fetch it again"
+    )
+
+
 def _take_documents_at_their_word(checkup: Checkup, path: Path, shape: TokenShape) -> None:
     """Without a root, arrays speak for themselves; their chunks then bear them out or not."""
-    contents = {"blocks": range(shape.n_blocks), "arrays": shape.kinds()}
+    hashed = (path / HASHES).exists()
+    contents = {"blocks": range(shape.n_blocks), "arrays": shape.kinds(), HASHES: hashed}
     for name, version in product(array_paths(contents), FORMAT_VERSIONS):
         with suppress(OSError, CacheError):
             content = local_document(path / name / "zarr.json")
             checkup.arrays[name] = read_array(
                 name, content, where=name, finished=True, format_version=version
             )
+    for name in ("image", HASHES) if hashed else ():
+        with suppress(OSError, KeyError):
+            array = checkup.arrays[name]
+            stored = np.fromfile(path / array.file_path(0), dtype=np.uint8)
+            if not any(file_faults(array, 0, stored, ids=None)):
+                values = array.decode(0, stored)
+                checkup.ids = values if name == "image" else checkup.ids
+                checkup.hashes = values if name == HASHES else checkup.hashes
 
 
 def _format_version(checkup: Checkup) -> int:
@@ -211,12 +255,15 @@ def _mend(
     *,
     damaged: Sequence[int],
     image_ids: NDArray[np.int64],
+    images: HashedImages | None,
 ) -> set[str]:
     """Progress first, then the root, then the rest: no step claims what is not there.
 
     Returns the metadata files that were written.
     """
-    image, progress, *tokens = arrays
+    image, progress, *_ = arrays
+    tokens = [array for array in arrays if array.tokens is not None]
+    hashes = {} if images is None else {arrays[2].file_path(0): arrays[2].encode(0, images.hashes)}
     done = np.ones(progress.shape, dtype=np.uint8)
     done[damaged] = 0
     unfinished = {**attributes, "complete": False}
@@ -227,6 +274,7 @@ def _mend(
         {
             **documents_of(attributes["contents"], arrays),
             image.file_path(0): image.encode(0, image_ids),
+            **hashes,
         },
     ]
     for files in steps:

@@ -15,6 +15,7 @@ from zarr.storage import MemoryStore
 from cache.errors import CacheError
 from cache.format.arrays import StoredArray
 from cache.format.faults import Fault, array_problem, fault_in, file_faults
+from cache.format.images import HASHES, SETS, digest_of_images, is_hashed
 from cache.format.metadata import (
     DOCUMENT_LIMIT,
     ROOT,
@@ -118,6 +119,7 @@ async def _check_metadata(checkup: Checkup) -> Checkup:
         if content is not None:
             _take_up(checkup, path, content, attributes)
     checkup.ids = await _whole(checkup, "image")
+    checkup.hashes = await _whole(checkup, HASHES) if is_hashed(attributes) else None
     _check_ids(checkup, attributes)
     progress = await _whole(checkup, "progress")
     done = None if progress is None else progress == 1
@@ -206,11 +208,19 @@ def _check_ids(checkup: Checkup, attributes: Mapping[str, Any]) -> None:
     """Check the image ids, and drop arrays of other rows before anyone walks their files."""
     ids = checkup.ids
     if ids is not None:
-        if (np.diff(ids) <= 0).any():
+        if not is_hashed(attributes) and (np.diff(ids) <= 0).any():
             checkup.note("image/c/0", "image ids do not increase")
+        elif is_hashed(attributes) and len(np.unique(ids)) < len(ids):
+            checkup.note("image/c/0", "image ids are not each there once")
         count = attributes["settings"].get("images", {}).get("count", len(ids))
         if count != len(ids):
             checkup.note("image/c/0", f"{len(ids)} image ids, the settings say {count}")
+        hashes = checkup.hashes
+        if hashes is not None and attributes[SETS][-1] != {
+            "count": len(ids),
+            "sha256": digest_of_images(ids, hashes) if len(hashes) == len(ids) else "",
+        }:
+            checkup.note(f"{HASHES}/c/0/0", "ids and hashes of images are not those on record")
     for name, array in list(checkup.arrays.items()):
         if array.tokens is None:
             continue

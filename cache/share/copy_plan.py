@@ -10,7 +10,14 @@ from cache.errors import CacheError
 from cache.feature_cache import FeatureCache
 from cache.format.arrays import StoredArray
 from cache.format.layout import TokenKind
-from cache.format.metadata import ROOT, array_paths, document_paths, finished_attributes, root_bytes
+from cache.format.metadata import (
+    ROOT,
+    array_paths,
+    document_paths,
+    finished_attributes,
+    read_root,
+    root_bytes,
+)
 from cache.stores.base import concurrently, file_bytes
 from cache.stores.verifying import VerifyingStore
 from cache.stores.zarr_internals import sync
@@ -36,6 +43,13 @@ class Copy:
     def files(self) -> list[tuple[StoredArray, int]]:
         """Every file of chunks, as array and number."""
         return [(array, file) for array in self.arrays for file in range(array.n_files)]
+
+    @property
+    def contents(self) -> Mapping[str, Any]:
+        """What the copy's root says that it holds."""
+        root = read_root(self.documents[ROOT], where=self.source.name)
+        contents: Mapping[str, Any] = root["contents"]
+        return contents
 
     @property
     def n_bytes(self) -> int:

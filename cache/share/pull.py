@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import threading
 from collections.abc import Callable
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
@@ -19,11 +18,13 @@ from cache.errors import CacheError
 from cache.feature_cache import open_cache
 from cache.format.arrays import StoredArray
 from cache.format.faults import fault_in, file_faults
+from cache.format.images import SETS, continues
 from cache.format.metadata import ROOT, array_paths
 from cache.integrity.verify import verify
 from cache.share.copy_plan import Copy
+from cache.stores.base import WholeFilesOnlyError
 from cache.stores.zarr_internals import sync
-from cache.write.atomic import place_folder, replace_files, replaced
+from cache.write.atomic import link_file, place_folder, replace_files, replaced
 from cache.write.lock import WriterLock, writer_lock
 from cache.write.space import require_space
 from cache.write.temporaries import beside, discard, real_path, require_ours
@@ -124,11 +125,7 @@ def _begin_with(copy: Copy, held: Path, partial: Path) -> None:
         name = array.file_path(number)
         file, place = held / name, partial / name
         if file.is_file() and not (file.is_symlink() or place.exists()):
-            place.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                place.hardlink_to(file)
-            except OSError:
-                shutil.copyfile(file, place)
+            link_file(file, place)
 
 
 def _holds_all(copy: Copy, destination: Path, *, extend: bool) -> bool:
@@ -139,8 +136,13 @@ def _holds_all(copy: Copy, destination: Path, *, extend: bool) -> bool:
         problem = "is in the way"
     else:
         held = set(array_paths(there.store.attributes["contents"]))
+        source, own = copy.source.store.attributes, there.store.attributes
         if there.key != copy.source.key:
             problem = "holds other tokens (another key)"
+        elif there.complete and own.get(SETS) != source.get(SETS):
+            if extend and continues(source, own):
+                return False
+            problem = "holds other images of the same recipe"
         elif there.complete and (wanted := {array.path for array in copy.arrays}) <= held:
             return True
         elif extend and there.complete and held <= wanted:
@@ -218,25 +220,33 @@ class _Pull:
         chunks = array.file_chunks(number)
         step = max(1, PIECE // array.stored_chunk_bytes)
         with suppress(_Stopped), replaced(path, temporary=beside(path, "part")) as file:
-            for first in range(0, len(chunks), step):
+            parts = [chunks[first : first + step] for first in range(0, len(chunks), step)]
+            while parts:
                 if self.stopped.is_set():
                     raise _Stopped
-                content = self._read(array, number, chunks[first : first + step])
+                try:
+                    content = self._read(array, number, parts.pop(0))
+                except WholeFilesOnlyError:
+                    # The first part was refused, so nothing is written yet.
+                    content, parts = self._read(array, number, chunks, whole=True), []
                 file.write(content.data)
                 self.progress(len(content))
             index = array.index(number)
             file.write(index)
             self.progress(len(index))
 
-    def _read(self, array: StoredArray, number: int, chunks: range) -> NDArray[np.uint8]:
+    def _read(
+        self, array: StoredArray, number: int, chunks: range, *, whole: bool = False
+    ) -> NDArray[np.uint8]:
         """Neighbouring chunks in one request, array of shape (n_bytes,)."""
         source, path, size = self.copy.source, array.file_path(number), array.stored_chunk_bytes
         first = (chunks.start - array.file_chunks(number).start) * size
         part = RangeByteRequest(first, first + len(chunks) * size)
         # The verifying store hands out single chunks; its check is made here for several.
-        value = sync(source.store._store.get(path, default_buffer_prototype(), part))
+        asked = None if whole else part
+        value = sync(source.store._store.get(path, default_buffer_prototype(), asked))
         stored = b"" if value is None else value.as_numpy_array()
-        content = np.frombuffer(stored, dtype=np.uint8)
+        content = np.frombuffer(stored, dtype=np.uint8)[: part.end - part.start]
         for position, chunk in enumerate(chunks):
             problem = array.chunk_problem(chunk, content[position * size : (position + 1) * size])
             if problem is not None:

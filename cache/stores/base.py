@@ -107,6 +107,10 @@ class PassingError(Exception):
         self.wait, self.patience = wait, patience
 
 
+class WholeFilesOnlyError(CacheError):
+    """A server that sends no parts of files."""
+
+
 class TooSlowError(PassingError):
     """A server that is silent, or drips: given up sooner than a busy one."""
 

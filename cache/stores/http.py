@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -17,7 +18,15 @@ from yarl import URL
 from zarr.abc.store import ByteRequest
 
 from cache.errors import CacheError
-from cache.stores.base import HEADERS_WITHIN, PassingError, RemoteStore, TooSlowError, range_header
+from cache.stores.base import (
+    HEADERS_WITHIN,
+    LIMIT,
+    PassingError,
+    RemoteStore,
+    TooSlowError,
+    WholeFilesOnlyError,
+    range_header,
+)
 
 #: Seconds for a connection.
 CONNECTED_WITHIN = 15
@@ -27,6 +36,9 @@ _ANSWERS = (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT, _UNSATISFIABLE)
 #: Too many requests, and failures of a server or of what stands before it.
 _BUSY = (429, 500, 502, 503, 504)
 _PART = re.compile(r"bytes (?:(\d+)-(\d+)|\*)/(\d+)")
+
+
+_log = logging.getLogger(__name__)
 
 
 class HttpStore(RemoteStore):
@@ -47,6 +59,7 @@ class HttpStore(RemoteStore):
         parts = urlsplit(url)
         self._root = urlunsplit((parts.scheme, parts.netloc, parts.path.rstrip("/"), "", ""))
         self._query = f"?{parts.query}" if parts.query else ""
+        self._noted = False
         self._headers = {"Accept-Encoding": "identity", **(headers or {})}
 
     def _files(self) -> HTTPFileSystem:
@@ -57,7 +70,7 @@ class HttpStore(RemoteStore):
 
     async def _fetch(self, key: str, byte_range: ByteRequest | None) -> bytes:
         part, most = range_header(byte_range)
-        async with self._ask(key, part) as answer:
+        async with self._ask(key, part, most=most) as answer:
             if answer.status == _UNSATISFIABLE:
                 return b""
             try:
@@ -69,8 +82,16 @@ class HttpStore(RemoteStore):
 
     async def _size(self, key: str) -> int:
         # Not by HEAD, which addresses that are signed for GET refuse.
-        async with self._ask(key, "0-0") as answer:
+        async with self._ask(key, "0-0", most=LIMIT) as answer:
             part = _PART.fullmatch(answer.headers.get("Content-Range", ""))
+            if (
+                part is None
+                and answer.status == HTTPStatus.OK
+                and answer.content_length is not None
+            ):
+                # It sends the whole file, which is not read.
+                answer.close()
+                return answer.content_length
             if part is None:
                 raise CacheError(
                     f"{self.name}: the server does not say how large {key} is: copy the cache to "
@@ -79,8 +100,14 @@ class HttpStore(RemoteStore):
             return int(part[3])
 
     @asynccontextmanager
-    async def _ask(self, key: str, part: str | None) -> AsyncIterator[aiohttp.ClientResponse]:
-        """An answer with the file, or with the part that was asked for."""
+    async def _ask(
+        self, key: str, part: str | None, *, most: int
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """An answer with the file, or with the part that was asked for.
+
+        A server without byte ranges may send the file if it has no more than `most` bytes and the
+        part begins with it.
+        """
         headers = self._headers if part is None else {**self._headers, "Range": f"bytes={part}"}
         address = f"{self._root}/{key}{self._query}"
         # Errors are told without their own text and cause, which may hold the URL.
@@ -91,7 +118,7 @@ class HttpStore(RemoteStore):
             async with asyncio.timeout(HEADERS_WITHIN):
                 answer = await session.get(url, headers=headers)
             async with answer:
-                self._check(answer, key, in_part=part is not None)
+                self._check(answer, key, part, most)
                 yield answer
         except FileNotFoundError:
             raise
@@ -109,7 +136,7 @@ class HttpStore(RemoteStore):
         except (aiohttp.ClientError, OSError) as error:
             raise PassingError(_reason(error)) from None
 
-    def _check(self, answer: aiohttp.ClientResponse, key: str, *, in_part: bool) -> None:
+    def _check(self, answer: aiohttp.ClientResponse, key: str, part: str | None, most: int) -> None:
         """Refuse an answer that is not what was asked for."""
         status = answer.status
         if status in (HTTPStatus.NOT_FOUND, HTTPStatus.GONE):
@@ -128,16 +155,24 @@ class HttpStore(RemoteStore):
                 f"{self.name}: the server sends {key} compressed, though asked not to: have it "
                 "send files as they are (no Content-Encoding), or copy the cache elsewhere"
             )
-        if in_part and status == HTTPStatus.OK:
+        if part is not None and status == HTTPStatus.OK:
+            length = answer.content_length
+            if part.startswith("0-") and length is not None and length <= most:
+                self._note()
+                return
             # Its body, which would be the whole file, is not read.
             answer.close()
-            raise CacheError(
+            raise WholeFilesOnlyError(
                 f"{self.name}: the server ignores byte ranges, so every part of {key} would "
-                "cost the whole file: copy the cache to this machine by other means, or to "
-                "another server"
+                "cost the whole file: vitv1 cache pull copies whole files, then read the copy"
             )
         if status not in _ANSWERS:
             raise CacheError(f"{self.name}: the server answers {status} to {key}: try later")
+
+    def _note(self) -> None:
+        if not self._noted:
+            self._noted = True
+            _log.warning("%s: the server has no byte ranges: whole files are read", self.name)
 
 
 def _seconds(retry_after: str) -> float:

@@ -6,8 +6,9 @@ zarr is imported when a store is opened, so that whoever only handles names does
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
 from cache.errors import CacheError
@@ -105,6 +106,17 @@ def _remote(url: str, name: str) -> Store:
     return HttpStore(address, name=name, headers=headers)
 
 
+def hub_parts(url: str) -> Mapping[str, Any]:
+    """Kind of repository, its name, revision and path of an hf:// URL; `CacheError` for others."""
+    found = _HUB.fullmatch(url.removeprefix("hf://").rstrip("/"))
+    if found is None:
+        raise CacheError(
+            f"{public_name(url)}: expected hf://datasets/OWNER/NAME/PATH or "
+            "hf://datasets/OWNER/NAME@REVISION/PATH"
+        )
+    return found.groupdict()
+
+
 def _hub_address(url: str) -> tuple[str, dict[str, str]]:
     """The hub's https address of an hf:// URL, and the headers that say who asks.
 
@@ -113,12 +125,7 @@ def _hub_address(url: str) -> tuple[str, dict[str, str]]:
     """
     from huggingface_hub import constants, get_token, hf_hub_url
 
-    found = _HUB.fullmatch(url.removeprefix("hf://").rstrip("/"))
-    if found is None:
-        raise CacheError(
-            f"{public_name(url)}: expected hf://datasets/OWNER/NAME/PATH or "
-            "hf://datasets/OWNER/NAME@REVISION/PATH"
-        )
+    found = hub_parts(url)
     if constants.HF_HUB_OFFLINE:
         raise CacheError(
             f"{public_name(url)}: HF_HUB_OFFLINE is set, so nothing is read from the hub: unset "

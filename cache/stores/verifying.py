@@ -9,38 +9,34 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import replace
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from zarr.abc.buffer import Buffer, BufferPrototype
 from zarr.abc.store import ByteRequest, RangeByteRequest, Store, SuffixByteRequest
 from zarr.buffer import default_buffer_prototype
-from zarr.storage import WrapperStore
 
 from cache.errors import CacheError
 from cache.format.arrays import CRC_BYTES, StoredArray
 from cache.format.faults import fault_in
-from cache.format.metadata import ROOT, SHARD_SUMS, array_paths, read_array, read_root
-from cache.stores.base import concurrently, document, several
-
-#: Bytes of all zarr.json files of one cache that are read: those of one of 100 TB fit in.
-DOCUMENTS_LIMIT = 128 * 2**20
-
-_REMEDY = "vitv1 cache verify names every fault, vitv1 cache repair or a new copy mends them"
+from cache.format.images import HASHES
+from cache.format.metadata import ROOT, SHARD_SUMS, array_paths, read_array
+from cache.stores.base import concurrently, several
+from cache.stores.rooted import REMEDY, RootedStore
 
 
-class VerifyingStore(WrapperStore[Store]):
+class VerifyingStore(RootedStore):
     """Reads of one cache, each compared with what its metadata says.
 
     In a finished store every zarr.json must have the hash that the root records, and every chunk
     the checksum that its array records. In an unfinished one shards that were not complete on
     opening cannot be read; the checksums of all chunks of another must give the sum that the root
     recorded then. What no record covers counts only if the root, read again afterwards, still has
-    the same key. So a store that takes this one's place is never read for it. A chunk that is
-    absent raises; plain zarr would return the fill value.
+    the same key. So a store that takes this one's place is never read for it; but what a writer
+    appended to it since is taken up, as the rows before stay where they are. A chunk that is absent
+    raises; plain zarr would return the fill value.
 
     Parameters
     ----------
@@ -53,21 +49,11 @@ class VerifyingStore(WrapperStore[Store]):
     def __init__(
         self, store: Store, *, where: str, root: bytes, attributes: Mapping[str, Any]
     ) -> None:
-        super().__init__(store)
-        self.where = where
-        self.attributes = attributes
-        self._complete = bool(attributes["complete"])
+        super().__init__(store, where=where, root=root, attributes=attributes)
         sums = None if self._complete else attributes.get(SHARD_SUMS)
         self._sums: dict[int, str | None] | None = None if sums is None else dict(enumerate(sums))
         self._taken_up: set[int] = set()
-        self._documents: dict[str, bytes] = {ROOT: root}
-        self._arrays: dict[str, StoredArray] = {}
-        self._ids: NDArray[np.int64] | None = None
         self._done: NDArray[np.bool_] | None = None
-
-    def _with_store(self, store: Store) -> Self:
-        root = self._documents[ROOT]
-        return type(self)(store, where=self.where, root=root, attributes=self.attributes)
 
     async def get(
         self,
@@ -77,6 +63,11 @@ class VerifyingStore(WrapperStore[Store]):
     ) -> Buffer | None:
         """Bytes of a zarr.json or of a chunk, or an error that names what is damaged."""
         prototype = prototype or default_buffer_prototype()
+        return await self._following(lambda: self._get(key, prototype, byte_range))
+
+    async def _get(
+        self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None
+    ) -> Buffer | None:
         if key == ROOT or key.endswith("/zarr.json"):
             content = await self._document(key)
             return None if content is None else prototype.buffer.from_bytes(content)
@@ -101,11 +92,14 @@ class VerifyingStore(WrapperStore[Store]):
 
     async def read_chunk(self, path: str, chunk: int) -> NDArray[Any]:
         """Rows of one chunk of the array at `path`, array of shape (rows of the chunk, ...)."""
+        return await self._following(lambda: self._read_chunk(path, chunk))
+
+    async def _read_chunk(self, path: str, chunk: int) -> NDArray[Any]:
         array = await self.trusted(path)
         file = chunk * array.rows_per_chunk // array.rows_per_file
         first = (chunk - array.file_chunks(file).start) * array.stored_chunk_bytes
         part = RangeByteRequest(first, first + array.stored_chunk_bytes)
-        value = await self.get(array.file_path(file), byte_range=part)
+        value = await self._get(array.file_path(file), default_buffer_prototype(), part)
         assert value is not None
         return array.decode(chunk, _bytes_of(value))
 
@@ -121,6 +115,12 @@ class VerifyingStore(WrapperStore[Store]):
             self._ids = (await self.read_chunk("image", 0)).astype(np.int64)
         return self._ids
 
+    async def image_sha256(self) -> NDArray[np.uint8] | None:
+        """Hash of every row's image, array of shape (n_images, 32); None where there are none."""
+        if HASHES not in self.attributes["contents"]:
+            return None
+        return await self.read_chunk(HASHES, 0)
+
     async def shards_done(self) -> NDArray[np.bool_]:
         """Which shards are complete, as of the first call, array of shape (n_shards,)."""
         if self._done is None:
@@ -133,6 +133,9 @@ class VerifyingStore(WrapperStore[Store]):
 
     async def trusted(self, path: str) -> StoredArray:
         """An array's description, checked."""
+        return await self._following(lambda: self._trusted(path))
+
+    async def _trusted(self, path: str) -> StoredArray:
         if path in self._arrays:
             return self._arrays[path]
         folders = path.split("/")
@@ -157,29 +160,6 @@ class VerifyingStore(WrapperStore[Store]):
         """Bytes of one file; unlike the inherited one it does not read the file."""
         return await self._store.getsize(key)
 
-    async def _document(self, key: str) -> bytes | None:
-        if key in self._documents:
-            return self._documents[key]
-        expected = self.attributes["metadata_sha256"].get(key) if self._complete else None
-        if self._complete and expected is None:
-            return None
-        content = await document(self._store, key)
-        if content is None and not self._complete:
-            return None
-        if content is None or (self._complete and hashlib.sha256(content).hexdigest() != expected):
-            found = "is absent" if content is None else "was changed since it was written"
-            await self._require_same()
-            raise CacheError(f"{self.where}: {key} {found}; {_REMEDY}")
-        if not self._complete:
-            await self._require_same()
-        self._documents[key] = content
-        if sum(map(len, self._documents.values())) > DOCUMENTS_LIMIT:
-            raise CacheError(
-                f"{self.where}: its zarr.json files have over {DOCUMENTS_LIMIT >> 20} MiB, more "
-                "than those of any cache: take it from elsewhere"
-            )
-        return content
-
     async def _require_real_size(self, array: StoredArray) -> None:
         """Compare the array's claims with the images there are and with one of its files."""
         file = 0
@@ -187,7 +167,7 @@ class VerifyingStore(WrapperStore[Store]):
             if array.shape[0] != len(await self.image_ids()):
                 raise CacheError(
                     f"{self.where}: {array.path} has {array.shape[0]} rows for "
-                    f"{len(await self.image_ids())} images; {_REMEDY}"
+                    f"{len(await self.image_ids())} images; {REMEDY}"
                 )
             if not self._complete:
                 done = np.flatnonzero(await self.shards_done())
@@ -237,22 +217,6 @@ class VerifyingStore(WrapperStore[Store]):
         values = await several(self._store, default_buffer_prototype(), parts)
         return b"".join(value.to_bytes() for value in values if value is not None)
 
-    async def _require_same(self) -> None:
-        """Refuse another store in the place of the one that was opened, or none at all.
-
-        The same one may have grown.
-        """
-        root = await document(self._store, ROOT)
-        if root == self._documents[ROOT]:
-            return
-        with suppress(CacheError):
-            if root and read_root(root, where=self.where)["key"] == self.attributes["key"]:
-                return
-        raise CacheError(
-            f"{self.where} is not the cache any more that was opened: it was replaced or moved "
-            "meanwhile; run again"
-        )
-
     async def _check(
         self, array: StoredArray, file: int, value: Buffer, byte_range: ByteRequest | None
     ) -> None:
@@ -283,7 +247,7 @@ class VerifyingStore(WrapperStore[Store]):
         await self._require_same()
         ids = None if array.tokens is None else await self.image_ids()
         fault = fault_in(array, file, problem, ids=ids, rows=rows)
-        return CacheError(f"{self.where}: {fault}; {_REMEDY}")
+        return CacheError(f"{self.where}: {fault}; {REMEDY}")
 
 
 def _bytes_of(value: Buffer) -> NDArray[np.uint8]:

@@ -11,6 +11,7 @@ import errno
 import fcntl
 import os
 import re
+import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -104,6 +105,15 @@ def place_folder(temporary: Path, path: Path, *, aside: Path | None = None) -> N
         path.rename(aside)
     temporary.rename(path)
     _sync(path.parent)
+
+
+def link_file(file: Path, place: Path) -> None:
+    """Give a file a second name, or copy it where the disk has no such thing; make its folder."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        place.hardlink_to(file)
+    except OSError:
+        shutil.copyfile(file, place)
 
 
 def make_folder(path: Path) -> None:

@@ -13,6 +13,7 @@ from cache.arguments import as_array, whole_number
 from cache.errors import CacheError
 from cache.feature_cache import FeatureCache, open_cache
 from cache.format.arrays import StoredArray
+from cache.format.images import HELD
 from cache.format.layout import DIMENSIONS, TokenKind, token_path
 from cache.format.metadata import array_paths, parse
 from cache.stores.base import local_document
@@ -56,9 +57,19 @@ class ShardWriter:
         return next(array.dtype for array in self._arrays.values() if array.tokens is not None)
 
     def shard_ids(self, shard: int) -> NDArray[np.int64]:
-        """Image ids of one shard."""
+        """Ids of the images whose tokens are needed to write one shard.
+
+        Not of those at its beginning that the cache held before it grew: they are kept.
+        """
         size = self.cache.images_per_shard
-        return self.cache.image_ids[shard * size : (shard + 1) * size]
+        first = shard * size + self.held_images(shard)
+        return self.cache.image_ids[first : (shard + 1) * size]
+
+    def held_images(self, shard: int) -> int:
+        """Images at the beginning of a shard that the cache held before it grew."""
+        size = self.cache.images_per_shard
+        number, images = divmod(self.cache.store.attributes.get(HELD, 0), size)
+        return images if shard == number else 0
 
     def write_files(self, shard: int, tokens: ShardTokens) -> None:
         """Write every array of one shard.
@@ -67,8 +78,8 @@ class ShardWriter:
         ----------
         shard : int
         tokens : list of dict
-            Per block, the arrays with the shard's images first. Arrays are dropped from the
-            dicts as they are written, so that memory is freed along the way.
+            Per block, the arrays of the images of `shard_ids`, images first. Arrays are dropped
+            from the dicts as they are written, so that memory is freed along the way.
 
         Raises
         ------
@@ -84,10 +95,32 @@ class ShardWriter:
         if given != {name for name, array in self._arrays.items() if array.tokens is not None}:
             raise ValueError(f"shard {shard} needs every array of every block, given {given}")
         self._write(
-            (self._arrays[token_path(block, kind)], shard, _tokens(arrays.pop(kind), block, kind))
+            (array, shard, self._completed(array, shard, _tokens(arrays.pop(kind), block, kind)))
             for block, arrays in enumerate(tokens)
             for kind in list(arrays)
+            for array in [self._arrays[token_path(block, kind)]]
         )
+
+    def _completed(self, array: StoredArray, shard: int, values: NDArray[Any]) -> NDArray[Any]:
+        """A shard's rows, those included that its file begins with since before the cache grew."""
+        held, size = self.held_images(shard), array.stored_chunk_bytes
+        if not held:
+            return values
+        chunks = array.file_chunks(shard)[: -(-held // array.rows_per_chunk)]
+        content = np.fromfile(
+            self.path / array.file_path(shard), dtype=np.uint8, count=len(chunks) * size
+        )
+        rows = []
+        for position, chunk in enumerate(chunks):
+            stored = content[position * size : (position + 1) * size]
+            problem = array.chunk_problem(chunk, stored)
+            if problem is not None:
+                raise CacheError(
+                    f"{self.path}/{array.file_path(shard)}: {problem}: vitv1 cache repair mends "
+                    "the cache that is to grow"
+                )
+            rows.append(array.decode(chunk, stored))
+        return np.concatenate([np.concatenate(rows)[:held], values])
 
     def _described(self, name: str) -> StoredArray:
         file = self.path / name / "zarr.json"

@@ -11,7 +11,7 @@ from cache.errors import CacheError
 
 #: Paths, in a store, of files that a store may hold, also while they are written.
 _OURS = re.compile(
-    r"((blocks|image|progress|patches|cls|registers|c|\d+)/)*(zarr\.json|\d+)(\.vitv1-part)?"
+    r"((blocks|image|image_sha256|progress|patches|cls|registers|c|\d+)/)*(zarr\.json|\d+)(\.vitv1-part)?"
 )
 
 

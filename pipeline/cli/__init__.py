@@ -1,5 +1,5 @@
 """The command line."""
 
-from pipeline.cli.app import main, script
+from pipeline.cli.main import main, script
 
 __all__ = ["main", "script"]

@@ -1,11 +1,7 @@
-"""The command line: parsing, exit codes, and nothing else."""
+"""The commands, and their options and arguments."""
 
 from __future__ import annotations
 
-import errno
-import os
-import signal
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +9,6 @@ import typer
 
 from cache import UserError
 from pipeline.cli.cache import cache_app
-from pipeline.cli.environment import complete
 from pipeline.cli.options import (
     AllowCluster,
     AllowPickle,
@@ -22,14 +17,13 @@ from pipeline.cli.options import (
     ExperimentPath,
     Overrides,
     Quiet,
+    Verbose,
+    Yes,
     loaded,
     local_path,
     speaking,
 )
-from pipeline.terminal import Terminal, printable
-
-#: Exit code after Ctrl-C, as shells have it.
-INTERRUPTED = 130
+from pipeline.terminal import Terminal
 
 app = typer.Typer(
     name="vitv1",
@@ -68,16 +62,50 @@ def run(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the plan and stop; needs no data.")
     ] = False,
+    calibrate: Annotated[
+        bool,
+        typer.Option(
+            "--calibrate", help="With --dry-run: measure this machine, some 15 s, for the price."
+        ),
+    ] = False,
+    yes: Yes = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
+    verbose: Verbose = False,
     debug: Debug = False,
 ) -> None:
     """Do everything the experiment names, skipping what is up to date."""
     from pipeline import commands
 
-    do = commands.show_dry_run if dry_run else commands.run
+    if calibrate and not dry_run:
+        raise UserError("--calibrate prices a plan: add --dry-run")
+    with speaking(quiet, as_json, verbose) as terminal:
+        file = loaded(experiment, overrides, allow_pickle, allow_cluster)
+        if dry_run:
+            commands.show_dry_run(file, terminal, calibrate=calibrate)
+        else:
+            commands.run(file, terminal, yes=yes)
+
+
+@app.command()
+def check(
+    file: Annotated[Path, typer.Argument(help="An experiment, or a recording or images alone.")],
+    overrides: Overrides = None,
+    allow_pickle: AllowPickle = False,
+    allow_cluster: AllowCluster = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """What is understood of your data, with every doubt and a picture; computes nothing."""
+    from pipeline.check.check import check as told
+    from pipeline.check.check import file_alone
+
     with speaking(quiet, as_json) as terminal:
-        do(loaded(experiment, overrides, allow_pickle, allow_cluster), terminal)
+        if file.suffix == ".toml":
+            told(loaded(file, overrides, allow_pickle, allow_cluster), terminal)
+        else:
+            told(file_alone(file), terminal)
 
 
 @app.command()
@@ -109,18 +137,20 @@ def _add_command(name: str, about: str) -> None:
         overrides: Overrides = None,
         allow_pickle: AllowPickle = False,
         allow_cluster: AllowCluster = False,
+        yes: Yes = False,
         as_json: AsJson = False,
         quiet: Quiet = False,
+        verbose: Verbose = False,
         debug: Debug = False,
     ) -> None:
         from pipeline import commands
 
-        with speaking(quiet, as_json) as terminal:
+        with speaking(quiet, as_json, verbose) as terminal:
             file = loaded(experiment, overrides, allow_pickle, allow_cluster)
             if name == "report":
                 commands.report(file, terminal)
             else:
-                commands.run(file, terminal, only=name)
+                commands.run(file, terminal, only=name, yes=yes)
 
 
 for _name, _about in {
@@ -163,6 +193,35 @@ def compare(
 
 
 @app.command()
+def predict(
+    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="Output folder of a run.")],
+    images: Annotated[Path, typer.Argument(help="Raw images, in any format that is read.")],
+    output: Annotated[
+        Path,
+        typer.Argument(
+            metavar="OUT", help="A new .npz, .zarr or .parquet file.", parser=local_path
+        ),
+    ],
+    recording: Annotated[str | None, typer.Option(help="Where the run has several.")] = None,
+    model: Annotated[str | None, typer.Option(help="Such as cnn_fullmodel.")] = None,
+    tuning: Annotated[str | None, typer.Option(help="Such as frozen or last2.")] = None,
+    tokens: Annotated[str | None, typer.Option(help="patch or cls.")] = None,
+    block: Annotated[int | None, typer.Option(help="0-based.")] = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Rates for any images, from the condition that validation chooses of those asked for."""
+    from pipeline.predict import predict_images
+
+    columns = {"recording": recording, "model": model, "tuning": tuning}
+    named = columns | {"tokens": tokens, "block": block}
+    asked = {name: value for name, value in named.items() if value is not None}
+    with speaking(quiet, as_json) as terminal:
+        predict_images(run_folder, images, output, terminal, asked=asked)
+
+
+@app.command()
 def download(
     name: Annotated[str, typer.Argument(help="Which data, such as fx10.")],
     directory: Annotated[
@@ -176,59 +235,3 @@ def download(
 
     for path in fetch(name, directory, quiet=quiet):
         typer.echo(path)
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Run a command and return its exit code: 0 done, 1 failed while running, 2 bad input.
-
-    130 after Ctrl-C, as shells have it.
-    """
-    given = sys.argv[1:] if arguments is None else arguments
-    debug = "--debug" in given
-    try:
-        code = int(app(args=given, prog_name="vitv1", standalone_mode=False) or 0)
-    except (KeyboardInterrupt, typer.Abort):
-        code = INTERRUPTED
-    except UserError as error:
-        if debug:
-            raise
-        return _fail(str(error), 2)
-    except Exception as error:
-        return _failed(error, debug=debug)
-    if code == INTERRUPTED:
-        _fail("interrupted; the same command goes on from here", code)
-    return code
-
-
-def _failed(error: Exception, *, debug: bool) -> int:
-    """Exit code and message of an error that is not known to be the input's."""
-    from stages.failures import StepsFailed
-
-    if isinstance(error, StepsFailed):
-        for failed in error.failed:
-            if debug and failed.details:
-                print(printable(failed.details, lines=True), file=sys.stderr)
-            _fail(f"{failed.name} failed: {failed.reason}", 1)
-        return _fail(f"{error}; the same command tries again and keeps all others", 1)
-    # What typer says of a wrong command line.
-    usage = getattr(error, "format_message", None)
-    if callable(usage):
-        return _fail(f"{usage()} Try vitv1 --help", 2)
-    if debug:
-        raise error
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        return _fail(f"no space left on the disk ({error}); free some and repeat the command", 1)
-    return _fail(f"{type(error).__name__}: {error} (--debug shows where)", 1)
-
-
-def _fail(message: str, code: int) -> int:
-    print(f"vitv1: {printable(' '.join(message.split()))}", file=sys.stderr)
-    return code
-
-
-def script() -> None:
-    """Entry point of the `vitv1` command."""
-    complete(os.environ)
-    # Batch systems say so before they kill: locks name nobody then, and workers end.
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
-    sys.exit(main())

@@ -28,6 +28,13 @@ cache_app = typer.Typer(
 
 CachePath = Annotated[str, typer.Argument(help="A directory, a packed file or a URL.")]
 
+Blocks = Annotated[
+    str, typer.Option(help='Such as "3,4" or "-1"; all by default.', show_default=False)
+]
+Tokens = Annotated[
+    str, typer.Option(help=f"Some of {','.join(KINDS)}; all by default.", show_default=False)
+]
+
 
 @cache_app.command()
 def verify(
@@ -117,26 +124,60 @@ def pull(
     destination: Annotated[
         Path, typer.Argument(metavar="DEST", help="A new directory.", parser=local_path)
     ],
-    blocks: Annotated[
-        str, typer.Option(help='Such as "3,4" or "-1"; all by default.', show_default=False)
-    ] = "",
-    tokens: Annotated[
-        str,
-        typer.Option(help=f"Some of {','.join(KINDS)}; all by default.", show_default=False),
-    ] = "",
+    blocks: Blocks = "",
+    tokens: Tokens = "",
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
     """Copy a cache, or some blocks of it, and check every chunk; goes on where it was stopped."""
     from pipeline.cache_commands import pull_cache
 
-    pull_cache(
+    pull_cache(path, destination, Terminal(quiet), blocks=_blocks(blocks), kinds=_kinds(tokens))
+
+
+@cache_app.command()
+def push(
+    path: CachePath,
+    destination: Annotated[
+        str,
+        typer.Argument(
+            metavar="URL", help="A folder, s3://BUCKET/PATH or hf://datasets/OWNER/NAME/PATH."
+        ),
+    ],
+    blocks: Blocks = "",
+    tokens: Tokens = "",
+    packed: Annotated[
+        bool, typer.Option("--packed", help="As one file, whose name ends in .zarr.zip.")
+    ] = False,
+    license: Annotated[
+        str,
+        typer.Option(
+            help="Of weights and images, for the card; else the cache's own.", show_default=False
+        ),
+    ] = "",
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Publish a cache, or some blocks of it, with a card, and check every byte of it there."""
+    from pipeline.cache_commands import push_cache
+
+    push_cache(
         path,
         destination,
         Terminal(quiet),
-        blocks=[_block(text) for text in blocks.split(",")] if blocks else None,
-        kinds=[_kind(text) for text in tokens.split(",")] if tokens else None,
+        blocks=_blocks(blocks),
+        kinds=_kinds(tokens),
+        packed=packed,
+        licence=license or None,
     )
+
+
+def _blocks(text: str) -> list[int] | None:
+    return [_block(block) for block in text.split(",")] if text else None
+
+
+def _kinds(text: str) -> list[TokenKind] | None:
+    return [_kind(kind) for kind in text.split(",")] if text else None
 
 
 def _block(text: str) -> int:

@@ -26,6 +26,12 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bars and no no
 AsJson = Annotated[
     bool, typer.Option("--json", help="Results as one JSON document on stdout, for scripts.")
 ]
+Verbose = Annotated[
+    bool, typer.Option("--verbose", "-v", help="Also every step of the solvers, in notes.")
+]
+Yes = Annotated[
+    bool, typer.Option("--yes", help="Begin what takes long or may fill a disk without asking.")
+]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 AllowPickle = Annotated[
     bool,
@@ -63,7 +69,7 @@ def loaded(
 
 
 @contextmanager
-def speaking(quiet: bool, as_json: bool) -> Iterator[Terminal]:
+def speaking(quiet: bool, as_json: bool, verbose: bool = False) -> Iterator[Terminal]:
     """The terminal of a command.
 
     Where a JSON document is asked for, standard output is for it alone: what libraries, in this
@@ -71,7 +77,7 @@ def speaking(quiet: bool, as_json: bool) -> Iterator[Terminal]:
     """
     with ExitStack() as stack:
         if not as_json:
-            yield Terminal(quiet)
+            yield Terminal(quiet, verbose=verbose)
             return
         stdout = sys.stdout
         # A test's or a notebook's stream has no file.
@@ -82,4 +88,4 @@ def speaking(quiet: bool, as_json: bool) -> Iterator[Terminal]:
             stack.callback(os.dup2, os.dup(descriptor), descriptor)
             os.dup2(sys.stderr.fileno(), descriptor)
         stack.enter_context(redirect_stdout(sys.stderr))
-        yield Terminal(quiet, as_json, stdout)
+        yield Terminal(quiet, as_json, stdout, verbose)

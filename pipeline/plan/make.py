@@ -50,7 +50,13 @@ def extraction(variant: Variant) -> Step:
         lacking = int((~cache.shards_done).sum())
         images = min(lacking * cache.images_per_shard, len(cache.image_ids))
         why = f"{lacking} of {len(cache.shards_done)} shards are missing"
-    if variant.cache_complete:
+        if not lacking:
+            images = len(variant.cache.lacking)
+            why = f"{images:,} images are missing"
+        elif len(variant.cache.lacking):
+            images += len(variant.cache.lacking)
+            why += f", and {len(variant.cache.lacking):,} images"
+    if variant.cache_complete and not (variant.cache.is_writable and len(variant.cache.lacking)):
         state, why, missing = "up to date", "", {}
     elif missing:
         state, why = "missing", f"needs {', '.join(missing)}"

@@ -6,11 +6,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.plan.steps import EXTRACT, REPORT, Plan, Step
+from pipeline.plan.speed import ASSUMED, Speed
+from pipeline.plan.steps import EXTRACT, Plan, Step
 from stages.costs import Cost, Workers, side_by_side
 from stages.extract import extraction_cost
 from stages.registry import STAGES
 from stages.settings import readable
+
+#: Core hours that a run does not begin without a word.
+MANY_HOURS = 100
+
+#: Steps that have a price.
+PRICED = (EXTRACT, *(stage.name for stage in STAGES))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,21 +34,31 @@ class Price:
         Wall time; None where nobody knows how many workers there will be.
     unpriced : int
         Steps to be done whose sizes cannot be told.
+    speed : Speed
+        Of each of them.
     """
 
     cost: Cost
     workers: Workers
     seconds: float | None
     unpriced: int
+    speed: Speed = ASSUMED
+
+    @property
+    def hours(self) -> float:
+        """Hours of one core, or of a GPU."""
+        return self.cost.core_seconds / 3600
 
     def told(self) -> str:
         """One line."""
         if self.unpriced and not self.cost.core_seconds:
             return f"no estimate: of {self.unpriced} steps nobody knows the sizes"
-        line = f"estimated: {_hours(self.cost.core_seconds)} core hours on CPUs"
+        kind = f"hours of {self.speed.device}" if self.speed.is_gpu else "core hours on CPUs"
+        line = f"estimated: {_hours(self.cost.core_seconds)} {kind}"
         if self.seconds is not None:
             number = self.workers.number
-            line += f", {_hours(self.seconds)} hours on {number} worker{'s' * (number != 1)}"
+            name = "GPU" if self.speed.is_gpu else "worker"
+            line += f", {_hours(self.seconds)} hours on {number} {name}{'s' * (number != 1)}"
         line += (
             f" (training at most); {readable(self.cost.n_bytes)} read, "
             f"{readable(self.cost.memory)} of memory per worker"
@@ -57,18 +74,21 @@ class Price:
             "n_bytes": self.cost.n_bytes,
             "memory": self.cost.memory,
             "unpriced": self.unpriced,
+            "rates": self.speed.document(),
         }
 
 
-def price(plan: Plan, workers: Workers) -> Price:
-    """The price of all steps that are, or may have to be, done, by `workers_of` the run."""
-    to_do = [s for s in plan.steps if s.state != "up to date" and s.kind != REPORT]
-    kinds = [EXTRACT, *(stage.name for stage in STAGES)]
+def price(
+    plan: Plan, workers: Workers, *, speed: Speed = ASSUMED, kinds: Sequence[str] = PRICED
+) -> Price:
+    """The price of all steps of some kinds that are, or may have to be, done by these workers."""
+    kinds = [kind for kind in PRICED if kind in kinds]
+    to_do = [s for s in plan.steps if s.state != "up to date" and s.kind in kinds]
     costs = []
     for kind in kinds:
         steps = [step for step in to_do if step.kind == kind]
         told = (_cost(step, workers, len(steps)) for step in steps)
-        costs.append([cost for cost in told if cost is not None])
+        costs.append([cost.scaled(speed.factor) for cost in told if cost is not None])
     known = [cost for some in costs for cost in some]
     seconds = None if workers.number is None else sum(_wall(some, workers) for some in costs)
     return Price(
@@ -76,6 +96,7 @@ def price(plan: Plan, workers: Workers) -> Price:
         workers=workers,
         seconds=seconds,
         unpriced=len(to_do) - len(known),
+        speed=speed,
     )
 
 

@@ -37,6 +37,8 @@ def show_plan(plan: Plan, terminal: Terminal, *, title: str, note: bool = False)
     fixed = describe(vits[0], [n for n in common if n not in varying]) if vits else ""
     say = terminal.note if note else terminal.result
     terminal.table(plan_lines(plan), title=f"{title}\n{fixed}" if fixed else title, note=note)
+    for line in filter(None, map(_grid, plan.of(EXTRACT))):
+        say(line)
     for name, path in plan.missing().items():
         say(f"missing: {path} ({name})")
     say(summary(plan))
@@ -75,6 +77,20 @@ def summary(plan: Plan) -> str:
         told = "" if counted is None else f" ({counted:,} {unit})"
         counts.append(f"{n_left} {what}{'' if n_left == 1 else 's'} to {to_do}{told}")
     return "; ".join(counts)
+
+
+def _grid(step: Step) -> str | None:
+    """Where the tokens of a cache lie, if they are closer than patches are large."""
+    tokens = step.work.tokens
+    places = None if tokens is None else tokens.places
+    if tokens is None or places is None or places.stride[0] >= 2 * places.first_centre[0]:
+        return None
+    (rows, columns), (stride, _), (first, _) = tokens.grid, places.stride, places.first_centre
+    passes = f", {places.passes} passes per image" if places.passes > 1 else ""
+    return (
+        f"{PurePath(step.name).name}: {rows}x{columns} tokens, centres every {stride} pixels from "
+        f"{first:g} on{passes}"
+    )
 
 
 def _groups(plan: Plan) -> Iterable[Sequence[Step]]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from pipeline.report.figures.agreement import agreeing, rank_correlation
 from pipeline.report.figures.curves import telling_curves
 from pipeline.report.figures.draw import FIGURES, Tables
 from pipeline.results.names import describe, telling
@@ -88,7 +89,9 @@ def _of_best(neurons: pd.DataFrame, order: list[dict[Any, Any]]) -> dict[str, st
     named = ", ".join(
         f"neuron {n} ({f:.2f})" for n, f in zip(top["neuron"], top["feve"], strict=True)
     )
+    ranks = (f"{name} {rank_correlation(rows, name):.2f}" for name in agreeing(rows))
     said = {
+        "score_agreement": f"Rank correlations with FEVE: {_listed(ranks)}",
         "feve_against_fev": f"{len(rows)} neurons, {len(feve)} of them valid, whose FEVE has mean "
         f"{feve.mean():.3f}, median {feve.median():.3f}, and goes from {feve.min():.2f} to "
         f"{feve.max():.2f}.",

@@ -74,7 +74,12 @@ def differences(neurons: pd.DataFrame) -> pd.DataFrame:
 def warnings(neurons: pd.DataFrame, provenance: Mapping[str, Any]) -> list[str]:
     """Sentences that a reader must know before believing the numbers."""
     found = []
-    if (neurons["weights"] == "random").any():
+    random = neurons.loc[neurons["weights"] == "random", "model"]
+    if len(random) and random.str.endswith("+random").all():
+        found.append(
+            "Conditions with random weights are controls: they say nothing of a trained ViT."
+        )
+    elif len(random):
         found.append(
             "The backbone's weights are random: these numbers say nothing of a trained ViT."
         )

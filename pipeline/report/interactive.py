@@ -173,7 +173,7 @@ def _per_block(tables: Tables) -> _Spec | None:
         for name, (identity, rows) in zip(names, series, strict=True)
         for row in rows.to_dict("records")
     ]
-    tones = shades([identity for identity, _ in series])
+    tones = shades([identity for identity, _ in series], darkest=0.0)
     told_of = (
         ("series", "condition"), ("block", "block"), ("feve", "mean FEVE"), ("low", "from"),
         ("high", "to"), ("n", "neurons"), ("chosen", "chosen on validation"),
@@ -209,7 +209,7 @@ def _map_chart(size: Sequence[int]) -> _Spec:
         "description": "Spatial weights of the neuron over the image, in input pixels",
         "height": 160,
         "data": {"name": "map"},
-        "mark": {"type": "rect", "aria": False},
+        "mark": {"type": "rect", "aria": False, "clip": True},
         "encoding": {
             "x": _number("x0", "column, input pixels", scale=across),
             "x2": {"field": "x1"},

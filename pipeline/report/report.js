@@ -65,11 +65,12 @@ async function interactive() {
   function shown(i) {
     const found = {};
     if (maps) {
-      const [nr, nc] = maps.n, [height, width] = maps.size;
+      const [nr, nc] = maps.n, [top, left, bottom, right] = maps.box;
+      const x = c => left + c * (right - left) / nc, y = r => top + r * (bottom - top) / nr;
       found.map = Array.from({ length: nr * nc }, (_, k) => {
         const r = Math.floor(k / nc), c = k % nc;
         const weight = Math.round(stored.rows[i * nr + r] * stored.columns[i * nc + c] / 650.25) / 100;
-        return { x0: c * width / nc, x1: (c + 1) * width / nc, y0: r * height / nr, y1: (r + 1) * height / nr, weight };
+        return { x0: x(c), x1: x(c + 1), y0: y(r), y1: y(r + 1), weight };
       });
     }
     if (tests) {

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.report.figures.draw import Tables
+from pipeline.report.figures.maps import box
 from stages.conditions import Condition
-from stages.readouts import saved_predictions, saved_readouts
+from stages.readouts import saved_places, saved_predictions, saved_readouts
 
 #: Cells of a neuron's map along rows and along columns, at most; finer ones are averaged.
 _CELLS = (16, 24)
@@ -31,8 +32,15 @@ def neuron_maps(tables: Tables, condition: Condition, n: int) -> dict[str, Any] 
         )
     ]
     height, width = (int(size) for size in condition.input_size.split("x"))
+    grid = readouts.row_weights.shape[1], readouts.column_weights.shape[1]
+    edges = box(grid, (height, width), saved_places(tables.run, condition))
     named = zip(("rows", "columns"), (_to_bytes(side) for side in sides), strict=True)
-    return {**dict(named), "n": [side.shape[1] for side in sides], "size": [height, width]}
+    return {
+        **dict(named),
+        "n": [side.shape[1] for side in sides],
+        "size": [height, width],
+        "box": edges,
+    }
 
 
 def _pooled(weights: NDArray[np.float64], most: int) -> NDArray[np.float64]:

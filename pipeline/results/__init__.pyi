@@ -1,5 +1,6 @@
 """Names that other packages import from `pipeline.results`."""
 
+from .measured import write_measured as write_measured
 from .names import TOLD as TOLD
 from .names import describe as describe
 from .names import varying as varying

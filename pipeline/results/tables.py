@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cache import UserError, atomic_write
+from pipeline.results.measured import measured_groups
 from pipeline.results.provenance import PROVENANCE
 from stages.conditions import IDENTITY, INTEGERS, Condition
 from stages.feve import VALID_FEV
@@ -39,14 +40,20 @@ CURVES = "results/curves.parquet"
 
 _ROOTS = tuple(f"{store}/zarr.json" for store in (READOUTS, PREDICTIONS))
 
+_TABULATED = (NEURONS, SUMMARY, CURVES, PROVENANCE, *_ROOTS)
+
 _IDENTITY = {name: "Int64" if name in INTEGERS else "string" for name in IDENTITY}
 _TYPES = {
     **_IDENTITY,
     **dict.fromkeys(("neuron", "unit_id", "n_repeats"), "Int64"),
     **dict.fromkeys(("x", "y", "fev", "feve", "feve_se"), "float64"),
-    **dict.fromkeys(("val_varexp", "test_correlation"), "float64"),
+    **dict.fromkeys(("val_varexp", "test_correlation", "single_trial_correlation"), "float64"),
+    **dict.fromkeys(("cc_norm", "r2_er", "r2_er_low", "r2_er_high"), "float64"),
     **dict.fromkeys(("weights", "cache_key"), "string"),
 }
+
+#: Types of columns that a recording brings, by kinds of arrays.
+_KINDS = {"U": "string", "b": "boolean", "i": "Int64", "u": "Int64", "f": "float64"}
 
 #: Texts that a spreadsheet takes for formulas, and those that look like them once neutralised.
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")
@@ -82,6 +89,9 @@ def write_tables(run: Path, conditions: Sequence[Condition]) -> None:
 
     frames = [_neurons(run, condition) for condition in conditions]
     neurons = pd.concat(frames, ignore_index=True)
+    # Two recordings may mean different things by one name.
+    mixed = dict.fromkeys(neurons.select_dtypes(object).columns, "string")
+    neurons = neurons.astype(mixed)
     rows = [_summary(run, c, f) for c, f in zip(conditions, frames, strict=True)]
     summary = pd.DataFrame(rows).astype(_IDENTITY)
     curves = pd.concat([_curve(run, condition) for condition in conditions], ignore_index=True)
@@ -94,8 +104,8 @@ def write_tables(run: Path, conditions: Sequence[Condition]) -> None:
 
 
 def protect_tables(run: Path) -> None:
-    """Record the tables and the provenance in a manifest."""
-    write_manifest(run, TABLES, None, (NEURONS, SUMMARY, CURVES, PROVENANCE, *_ROOTS))
+    """Record tables, provenance and measured responses in a manifest."""
+    write_manifest(run, TABLES, None, (*_TABULATED, *measured_groups(run)))
 
 
 def tabulated(run: Path) -> list[Condition]:
@@ -174,7 +184,11 @@ def _neurons(run: Path, condition: Condition) -> pd.DataFrame:
         **{name: columns.get(name) for name in NEURON_COLUMNS},
         **{name: attributes[name] for name in ("weights", "cache_key")},
     }
-    return pd.DataFrame(values, index=range(len(columns["neuron"]))).astype(_TYPES)
+    # Columns that the recording brings come last; a name of the tables' own is not theirs.
+    extra = {name: each for name, each in columns.items() if name not in values}
+    kinds = {name: _KINDS[each.dtype.kind] for name, each in extra.items()}
+    table = pd.DataFrame(values | extra, index=range(len(columns["neuron"])))
+    return table.astype(_TYPES | kinds)
 
 
 def _summary(run: Path, condition: Condition, neurons: pd.DataFrame) -> dict[str, object]:

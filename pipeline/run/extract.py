@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from pipeline.variant.variant import Variant
 
 
-def prepare(variant: Variant) -> Extraction:
-    """A variant's tokens, ready to be computed.
+def prepare(variant: Variant, *, hashed: bool | None = None) -> Extraction:
+    """A variant's tokens, ready to be computed; `hashed` as of `Variant.extraction`.
 
     Raises
     ------
@@ -35,6 +35,7 @@ def prepare(variant: Variant) -> Extraction:
     device = "cpu" if run.executor == "dask" else resolve_device(run.device)
     return variant.extraction(
         device=device,
+        hashed=hashed,
         provenance={
             "created": now(),
             "user": getpass.getuser(),

@@ -13,7 +13,9 @@ from pydantic import ValidationError
 from pipeline.toml.paths import parts_of
 
 #: Parts of a location that name no key: kinds of value of a setting that takes several.
-_KIND = re.compile(r"(tuple|list|literal|constrained|function|nullable)[\[-]|(int|str|float|bool)$")
+_KIND = re.compile(
+    r"(tuple|list|dict|literal|constrained|function|nullable)[\[-]|(int|str|float|bool)$"
+)
 
 
 def first_fault(error: ValidationError, schema: type) -> str:
@@ -59,6 +61,8 @@ def _expected(fault: Mapping[str, Any]) -> str | None:
             return str(limits["expected"])
         case "tuple_type" | "list_type":
             return LIST
+        case "dict_type":
+            return "a table"
         case "int_type" | "int_parsing" | "int_from_float":
             return "a whole number"
         case "too_long" | "too_short" if limits.get("field_type") == "Tuple":

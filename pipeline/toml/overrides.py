@@ -12,7 +12,8 @@ def override(raw: dict[str, Any], text: str) -> None:
     """Set one value of the whole file, `raw`, in place.
 
     `text` is "table.key=value" with a TOML value; a bare word is a string. A repeated table is
-    addressed by number: "recording.0.path".
+    addressed by number: "recording.0.path". "table=none" drops a table: it becomes None, which the
+    schema takes where there need be no table.
 
     Raises
     ------
@@ -21,8 +22,14 @@ def override(raw: dict[str, Any], text: str) -> None:
     """
     name, equals, value = text.partition("=")
     parts = name.strip().split(".")
+    if equals and len(parts) == 1 and parts[0] and value.strip() == "none":
+        raw[parts[0]] = None
+        return
     if not equals or len(parts) < 2 or not all(parts):
-        raise UserError(f'--set {text}: expected table.key=value, such as "readout.blocks=[3]"')
+        raise UserError(
+            f'--set {text}: expected table.key=value, such as "readout.blocks=[3]", or table=none, '
+            "which drops a table"
+        )
     table: Any = raw
     for depth, part in enumerate(parts[:-1]):
         if isinstance(table, list):

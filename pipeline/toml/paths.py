@@ -29,13 +29,23 @@ def resolve_paths(raw: dict[str, Any], schema: type, folder: Path) -> None:
             continue
         value = raw[name]
         for part in parts_of(hint):
-            if isinstance(part, InputPath) and isinstance(value, str):
-                if value not in part.words and not is_url(value):
-                    raw[name] = _from_here(folder / expanded(value))
+            if isinstance(part, InputPath):
+                # A list sweeps.
+                if isinstance(value, list):
+                    raw[name] = [_resolved(each, part, folder) for each in value]
+                else:
+                    raw[name] = _resolved(value, part, folder)
             elif isinstance(part, type) and dataclasses.is_dataclass(part):
                 for table in value if isinstance(value, list) else [value]:
                     if isinstance(table, dict):
                         resolve_paths(table, part, folder)
+
+
+def _resolved(value: Any, mark: InputPath, folder: Path) -> Any:
+    """A path from the working directory; what is none is left to the schema."""
+    if not isinstance(value, str) or value in mark.words or is_url(value):
+        return value
+    return _from_here(folder / expanded(value))
 
 
 def expanded(path: str | Path) -> Path:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cache import PACKED, CacheError, FeatureCache, TokenShape, is_url
+from cache import PACKED, CacheError, FeatureCache, TokenShape, is_url, open_cache
 from pipeline.variant.local_copy import Located
 from stages.tokens import Agreement, check_cache
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from pipeline.terminal import Terminal
     from pipeline.variant.variant import Variant
 
@@ -23,8 +28,34 @@ class VariantCache:
 
     @cached_property
     def path(self) -> str:
-        """Where it is or will be: a path or a URL."""
-        return self.variant.file.cache_path(self.variant.settings)
+        """Where it is or will be: a path or a URL.
+
+        A cache that was made when the experiment named one backbone, or several, is found under the
+        name that it got then, if it is of this one.
+        """
+        settings = self.variant.settings
+        path = self.variant.file.cache_path(settings)
+        if is_url(path) or Path(path).is_file() or (Path(path) / "zarr.json").exists():
+            return path
+        others = self.variant.file.cache_paths(settings)
+        return next((other for other in others if other != path and self._is_ours(other)), path)
+
+    def _is_ours(self, path: str) -> bool:
+        """Whether a cache of this variant's settings is at a local path; images are left aside."""
+        settings = self.variant.settings
+        if not (Path(path) / "zarr.json").exists():
+            return False
+        with suppress(CacheError):
+            check_cache(
+                open_cache(path),
+                backbone=settings.backbone,
+                stimuli=settings.stimuli,
+                crop=None,
+                dtype=settings.cache.dtype,
+                images=None,
+            )
+            return True
+        return False
 
     @property
     def is_writable(self) -> bool:
@@ -48,6 +79,22 @@ class VariantCache:
         agreement = self._checked[1]
         return () if agreement is None else agreement.unchecked
 
+    @property
+    def lacking(self) -> NDArray[np.int64]:
+        """Ids of named images that the cache may yet get, array of shape (n,)."""
+        import numpy as np
+
+        agreement = self._checked[1]
+        return np.empty(0, dtype=np.int64) if agreement is None else agreement.lacking
+
+    @property
+    def serves(self) -> bool:
+        """Whether it is complete and has every image that a recording shows."""
+        cache = self.opened
+        if cache is None or not cache.complete:
+            return False
+        return not set(self.lacking.tolist()) & set(self.variant.inputs.shown.tolist())
+
     def required(self) -> FeatureCache:
         """The cache, complete.
 
@@ -65,6 +112,11 @@ class VariantCache:
             raise CacheError(
                 f"{cache.name} is incomplete, {missing} of {len(cache.shards_done)} shards are "
                 f"missing: finish it with {remedy}"
+            )
+        if not self.serves:
+            raise CacheError(
+                f"{cache.name} lacks {len(self.lacking):,} images that are needed: add them with "
+                f"{remedy}"
             )
         return cache
 
@@ -96,6 +148,7 @@ class VariantCache:
             n_channels=channels,
             n_registers=shapes["registers"][1] if "registers" in shapes else 0,
             dtype=settings.cache.dtype,
+            places=cache.places,
         )
 
     def copied(self, terminal: Terminal) -> bool:
@@ -105,7 +158,12 @@ class VariantCache:
     @property
     def _located(self) -> Located:
         # A stage that starts from readouts of its own may read any token of any block.
-        return Located(self.variant.settings, self.path, everything=len(self.variant.readouts) > 1)
+        return Located(
+            self.variant.settings,
+            self.path,
+            everything=len(self.variant.readouts) > 1,
+            inputs=self.variant.inputs,
+        )
 
     @cached_property
     def _checked(self) -> tuple[FeatureCache | None, Agreement | None]:
@@ -113,11 +171,19 @@ class VariantCache:
         cache = None if self.variant.replaces else self._located.open_nearest()
         if cache is None or inputs.absent_recordings:
             return cache, None
-        return cache, check_cache(
+        agreement = check_cache(
             cache,
             backbone=settings.backbone,
             stimuli=settings.stimuli,
             crop=inputs.crop,
             dtype=settings.cache.dtype,
             images=inputs.digest,
+            shown=inputs.shown,
         )
+        absent = len(set(agreement.lacking.tolist()) & set(inputs.shown.tolist()))
+        if absent and not self.is_writable:
+            raise CacheError(
+                f"{cache.name} lacks {absent:,} of {len(inputs.shown):,} images, and none can be "
+                "added there: vitv1 cache pull it, and name the copy as [cache] path"
+            )
+        return cache, agreement

@@ -134,8 +134,7 @@ class Inputs:
             made, path = self._made_images(), self.images_path
             if made is not None or path is None or not path.exists():
                 return made
-            consent = any(r.allow_pickle for r in self.experiment.recording)
-            stimuli = read_images(path, allow_pickle=consent)
+            stimuli = self._read_images(path)
         import numpy as np
 
         for recording in self.recorded:
@@ -149,6 +148,18 @@ class Inputs:
         if self.experiment.stimuli.images == "all" or not self.recorded:
             return stimuli
         return stimuli.select(np.concatenate([r.all_image_ids for r in self.recorded]))
+
+    def _read_images(self, path: Path) -> Stimuli:
+        named, recordings = self.experiment.stimuli, self.experiment.recording
+        if named.path is None:
+            if named.key is not None or named.axes is not None:
+                raise UserError(
+                    "stimuli.key and stimuli.axes say how to read stimuli.path, which is missing: "
+                    "name the file of the images there"
+                )
+            return FORMATS[recordings[0].format].own_images(recordings[0])
+        consent = any(r.allow_pickle for r in recordings)
+        return read_images(path, allow_pickle=consent, key=named.key, axes=named.axes)
 
     @property
     def required_stimuli(self) -> Stimuli:
@@ -164,8 +175,8 @@ class Inputs:
         if self.images_path is not None:
             raise UserError(f"{self.images_path}: no such file or folder; correct stimuli.path")
         raise UserError(
-            "stimuli.path is missing: name the images (nat60k_text16.mat of the minimodel release, "
-            "or a Sensorium folder or .zip)"
+            "stimuli.path is missing: name the images (a file of arrays, a folder of pictures, "
+            "nat60k_text16.mat of the minimodel release, or a Sensorium folder or .zip)"
         )
 
     @property
@@ -189,6 +200,19 @@ class Inputs:
         if self.stimuli is None or self.digest is None:
             return None
         return replace(self.stimuli, crc32=self.digest.crc32)
+
+    @cached_property
+    def shown(self) -> NDArray[np.int64]:
+        """Ids of the images that recordings show, array of shape (n,), as far as they are known.
+
+        Planted recordings show all that there are.
+        """
+        import numpy as np
+
+        if self.planted:
+            return self.required_stimuli.ids
+        files = [] if self.absent_recordings else self.recorded
+        return np.unique(np.concatenate([np.empty(0, int), *(r.all_image_ids for r in files)]))
 
     def digest_of(self, ids: NDArray[np.int64]) -> str:
         """Hash of the content of some images.

@@ -19,6 +19,7 @@ from cache import (
     public_name,
     pull,
     recover_copy,
+    recover_grown,
     resolve_block,
 )
 from stages.tokens import KINDS
@@ -26,6 +27,7 @@ from stages.tokens import KINDS
 if TYPE_CHECKING:
     from pipeline.experiment import Experiment
     from pipeline.terminal import Terminal
+    from pipeline.variant.inputs import Inputs
 
 
 @dataclass(frozen=True)
@@ -40,11 +42,14 @@ class Located:
         Where the cache is, or will be.
     everything : bool
         Whether all tokens may be read, rather than those of the readouts.
+    inputs : Inputs
+        Whose images are read.
     """
 
     experiment: Experiment
     path: str
     everything: bool
+    inputs: Inputs
 
     def open_nearest(self) -> FeatureCache | None:
         """The local copy where it holds all that is read, else the cache; None if neither is there.
@@ -59,6 +64,8 @@ class Located:
         copy = self._copy()
         if copy is not None:
             return copy
+        if not is_url(self.path):
+            recover_grown(Path(self.path))
         return open_cache(self.path) if is_url(self.path) or Path(self.path).exists() else None
 
     def copy_what_is_read(self, terminal: Terminal) -> bool:
@@ -109,7 +116,10 @@ class Located:
             return None
         copy = open_cache(str(self._copy_path))
         blocks, kinds = self._wanted(copy)
-        return copy if blocks <= set(copy.blocks) and kinds <= set(copy.kinds) else None
+        held = blocks <= set(copy.blocks) and kinds <= set(copy.kinds)
+        if held and copy.hashed and not self.inputs.absent_recordings:
+            held = set(self.inputs.shown.tolist()) <= set(copy.image_ids.tolist())
+        return copy if held else None
 
     def _wanted(self, cache: FeatureCache) -> tuple[set[int], set[TokenKind]]:
         """Blocks and kinds of tokens that the experiment reads."""

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cache import FeatureCache, TokenShape, key_of, public_name, resolve_block
+from cache import FeatureCache, TokenShape, has_hashes, key_of, public_name, resolve_block
 from pipeline.variant.cache import VariantCache
 from pipeline.variant.inputs import Inputs
 from pipeline.workers import check_run, device_of
@@ -80,6 +80,11 @@ class Variant:
         return self.settings.run.seed
 
     @property
+    def model(self) -> str:
+        """What results call the backbone."""
+        return self.file.model(self.settings)
+
+    @property
     def output(self) -> Path:
         """The run's folder."""
         return self.file.output
@@ -149,8 +154,8 @@ class Variant:
 
     @property
     def cache_complete(self) -> bool:
-        """Whether the cache is there and complete."""
-        return self.cache.opened is not None and self.cache.opened.complete
+        """Whether the cache is there, complete, and has all images that recordings show."""
+        return self.cache.serves
 
     @property
     def token_shape(self) -> TokenShape:
@@ -163,12 +168,15 @@ class Variant:
         if self.absent_recordings or (self.planted and not self.cache_complete):
             return None
         cache = self.cache.opened
-        if cache is not None and not cache.complete:
+        if cache is not None and not self.cache.serves:
+            if cache.hashed and self.inputs.digest is None:
+                return None
             return Uncached(
                 path=cache.path,
                 key=cache.key,
                 settings=cache.settings,
                 provenance=cache.provenance,
+                images=self.inputs.digest.images if cache.hashed and self.inputs.digest else None,
                 begun=True,
             )
         if cache is not None or not self.recomputes:
@@ -179,12 +187,13 @@ class Variant:
             key=key_of(extraction.settings),
             settings=extraction.settings,
             provenance=extraction.provenance,
+            images=extraction.images,
         )
 
     @cached_property
     def n_images(self) -> int | None:
         """Images that the cache holds when it is complete; None where that cannot be told."""
-        if self.cache_complete:
+        if self.cache_complete and not len(self.cache.lacking):
             return len(self.cache.required().image_ids)
         if not self.absent:
             return len(self.inputs.required_stimuli)
@@ -215,8 +224,16 @@ class Variant:
         """Hash of the content of some images."""
         return self.inputs.digest_of(ids)
 
-    def extraction(self, *, device: str, provenance: Mapping[str, Any]) -> Extraction:
+    def extraction(
+        self, *, device: str, provenance: Mapping[str, Any], hashed: bool | None = None
+    ) -> Extraction:
         """The variant's tokens, ready to be computed.
+
+        Parameters
+        ----------
+        hashed : bool, optional
+            Whether the cache tells its images apart by hashes; by default as the one that is there
+            does, and new ones do.
 
         Raises
         ------
@@ -233,6 +250,7 @@ class Variant:
             digest=self.inputs.digest,
             device=device,
             provenance=provenance,
+            hashed=(self.replaces or has_hashes(self.cache.path)) if hashed is None else hashed,
         )
 
     def _plant(self, settings: RecordingSettings) -> Recording:

@@ -134,8 +134,25 @@ def family_of(model: torch.nn.Module) -> Family | None:
     return None
 
 
-def model_name(name: str) -> str:
-    """What people call a timm model: "ViT-S/16 DINOv3"; any other name as it is."""
+def model_name(label: str) -> str:
+    """What people call a timm model, as `BackboneSettings.label` writes it.
+
+    Such as "ViT-S/16 DINOv3 (stride 8, random weights)"; any other name as it is.
+    """
+    name, *changes = label.split("+")
+    said = ", ".join(map(_said, changes))
+    return f"{_plain_name(name)} ({said})" if said else _plain_name(name)
+
+
+def _said(change: str) -> str:
+    match = re.fullmatch(r"(patch|stride)(\d+)(-.*)?", change)
+    if match is None:
+        return "random weights" if change == "random" else f"weights {change}"
+    what, pixels, how = match.groups()
+    return f"{what} {pixels}" + (how or "").replace("-", ", ", 1).replace("-", " and ")
+
+
+def _plain_name(name: str) -> str:
     match = _NAME.match(name)
     if match is None:
         return name
@@ -147,8 +164,8 @@ def model_name(name: str) -> str:
 def block_operations(tokens: TokenShape) -> float:
     """Floating-point operations of one image through one block: attention, and four times as wide.
 
-    All families here have such blocks.
+    All families here have such blocks. All passes over the image are counted.
     """
-    n_tokens = tokens.grid[0] * tokens.grid[1] + 1 + tokens.n_registers
+    n_tokens = tokens.grid[0] * tokens.grid[1] // tokens.passes + 1 + tokens.n_registers
     width = tokens.n_channels
-    return n_tokens * (24.0 * width**2 + 4.0 * n_tokens * width)
+    return tokens.passes * n_tokens * (24.0 * width**2 + 4.0 * n_tokens * width)

@@ -9,6 +9,7 @@ and the smallest value of each 2 x 2 square are taken once, for all neurons.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +17,9 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
+from stages.baseline.cost import CPU_ELEMENTS
 from stages.baseline.depthwise import depthwise_conv2d
+from stages.baseline.images import PREDICT_BATCH
 from stages.baseline.settings import BaselineSettings, pooled_size
 from stages.readouts.readout import initial_readout
 
@@ -24,6 +27,9 @@ from stages.readouts.readout import initial_readout
 VARIANCE_EPSILON = 1e-5
 
 Tensors = dict[str, torch.Tensor]
+
+#: Names of what all minimodels share, and of their own weights, in a file of kept weights.
+KERNELS, WEIGHTS = "kernels", "weights"
 
 
 @dataclass(frozen=True)
@@ -47,9 +53,8 @@ class Pooled:
     count: int
 
 
-@torch.no_grad()
 def first_layer(images: torch.Tensor, kernels: torch.Tensor) -> Pooled:
-    """Run the frozen first convolution once for all neurons.
+    """Run the frozen first convolution once for all neurons; pixels may have gradients.
 
     Parameters
     ----------
@@ -197,3 +202,43 @@ class Minimodels:
         extreme = torch.where(scale.detach()[:, None] >= 0, high, low)
         normalised = torch.addcmul(shift[:, None], extreme, scale[:, None])
         return torch.relu_(normalised)
+
+
+class MinimodelPopulation(nn.Module):
+    """Trained minimodels of all neurons.
+
+    Parameters
+    ----------
+    minimodels : Minimodels
+        What each looks like.
+    kernels : tensor of shape (channel, 1, k, k)
+        The first layer.
+    weights : tensor of shape (n_neurons, n_weights)
+    running : mapping
+        Running statistics of their normalisations, one row per neuron.
+    """
+
+    def __init__(
+        self,
+        minimodels: Minimodels,
+        *,
+        kernels: torch.Tensor,
+        weights: torch.Tensor,
+        **running: Any,
+    ) -> None:
+        super().__init__()
+        self.minimodels, self.names = minimodels, tuple(running)
+        for name, tensor in {KERNELS: kernels, WEIGHTS: weights, **running}.items():
+            self.register_buffer(name, tensor)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """The linear predictor, tensor of shape (n_images, n_neurons)."""
+        pooled = first_layer(images, self.get_buffer(KERNELS))
+        weights, (rows, columns) = self.get_buffer(WEIGHTS), self.minimodels.grid
+        step = max(1, CPU_ELEMENTS // (PREDICT_BATCH * rows * columns * self.minimodels.channels))
+        parts = []
+        for first in range(0, len(weights), step):
+            some = slice(first, first + step)
+            running: Tensors = {name: self.get_buffer(name)[some] for name in self.names}
+            parts.append(self.minimodels.forward(weights[some], running, pooled, training=False))
+        return torch.cat(parts, dim=1)

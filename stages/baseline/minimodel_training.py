@@ -20,6 +20,7 @@ from stages.baseline.minimodel import Minimodels, Pooled, Tensors, first_layer
 from stages.baseline.minimodel_population import Active, Population, changed
 from stages.baseline.per_neuron_adamw import adamw_step
 from stages.baseline.settings import BaselineSettings
+from stages.executors.reports import report_part
 from stages.readouts.readout import poisson_loss, rate
 from stages.recordings.recording import Recording
 from stages.scores import variance_explained
@@ -127,7 +128,8 @@ class MinimodelTraining:
         size = self.loop.batch_size
         blocks = [(block, active.take(block)) for block in self._blocks(len(active), size)]
         sums: list[torch.Tensor] = []
-        for trials in batches(order, size):
+        for done, trials in enumerate(batches(order, size)):
+            report_part(done * size / n_trials)
             pooled = self._pooled(self.train_ids[trials])
             responses = self.r_train[torch.from_numpy(trials)].to(self.device)
             responses = responses[:, active.who]

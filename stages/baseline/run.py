@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import numpy as np
-import safetensors
+import safetensors.torch
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from cache import UserError
 from stages.baseline.fullmodel import FullModel
-from stages.baseline.images import PREDICT_BATCH, GreyImages, grey_images
+from stages.baseline.images import PREDICT_BATCH, GreyImages, GreyPreprocessing, grey_images
+from stages.baseline.minimodel import KERNELS, WEIGHTS, MinimodelPopulation, Minimodels
 from stages.baseline.minimodel_training import MinimodelTraining
-from stages.baseline.settings import MINIMODEL
+from stages.baseline.settings import MINIMODEL, BaselineSettings
 from stages.baseline.task import BaselineTask
+from stages.networks.from_pixels import FromPixels
+from stages.readouts.load import SavedReadouts
 from stages.readouts.manifest import refuse, saved_damage
 from stages.readouts.readout import Readout
 from stages.readouts.saved import FittedCondition
-from stages.recordings.recording import normalise
-from stages.training.checkpoints import keep_weights, trained_weights
+from stages.recordings.derived import normalise
+from stages.training.checkpoints import keep_weights, kept_path, restore, trained_weights
 from stages.training.descent import Descent
 from stages.training.epoch import Epoch
 from stages.training.loop import LoopSettings, Trained, train
@@ -81,7 +88,7 @@ def _fullmodel(
     descent = Descent(network, model.phases(settings), _loop(task))
     trained = train(descent, checkpoint=task.checkpoint, progress=progress)
     keep_weights(trained_weights(model), task.weights_path)
-    return _scored(task, model.readout, trained, network.predict)
+    return _scored(task, images, model.readout, trained, network.predict)
 
 
 def _minimodels(
@@ -97,11 +104,14 @@ def _minimodels(
     )
     trained = train(training, checkpoint=task.checkpoint, progress=progress)
     best = training.population
-    keep_weights({"weights": best.weights, **best.running}, task.weights_path)
+    kept = {WEIGHTS: best.weights, KERNELS: training.kernels, **best.running}
+    keep_weights(kept, task.weights_path)
     named = training.minimodels.named(best.weights)
     names = ("row_weights", "column_weights", "channel_weights")
     readout = Readout(**{name: named[name] for name in names}, bias=named["bias"][:, 0])
-    return _scored(task, readout, trained, partial(training.predict, best.weights, best.running))
+    return _scored(
+        task, images, readout, trained, partial(training.predict, best.weights, best.running)
+    )
 
 
 def _first_layer(task: BaselineTask) -> torch.Tensor:
@@ -120,6 +130,7 @@ def _first_layer(task: BaselineTask) -> torch.Tensor:
 
 def _scored(
     task: BaselineTask,
+    images: GreyImages,
     readout: Readout,
     trained: Trained,
     rates: Callable[[NDArray[np.int64]], NDArray[np.float32]],
@@ -133,4 +144,41 @@ def _scored(
         seconds=trained.seconds,
         weights=None,
         cache_key=None,
+        extra={"network": _record(task, images)},
     )
+
+
+def _record(task: BaselineTask, images: GreyImages) -> dict[str, Any]:
+    """What the network is built from again, of types that JSON has."""
+    return {
+        "stage": "baseline",
+        "settings": asdict(task.settings),
+        "image_shape": list(task.stimuli.image_shape),
+        **asdict(images.preprocessing),
+    }
+
+
+def cnn_network(
+    run: Path, readouts: SavedReadouts, key: str, record: Mapping[str, Any], *, device: str
+) -> FromPixels:
+    """The network of a CNN; see `stages.stage.Stage.network`."""
+    settings = BaselineSettings(**record["settings"])
+    see = GreyPreprocessing(
+        crop=tuple(record["crop"]),
+        size=tuple(record["size"]),
+        mean=record["mean"],
+        std=record["std"],
+    )
+    kept = safetensors.torch.load_file(kept_path(run, readouts.condition.slug, key))
+    network: nn.Module
+    if readouts.condition.model == MINIMODEL:
+        if KERNELS not in kept:
+            raise UserError(
+                f"{readouts.condition.slug}: its file has no first layer; train it again"
+            )
+        network = MinimodelPopulation(Minimodels(settings, see.size), **kept)
+    else:
+        neurons = np.arange(len(readouts.bias))
+        network = FullModel(settings, input_size=see.size, neurons=neurons, seed=0)
+        restore(network, kept)
+    return FromPixels(see, network, scale=readouts.scale).to(device)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from stages.baseline.conditions import baseline_tasks, planned_baselines, settings_of
 from stages.baseline.cost import cnn_cost, planned_memory
@@ -15,6 +16,8 @@ from stages.variant import Settings, Variant
 
 if TYPE_CHECKING:
     from stages.costs import Cost, Workers
+    from stages.networks.from_pixels import FromPixels
+    from stages.readouts.load import SavedReadouts
     from stages.readouts.saved import FittedCondition
 
 
@@ -54,6 +57,20 @@ class Baseline(TrainingStage):
         from stages.baseline.run import train_baseline
 
         return train_baseline(task, progress=progress)
+
+    def network(
+        self,
+        run: Path,
+        readouts: SavedReadouts,
+        saved: Mapping[str, Any],
+        *,
+        weights: str | None,
+        device: str,
+    ) -> FromPixels:
+        """The CNN."""
+        from stages.baseline.run import cnn_network
+
+        return cnn_network(run, readouts, saved["key"], saved["network"], device=device)
 
     def cost(
         self, planned: Planned, settings: Settings, workers: Workers, *, n_planned: int

@@ -44,12 +44,13 @@ class _ShardsTask:
 
 def write_elsewhere(
     task: Extraction,
+    path: Path,
     missing: Sequence[int],
     executor: Executor,
     device: str,
     progress: Callable[[int], None],
 ) -> Iterator[int]:
-    """Have an executor's workers compute and write the missing shards.
+    """Have an executor's workers compute and write the missing shards of the store at `path`.
 
     Yields
     ------
@@ -66,7 +67,7 @@ def write_elsewhere(
     size = max(1, min(SHARDS_AT_ONCE, len(missing) // (4 * executor.workers)))
     tasks = [
         _ShardsTask(
-            path=task.path.absolute(),
+            path=path.absolute(),
             key=key_of(task.settings),
             shards=tuple(missing[first : first + size]),
             stimuli=task.stimuli,

@@ -27,7 +27,8 @@ def recompute_tokens(
 ) -> list[Fault]:
     """Compute the tokens of random images again and compare them with the stored ones.
 
-    All are chosen where the cache holds fewer. Progress is told as batches have been compared.
+    Images that the cache has for others are left alone. All are chosen where the cache holds fewer.
+    Progress is told as batches have been compared.
 
     Returns
     -------
@@ -35,7 +36,7 @@ def recompute_tokens(
         One per image, block and array that differ by more than `TOLERANCE`.
     """
     written = np.repeat(cache.shards_done, cache.images_per_shard)[: len(cache.image_ids)]
-    held = cache.image_ids[written]
+    held = np.intersect1d(cache.image_ids[written], made.stimuli.ids)
     rng = np.random.default_rng(0)
     chosen = np.sort(rng.choice(held, min(n_images, len(held)), replace=False))
     faults: list[Fault] = []

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import torch
@@ -76,21 +77,24 @@ def _compute(
     first: int,
     ids: NDArray[np.int64],
 ) -> None:
-    """One forward pass into the shard's arrays, refusing what their dtype cannot hold."""
-    dtype = torch.float16 if tokens[0]["cls"].dtype == np.float16 else torch.float32
-    for block, kinds in enumerate(backbone.tokens(images)):
-        for kind, values in kinds.items():
-            stored = values.to(dtype)
-            if not bool(torch.isfinite(stored).all()):
-                raise _unfit(stored, values, kind, block, ids[first:])
-            tokens[block][kind][first : first + len(stored)] = stored.cpu().numpy()
+    """A batch's passes into the shard's arrays, refusing what their dtype cannot hold."""
+    rows = slice(first, first + len(images))
+    for part, computed in backbone.passes(images):
+        for block, kinds in enumerate(computed):
+            for kind, values in kinds.items():
+                held = tokens[block][kind][rows]
+                stored = held[:, *part] if kind == "patches" else held
+                # One copy, on the way to which torch rounds; that of numpy is the fastest check.
+                torch.from_numpy(stored).copy_(values)
+                if not np.isfinite(stored).all():
+                    raise _unfit(stored, values, kind, block, ids[first:])
 
 
 def _unfit(
-    stored: torch.Tensor, values: torch.Tensor, kind: str, block: int, ids: NDArray[np.int64]
+    stored: NDArray[Any], values: torch.Tensor, kind: str, block: int, ids: NDArray[np.int64]
 ) -> CacheError:
     """The error that names the image whose token the stored dtype cannot hold, and the remedy."""
-    row = int((~torch.isfinite(stored)).flatten(1).any(dim=1).nonzero()[0].item())
+    row = int(np.flatnonzero(~np.isfinite(stored).all(axis=tuple(range(1, stored.ndim))))[0])
     largest = values[row].float().abs().max().item()
     remedy = (
         'set [cache] dtype = "float32"'
@@ -99,5 +103,5 @@ def _unfit(
     )
     return CacheError(
         f"image {ids[row]}, block {block}: the largest token ({kind}) is {largest:.3g}, which "
-        f"{str(stored.dtype).removeprefix('torch.')} cannot hold: {remedy}"
+        f"{stored.dtype} cannot hold: {remedy}"
     )

@@ -22,8 +22,12 @@ class CacheSettings:
         is not compared with its source again: delete it where the source has changed.
     dtype : str
         "float16" or "float32".
+    license : str, optional
+        Licence of the weights and the images, in your words: the cache's provenance keeps it, and
+        the card of a published one shows it.
     """
 
     path: Annotated[str | None, InputPath()] = None
     local_copy: Annotated[OutputPath | None, InputPath()] = None
     dtype: Literal["float16", "float32"] = "float16"
+    license: str | None = None

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from cache import PACKED, SHARD_BYTES, UserError, is_url, public_name
 from stages.backbones.settings import BackboneSettings
@@ -14,7 +16,7 @@ from stages.stimuli.preprocessing import Preprocessing
 from stages.stimuli.stimuli import Stimuli, StimulusDigest
 
 if TYPE_CHECKING:
-    from cache import Layout
+    from cache import CacheWriter, HashedImages, Layout
     from stages.backbones.backbone import Backbone
     from stages.executors.executor import Executor
     from stages.variant import Variant
@@ -34,6 +36,8 @@ class Extraction:
         What the backbone was made from.
     settings, provenance : mapping
         What the cache's root says of them.
+    images : HashedImages, optional
+        The images' ids and hashes; None where the cache was begun without hashes.
     dtype : str
         Stored dtype, "float16" or "float32".
     """
@@ -46,6 +50,7 @@ class Extraction:
     settings: Mapping[str, Any]
     provenance: Mapping[str, Any]
     dtype: str
+    images: HashedImages | None = None
 
 
 def prepare_extraction(
@@ -55,10 +60,12 @@ def prepare_extraction(
     digest: StimulusDigest,
     device: str,
     provenance: Mapping[str, Any],
+    hashed: bool,
 ) -> Extraction:
     """Build the backbone of a variant whose images are there, and refuse what cannot be written.
 
     The provenance says who makes the cache, when and with what; weights and images are added to it.
+    A cache that was begun without hashes of its images is not `hashed`.
 
     Raises
     ------
@@ -72,6 +79,7 @@ def prepare_extraction(
     check_path(path)
     stimuli, crop, dtype = variant.stimuli, variant.crop, variant.settings.cache.dtype
     assert stimuli is not None and crop is not None
+    licence = variant.settings.cache.license
     backbone, size = variant.settings.backbone, variant.settings.stimuli.size
     made = create_backbone(backbone, input_size=size, device=device)
     preprocessing = Preprocessing(crop=crop, input_size=size, mean=made.mean, std=made.std)
@@ -86,7 +94,7 @@ def prepare_extraction(
             n_blocks=made.n_blocks,
             weights=made.weights,
             preprocessing=preprocessing,
-            images=digest,
+            images=None if hashed else digest,
             dtype=dtype,
         ),
         provenance={
@@ -94,8 +102,10 @@ def prepare_extraction(
             "weights_adapted": list(made.weights.adapted),
             **provenance,
             "stimuli": Path(stimuli.source).name,
+            **({} if licence is None else {"license": licence}),
         },
         dtype=dtype,
+        images=digest.images if hashed else None,
     )
 
 
@@ -126,6 +136,8 @@ def extract_task(
 ) -> int:
     """Fill a cache with the tokens of all images, going on where an earlier run ended.
 
+    A cache that was begun with other images is finished first, then gets those that it lacks.
+
     Parameters
     ----------
     replace : bool
@@ -151,8 +163,6 @@ def extract_task(
     """
     from cache import plan_layout, write_cache
     from stages.backbones.backbone import BATCH
-    from stages.extract.distributed import write_elsewhere
-    from stages.extract.run import extract_shards
 
     shape = task.backbone.token_shape(task.dtype)
     # Two shards are held, one being computed and one being written. None is made smaller than a
@@ -161,27 +171,51 @@ def extract_task(
     plan = layout or plan_layout(
         shape, n_images=len(task.stimuli), shard_bytes=max(BATCH * shape.image_bytes, most)
     )
-    with write_cache(
-        task.path,
-        settings=task.settings,
-        provenance=task.provenance,
-        image_ids=task.stimuli.ids,
-        shape=shape,
-        layout=plan,
-        replace=replace,
-    ) as writer:
-        missing = writer.missing_shards()
-        computed = sum(len(writer.shard_ids(shard)) for shard in missing)
-        progress(len(task.stimuli) - computed)
-        if missing and executor is not None:
-            for shard in write_elsewhere(task, missing, executor, device, progress):
-                writer.record(shard)
-        elif missing:
-            made = task.stimuli, task.backbone, task.preprocessing
-            extract_shards(*made, writer, missing, writer.write_shard, progress)
-        if not writer.cache.complete:
-            writer.finish()
-    return computed
+    computed, wanted = 0, task.stimuli.ids
+    while True:
+        with write_cache(
+            task.path,
+            settings=task.settings,
+            provenance=task.provenance,
+            image_ids=wanted,
+            image_sha256=None if task.images is None else task.images.hashes,
+            shape=shape,
+            layout=plan,
+            replace=replace and not computed,
+        ) as writer:
+            missing = writer.missing_shards()
+            of_shards = sum(len(writer.shard_ids(shard)) for shard in missing)
+            lacking = (
+                0 if task.images is None else len(np.setdiff1d(wanted, writer.cache.image_ids))
+            )
+            if not computed:
+                progress(len(wanted) - of_shards - lacking)
+            _fill(task, writer, missing, executor, device, progress)
+            computed += of_shards
+        if not lacking:
+            return computed
+
+
+def _fill(
+    task: Extraction,
+    writer: CacheWriter,
+    missing: Sequence[int],
+    executor: Executor | None,
+    device: str,
+    progress: Callable[[int], None],
+) -> None:
+    """Compute and write some shards of a cache, and finish it."""
+    from stages.extract.distributed import write_elsewhere
+    from stages.extract.run import extract_shards
+
+    if missing and executor is not None:
+        for shard in write_elsewhere(task, writer.path, missing, executor, device, progress):
+            writer.record(shard)
+    elif missing:
+        made = task.stimuli, task.backbone, task.preprocessing
+        extract_shards(*made, writer, missing, writer.write_shard, progress)
+    if not writer.cache.complete:
+        writer.finish()
 
 
 def worker_memory() -> int:

@@ -110,11 +110,13 @@ def tuning_tasks(variant: Variant) -> Iterator[FinetuneTask]:
                 input_size=variant.settings.stimuli.size,
                 cache_path=tokens.path,
                 cache_key=tokens.key,
+                images_sha256=fit.images_sha256,
                 weights=tokens.settings["backbone"]["weights"],
                 weights_label=fit.weights,
                 start="images" if start is None else "cache",
                 penalty=SOLVERS[readout.solver].trial_penalty(readout.of_solver),
                 settings=settings,
+                network=fit.network,
             )
             # What was tuned from a cache that is gone by now is as good as ever.
             absent = isinstance(tokens, Uncached) and not tokens.begun

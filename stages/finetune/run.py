@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from cache import CacheError, UserError, differences, open_cache
+from cache import CacheError, UserError, differences
 from stages.backbones.backbone import Backbone, create_backbone
 from stages.finetune.inputs import BlockTokens
 from stages.finetune.learner import Penalty, ReadTokens, tune
@@ -18,6 +18,7 @@ from stages.readouts.manifest import is_saved
 from stages.readouts.readout import Readouts, predict
 from stages.readouts.saved import FittedCondition, saved_penalty, saved_readouts
 from stages.stimuli.preprocessing import Preprocessing
+from stages.tokens.cached import open_planned
 from stages.tokens.random_access import hold
 from stages.tokens.tokens import IN_MEMORY
 from stages.training.checkpoints import keep_weights
@@ -67,7 +68,9 @@ def finetune_condition(
             seconds=trained.seconds,
             weights=task.weights_label,
             cache_key=task.cache_key,
+            places=task.shape.places,
             extra={
+                "network": {"stage": "finetune", "precision": task.precision, **task.network},
                 "start": task.start,
                 "trained": model.trained(),
                 "kept_start": np.array_equal(readouts.channel_weights, frozen.channel_weights),
@@ -112,8 +115,9 @@ def _inputs(task: FinetuneTask, backbone: Backbone) -> Inputs:
         return lambda ids: preprocess(stimuli.read(ids), device=task.device)
     start = starting_block(first_tuned_block(task.last, task.block))
     assert start is not None
-    cache = open_cache(task.cache_path, key=task.cache_key)
-    source = BlockTokens(cache.block(start), task.recording.all_image_ids)
+    ids = task.recording.all_image_ids
+    cache = open_planned(task.cache_path, key=task.cache_key, images=ids, sha256=task.images_sha256)
+    source = BlockTokens(cache.block(start), ids)
     limit, tokens = task.memory_limit, source.stored_bytes
     if task.device == "cpu":
         fits = limit is None or task.needed_memory + tokens <= limit

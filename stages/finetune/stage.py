@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from cache import UserError
 from stages.finetune.conditions import (
@@ -24,6 +25,8 @@ from stages.variant import Settings, Variant
 
 if TYPE_CHECKING:
     from stages.costs import Cost, MemoryLimit, Workers
+    from stages.networks.from_pixels import FromPixels
+    from stages.readouts.load import SavedReadouts
     from stages.readouts.saved import FittedCondition
 
 
@@ -50,6 +53,11 @@ class Finetune(TrainingStage):
             raise UserError(
                 f'readout.{readout.solver}.output = "linear" has no rates to train on: '
                 'fine-tuning starts from "elu"'
+            )
+        if readout and variant.token_shape.passes > 1:
+            raise UserError(
+                'finetune with backbone.dense = "shift": a network of several passes is not tuned; '
+                'set backbone.dense = "overlap", or backbone.patch_size instead of stride'
             )
         finetune = settings_of(variant.settings)
         if finetune is not None and finetune.rope_rescale is not None:
@@ -81,6 +89,21 @@ class Finetune(TrainingStage):
         from stages.finetune.run import finetune_condition
 
         return finetune_condition(task, progress=progress)
+
+    def network(
+        self,
+        run: Path,
+        readouts: SavedReadouts,
+        saved: Mapping[str, Any],
+        *,
+        weights: str | None,
+        device: str,
+    ) -> FromPixels:
+        """The tuned backbone."""
+        from stages.finetune.network import tuned_network
+
+        key, record = saved["key"], saved["network"]
+        return tuned_network(run, readouts, key, record, weights=weights, device=device)
 
     def told(self, fitted: FittedCondition) -> str:
         """What was trained, and how it went."""

@@ -64,14 +64,16 @@ class FinetuneTask(TrainingTask):
         Of the backbone.
     input_size : pair of int
         Rows and columns the backbone sees.
-    cache_path, cache_key : str
-        The tokens that the frozen readouts read.
+    cache_path, cache_key, images_sha256 : str
+        The tokens that the frozen readouts read, as `FitTask` has them.
     weights, weights_label : mapping, str
         Identity of the weights that gave them, and what results say of it.
     start : str
         What the model is fed with: "cache" or "images".
     penalty : float, optional
         What squared weights cost per trial in the frozen fit, where all neurons share it.
+    network : mapping
+        What the backbone sees, from `backbone_record`; saved with the result.
     stimuli, crop : Stimuli, pair of int, optional
         The raw images, and which columns of them, to start from images.
     """
@@ -91,6 +93,8 @@ class FinetuneTask(TrainingTask):
     start: Literal["cache", "images"]
     penalty: float | None
     settings: FinetuneSettings
+    network: Mapping[str, Any]
+    images_sha256: str | None = None
     stimuli: Stimuli | None = None
     crop: tuple[int, int] | None = None
 

@@ -8,6 +8,7 @@ from typing import TypeVar
 from cache import resolve_block
 from stages.conditions import Condition
 from stages.fit.task import FitTask
+from stages.networks.record import backbone_record
 from stages.readouts.settings import ReadoutSettings
 from stages.readouts.solvers import SOLVERS
 from stages.spread import warn_of_scale
@@ -41,7 +42,7 @@ def frozen_conditions(
         for blocks in _read_blocks(readout, variant.token_shape.n_blocks):
             yield Condition(
                 recording=recording,
-                model=variant.settings.backbone.name,
+                model=variant.model,
                 input_size=f"{rows}x{columns}",
                 tokens=tokens,
                 block=blocks[-1],
@@ -76,8 +77,12 @@ def fit_tasks(variant: Variant, readout: ReadoutSettings) -> Iterator[FitTask]:
     for blocks in _read_blocks(readout, tokens.n_blocks):
         for block in blocks:
             tokens.block(block)
+    network = backbone_record(
+        variant.settings.backbone, tokens.settings, image_shape=variant.image_shape
+    )
     for recording in variant.recordings:
         tokens.rows(recording.all_image_ids)
+        images = tokens.images_digest(recording.all_image_ids)
         warn_of_scale(
             recording.spread,
             floor=SOLVERS[readout.solver].floor,
@@ -89,10 +94,13 @@ def fit_tasks(variant: Variant, readout: ReadoutSettings) -> Iterator[FitTask]:
                 condition=condition,
                 cache_path=tokens.path,
                 cache_key=tokens.key,
+                images_sha256=images,
                 weights=str(tokens.provenance.get("weights", "unknown")),
                 recording=recording,
                 recording_digest=variant.recording_digest(recording),
                 settings=readout,
+                places=variant.token_shape.places,
+                network=network,
             )
 
 

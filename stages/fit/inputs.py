@@ -11,13 +11,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cache import FeatureCache, open_cache
+from cache import FeatureCache
 from stages.fit.task import FitTask
 from stages.readouts.data import fit_data
 from stages.readouts.sizes import FitSize
 from stages.readouts.solver_protocol import OpenTrials
 from stages.readouts.solvers import SOLVERS
-from stages.tokens.cached import CachedTokens
+from stages.tokens.cached import CachedTokens, open_planned
 from stages.tokens.kinds import KINDS
 from stages.tokens.prefetch import Arrival
 from stages.tokens.tokens import IN_MEMORY, Tokens
@@ -25,7 +25,12 @@ from stages.tokens.tokens import IN_MEMORY, Tokens
 
 def _cache(task: FitTask) -> FeatureCache:
     """The cache that the task was planned for, opened again."""
-    return open_cache(task.cache_path, key=task.cache_key)
+    return open_planned(
+        task.cache_path,
+        key=task.cache_key,
+        images=task.recording.all_image_ids,
+        sha256=task.images_sha256,
+    )
 
 
 class Trials(NamedTuple):
@@ -36,11 +41,14 @@ class Trials(NamedTuple):
 
 
 def trials_of(task: FitTask) -> Trials:
-    """The trials, in the recording's order where the solver keeps it, else in the cache's."""
+    """The trials, in the recording's order where the solver keeps it, else in that of the images.
+
+    Caches hold images in the same order, but for those that they got later.
+    """
     recording = task.recording
     position = np.arange(len(recording.image_ids))
     if not SOLVERS[task.settings.solver].keeps_order:
-        position = np.argsort(_cache(task).rows(recording.image_ids), kind="stable")
+        position = np.argsort(recording.image_ids, kind="stable")
     held_out = recording.validation[position]
     return Trials(training=position[~held_out], validation=position[held_out])
 

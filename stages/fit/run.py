@@ -53,5 +53,9 @@ def fitted_condition(task: FitTask, outcome: Outcome, *, seconds: float) -> Fitt
         weights=task.weights,
         cache_key=task.cache_key,
         seconds=seconds,
-        extra={"output": outcome.readouts.output},
+        places=task.places,
+        extra={
+            "output": outcome.readouts.output,
+            "network": {"stage": "fit", **task.network},
+        },
     )

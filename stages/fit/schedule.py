@@ -6,10 +6,12 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import replace
 from functools import partial
+from operator import attrgetter
 from pathlib import Path
 from threading import Lock
 
 from stages.executors.executor import Executor
+from stages.executors.reports import map_reporting
 from stages.executors.resources import cpu_threads
 from stages.failures import FailedCondition, attempt
 from stages.fit.cost import is_large
@@ -18,6 +20,7 @@ from stages.fit.run import fit_condition
 from stages.fit.task import FitTask
 from stages.readouts.saved import FittedCondition
 from stages.readouts.solver_protocol import DividedFit
+from stages.stage import Progress
 
 #: Divided conditions that are fitted at a time at most: each has a thread of this process.
 MOST_TOGETHER = 32
@@ -28,7 +31,7 @@ def fit_all(
     executor: Executor,
     *,
     folder: Path,
-    progress: Callable[[int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Iterator[FittedCondition | FailedCondition]:
     """Fit many conditions, yielding each as it is done (in any order).
 
@@ -41,7 +44,7 @@ def fit_all(
     folder : path
         For what parts of a condition leave to each other; all workers can write there.
     progress : callable, optional
-        Called with a number of parts, `count_parts` altogether.
+        Called with a number of parts, `count_parts` altogether, and with what was done.
 
     Raises
     ------
@@ -50,10 +53,10 @@ def fit_all(
     """
     one = Lock()
 
-    def done(number: int) -> None:
+    def done(number: float, text: str | None = None) -> None:
         if progress is not None:
             with one:
-                progress(number)
+                progress(number, text)
 
     whole: list[FitTask] = []
     divided: list[FitTask] = []
@@ -62,13 +65,26 @@ def fit_all(
         (divided if _division(limited, len(tasks), executor) else whole).append(limited)
     for device in dict.fromkeys(task.device for task in whole):
         chosen = [task for task in whole if task.device == device]
-        for _, fitted in executor.map(partial(attempt, fit_condition), chosen, device=device):
-            done(1)
-            yield fitted
+        yield from map_reporting(
+            executor,
+            partial(attempt, fit_condition),
+            chosen,
+            name=attrgetter("condition.slug"),
+            label=attrgetter("condition.label"),
+            sizes=[1] * len(chosen),
+            folder=folder / "reports",
+            progress=done,
+            device=device,
+        )
     fits = [
         partial(
             attempt,
-            partial(fit_divided, executor=executor, folder=folder / str(number), progress=done),
+            partial(
+                fit_divided,
+                executor=executor,
+                folder=folder / str(number),
+                progress=partial(done, text=f"parts of {task.condition.label}"),
+            ),
             task,
         )
         for number, task in enumerate(divided)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from stages.conditions import Condition
 from stages.fit.conditions import fit_tasks, of_all_readouts, planned_fits
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from stages.costs import Cost, MemoryLimit, Workers
     from stages.executors.executor import Executor
     from stages.failures import FailedCondition
+    from stages.networks.from_pixels import FromPixels
+    from stages.readouts.load import SavedReadouts
     from stages.readouts.saved import FittedCondition
 
 
@@ -81,6 +83,20 @@ class Fit(Stage):
         from stages.fit.schedule import fit_all
 
         return fit_all(tasks, executor, folder=folder, progress=progress)
+
+    def network(
+        self,
+        run: Path,
+        readouts: SavedReadouts,
+        saved: Mapping[str, Any],
+        *,
+        weights: str | None,
+        device: str,
+    ) -> FromPixels:
+        """The frozen backbone."""
+        from stages.fit.network import frozen_network
+
+        return frozen_network(readouts, saved["network"], weights=weights, device=device)
 
     def cost(
         self, planned: Planned, settings: Settings, workers: Workers, *, n_planned: int

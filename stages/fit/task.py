@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cache import content_key
+from cache import Places, content_key
 from stages.conditions import Condition
 from stages.readouts.settings import ReadoutSettings
 from stages.readouts.solvers import SOLVERS
@@ -30,8 +31,9 @@ class FitTask:
         With tokens, block, solver and seed set.
     cache_path : str
         Where the tokens are.
-    cache_key : str
-        The cache's identity.
+    cache_key, images_sha256 : str, str or None
+        The cache's identity, and that of the recording's images in it; None where the first tells
+        both.
     weights : str
         What the results say of the backbone's weights.
     recording : Recording
@@ -40,6 +42,10 @@ class FitTask:
         From `digest_recording`.
     settings : ReadoutSettings
         The solver's settings among them.
+    places : Places, optional
+        Where the tokens lie in the image, for maps.
+    network : mapping
+        What the backbone sees, from `backbone_record`; saved with the result.
     device : str
         "cpu" or a CUDA device.
     memory_limit : int, optional
@@ -53,15 +59,20 @@ class FitTask:
     recording: Recording
     recording_digest: str
     settings: ReadoutSettings
+    places: Places | None = None
+    images_sha256: str | None = None
+    network: Mapping[str, Any] = field(default_factory=dict)
     device: str = "cpu"
     memory_limit: int | None = None
 
     @property
     def inputs(self) -> dict[str, Any]:
         """Everything the result depends on."""
+        images = {} if self.images_sha256 is None else {"images": self.images_sha256}
         return {
             "condition": self.condition.identity(),
             "cache": self.cache_key,
+            **images,
             "recording": self.recording_digest,
             "solver": SOLVERS[self.settings.solver].identity(self.settings.of_solver),
             "version": RESULT_VERSION,

@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from stages.executors.reports import report
 from stages.readouts.data import FitData
 from stages.readouts.readout import (
     Readout,
@@ -31,6 +32,7 @@ from stages.readouts.solver_settings import AdamWSettings
 from stages.scores import mean_score
 from stages.tokens.random_access import in_any_order
 from stages.training.descent import Descent, Losses, Network, Phase
+from stages.training.epoch import Epoch
 from stages.training.loop import LoopSettings, batches, train
 
 
@@ -86,7 +88,14 @@ def fit_adamw(
         slower="lower readout.adamw.learning_rate",
     )
     network = _ReadoutsWithData(readout, data, settings.penalty)
-    trained = train(Descent(network, [phase], loop), progress=progress)
+
+    def on_epoch(epoch: Epoch) -> None:
+        report(epoch.epoch + 1, settings.max_epochs, epoch.told(settings.max_epochs))
+        if progress is not None:
+            progress(epoch)
+
+    report(0, settings.max_epochs, "begins")
+    trained = train(Descent(network, [phase], loop), progress=on_epoch)
     weights: dict[str, Any] = {
         name: p.detach().cpu().numpy() for name, p in readout.named_parameters()
     }

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from cache import FeatureCache, UserError, whole_numbers
 from stages.conditions import IDENTITY, Condition
@@ -17,6 +18,15 @@ from stages.readouts.readout import Readouts, predict
 from stages.readouts.saved import saved_readouts
 from stages.tokens.cached import CachedTokens
 from stages.tokens.kinds import KINDS
+
+if TYPE_CHECKING:
+    import torch
+
+#: Path of an array in a cache: its block and its kind of tokens.
+_ARRAY = re.compile(r"(?:^|/)blocks/(\d+)/(\w+)$")
+
+#: What readouts of a tuned network are for.
+_LOAD_MODEL = "stages.load_model gives rates of images through that network"
 
 #: Word by which a caller says that the tokens are those of the tuned network.
 TUNED = "tuned"
@@ -36,6 +46,35 @@ class SavedReadouts(Readouts):
 
     condition: Condition
     cache_key: str | None
+
+    def predict(
+        self, tokens: ArrayLike | torch.Tensor, *, device: torch.device | str = "cpu"
+    ) -> NDArray[np.float32]:
+        """Predicted rates, as `Readouts.predict`; an array of a cache says whose tokens it holds.
+
+        Raises
+        ------
+        UserError
+            Also an array of a cache, such as `cache.block(3).array("patches")`, of another block or
+            kind of tokens, or for readouts of a tuned network.
+        """
+        place = _ARRAY.search(str(getattr(tokens, "path", "")))
+        if place is not None:
+            own, found = self.condition, f"{place[2]} of block {int(place[1])}"
+            self._require_frozen()
+            read = [f"{KINDS[str(own.tokens)]} of block {b}" for b in str(own.blocks).split("+")]
+            if read != [found]:
+                raise UserError(
+                    f"{own.slug} reads {' and '.join(read)}, and these tokens are {found}: "
+                    "predict_from(cache) reads the right ones"
+                )
+        return super().predict(tokens, device=device)
+
+    def _require_frozen(self) -> None:
+        """Refuse tokens of a cache for readouts of another network."""
+        own = self.condition
+        if own.tuning != "frozen" or own.tokens is None or own.blocks is None:
+            raise UserError(f"{own.slug}: {_of_tuned(own)}, which are in no cache: {_LOAD_MODEL}")
 
     def predict_from(
         self,
@@ -65,8 +104,8 @@ class SavedReadouts(Readouts):
             A block or images that the cache does not hold.
         """
         own = self.condition
-        if own.tuning != "frozen" or own.tokens is None or own.blocks is None:
-            raise UserError(f"{own.slug}: {_of_tuned(own)}, which are in no cache")
+        self._require_frozen()
+        assert own.tokens is not None and own.blocks is not None
         if cache.key != self.cache_key:
             raise UserError(
                 f"{own.slug} was fitted to tokens of the cache with key {self.cache_key}, but "
@@ -105,16 +144,51 @@ def load_readouts(run_dir: Path | str, **identity: str | int | None) -> SavedRea
         No saved readouts there, an unknown column, none or several conditions that fit, readouts of
         a tuned network without the word, or a file that changed since it was written.
     """
-    run = Path(run_dir)
+    run, named = Path(run_dir), str(identity.get("tokens")).startswith(TUNED)
+    condition, attributes = find_saved(run, identity, who="load_readouts")
+    if condition.tuning != "frozen" and not named:
+        raise UserError(
+            f"{condition.slug}: {_of_tuned(condition)}, and tokens of a frozen backbone would give "
+            f'wrong rates: {_LOAD_MODEL}; name tokens="{TUNED}" if you have its tokens'
+        )
+    return as_saved(run, condition, attributes)
+
+
+def as_saved(run: Path, condition: Condition, attributes: Mapping[str, Any]) -> SavedReadouts:
+    """Readouts of a condition that `find_saved` found."""
+    return SavedReadouts(
+        **vars(saved_readouts(run, condition)),
+        condition=condition,
+        cache_key=attributes.get("cache_key"),
+    )
+
+
+def find_saved(
+    run: Path, identity: Mapping[str, str | int | None], *, who: str
+) -> tuple[Condition, Mapping[str, Any]]:
+    """The one saved condition with some identity, and its attributes.
+
+    Parameters
+    ----------
+    identity : mapping
+        Columns of the identity, as `load_readouts` takes them.
+    who : str
+        What messages call the caller.
+
+    Raises
+    ------
+    UserError
+        As `load_readouts`.
+    """
     unknown = sorted(set(identity) - set(IDENTITY))
     if unknown:
-        raise UserError(f"load_readouts: {unknown[0]} is not one of {', '.join(IDENTITY)}")
+        raise UserError(f"{who}: {unknown[0]} is not one of {', '.join(IDENTITY)}")
     if not (run / READOUTS).is_dir():
         raise UserError(f"{run} has no {READOUTS}: run vitv1 fit first, or correct the path")
     for name, value in identity.items():
         # True == 1 would find block 1.
         if isinstance(value, bool) or not isinstance(value, str | int | np.integer | None):
-            raise UserError(f"load_readouts: {name} = {value!r}: pass a text or a whole number")
+            raise UserError(f"{who}: {name} = {value!r}: pass a text or a whole number")
     asked = ", ".join(f"{name}={value!r}" for name, value in identity.items()) or "nothing"
     tuned, _, kind = str(identity.get("tokens")).partition(" ")
     if is_tuned := tuned == TUNED:
@@ -138,16 +212,7 @@ def load_readouts(run_dir: Path | str, **identity: str | int | None) -> SavedRea
             f"{', ...' if len(fitting) > 4 else ''}): name more columns"
         )
     attributes = found[fitting[0]]
-    condition = Condition.from_row(attributes)
-    if condition.tuning != "frozen" and not is_tuned:
-        raise UserError(
-            f"{condition.slug}: {_of_tuned(condition)}, and tokens of a frozen backbone would give "
-            f'wrong rates: name tokens="{TUNED}" if you have those'
-        )
-    readouts = saved_readouts(run, condition)
-    return SavedReadouts(
-        **vars(readouts), condition=condition, cache_key=attributes.get("cache_key")
-    )
+    return Condition.from_row(attributes), attributes
 
 
 def _of_tuned(condition: Condition) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cache import UserError, atomic_write, content_key
+from cache import Places, UserError, atomic_write, content_key
 from stages.conditions import Condition
 
 if TYPE_CHECKING:
@@ -139,6 +139,11 @@ def saved_attributes(
     except (OSError, ValueError, LookupError, TypeError):
         return {}
     return attributes if isinstance(attributes, dict) else {}
+
+
+def saved_places(run: Path, condition: Condition) -> Places | None:
+    """Where the tokens of a saved condition lie in the image; None where nothing tells."""
+    return Places.from_document((saved_attributes(run, condition) or {}).get("places"))
 
 
 def is_saved(run: Path, condition: Condition, key: str) -> bool:

@@ -21,6 +21,7 @@ from torch import nn
 
 from cache import UserError
 from stages.readouts.sizes import PREDICT_ELEMENTS
+from stages.readouts.storage.archive import KeptReadouts
 from stages.tokens.given import as_grid
 from stages.tokens.tokens import Tokens, partitions, read_ahead
 from stages.training.epoch import Epoch
@@ -55,9 +56,7 @@ def predicted(z: torch.Tensor, output: Output) -> torch.Tensor:
 
 
 def poisson_loss(z: torch.Tensor, responses: torch.Tensor) -> torch.Tensor:
-    """Poisson loss of each response, mu - r log(mu), up to the term that only r decides.
-
-    A missing response, NaN, costs nothing and pulls nowhere.
+    """Poisson loss of each response, mu - r log(mu), up to the term of r alone; 0 where r is NaN.
 
     Parameters
     ----------
@@ -119,7 +118,7 @@ class Readout(nn.Module):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Readouts:
+class Readouts(KeptReadouts):
     """Fitted readouts of a population, as numpy arrays.
 
     Parameters

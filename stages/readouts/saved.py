@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cache import atomic_write, naming, place_folder
+from cache import Places, atomic_write, naming, place_folder
 from stages.conditions import Condition
 from stages.readouts.manifest import (
     PREDICTIONS,
@@ -22,6 +22,7 @@ from stages.readouts.manifest import (
     refuse,
     saved_damage,
 )
+from stages.readouts.storage.columns import read_columns, stored_columns
 from stages.training.epoch import Epoch
 
 if TYPE_CHECKING:
@@ -47,6 +48,11 @@ NEURON_COLUMNS = (
     "test_correlation",
     "n_repeats",
     "feve_se",
+    "single_trial_correlation",
+    "cc_norm",
+    "r2_er",
+    "r2_er_low",
+    "r2_er_high",
 )
 
 #: Before the name of an array of the readouts that no validation trial was fitted with, where
@@ -76,7 +82,8 @@ class FittedCondition:
     readouts : Readouts
         The fitted parameters.
     columns : mapping
-        Per-neuron results by the names of `NEURON_COLUMNS`, arrays of shape (n_neurons,).
+        Per-neuron results by the names of `NEURON_COLUMNS`, and columns of the recording's own,
+        arrays of shape (n_neurons,).
     test_image_ids : array of shape (n_test,)
         Ids of the test images.
     test_predictions : array of shape (n_test, n_neurons)
@@ -87,6 +94,8 @@ class FittedCondition:
         Which backbone weights and which cache the tokens came from.
     seconds : float
         Wall time of the fit.
+    places : Places, optional
+        Where the tokens of its grid lie in the image, if that is known.
     inputs : mapping
         Everything the outcome depends on, as `key` hashes it.
     extra : mapping
@@ -102,6 +111,7 @@ class FittedCondition:
     weights: str | None
     cache_key: str | None
     seconds: float
+    places: Places | None = None
     inputs: Mapping[str, Any] = field(default_factory=dict)
     extra: Mapping[str, Any] = field(default_factory=dict)
     test_responses: NDArray[np.floating[Any]] | None = None
@@ -135,6 +145,7 @@ def save_condition(run: Path, fitted: FittedCondition, products: Iterable[Path] 
         "inputs": dict(fitted.inputs),
         "fitted_to": "training" if readouts.unrefitted is None else "training and validation",
         "manifest": True,
+        **({} if fitted.places is None else {"places": fitted.places.document()}),
         **fitted.extra,
     }
     predictions: dict[str, tuple[NDArray[Any], tuple[str, ...]]] = {
@@ -154,12 +165,13 @@ def save_condition(run: Path, fitted: FittedCondition, products: Iterable[Path] 
         }
     if readouts.penalty is not None:
         arrays["penalty"] = (readouts.penalty, ("neuron",))
-    arrays |= {name: (values, ("neuron",)) for name, values in fitted.columns.items()}
+    columns, named = stored_columns(fitted.columns, NEURON_COLUMNS)
+    arrays |= columns
     arrays["training_loss"] = (np.array([e.training_loss for e in curve]), ("epoch",))
     arrays["validation_score"] = (np.array([e.validation_score for e in curve]), ("epoch",))
     slug = fitted.condition.slug
     _write_group(run / PREDICTIONS, attributes, predictions)
-    _write_group(run / READOUTS, attributes, arrays)
+    _write_group(run / READOUTS, attributes | named, arrays)
     if (run / READOUTS / slug).exists():
         (run / READOUTS / slug).rename(_temporary(run / READOUTS, "old"))
     for store in (PREDICTIONS, READOUTS):
@@ -182,7 +194,8 @@ def discard_leftovers(run: Path) -> None:
 def saved_columns(run: Path, condition: Condition) -> dict[str, NDArray[Any]]:
     """Per-neuron results of a saved condition."""
     group = _open(run, condition.slug)
-    return {name: _read(group, name) for name in NEURON_COLUMNS if name in group}
+    own = {name: _read(group, name) for name in NEURON_COLUMNS if name in group}
+    return own | read_columns(group.attrs, lambda name: _read(group, name))
 
 
 def saved_penalty(run: Path, condition: Condition) -> NDArray[np.float32] | None:

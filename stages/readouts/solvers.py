@@ -25,8 +25,8 @@ SOLVERS: dict[str, Solver] = {"als": ALS(), "adamw": AdamW()}
 def fit_readouts(
     x_train: AnyTokens,
     r_train: ArrayLike,
-    x_val: AnyTokens,
-    r_val: ArrayLike,
+    x_val: AnyTokens | None = None,
+    r_val: ArrayLike | None = None,
     *,
     solver: str = "als",
     seed: int = 0,
@@ -47,7 +47,9 @@ def fit_readouts(
     x_train, x_val : array of shape (n_images, n_rows, n_columns, n_channels)
         Tokens of the training and validation trials; CLS tokens may be (n_images, n_channels).
         Anything that `cache.as_array` takes: lists, arrays of pandas, xarray, dask, zarr or torch.
-        Or objects that read them part by part, see `stages.tokens.tokens.Tokens`.
+        Or objects that read them part by part, see `stages.tokens.tokens.Tokens`. Without x_val and
+        r_val a tenth of the training trials is for validation, drawn with the seed: pass them where
+        images are repeated.
     r_train, r_val : array of shape (n_images, n_neurons)
         Responses, likewise, in any unit; each neuron is divided by its standard deviation over
         training, see `stages.spread.response_scale`. NaN where missing: each neuron has its own
@@ -87,6 +89,12 @@ def fit_readouts(
     from stages.readouts.data import fit_data
     from stages.training.torch_state import own_torch_state
 
+    if x_val is None and r_val is None:
+        from stages.readouts.estimators.held_out import held_out
+
+        x_train, r_train, x_val, r_val = held_out(x_train, r_train, seed=seed)
+    if x_val is None or r_val is None:
+        raise UserError("fit_readouts: pass both x_val and r_val, or neither")
     chosen = SOLVERS[solver]
     settings = chosen.settings() if settings is None else settings
     with own_torch_state():

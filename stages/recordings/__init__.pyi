@@ -1,5 +1,9 @@
 """Names that other packages import from `stages.recordings`."""
 
+from .array_settings import ArrayNames as ArrayNames
+from .array_settings import SplitSettings as SplitSettings
+from .derived import digest_recording as digest_recording
+from .derived import normalise as normalise
 from .formats import FORMATS as FORMATS
 from .formats import chosen_neurons as chosen_neurons
 from .formats import default_columns as default_columns
@@ -10,10 +14,10 @@ from .guards.limit import check_size as check_size
 from .guards.limit import reading_limit as reading_limit
 from .overlap import separate_tiers as separate_tiers
 from .overlap import twin_remark as twin_remark
+from .reader_settings import NwbSettings as NwbSettings
+from .reader_settings import SensoriumSettings as SensoriumSettings
 from .recording import Recording as Recording
 from .recording import check_recording as check_recording
-from .recording import digest_recording as digest_recording
-from .recording import normalise as normalise
 from .recording_format import RecordingFormat as RecordingFormat
 from .recording_format import RecordingSizes as RecordingSizes
 from .recording_format import recording_path as recording_path

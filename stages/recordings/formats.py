@@ -11,10 +11,14 @@ from typing import TYPE_CHECKING
 
 from cache import UserError
 from stages.recordings.overlap import separate_tiers
+from stages.recordings.readers.arrays import ArraysFormat, container_images
+from stages.recordings.readers.cadena import CadenaFormat
 from stages.recordings.readers.minimodel import MinimodelFormat
+from stages.recordings.readers.nwb import NwbFormat
 from stages.recordings.readers.sensorium import SensoriumFormat
 from stages.recordings.recording import Recording
 from stages.recordings.recording_format import RecordingFormat
+from stages.recordings.selection import select
 from stages.recordings.synthetic.format import SyntheticFormat
 from stages.stimuli.stimuli import Stimuli
 
@@ -25,7 +29,11 @@ if TYPE_CHECKING:
 
 #: Formats by the name that `recording.format` gives them.
 FORMATS: dict[str, RecordingFormat] = {
+    # Before "arrays", which would take its files, too.
+    "cadena2019": CadenaFormat(),
+    "arrays": ArraysFormat(),
     "minimodel": MinimodelFormat(),
+    "nwb": NwbFormat(),
     "sensorium": SensoriumFormat(),
     "synthetic": SyntheticFormat(),
 }
@@ -58,14 +66,20 @@ def plant_recording(
     return separate_tiers(planted, settings, format)
 
 
-def read_images(path: Path, *, allow_pickle: bool) -> Stimuli:
+def read_images(
+    path: Path, *, allow_pickle: bool, key: str | None = None, axes: str | None = None
+) -> Stimuli:
     """Images of a file or folder, opened by the first format that takes it.
+
+    With a key or axes, see `stages.stimuli.StimuliSettings`, it is a container of arrays.
 
     Raises
     ------
     UserError
         A file that cannot be used.
     """
+    if key is not None or axes is not None:
+        return container_images(path, key=key, axes=axes)
     takers = (known for known in FORMATS.values() if known.reads_images(path))
     # The default says what is wrong with images that no format takes.
     return next(takers, FORMATS["sensorium"]).read_images(path, allow_pickle=allow_pickle)
@@ -81,7 +95,7 @@ def chosen_neurons(settings: RecordingSettings, recording: Recording) -> Recordi
     """
     if settings.neurons == "all":
         return recording
-    return recording.select_neurons(*settings.neurons)
+    return select(recording, settings.neurons)
 
 
 def default_columns(recordings: Sequence[RecordingSettings]) -> tuple[int, int] | None:

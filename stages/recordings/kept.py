@@ -22,6 +22,12 @@ if TYPE_CHECKING:
     from cache import FeatureCache
 
 
+def tokens_identity(cache: FeatureCache, ids: NDArray[np.int64]) -> dict[str, str]:
+    """Everything that a cache's tokens of some images depend on."""
+    images = cache.images_digest(ids)
+    return {"tokens": cache.key} | ({} if images is None else {"images": images})
+
+
 def kept_beside(
     cache: FeatureCache,
     name: str,

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from cache import UserError, as_array, whole_number, whole_numbers
 from stages.spread import Spread, extremes, first_five, spread_of, without_rounding
+
+if TYPE_CHECKING:
+    from stages.recordings.array_settings import SplitSettings
+    from stages.stimuli.stimuli import Stimuli
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +42,10 @@ class Recording:
     unit_ids, x, y : array of shape (n_neurons,), optional
         The laboratory's own unit numbers and cortical positions (micrometres), where the file
         has them.
+    columns : mapping
+        Further properties of the neurons by name, arrays of shape (n_neurons,).
+    images : Stimuli, optional
+        The images, where they came with the responses; part of no key.
     remarks : sequence of str
         What a reader of results must know of the trials; part of no key.
     """
@@ -51,7 +60,73 @@ class Recording:
     unit_ids: NDArray[np.int64] | None = None
     x: NDArray[np.float64] | None = None
     y: NDArray[np.float64] | None = None
+    columns: Mapping[str, NDArray[Any]] = field(default_factory=dict, compare=False)
+    images: Stimuli | None = field(default=None, compare=False, repr=False)
     remarks: tuple[str, ...] = field(default=(), compare=False)
+
+    @classmethod
+    def from_arrays(
+        cls,
+        responses: ArrayLike,
+        image: ArrayLike | None = None,
+        images: ArrayLike | None = None,
+        tier: ArrayLike | None = None,
+        split: SplitSettings | Mapping[str, Any] | None = None,
+        unit_id: ArrayLike | None = None,
+        columns: Mapping[Any, Any] | None = None,
+        *,
+        name: str = "recording",
+        image_id: ArrayLike | None = None,
+        n_images: int | None = None,
+        x: ArrayLike | None = None,
+        y: ArrayLike | None = None,
+    ) -> Recording:
+        """A recording of arrays in memory, of all kinds that `cache.as_array` takes.
+
+        Parameters
+        ----------
+        responses : array of shape (n_trials, n_neurons) or (n_images, n_repeats, n_neurons)
+            NaN where one is missing.
+        image : array of shape (n_trials,), optional
+            Position in `images`, or id, of each trial's image; may lack for images x repeats.
+        images : array of shape (n_images, row, column[, channel]), optional
+            The images themselves. Without them, `n_images` may tell their number.
+        tier : array of shape (n_trials,) or (n_images,), optional
+            "train", "validation" or "test"; trials of other tiers are left out.
+        split : SplitSettings or mapping, optional
+            The split by images where there is no tier, such as {"test": 0.2, "seed": 1}.
+        unit_id, x, y : array of shape (n_neurons,), optional
+            The laboratory's own numbers or names, and positions.
+        columns : mapping or data frame, optional
+            Further properties of the neurons by name, each of shape (n_neurons,).
+        image_id : array of shape (n_images,), optional
+            Numbers or texts; by default an image's position.
+
+        `UserError` refuses arrays that do not belong together, as `check_recording` does others.
+        """
+        from stages.recordings.arrays.trials import recording_fields
+
+        fields = recording_fields(
+            name,
+            responses,
+            image,
+            images=images,
+            n_images=n_images,
+            image_id=image_id,
+            tier=tier,
+            split=split,
+            columns=columns,
+            unit_id=unit_id,
+            x=x,
+            y=y,
+        )
+        return check_recording(cls(**fields))
+
+    def save(self, path: Path | str) -> None:
+        """Write a new `.npz` or `.zarr` that `format = "arrays"` reads."""
+        from stages.recordings.arrays.save import save_recording
+
+        save_recording(self, Path(path))
 
     @property
     def n_neurons(self) -> int:
@@ -99,17 +174,21 @@ class Recording:
                 f"recording.neurons = [{first}, {last}] of {self.name}: it has {self.n_neurons} "
                 f"neurons, choose 0 <= first < last <= {self.n_neurons}"
             )
-        part = slice(first, last)
+        return self.take_neurons(slice(first, last))
+
+    def take_neurons(self, part: slice | NDArray[np.int64]) -> Recording:
+        """The neurons at some positions, which are all there, in that order."""
         return replace(
             self,
             neurons=self.neurons[part],
             responses=self.responses[:, part],
             test_responses=self.test_responses[:, :, part],
+            columns={key: values[part] for key, values in self.columns.items()},
             **{key: values[part] for key, values in self.optional.items()},
         )
 
 
-def check_recording(recording: Recording) -> Recording:
+def check_recording(recording: Recording, *, repeated: bool = True) -> Recording:
     """Refuse a recording whose parts disagree, or whose responses are no numbers.
 
     NaN says that a response is missing: each neuron is fitted to, and scored on, trials of its own.
@@ -117,7 +196,8 @@ def check_recording(recording: Recording) -> Recording:
     negative and within 1e-6 of its largest, its negative ones become 0. Other negative responses
     are kept: fluorescence has them, and `RecordingSizes.require_rates` refuses them where rates are
     to be fitted. Returns the recording, so that a reader can end with it: with the arrays that
-    `Recording` names, made from anything that `cache.as_array` takes.
+    `Recording` names, made from anything that `cache.as_array` takes. With `repeated` a test image
+    must have been shown twice: otherwise there is no FEVE.
 
     Raises
     ------
@@ -155,7 +235,7 @@ def check_recording(recording: Recording) -> Recording:
         )
     require_tiers(recording)
     repeats = np.isfinite(recording.test_responses).any(axis=2).sum(axis=1)
-    if n_test == 0 or repeats.max() < 2:
+    if n_test == 0 or (repeated and repeats.max() < 2):
         raise UserError(
             f"recording {name}: no test image was shown twice ({n_test} test images), so the noise "
             "and FEVE cannot be estimated: use a recording with repeated test images"
@@ -216,35 +296,3 @@ def _as_named(recording: Recording) -> Recording:
         raise UserError(f"{name}: validation must say True or False for every trial")
     changed = {key: values for key, values in kept.items() if values is not getattr(recording, key)}
     return replace(recording, **changed) if changed else recording
-
-
-def normalise(recording: Recording, scale: NDArray[np.float32]) -> Recording:
-    """A copy whose responses, single-trial and repeated, are divided by a scale (n_neurons,).
-
-    Raises
-    ------
-    UserError
-        A scale of another shape.
-    """
-    scale = as_array(scale, "values of scale", ("neuron",)).astype(np.float32, copy=False)
-    if scale.shape != (recording.n_neurons,):
-        raise UserError(f"scale has shape {scale.shape}: one per neuron of {recording.name}")
-    return replace(
-        recording,
-        responses=recording.responses / scale,
-        test_responses=recording.test_responses / scale,
-    )
-
-
-def digest_recording(recording: Recording) -> str:
-    """Hash of a recording's content: everything that a fit or its table depends on."""
-    content = hashlib.sha256()
-    compared = (each.name for each in fields(recording) if each.compare)
-    for name, value in ((name, getattr(recording, name)) for name in compared):
-        content.update(name.encode())
-        if isinstance(value, np.ndarray):
-            content.update(f"{value.shape} {value.dtype.str}".encode())
-            content.update(np.ascontiguousarray(value).data)
-        else:
-            content.update(repr(value).encode())
-    return content.hexdigest()

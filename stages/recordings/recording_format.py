@@ -57,7 +57,8 @@ class RecordingFormat:
     """One format of recordings.
 
     A format that is a file overrides `read`. If it has a format of images, too, it overrides
-    `reads_images` and `read_images`. A format whose neurons are planted in the tokens of a
+    `reads_images` and `read_images`; if its own file holds the images, `images_path`, and if
+    settings tell where in it, `own_images`. A format whose neurons are planted in the tokens of a
     backbone sets `planted`, and overrides `images`, `block`, `sizes` and `plant`.
     """
 
@@ -104,6 +105,16 @@ class RecordingFormat:
             A file that cannot be used; the message says what to do.
         """
         raise NotImplementedError(f"{type(self).__name__} does not read images")
+
+    def own_images(self, settings: RecordingSettings) -> Stimuli:
+        """The images at `images_path`, for a recording that has them."""
+        path = self.images_path(settings)
+        assert path is not None
+        return self.read_images(path, allow_pickle=settings.allow_pickle)
+
+    def recognises(self, path: Path) -> bool:
+        """Whether a file or folder is surely a recording of this format, told at a glance."""
+        return False
 
     def columns(self, settings: RecordingSettings) -> tuple[int, int] | None:
         """Raw columns [first, last) that the backbone sees by default; None means all."""

@@ -65,9 +65,18 @@ class Preprocessing:
         """
         import torch
 
+        flat = uniform(images, crop=self.crop, size=self.input_size)
+        return self.prepared(as_batch(images, device=device), torch.from_numpy(flat))
+
+    def prepared(self, raw: torch.Tensor, flat: torch.Tensor) -> torch.Tensor:
+        """The same of float32 pixels (n_images, 1, row, column), through which gradients flow.
+
+        `flat`, of shape (n_images,), says which images are uniform.
+        """
+        import torch
+
         rows, columns = self.input_size
         first, last = self.crop
-        raw = as_batch(images, device=device)
         whole = resized_columns(raw.shape[-1], self.crop, columns)
         if whole is not None:
             width, offset = whole
@@ -76,7 +85,6 @@ class Preprocessing:
             grey = resize(raw[..., first:last], (rows, columns))
         low = grey.amin(dim=(1, 2, 3), keepdim=True)
         span = grey.amax(dim=(1, 2, 3), keepdim=True) - low
-        flat = torch.from_numpy(uniform(images, crop=self.crop, size=self.input_size))
         flat = flat.to(span.device)[:, None, None, None] | (span <= 0)
         grey = torch.where(flat, 0.5, (grey - low) / torch.where(flat, 1.0, span))
         mean = torch.tensor(self.mean, device=grey.device)[:, None, None]

@@ -30,6 +30,11 @@ class StimuliSettings:
     ----------
     path : path, optional
         The images; not needed where the recording's own file holds them.
+    key : str, optional
+        Name of the images where the path is a container of several arrays.
+    axes : str, optional
+        Names of their axes in order, such as "row column image"; by default what the file says, or
+        else image, row, column.
     crop : pair of int, optional
         [first, last) in raw columns. By default what suits the format: 0..132 of a minimodel
         recording (46..176 for FX20), all columns otherwise.
@@ -44,6 +49,8 @@ class StimuliSettings:
     """
 
     path: Annotated[Path | None, InputPath()] = None
+    key: Annotated[str, Field(min_length=1)] | None = None
+    axes: Annotated[str, Field(min_length=1)] | None = None
     crop: tuple[Annotated[int, Field(ge=0)], Positive] | None = None
     input_size: tuple[Positive, Positive] = (64, 128)
     upsample: Positive = 1

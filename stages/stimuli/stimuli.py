@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cache import UserError, as_array, whole_numbers
+from cache import HashedImages, UserError, as_array, image_sha256, whole_numbers
 from stages.stimuli.uniform import uniform
 
 #: Images read at a time wherever a whole set is walked through.
@@ -40,6 +40,8 @@ class Stimuli:
     crc32 : array of shape (n_images,), optional
         Checksum of each image from `digest`, which every read is then compared with: most readers
         go back to files, which may change after they were hashed.
+    remarks : sequence of str
+        What was changed in them while reading, such as colours made grey.
     """
 
     ids: NDArray[np.int64]
@@ -48,6 +50,7 @@ class Stimuli:
     reader: Callable[[NDArray[np.int64]], NDArray[np.generic]]
     source: str
     crc32: NDArray[np.uint32] | None = None
+    remarks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.ids.ndim != 1 or (np.diff(self.ids) <= 0).any():
@@ -124,11 +127,13 @@ def stimuli_from_array(images: NDArray[np.generic], *, source: str) -> Stimuli:
 class StimulusDigest:
     """What the images contain: one hash over all, and a checksum per image to tell which differ.
 
-    `crc32` is an array of shape (n_images,), uint32; `stimuli` are the images themselves.
+    `crc32` is an array of shape (n_images,), uint32; `images` holds the ids with a SHA-256 of each,
+    as caches have it; `stimuli` are the images themselves.
     """
 
     sha256: str
     crc32: NDArray[np.uint32]
+    images: HashedImages = field(repr=False)
     stimuli: Stimuli = field(repr=False)
     _uniform: dict[tuple[tuple[int, int], tuple[int, int]], bool] = field(
         default_factory=dict, repr=False
@@ -160,6 +165,7 @@ def digest(stimuli: Stimuli) -> StimulusDigest:
     whole.update(f"{len(stimuli)} {stimuli.image_shape} {little.str}".encode())
     whole.update(stimuli.ids.astype("<i8").tobytes())
     sums = np.empty(len(stimuli), dtype=np.uint32)
+    hashes = np.empty((len(stimuli), hashlib.sha256().digest_size), dtype=np.uint8)
     broken: list[int] = []
     row = 0
     for ids, images in stimuli.batches():
@@ -170,10 +176,12 @@ def digest(stimuli: Stimuli) -> StimulusDigest:
             content = _content(image)
             whole.update(content)
             sums[row] = zlib.crc32(content)
+            hashes[row] = np.frombuffer(image_sha256(image), dtype=np.uint8)
             row += 1
     if broken:
         raise UserError(
             f"{len(broken)} images of {stimuli.source} hold NaN or infinite pixels, the first has "
             f"id {broken[0]}: repair or drop them"
         )
-    return StimulusDigest(sha256=whole.hexdigest(), crc32=sums, stimuli=stimuli)
+    images_held = HashedImages(stimuli.ids, hashes)
+    return StimulusDigest(sha256=whole.hexdigest(), crc32=sums, images=images_held, stimuli=stimuli)

@@ -10,8 +10,31 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cache import Block, TokenKind
+from cache import Block, CacheError, FeatureCache, TokenKind, open_cache
 from stages.tokens.tokens import PARTITION_ELEMENTS, settled
+
+
+def open_planned(
+    path: str, *, key: str, images: NDArray[np.int64], sha256: str | None
+) -> FeatureCache:
+    """The cache that something was planned from, opened again.
+
+    Parameters
+    ----------
+    images, sha256 : array of shape (n_images,), str or None
+        Ids of the images that will be read, and their `FeatureCache.images_digest` of then.
+
+    Raises
+    ------
+    CacheError
+        Another cache is in its place, or one of other pictures.
+    """
+    cache = open_cache(path, key=key)
+    if sha256 is not None and cache.images_digest(images) != sha256:
+        raise CacheError(
+            f"{cache.name} holds other pictures than before: it was replaced meanwhile; run again"
+        )
+    return cache
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from cache import HashedImages
+
 
 @dataclass(frozen=True, kw_only=True)
 class Uncached:
@@ -23,6 +25,8 @@ class Uncached:
         Its key.
     settings, provenance : mapping
         What its root would say.
+    images : HashedImages, optional
+        What is known of its images; None of a cache without hashes.
     begun : bool
         It is there, and will be finished before anything is computed from it.
     """
@@ -31,6 +35,7 @@ class Uncached:
     key: str
     settings: Mapping[str, Any]
     provenance: Mapping[str, Any]
+    images: HashedImages | None = None
     begun: bool = False
 
     @property
@@ -43,3 +48,7 @@ class Uncached:
 
     def rows(self, images: NDArray[np.int64]) -> None:
         """Nothing to look up: the images themselves are at hand."""
+
+    def images_digest(self, images: NDArray[np.int64]) -> str | None:
+        """As `cache.FeatureCache.images_digest`."""
+        return None if self.images is None else self.images.digest(images)

@@ -15,6 +15,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ConstantLR, LRScheduler, ReduceLROnPlateau
 
+from stages.executors.reports import report_part
 from stages.training.checkpoints import restore, trained_weights
 from stages.training.loop import LoopSettings, batches, check_finite, trial_order
 
@@ -169,7 +170,8 @@ class Descent:
         network, optimizer, loop = self.network, self.optimizer, self.loop
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         order = network.order(seed=loop.seed, epoch=number)
-        for rows in batches(order, loop.batch_size):
+        for done, rows in enumerate(batches(order, loop.batch_size)):
+            report_part(done * loop.batch_size / len(order))
             optimizer.zero_grad(set_to_none=True)
             poisson: list[torch.Tensor] = []
             for part in network.losses(rows):

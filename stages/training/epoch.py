@@ -21,3 +21,10 @@ class Epoch(NamedTuple):
     epoch: int
     training_loss: float
     validation_score: float
+
+    def told(self, most: int) -> str:
+        """A line about it, the last of at most so many."""
+        return (
+            f"epoch {self.epoch + 1} of at most {most}: loss {self.training_loss:.4f}, "
+            f"validation {self.validation_score:.4f}"
+        )

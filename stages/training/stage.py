@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -15,6 +16,7 @@ import numpy as np
 from cache import content_key
 from stages.conditions import Condition
 from stages.costs import MemoryLimit
+from stages.executors.reports import map_reporting, report
 from stages.executors.resources import cpu_threads
 from stages.failures import FailedCondition, attempt
 from stages.readouts.saved import FittedCondition
@@ -197,9 +199,7 @@ class TrainingStage(Stage):
         )
 
     def parts(self, tasks: Sequence[TrainingTask], executor: Executor) -> tuple[int, str]:
-        """Epochs where this process trains, else conditions."""
-        if executor.remote:
-            return len(tasks), "conditions"
+        """Epochs, at most."""
         return sum(task.epochs for task in tasks), "epochs"
 
     def run(
@@ -207,26 +207,24 @@ class TrainingStage(Stage):
     ) -> Iterator[FittedCondition | FailedCondition]:
         """Train the networks, each as it is done."""
         limited = [replace(task, memory_limit=executor.task_memory) for task in tasks]
-        if executor.remote:
-            train = partial(attempt, self.train)
-            for _, trained in executor.map(train, limited, device=limited[0].device):
-                yield trained
-                progress(1)
-            return
-        for task in limited:
-            epochs = _EpochProgress(progress, task.label, task.epochs)
-            yield attempt(partial(self.train, progress=epochs), task)
-            progress(epochs.left)
+        return map_reporting(
+            executor,
+            partial(attempt, partial(_trained, self.train)),
+            limited,
+            name=attrgetter("condition.slug"),
+            label=attrgetter("condition.label"),
+            sizes=[task.epochs for task in limited],
+            folder=folder / "reports",
+            progress=progress,
+            device=limited[0].device,
+        )
 
 
-@dataclass
-class _EpochProgress:
-    """Tells a stage's progress of every epoch, and counts those that are left."""
+def _trained(train: Callable[..., FittedCondition], task: TrainingTask) -> FittedCondition:
+    """Train one network, and report every epoch."""
 
-    progress: Progress
-    label: str
-    left: int
+    def on_epoch(epoch: Epoch) -> None:
+        report(epoch.epoch + 1, task.epochs, epoch.told(task.epochs))
 
-    def __call__(self, epoch: Epoch) -> None:
-        self.left -= 1
-        self.progress(1, f"{self.label}, validation {epoch.validation_score:.4f}")
+    report(0, task.epochs, "begins")
+    return train(task, progress=on_epoch)

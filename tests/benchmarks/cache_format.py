@@ -173,7 +173,7 @@ def write_tokens(
 class Instant(Backbone):
     """A backbone that computes nothing, so that only buffers are measured."""
 
-    def tokens(self, images: torch.Tensor) -> list[dict[Any, torch.Tensor]]:
+    def one_pass(self, images: torch.Tensor) -> list[dict[Any, torch.Tensor]]:
         """Zeros of the right shapes."""
         n, (rows, columns), channels = len(images), self.grid, int(self.model.embed_dim)
         values = torch.zeros(n, rows, columns, channels)

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+from support.growth import growth_kills
 from support.other_settings import refusals
 from support.trials import (
     fault_trials,
@@ -33,6 +34,7 @@ def faults(folder: Path) -> Counter[str]:
 
 TRIALS: dict[str, Callable[[Path], Counter[str]]] = {
     "killed with SIGKILL at random moments": lambda folder: kill_trials(folder, 100),
+    "killed while images are added": lambda folder: growth_kills(folder, 100),
     "random faults in a finished store": faults,
     "settings changed one at a time": refusals,
     "two writers at once": lambda folder: two_writer_trials(folder, 20),

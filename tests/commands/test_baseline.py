@@ -10,7 +10,7 @@ from support.recording_files import write_minimodel
 from support.runs import only_variant, plan_of, recording_of
 from support.tiny import write_experiment
 
-from pipeline.cli.app import main
+from pipeline.cli.main import main
 from pipeline.experiment import load_experiment
 from pipeline.results.tables import read_summary
 from pipeline.run.conditions import run_stage

@@ -9,7 +9,7 @@ from support.tiny import write_experiment
 from support.trials import small_disk
 
 from cache import open_cache
-from pipeline.cli.app import main
+from pipeline.cli.main import main
 
 
 @pytest.fixture
@@ -113,6 +113,7 @@ def test_recomputing_finds_tokens_that_were_never_the_backbones(store, experimen
         settings=made.settings,
         provenance={},
         image_ids=made.stimuli.ids,
+        image_sha256=made.images.hashes,
         shape=shape,
         layout=plan_layout(shape, n_images=19),
     ) as writer:

@@ -9,7 +9,7 @@ from support.faults import SHAPE, content, make_store, settings
 from support.servers import nginx
 
 from cache import open_cache
-from pipeline.cli.app import main
+from pipeline.cli.main import main
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ import pytest
 from support.recording_files import write_minimodel
 from support.tiny import write_experiment
 
-from pipeline.cli.app import main
+from pipeline.cli.main import main
 
 
 def refused(capsys, path, *arguments, command="run"):

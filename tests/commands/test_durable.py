@@ -9,7 +9,7 @@ from support.disk import Disk
 from support.tuning_runs import write_tuning_experiment
 
 from cache.format.metadata import ROOT
-from pipeline.cli.app import main
+from pipeline.cli.main import main
 from stages.readouts.manifest import MANIFESTS
 
 

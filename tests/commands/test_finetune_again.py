@@ -9,7 +9,7 @@ import safetensors.torch
 import torch
 from support.tuning_runs import flags, outdate, tasks
 
-from pipeline.cli.app import main
+from pipeline.cli.main import main
 from pipeline.experiment import load_experiment
 from pipeline.results.tables import read_summary
 from stages.finetune import run as finetune

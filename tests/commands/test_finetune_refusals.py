@@ -10,7 +10,7 @@ from support.tiny import write_experiment
 from support.tuning_runs import flags, refused, tasks, write_tuning_experiment
 
 from cache import UserError
-from pipeline.cli.app import main
+from pipeline.cli.main import main
 from pipeline.experiment import load_experiment
 from stages.finetune.run import finetune_condition
 

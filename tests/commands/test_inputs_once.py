@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 from support.tiny import write_experiment
 
-from pipeline.cli.app import main
+from pipeline.cli.main import main
 
 pytestmark = pytest.mark.usefixtures("no_figures")
 

@@ -12,11 +12,11 @@ import pytest
 from support.imports import ROOT
 from support.tiny import write_experiment
 
-from pipeline.cli.app import main
+from pipeline.cli.main import main
 
 
 @pytest.mark.parametrize("executor", ["local", "dask"])
-def test_the_next_run_clears_up_after_a_killed_one(tmp_path, executor):
+def test_the_next_run_clears_up_after_a_killed_one(tmp_path, executor, no_figures):
     path = write_experiment(tmp_path, n_train=40, n_validation=8)
     assert main(["extract", str(path), "--quiet"]) == 0
     command = [

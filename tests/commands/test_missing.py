@@ -11,7 +11,7 @@ import pytest
 from support.recording_files import write_minimodel
 from support.runs import only_variant
 
-from pipeline.cli.app import main
+from pipeline.cli.main import main
 
 EXPERIMENT = """
 [recording]

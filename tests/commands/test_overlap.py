@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from support.tiny import write_experiment
 
-from pipeline.cli.app import main
+from pipeline.cli.main import main
 
 plain = pytest.mark.usefixtures("no_figures")
 

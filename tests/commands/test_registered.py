@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from support.tiny import EXPERIMENT
 
-from pipeline.cli.app import main
+from pipeline.cli.main import main
 from stages.costs import Cost, Portion
 from stages.readouts import SOLVERS, FitSize, Readouts, Solver
 from stages.recordings import FORMATS, Recording, RecordingFormat, RecordingSettings

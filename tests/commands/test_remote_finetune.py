@@ -6,7 +6,7 @@ import pandas as pd
 from support.servers import nginx
 from support.tuning_runs import flags
 
-from pipeline.cli.app import main
+from pipeline.cli.main import main
 from pipeline.experiment import load_experiment
 
 

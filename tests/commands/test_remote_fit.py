@@ -11,7 +11,7 @@ from support.servers import nginx, s3
 
 from cache import open_cache, plan_copy, pull
 from cache.stores.zip import TAIL
-from pipeline.cli.app import main
+from pipeline.cli.main import main
 from pipeline.experiment import load_experiment
 
 

@@ -5,7 +5,7 @@ from benchmarks.trust.replaced_caches import WAYS, replaces
 from support.noise_runs import local, write_noise_experiment
 
 from cache import open_cache
-from pipeline.cli.app import main
+from pipeline.cli.main import main
 from stages.readouts import READOUTS
 
 pytestmark = pytest.mark.usefixtures("no_figures")
@@ -28,7 +28,7 @@ def test_a_fit_is_told_in_one_line_and_saves_nothing(tmp_path, monkeypatch, caps
             other.rename(store)
         return open_cache(path, key=key)
 
-    monkeypatch.setattr("stages.fit.inputs.open_cache", replaced)
+    monkeypatch.setattr("stages.tokens.cached.open_cache", replaced)
     arguments = ["fit", str(experiment), "--set=readout.blocks=[4]", '--set=readout.tokens=["cls"]']
     assert main([*arguments, "--quiet"]) == 1
     told, *more = capsys.readouterr().err.strip().splitlines()

@@ -5,7 +5,7 @@ import pytest
 import zarr
 from support.earlier import earlier_run
 
-from pipeline.cli.app import main
+from pipeline.cli.main import main
 from pipeline.results.tables import read_neurons
 
 pytestmark = pytest.mark.usefixtures("no_figures")

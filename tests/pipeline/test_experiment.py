@@ -108,6 +108,9 @@ def test_seeds_alone_share_one_cache(file):
         ("cache.dtype=float8", "cache.dtype = 'float8'"),
         ("run.workers=0", "run.workers = 0"),
         ("readout", "expected table.key=value"),
+        ("readout=3", "or table=none, which drops a table"),
+        ("finetun=none", 'unknown key finetun; did you mean "finetune"'),
+        ("readout=none", "readout: "),
         ("recording.name=''", "recording.0.name"),
     ],
 )
@@ -132,13 +135,24 @@ def test_no_file_and_no_toml(file, tmp_path):
         load_experiment(file)
 
 
+def test_a_table_is_dropped_by_name(file):
+    text = file.read_text()
+    file.write_text(f"{text}\n[finetune]\nlast = [0]\n[baseline]\n")
+    dropped = load_experiment(file, ["finetune=none", "baseline=none"])
+    (settings,) = dropped.variants
+    assert settings.finetune is None and settings.baseline is None
+    file.write_text(text)
+    assert load_experiment(file).settings == dropped.settings
+    assert load_experiment(file, ["finetune=none"]).settings == dropped.settings
+
+
 def test_two_recordings_of_one_name_are_refused(file):
     file.write_text('[[recording]]\nformat = "sensorium"\nname = "a"\n' * 2)
     with pytest.raises(UserError, match="names must differ"):
         load_experiment(file)
 
 
-@pytest.mark.parametrize("name", ["demo", "lurz", "fx10"])
+@pytest.mark.parametrize("name", ["demo", "lurz", "fx10", "fx10-full", "tiny"])
 def test_ready_experiments_are_valid(name):
     from pathlib import Path
 
@@ -189,9 +203,33 @@ def test_caches_of_two_backbones_are_never_one(file):
         load_experiment(file, ["backbone.name=['hf-hub:a/vit', 'hf-hub:a_vit']"])
 
 
+def test_weights_strides_and_patch_sizes_sweep_and_name_what_differs(file):
+    plain = one(file, "backbone.weights=random")
+    assert load_experiment(file, ["backbone.weights=random"]).model(plain) == plain.backbone.name
+    loaded = load_experiment(
+        file, ["backbone.weights=['hub', 'random', 'w/a.pth']", "backbone.stride=[16, 8]"]
+    )
+    name = plain.backbone.name
+    names = [f"{name}+stride{stride}{w}" for w in ("", "+random", "+a") for stride in (16, 8)]
+    assert [loaded.model(variant) for variant in loaded.variants] == names
+    assert len({loaded.cache_path(variant) for variant in loaded.variants}) == 6
+    assert loaded.cache_path(loaded.variants[3]) == f"runs/mouse/features-{names[3]}-64x128.zarr"
+    patches = load_experiment(file, ["backbone.patch_size=[16, 8]"])
+    assert [patches.model(v) for v in patches.variants] == [f"{name}+patch16", f"{name}+patch8"]
+
+
+def test_a_list_of_weights_starts_at_the_file(file):
+    file.write_text(TEXT + '[backbone]\nweights = ["hub", "w/a.pth"]\n')
+    hub, path = (variant.backbone.weights for variant in load_experiment(file).variants)
+    assert hub == "hub" and os.path.realpath(path) == os.path.realpath(file.parent / "w/a.pth")
+    with pytest.raises(UserError, match=r"'v/a\.pth'.*'w/a\.pth' would both be stored"):
+        load_experiment(file, ["backbone.weights=['v/a.pth', 'w/a.pth']"])
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [
+        ("backbone.dense=overlap", 'dense = "overlap" needs a stride'),
         ("readout.blocks=3", "readout.blocks = 3: expected 'all' or a list"),
         ("recording.neurons=[3,5,9]", "expected 'all' or a list of 2 values"),
         ("readout.tokens=patches", "expected a list of 'patch', 'cls'"),

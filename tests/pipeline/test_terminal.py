@@ -5,7 +5,7 @@ import json
 import pytest
 from support.faults import make_store
 
-from pipeline.cli.app import main
+from pipeline.cli.main import main
 from pipeline.terminal import Terminal, printable
 
 #: It clears the screen, sets a title, goes back on the line, and forges a line.

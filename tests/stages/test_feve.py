@@ -158,3 +158,29 @@ def test_padded_repeats_give_back_every_response(counts, n_neurons):
     for image, n in zip(padded, counts, strict=True):
         assert np.isfinite(image[:n]).all() and np.isnan(image[n:]).all()
     assert np.nansum(padded) == sum(part.sum() for part in parts)
+
+
+def simulated_feve(case, n_images=100, n_repeats=10, n_neurons=1500):
+    """FEVE of simulated neurons whose true FEVE is 0.5."""
+    rng = np.random.default_rng(0)
+    signal, error = rng.standard_normal((2, n_images, n_neurons))
+    noise, count = np.full(signal.shape, 1.5), np.full(signal.shape, n_repeats)
+    if case == "half shown once":
+        count[: n_images // 2] = 1
+    if case == "both grow":
+        noise = noise * np.exp(signal / 2)
+        count = np.where(signal > np.median(signal, axis=0), 2 * n_repeats - 2, 2)
+    r = rng.standard_normal((n_images, count.max(), n_neurons))
+    r = signal[:, None] + noise[:, None] * r
+    r[np.arange(r.shape[1])[None, :, None] >= count[:, None]] = np.nan
+    return fev_and_feve(r, signal + np.sqrt(0.5) * error)[1]
+
+
+@pytest.mark.parametrize(
+    ("case", "mean"), [("alike", 0.481), ("half shown once", 0.470), ("both grow", 0.03)]
+)
+def test_the_bias_that_its_docstring_tells(case, mean):
+    feve = simulated_feve(case)
+    assert np.nanmean(feve) == pytest.approx(mean, abs=0.01)
+    if case != "both grow":
+        assert np.nanmedian(feve) == pytest.approx(0.5, abs=0.01)

@@ -39,7 +39,6 @@ def write_noise_experiment(folder: Path, *, seed: int = 0, stop_after: int | Non
         preprocessing=Preprocessing(
             crop=sources.crop, input_size=variant.stimuli.size, mean=(0.5,) * 3, std=(0.2,) * 3
         ),
-        images=sources.digest,
         dtype=SHAPE.dtype,
     )
     rng = np.random.default_rng(seed)
@@ -48,6 +47,7 @@ def write_noise_experiment(folder: Path, *, seed: int = 0, stop_after: int | Non
         settings=settings,
         provenance={"weights": "random"},
         image_ids=ids,
+        image_sha256=sources.digest.images.hashes,
         shape=SHAPE,
         layout=plan_layout(SHAPE, n_images=len(ids), chunk_bytes=2**15, shard_bytes=2**20),
     ) as writer:

@@ -47,9 +47,9 @@ class Extraction:
             n_blocks=self.backbone.n_blocks,
             weights=self.backbone.weights,
             preprocessing=self.preprocessing,
-            images=digest(self.stimuli),
             dtype="float16",
         )
+        self.images = digest(self.stimuli).images
 
     def run(self, path: Path) -> int:
         """Extract; the number of images that were computed."""
@@ -66,6 +66,7 @@ class Extraction:
             settings=self.settings,
             provenance={"made": "in a trial"},
             dtype="float16",
+            images=self.images,
         )
         return extract_task(
             task,

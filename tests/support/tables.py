@@ -42,6 +42,9 @@ def neurons_table(
                                         "feve_se": 0.03,
                                         "val_varexp": feve / 2,
                                         "test_correlation": np.sqrt(np.clip(feve, 0, 1)),
+                                        "single_trial_correlation": np.sqrt(fev) / 2,
+                                        "cc_norm": np.sqrt(np.clip(feve, 0, 1)),
+                                        "r2_er": feve + 0.02,
                                         "n_repeats": 10, "weights": "random", "cache_key": "c" * 64,
                                     }
                                 )

@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 
-from pipeline.cli.app import main
+from pipeline.cli.main import main
 from stages.finetune.conditions import tuning_tasks
 from support.runs import only_variant
 from support.tiny import write_experiment

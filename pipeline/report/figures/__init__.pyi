@@ -1,5 +1,6 @@
 """Names that other packages import from `pipeline.report.figures`."""
 
+from .agreement import score_agreement as score_agreement
 from .best_block import best_block_bars as best_block_bars
 from .best_block import best_block_violins as best_block_violins
 from .best_block import distributions as distributions

@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
+from pipeline.report.figures.agreement import agreeing, score_agreement
 from pipeline.report.figures.best_block import (
     best_block_bars,
     best_block_violins,
@@ -25,7 +26,7 @@ from pipeline.report.key import FIGURES_FOLDER
 from pipeline.results.names import describe, telling
 from pipeline.results.statistics import SERIES, best_blocks, reference, rows_of
 from stages.conditions import IDENTITY, Condition
-from stages.readouts import saved_readouts
+from stages.readouts import saved_places, saved_readouts
 
 #: Every figure's file name and what it shows.
 FIGURES = {
@@ -36,6 +37,7 @@ FIGURES = {
     "best_block_violins": "FEVE of the neurons at each condition's best block",
     "best_block_bars": "Mean FEVE at each condition's best block",
     "feve_against_fev": "FEVE against FEV, best condition",
+    "score_agreement": "Scores that other work reports against FEVE, best condition",
     "best_two_conditions": "The two best series of conditions, neuron by neuron",
     "best_tuned_against_reference": "The best tuned condition against its reference at that block",
     "spatial_maps": "Spatial weights of the best explained neurons",
@@ -59,7 +61,10 @@ class Tables:
     @property
     def note(self) -> str:
         """A remark that every figure must make of these results; empty where there is none."""
-        return "random weights" if (self.neurons["weights"] == "random").any() else ""
+        random = self.neurons[self.neurons["weights"] == "random"]
+        # Where an experiment has several weights, the models' names tell.
+        named = random["model"].str.endswith("+random")
+        return "random weights" if len(random) and not named.all() else ""
 
 
 def draw_figures(tables: Tables, *, progress: Callable[[int], None] | None = None) -> list[Path]:
@@ -117,6 +122,8 @@ def _of_best(tables: Tables) -> Iterator[tuple[str, Callable[[], Figure]]]:
     order = best.sort_values("mean_feve", ascending=False).to_dict("records")
     top = rows_of(tables.neurons, order[0])
     yield "feve_against_fev", partial(feve_against_fev, top, note=note)
+    if agreeing(top):
+        yield "score_agreement", partial(score_agreement, top, note=note)
     rivals = [row for row in order[1:] if row["recording"] == order[0]["recording"]]
     if rivals:
         yield "best_two_conditions", _pair(tables, rivals[0], order[0])
@@ -132,8 +139,10 @@ def _of_best(tables: Tables) -> Iterator[tuple[str, Callable[[], Figure]]]:
         readouts = saved_readouts(tables.run, condition)
         height, width = (int(n) for n in condition.input_size.split("x"))
         said = ", ".join(filter(None, [describe(condition.identity(), IDENTITY), note]))
-        size = (height, width)
-        yield "spatial_maps", partial(spatial_maps, readouts, rows, input_size=size, note=said)
+        places = saved_places(tables.run, condition)
+        figures = {"spatial_maps": spatial_maps}
         if rows[["x", "y"]].notna().all(axis=1).any():
-            cortex = partial(centres_over_cortex, readouts, rows, input_size=size, note=said)
-            yield "centres_over_cortex", cortex
+            figures["centres_over_cortex"] = centres_over_cortex
+        for name, draw in figures.items():
+            size = (height, width)
+            yield name, partial(draw, readouts, rows, input_size=size, places=places, note=said)

@@ -73,16 +73,22 @@ def kind_of(condition: Mapping[Any, Any]) -> str:
 
 
 def shades(
-    conditions: Sequence[Mapping[Any, Any]], colours: Mapping[str, str] = COLOURS
+    conditions: Sequence[Mapping[Any, Any]],
+    colours: Mapping[str, str] = COLOURS,
+    *,
+    darkest: float = 0.4,
 ) -> list[str]:
-    """A colour for each condition: that of its kind, from dark to light where several share it."""
+    """A colour for each condition: that of its kind, from dark to light where several share it.
+
+    `darkest` is how far the first goes towards black: not at all where the ground may be dark.
+    """
     kinds = [kind_of(condition) for condition in conditions]
     counts, seen, found = Counter(kinds), Counter[str](), []
     for kind in kinds:
         n, k = counts[kind], seen[kind]
         seen[kind] += 1
         # Towards black below 0, towards white above.
-        amount = 0.0 if n == 1 else np.linspace(-0.4 if n > 2 else 0.0, 0.55, n)[k]
+        amount = 0.0 if n == 1 else np.linspace(-darkest if n > 2 else 0.0, 0.55, n)[k]
         end = np.zeros(3) if amount < 0 else np.ones(3)
         rgb = np.array(to_rgb({**COLOURS, **colours}[kind]))
         found.append(to_hex(tuple(rgb + (end - rgb) * abs(amount))))

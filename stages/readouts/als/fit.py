@@ -6,11 +6,12 @@ groups may be fitted one after the other, as here, or wherever there is room.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import torch
 
+from stages.executors.reports import report
 from stages.readouts.als.groups import (
     Finished,
     finish_group,
@@ -41,9 +42,15 @@ def fit_als(data: FitData, settings: ALSSettings, *, progress: OnEpoch | None = 
     """
     components = principal_components(data.x_train, settings, device=data.device)
     tokens = reduced_tokens(data, settings, components)
-    products = products_of(tokens.training, tokens.plan)
     groups = neuron_groups(data.r_train.shape[1])
-    solved = [solve_group(data.of(group), tokens, products, settings) for group in groups]
+    steps = 2 + 2 * len(groups)
+    report(1, steps, f"{components.n_components} components of the tokens")
+    products = products_of(tokens.training, tokens.plan)
+    report(2, steps, "products of the tokens summed")
+    solved = [
+        solve_group(data.of(group), tokens, products, settings)
+        for group in _reported(groups, "solved", 2, steps)
+    ]
     chosen = choose_penalties([errors for _, errors in solved], settings)
     if settings.output == "linear":
         linear = join(
@@ -59,13 +66,22 @@ def fit_als(data: FitData, settings: ALSSettings, *, progress: OnEpoch | None = 
     every = FitProducts(products, both)
     finished = [
         finish_group(data.of(group), tokens, every, path, chosen[group], settings)
-        for group, (path, _) in zip(groups, solved, strict=True)
+        for group, (path, _) in zip(
+            _reported(groups, "finished", 2 + len(groups), steps), solved, strict=True
+        )
     ]
     readouts = finished_readouts(finished, components)
     if progress is not None:
         for epoch in readouts.curve:
             progress(epoch)
     return readouts
+
+
+def _reported(groups: Sequence[slice], what: str, done: int, of: int) -> Iterator[slice]:
+    """The groups, each reported when the next is asked for."""
+    for number, group in enumerate(groups, start=1):
+        yield group
+        report(done + number, of, f"neurons {group.start} to {group.stop - 1} {what}")
 
 
 def choose_penalties(errors: Sequence[HeldOutErrors], settings: ALSSettings) -> torch.Tensor:

@@ -18,7 +18,7 @@ from stages.readouts.als.poisson import (
     LEAST_MEAN,
     STEPS,
     Calibration,
-    rate,
+    quick_rate,
 )
 from stages.readouts.als.predictor import Path, Predictor, join_paths
 from stages.readouts.als.trials.ways import (
@@ -220,7 +220,7 @@ def _errors_of_rates(
             own = data.r_validation[first:last, part].to(reduced.device)
             predicted = linear.of(part)(reduced)
             squares = [
-                (own - rate(slope[part] * predicted + shift[part])).square()
+                (own - quick_rate(slope[part] * predicted + shift[part])).square()
                 for slope, shift in zip(slopes, shifts, strict=True)
             ]
             errors.add(part, torch.stack(squares, dim=2), numbers)

@@ -152,7 +152,7 @@ class Calibration:
         for part in self.batches:
             z = slope[part] * self.around[:, part] + offset[part]
             losses.append(self._mean(poisson_loss(z, r[:, part]), part))
-            mu = rate(z)
+            mu = quick_rate(z)
             curvature = derivative(mu).square() / mu.clamp(min=1e-30)
             curvatures.append(self._mean(curvature, part).clamp(min=LEAST_CURVATURE))
         return torch.cat(losses), torch.cat(curvatures)
@@ -183,7 +183,7 @@ def offsets(
     offset = torch.where(mean > 1, mean - 1, mean.log())
     for _ in range(NEWTON_STEPS):
         z = around + offset
-        mu = rate(z)
+        mu = quick_rate(z)
         above = own_mean(mu, there) - mean
         if bool((above <= MEAN_TOLERANCE * mean).all()):
             break
@@ -191,7 +191,7 @@ def offsets(
     return offset
 
 
-def rate(z: torch.Tensor) -> torch.Tensor:
+def quick_rate(z: torch.Tensor) -> torch.Tensor:
     """ELU(z) + 1, as `stages.readouts.readout.rate` has it, in a third of the time.
 
     exp(z) is nowhere below its tangent z + 1. Only at 0 its gradient would be another.
@@ -208,7 +208,7 @@ def parabola_targets(
     z: torch.Tensor, responses: torch.Tensor, curvature: torch.Tensor
 ) -> torch.Tensor:
     """The responses of the least-squares fit that stands for the loss around a predictor z."""
-    mu = rate(z)
+    mu = quick_rate(z)
     gradient = (mu - responses) * derivative(mu) / mu.clamp(min=1e-30)
     return z - gradient / (CAUTION * curvature)
 

@@ -17,6 +17,7 @@ _KINDS = {
     b"II*\0": "a TIFF image",
     b"MM\0*": "a TIFF image",
     b"\x1f\x8b": "a gzip file",
+    b"RIFF": "an AVI video",
     b"CDF": "a NetCDF file",
     b"PAR1": "a parquet table",
     b"version https://git-lfs": "a pointer of Git LFS to a file that was not fetched",
@@ -30,6 +31,9 @@ def unexpected_kind(path: Path, expected: str) -> str | None:
         first = file.read(64)
         if not first:
             return "empty"
+        # A film's file begins with the length of its first part.
+        if first[4:8] == b"ftyp":
+            return "an MP4 video"
         found = (kind for mark, kind in _KINDS.items() if first.startswith(mark))
         kind = next(found, None)
         return None if kind == expected else kind

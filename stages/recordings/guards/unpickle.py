@@ -22,7 +22,30 @@ _PLAIN = re.compile(r"b1|[iufc][0-9]{1,2}|[SU][0-9]{1,9}|O8?")
 
 
 def unpickled_array(content: bytes, where: str, limit: int) -> NDArray[Any]:
-    """The array of an object array's pickle; arrays in it are objects that `np.asarray` takes.
+    """The array of an object array's pickle, as `_unpickled` reads it."""
+    loaded = _unpickled(content, where, limit)
+    if not isinstance(loaded, _Array):
+        raise pickle.UnpicklingError("it is no array")
+    return loaded.array
+
+
+def unpickled_arrays(content: bytes, where: str, limit: int) -> dict[str, NDArray[Any]]:
+    """The arrays of a pickled dict by their names, as `_unpickled` reads it; others are left out.
+
+    Raises as `_unpickled` does.
+    """
+    loaded = _unpickled(content, where, limit)
+    if not isinstance(loaded, dict):
+        raise pickle.UnpicklingError("it is no dict of arrays")
+    return {
+        name.decode() if isinstance(name, bytes) else str(name): value.array
+        for name, value in loaded.items()
+        if isinstance(value, _Array)
+    }
+
+
+def _unpickled(content: bytes, where: str, limit: int) -> Any:
+    """What a pickle holds; arrays in it are objects that `np.asarray` takes.
 
     Nothing of numpy's own is called with what the file says: numpy trusts sizes and flags there.
 
@@ -40,10 +63,7 @@ def unpickled_array(content: bytes, where: str, limit: int) -> NDArray[Any]:
         if instruction.name.endswith("PUT") and int(argument or 0) > count:
             raise pickle.UnpicklingError(f"number {argument} refers to nothing")
     check_size(len(content) + count * INSTRUCTION, where, limit)
-    loaded = _Unpickler(content, where).load()
-    if not isinstance(loaded, _Array):
-        raise pickle.UnpicklingError("it is no array")
-    return loaded.array
+    return _Unpickler(content, where).load()
 
 
 class _Array:
@@ -88,6 +108,7 @@ class _Unpickler(pickle.Unpickler):
         found: dict[str, Callable[..., Any]] = {
             "numpy.multiarray._reconstruct": self._array,
             "numpy.multiarray.scalar": self._scalar,
+            "numpy.numeric._frombuffer": self._buffer,
             "numpy.ndarray": self._array,
             "numpy.dtype": self._dtype,
             # Bytes in pickles of protocol 2, which numpy wrote for long.
@@ -105,6 +126,11 @@ class _Unpickler(pickle.Unpickler):
 
     def _array(self, *_: Any) -> _Array:
         return _Array()
+
+    def _buffer(self, stored: Any, dtype: _DType, shape: tuple[int, ...], order: str) -> _Array:
+        array = _Array()
+        array.__setstate__((1, shape, dtype, order == "F", stored))
+        return array
 
     def _dtype(self, name: str, *_: Any) -> _DType:
         return _DType(name)

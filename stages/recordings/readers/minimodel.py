@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import math
 import re
-import threading
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache import UserError
-from stages.recordings.guards.file_kind import unexpected_kind
-from stages.recordings.guards.limit import check_size, current_limit
-from stages.recordings.guards.mat_file import check_unpacked
+from stages.recordings.containers.images import stored_stimuli
+from stages.recordings.containers.mat import open_mat
+from stages.recordings.containers.stored import StoredArray
+from stages.recordings.guards.limit import current_limit
 from stages.recordings.readers.npy_archive import (
     NpyFolder,
     integer_vector,
@@ -25,7 +23,7 @@ from stages.recordings.readers.npy_archive import (
 )
 from stages.recordings.recording import Recording, check_recording
 from stages.recordings.recording_format import RecordingFormat, recording_path
-from stages.stimuli.stimuli import Stimuli, stimuli_from_array
+from stages.stimuli.stimuli import Stimuli
 
 if TYPE_CHECKING:
     from stages.recordings.settings import RecordingSettings
@@ -42,8 +40,6 @@ CNN_COLUMNS = 130
 #: Images, first and last, whose training trials showed flipped test images to mouse L1_A1.
 FLIPPED_IN_L1_A1 = (30000, 30500)
 
-_HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
-
 
 class MinimodelFormat(RecordingFormat):
     """Recordings of the minimodel release; the mouse decides which columns are looked at.
@@ -55,7 +51,7 @@ class MinimodelFormat(RecordingFormat):
     L1_A1, recognised by the name or by that of the file, first loses the trials that showed it
     flipped test images.
 
-    Images are in a MATLAB v5 file, key `img` of shape (row, column, n_images); ids count from 0.
+    Images are in a MATLAB file, key `img` of shape (row, column, n_images); ids count from 0.
     """
 
     def read(self, settings: RecordingSettings) -> Recording:
@@ -100,14 +96,20 @@ class MinimodelFormat(RecordingFormat):
         """Every tenth of the trials that are left, as if the others were not in the file."""
         return np.asarray(np.arange(len(kept)) % VALIDATION_INTERVAL == 0)
 
+    def recognises(self, path: Path) -> bool:
+        """Whether it is an `.npz` with single trials and repeats."""
+        if path.suffix.lower() != ".npz":
+            return False
+        members = open_archive(path).members()
+        return {"sp.npy", "istim_sp.npy", "ss_all.npy"} <= members
+
     def reads_images(self, path: Path) -> bool:
         """Whether it is a MATLAB file."""
         return path.suffix.lower() == ".mat"
 
     def read_images(self, path: Path, *, allow_pickle: bool) -> Stimuli:
-        """See `RecordingFormat.read_images`; the stack is held once, in its stored dtype."""
-        reader = _MatImages(path)
-        return replace(stimuli_from_array(reader.images(), source=str(path)), reader=reader)
+        """See `RecordingFormat.read_images`; a stack of MATLAB v5 is held once, as stored."""
+        return stored_stimuli(_stack(path, current_limit()), axes="row column image")
 
     def columns(self, settings: RecordingSettings) -> tuple[int, int]:
         """Those that the neurons look at, which the mouse decides."""
@@ -129,64 +131,25 @@ def _is_mouse(mouse: str, settings: RecordingSettings) -> bool:
     return in_name or (path is not None and re.match(whole, path.name) is not None)
 
 
-class _MatImages:
-    def __init__(self, path: Path, limit: int | None = None) -> None:
-        self._path = path
-        self._limit = current_limit() if limit is None else limit
-        self._lock = threading.Lock()
-        self._images: NDArray[Any] | None = None
-
-    def __reduce__(self) -> tuple[type[_MatImages], tuple[Path, int]]:
-        return _MatImages, (self._path, self._limit)
-
-    def __call__(self, ids: NDArray[np.int64]) -> NDArray[Any]:
-        return np.ascontiguousarray(self.images()[ids])
-
-    def images(self) -> NDArray[Any]:
-        """A view of shape (image, row, column) of the stack as stored, images last."""
-        with self._lock:
-            if self._images is None:
-                self._images = _load_mat(self._path, self._limit).transpose(2, 0, 1)
-            return self._images
-
-
-def _load_mat(path: Path, limit: int) -> NDArray[Any]:
-    # A caller that only needs to know the format does not wait for scipy.
-    import scipy.io
-
+def _stack(path: Path, limit: int) -> StoredArray:
     if not path.is_file():
         raise UserError(f"{path} does not exist: check stimuli.path in the experiment file")
-    with path.open("rb") as file:
-        head = file.read(512 + len(_HDF5_SIGNATURE))
-    if _HDF5_SIGNATURE in (head[: len(_HDF5_SIGNATURE)], head[512:]):
-        raise UserError(
-            f"{path} is a MATLAB v7.3 (HDF5) file, and MATLAB v5 is read: save it with "
-            "save(..., '-v7')"
-        )
-    what = f"`{IMAGE_KEY}` of {path}"
-    try:
-        check_unpacked(path, limit)
-        there = {key: (shape, kind) for key, shape, kind in scipy.io.whosmat(path)}
-        shape, kind = there.get(IMAGE_KEY, ((), "uint8"))
-        if kind in ("cell", "struct", "object", "sparse", "function", "opaque", "char"):
-            raise UserError(f"{what} must hold real numbers, found {kind}: check the file")
-        width = 1 if kind == "logical" else np.dtype(kind).itemsize
-        check_size(math.prod(shape) * width, what, limit)
-        content = scipy.io.loadmat(path, variable_names=[IMAGE_KEY])
-    except UserError:
-        raise
-    except Exception as error:  # damaged bytes make the parser raise nearly anything
-        if other := unexpected_kind(path, "a MATLAB v5 file"):
-            raise UserError(f"{path} is {other}, not a MATLAB v5 file: name one") from None
-        raise UserError(
-            f"{path} cannot be read as a MATLAB v5 file ({error}): fetch it again, or name another"
-        ) from error
-    if IMAGE_KEY not in content:
+    there = open_mat(path, limit)
+    if IMAGE_KEY not in there:
         raise UserError(
             f"{path} has no variable `{IMAGE_KEY}` (it holds {', '.join(there) or 'nothing'}): "
-            "name the file of images"
+            "name the file of images, or its variable in stimuli.key"
         )
-    return numbers(np.asanyarray(content[IMAGE_KEY]), what, axes=("row", "column", "image"))
+    images = there[IMAGE_KEY]
+    images.check_size()
+    if len(images.shape) != 3:
+        raise UserError(
+            f"{images.where} must have 3 axes (row, column, image), found shape {images.shape}: "
+            "check the file"
+        )
+    if images.dtype.kind not in "biuf":
+        raise UserError(f"{images.where} must hold real numbers, found none: check the file")
+    return images
 
 
 def _read(npz: NpyFolder, key: str, allow_pickle: bool) -> NDArray[Any]:

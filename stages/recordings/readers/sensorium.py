@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,23 +12,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache import UserError
+from stages.recordings.array_settings import SplitSettings
 from stages.recordings.guards.limit import NUMBER, check_size
+from stages.recordings.guards.video import video_in
 from stages.recordings.readers.npy_archive import (
     NpyFolder,
     integer_vector,
     numbers,
+    open_archive,
     open_npy_folder,
-    padded_repeats,
 )
 from stages.recordings.recording import Recording, check_recording
 from stages.recordings.recording_format import RecordingFormat, recording_path
+from stages.recordings.tiers import TIERS, fields_of_tiers, split_validation
 from stages.stimuli.stimuli import Stimuli
 
 if TYPE_CHECKING:
     from stages.recordings.settings import RecordingSettings
-
-#: The tiers that are read; trials of any other are left out.
-TIERS = ("train", "validation", "test")
 
 _TIERS_FILE = "meta/trials/tiers.npy"
 _IDS_FILE = "meta/trials/frame_image_id.npy"
@@ -47,13 +48,23 @@ class SensoriumFormat(RecordingFormat):
     def read(self, settings: RecordingSettings) -> Recording:
         """See `RecordingFormat.read`."""
         path, allow_pickle = recording_path(settings), settings.allow_pickle
-        folder = open_npy_folder(path, _TIERS_FILE)
+        folder = _open(path)
         trials, tiers, shown = _read_trials(folder, "data/responses", allow_pickle)
         responses = _read_responses(folder, trials)
-        single = tiers != "test"
-        repeated = responses[~single]
-        test_ids = np.unique(shown[~single])
-        repeats = [repeated[shown[~single] == image_id] for image_id in test_ids]
+        scored = settings.sensorium.score_on
+        remarks: tuple[str, ...] = ()
+        if scored == "validation":
+            responses, shown, tiers = _on_validation(
+                responses, shown, tiers, settings.split or SplitSettings()
+            )
+            remarks = (_remark(settings.name, shown, tiers),)
+        elif len(withheld := responses[tiers == "test"]) and not np.nan_to_num(withheld).any():
+            raise UserError(
+                f"{path}: all responses in its {len(withheld)} test trials are 0 or missing: they "
+                "are withheld, as in scans 26872-17-20 and 27204-5-13 of Sensorium 2022; set "
+                'recording.sensorium.score_on = "validation" to score on the validation images, or '
+                "use another scan"
+            )
         n_neurons = responses.shape[1]
         optional: dict[str, Any] = {}
         if folder.has(_UNITS_FILE):
@@ -72,14 +83,20 @@ class SensoriumFormat(RecordingFormat):
             Recording(
                 name=settings.name,
                 neurons=np.arange(n_neurons, dtype=np.int64),
-                image_ids=shown[single],
-                responses=responses[single],
-                validation=tiers[single] == "validation",
-                test_image_ids=test_ids,
-                test_responses=padded_repeats(repeats, n_neurons, str(path), folder.limit),
+                remarks=remarks,
+                **fields_of_tiers(shown, responses, tiers, str(path)),
                 **optional,
-            )
+            ),
+            repeated=scored == "test",
         )
+
+    def recognises(self, path: Path) -> bool:
+        """Whether it is a folder, or a `.zip` of one, that tells the tiers of trials."""
+        if not (path.is_dir() or path.suffix.lower() == ".zip"):
+            return False
+        with suppress(UserError):
+            return open_npy_folder(path, _TIERS_FILE) is not None
+        return False
 
     def images_path(self, settings: RecordingSettings) -> Path:
         """The recording's own path."""
@@ -91,7 +108,7 @@ class SensoriumFormat(RecordingFormat):
 
     def read_images(self, path: Path, *, allow_pickle: bool) -> Stimuli:
         """See `RecordingFormat.read_images`."""
-        folder = open_npy_folder(path, _TIERS_FILE)
+        folder = _open(path)
         trials, _, shown = _read_trials(folder, "data/images", allow_pickle)
         ids, rows = np.unique(shown, return_index=True)
         first_trial = dict(zip(ids.tolist(), trials[rows].tolist(), strict=True))
@@ -141,6 +158,48 @@ class _TrialImages:
                 )
             images[row] = image
         return images
+
+
+def _open(path: Path) -> NpyFolder:
+    """The folder or archive, refused where it holds videos."""
+    video = video_in(open_archive(path, may_be_folder=True).tree())
+    if video is not None:
+        raise UserError(
+            f"{path} is a recording of videos ({video}), such as those of Sensorium 2023: only "
+            "still images can be used; name a recording of images"
+        )
+    return open_npy_folder(path, _TIERS_FILE)
+
+
+def _on_validation(
+    responses: NDArray[np.float32],
+    shown: NDArray[np.int64],
+    tiers: NDArray[np.str_],
+    split: SplitSettings,
+) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.str_]]:
+    """The trials whose tier is not test, with validation as test and a part of train for it."""
+    kept = tiers != "test"
+    responses, shown, tiers = responses[kept], shown[kept], tiers[kept]
+    training = tiers == "train"
+    renamed = np.full_like(tiers, "test")
+    renamed[training] = "train"
+    renamed[np.flatnonzero(training)[split_validation(shown[training], split)]] = "validation"
+    return responses, shown, renamed
+
+
+def _remark(name: str, shown: NDArray[np.int64], tiers: NDArray[np.str_]) -> str:
+    """A sentence on a recording that is scored on its validation images."""
+    _, repeats = np.unique(shown[tiers == "test"], return_counts=True)
+    remark = (
+        f"recording {name}: scored on the {len(repeats)} images of its validation tier, and "
+        f"validated on {len(np.unique(shown[tiers == 'validation']))} of its training images"
+    )
+    if repeats.max(initial=0) < 2:
+        remark += (
+            "; each was shown once, so that noise is unknown and FEV and FEVE are NaN: read "
+            "test_correlation, which is to single trials"
+        )
+    return remark
 
 
 def _read_trials(

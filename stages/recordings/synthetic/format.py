@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.recordings.guards.limit import NUMBER, check_size
-from stages.recordings.kept import kept_beside
+from stages.recordings.kept import kept_beside, tokens_identity
 from stages.recordings.recording import Recording
 from stages.recordings.recording_format import RecordingFormat, RecordingSizes
 from stages.recordings.synthetic.planted import recording_of, synthetic_recording
@@ -74,10 +74,12 @@ class SyntheticFormat(RecordingFormat):
     ) -> Recording:
         """Plant all neurons in the cache's tokens, or in those of the moved backbone."""
         planted = settings.synthetic
+        ids = np.arange(planted.n_images)
+        identity = tokens_identity(cache, ids)
 
         def respond() -> dict[str, NDArray[np.float32]]:
             if planted.perturb is None:
-                tokens = cache.block(planted.block).read("patches", cache.image_ids)
+                tokens = cache.block(planted.block).read("patches", ids)
             else:
                 from stages.recordings.synthetic.perturbed_backbone import moved_tokens
 
@@ -85,7 +87,7 @@ class SyntheticFormat(RecordingFormat):
             found, _ = synthetic_recording(planted, tokens.astype(np.float32), name=settings.name)
             return {"single": found.responses, "test": found.test_responses}
 
-        content = {"tokens": cache.key, "synthetic": asdict(planted), "version": RESPONSES_VERSION}
+        content = {**identity, "synthetic": asdict(planted), "version": RESPONSES_VERSION}
         kept = kept_beside(cache, "responses", content, respond, keep=keep)
         return recording_of(planted, kept["single"], kept["test"], name=settings.name)
 

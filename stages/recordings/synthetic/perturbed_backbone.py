@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache import CacheError, differences
-from stages.recordings.kept import kept_beside
+from stages.recordings.kept import kept_beside, tokens_identity
 
 if TYPE_CHECKING:
     import torch
@@ -44,7 +44,7 @@ def moved_tokens(
     """
     assert settings.perturb is not None
     content = {
-        "tokens": cache.key,
+        **tokens_identity(cache, np.arange(settings.n_images)),
         "perturb": asdict(settings.perturb),
         "block": settings.block,
         "seed": settings.seed,

@@ -23,7 +23,15 @@ PRELOADED = [
 ]  # fmt: skip
 
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
-_CHANGES = {"os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.truncate", "os.symlink"}
+_CHANGES = {
+    "os.rename",
+    "os.remove",
+    "os.rmdir",
+    "os.mkdir",
+    "os.truncate",
+    "os.symlink",
+    "os.link",
+}
 
 
 class Doomed:
@@ -71,14 +79,14 @@ def _run(folder: Path, arguments: list[str], at: int | None) -> None:
     import torch
 
     from benchmarks.trust.small_run import few_figures
-    from pipeline.cli.app import main
+    from pipeline.cli.main import main
 
     torch.set_num_threads(1)
     sys.stdout = sys.stderr = (folder / "said").open("w")
     (folder / "begun").touch()
     seen: list[str] = []
     if at is not None:
-        _count(folder / "work", seen, at)
+        die_before(folder / "work", seen, at)
     with few_figures():
         code = main(arguments)
     if at == 0:
@@ -88,7 +96,7 @@ def _run(folder: Path, arguments: list[str], at: int | None) -> None:
     os._exit(code)
 
 
-def _count(folder: Path, seen: list[str], at: int) -> None:
+def die_before(folder: Path, seen: list[str], at: int) -> None:
     """Note every change below a folder that Python makes, and die before change number `at`."""
     inside = f"{folder}/"
 

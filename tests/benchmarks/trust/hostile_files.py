@@ -87,6 +87,12 @@ def _recordings(folder: Path) -> Iterator[tuple[str, Path, list[str]]]:
         )
         path.write_text(text.replace("[stimuli]", f'[stimuli]\npath = "{files.images}"'))
         yield name, path, flags
+    place = folder / "published pickle"
+    path = write_experiment(place)
+    (place / "monkey.pkl").write_bytes(pickle.dumps({"images": Harm(folder)}))
+    table = 'format = "cadena2019"\npath = "monkey.pkl"\nallow_pickle = true'
+    path.write_text(path.read_text().replace('format = "sensorium"\npath = "mouse"', table))
+    yield "published pickle with consent", path, ["--allow-pickle"]
     for name, bomb in {"bomb": bytes(4 * 10**8), "claim": b""}.items():
         place = folder / name
         path = write_experiment(place)

@@ -33,7 +33,7 @@ STOPPED = 4 * 10**9
 #: Runs a command and notes the most memory that it had.
 _LAUNCH = """
 import sys
-from pipeline.cli.app import main
+from pipeline.cli.main import main
 code = main(sys.argv[2:])
 status = open("/proc/self/status").read()
 open(sys.argv[1], "w").write(status.partition("VmHWM:")[2].split()[0])

@@ -13,7 +13,7 @@ import pandas as pd
 from support.tiny import write_experiment
 
 from cache import UserError
-from pipeline.cli.app import main
+from pipeline.cli.main import main
 from stages.conditions import Condition
 from stages.readouts import saved_columns, saved_curve, saved_readouts
 

@@ -17,7 +17,7 @@ from typing import Any
 import pandas as pd
 from support.tiny import write_experiment
 
-from pipeline.cli.app import main
+from pipeline.cli.main import main
 from pipeline.experiment import load_experiment
 from stages.conditions import Condition
 from stages.readouts import load_readouts

@@ -40,6 +40,17 @@ def test_every_image_is_in_one_shard(shape, n_images, shard_bytes):
     np.testing.assert_array_equal(counted, np.arange(n_images))
 
 
+@pytest.mark.parametrize(
+    ("n_images", "shards"), [(1, 1), (64, 1), (65, 2), (512, 8), (2_300, 9), (16_384, 8)]
+)
+def test_a_small_set_has_several_shards_of_whole_batches(n_images, shards):
+    """While one is written, the next is computed; tokens depend on their batch of 64 images."""
+    shape = TokenShape(n_blocks=12, grid=(4, 8), n_channels=384, n_registers=0, dtype="float16")
+    layout = plan_layout(shape, n_images=n_images)
+    assert layout.n_shards(n_images) == shards
+    assert shards == 1 or layout.images_per_shard % 64 == 0
+
+
 @pytest.mark.parametrize(("channels", "most_files"), [(384, 1_000), (768, 2_000)])
 def test_few_files_and_bounded_shards(channels, most_files):
     """ViT-S and ViT-B with registers, 50,000 images."""

@@ -81,7 +81,7 @@ def test_a_packed_file_of_too_many_members_is_refused(tmp_path, monkeypatch):
 
 def test_all_documents_together_are_bounded(tmp_path, monkeypatch):
     store = make_store(tmp_path / "a.zarr")
-    monkeypatch.setattr("cache.stores.verifying.DOCUMENTS_LIMIT", 4000)
+    monkeypatch.setattr("cache.stores.rooted.DOCUMENTS_LIMIT", 4000)
     with pytest.raises(CacheError, match="more than those of any cache"):
         plan_copy(open_cache(str(store)))
 

@@ -163,7 +163,7 @@ def test_a_lost_root_is_a_fault_but_an_empty_place_is_no_cache(store, tmp_path):
     ],
 )
 def test_image_ids_are_checked(tmp_path, monkeypatch, ids, count, message):
-    monkeypatch.setattr("cache.write.writer._increasing", lambda given: given)
+    monkeypatch.setattr("cache.write.begin._increasing", lambda given: given)
     store = make_store(tmp_path / "c.zarr", image_ids=ids, settings=settings(count))
     assert told(store) == [f"image/c/0: {message}"]
 

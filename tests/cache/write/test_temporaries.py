@@ -171,7 +171,7 @@ def test_a_store_behind_a_link_is_made_finished_replaced_and_mended(linked, tmp_
 def test_a_kill_while_replacing_behind_a_link_is_resumed(linked, monkeypatch):
     make_store(linked)
     with monkeypatch.context() as patch:
-        patch.setattr("cache.write.writer.place_folder", lambda *_: 1 / 0)
+        patch.setattr("cache.write.begin.place_folder", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             make_store(linked, settings=OTHER, replace=True)
     assert linked.is_symlink() and not linked.exists()

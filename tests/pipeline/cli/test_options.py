@@ -11,7 +11,7 @@ from support.faults import make_store
 NOISY = """
 import os, sys
 import pipeline.cache_commands as commands
-from pipeline.cli.app import script
+from pipeline.cli.main import script
 
 quiet = commands.show_info
 

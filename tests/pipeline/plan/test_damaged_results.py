@@ -7,7 +7,7 @@ from support.runs import plan_of
 from support.tiny import write_experiment
 
 from cache import UserError
-from pipeline.cli.app import main
+from pipeline.cli.main import main
 from stages.readouts import load_readouts, saved_columns
 
 TABLES = """

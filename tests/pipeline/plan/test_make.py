@@ -10,11 +10,13 @@ from support.recording_files import write_minimodel
 from support.tiny import write_experiment
 
 from cache import UserError
-from pipeline.cli.app import main
+from pipeline.cli.main import main
 from pipeline.experiment import load_experiment
 from pipeline.plan.make import make_plan
 from pipeline.plan.table import plan_lines, summary
 from pipeline.variant.variant import open_variants
+
+pytestmark = pytest.mark.usefixtures("few_figures")
 
 TABLES = """
 [finetune]
@@ -29,7 +31,8 @@ epochs = [1, 1]
 minimodel = { channels = 2 }
 """
 
-FX10 = Path(__file__).parents[3] / "pipeline/experiments/fx10.toml"
+EXPERIMENTS = Path(__file__).parents[3] / "pipeline/experiments"
+FX10 = EXPERIMENTS / "fx10-full.toml"
 
 
 def plan_of(path, *overrides):
@@ -163,7 +166,7 @@ def test_an_interrupted_cache_is_counted(copy, monkeypatch):
         raise OSError("unplugged")
 
     with monkeypatch.context() as patch:
-        patch.setattr("stages.backbones.backbone.Backbone.tokens", fail)
+        patch.setattr("stages.backbones.backbone.Backbone.one_pass", fail)
         assert main(["extract", str(copy), "--quiet"]) == 1
     plan = plan_of(copy)
     (step,) = (s for s in plan.steps if s.kind == "extract")
@@ -221,8 +224,24 @@ def test_the_ready_experiment_has_a_plan_without_data_or_gpu(capsys):
     small = plan["steps"][0]["work"]
     assert small["images"] == 33_955 + 500
     assert small["n_bytes"] == small["images"] * 12 * (32 + 1 + 4) * 384 * 2
-    settings = [line for line in FX10.read_text().splitlines() if re.match(r"\w+ = ", line)]
-    assert all("#" in line for line in settings if not line.startswith(("format", "expected")))
+    for file in (FX10, EXPERIMENTS / "fx10.toml"):
+        settings = [line for line in file.read_text().splitlines() if re.match(r"\w+ = ", line)]
+        assert all("#" in line for line in settings if not line.startswith(("format", "expected")))
+
+
+def test_the_first_experiment_costs_what_its_header_says(capsys):
+    path = EXPERIMENTS / "fx10.toml"
+    header = path.read_text().partition("[recording]")[0]
+    tables = {"591 core hours": (), "the frozen readouts": ("finetune=none", "baseline=none")}
+    for said, dropped in tables.items():
+        sets = [text for name in dropped for text in ("--set", name)]
+        assert main(["run", "--dry-run", str(path), "--json", *sets]) == 0
+        plan = json.loads(capsys.readouterr().out)
+        kinds = {step["stage"] for step in plan["steps"]} - {"extract", "report"}
+        assert kinds == ({"fit"} if dropped else {"fit", "finetune", "baseline"})
+        hours = plan["cost"]["core_seconds"] / 3600
+        assert said in header and (f"{hours:.2g}" if dropped else f"{hours:.0f}") in header
+        assert plan["cost"]["unpriced"] == 0 and not plan["cost"]["rates"]["measured"]
 
 
 def test_every_step_comes_after_those_it_needs(finished):

@@ -5,7 +5,7 @@ import shutil
 import pytest
 from support.tiny import write_experiment
 
-from pipeline.cli.app import main
+from pipeline.cli.main import main
 from pipeline.results.tables import read_neurons
 
 

@@ -8,7 +8,7 @@ import pytest
 from support.tables import neurons_table
 
 from cache import UserError
-from pipeline.cli.app import main
+from pipeline.cli.main import main
 from pipeline.report.compare import compare_runs
 from pipeline.results.tables import NEURONS
 from pipeline.terminal import Terminal

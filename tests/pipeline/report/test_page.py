@@ -87,7 +87,10 @@ def test_print_has_the_means_and_no_controls(opened):
     page.emulate_media(media="print", color_scheme="dark")
     page.set_viewport_size({"width": 720, "height": 1000})  # A4 without its margins
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
-    assert page.locator("nav, .charts, .filters").locator("visible=true").count() == 0
+    assert page.locator("nav, .look, .charts, .filters").locator("visible=true").count() == 0
+    # No word of a header is broken.
+    titles = page.locator("#conditions-table thead tr:first-child th:visible .dt-column-title")
+    assert max(box.bounding_box()["height"] for box in titles.all()) < 30
     box = page.locator("#conditions-table tbody tr td:nth-child(3)").first.bounding_box()
     assert box["x"] + box["width"] <= 720
     assert page.locator("figure img").first.is_visible()

@@ -197,15 +197,25 @@ def test_alternative_texts_have_the_numbers_of_the_figures(tmp_path):
                if name not in ("feve_per_block_models",))  # fmt: skip
 
 
+def luminance(colour):
+    """Relative luminance of an sRGB colour (WCAG 2.2)."""
+    values = (int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5))
+    linear = (v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in values)
+    return sum(w * v for w, v in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
 def test_specifications_are_vega_lite(tmp_path):
     import vl_convert
 
-    page = make_report(tmp_path / "run", full_table()).read_text()
+    page = make_report(tmp_path / "run", full_table(models=("vit_a", "vit_b"))).read_text()
     packed = re.search(r'id="charts-data">([^<]*)<', page)[1]
     found = json.loads(gzip.decompress(base64.b64decode(packed)))
     assert set(found["charts"]) == {"fev", "reference", "blocks", "map", "tests"}
     for spec in found["charts"].values():
         assert vl_convert.vegalite_to_vega(spec)["marks"]
+    # Lines can be seen on the dark page, too: a contrast of 3, as WCAG asks for of graphics.
+    tones = found["charts"]["blocks"]["encoding"]["color"]["scale"]["range"]
+    assert len(tones) > 4 and min(map(luminance, tones)) + 0.05 > 3 * (luminance("#14171c") + 0.05)
     values = np.frombuffer(base64.b64decode(found["tests"]["values"]), np.uint8)
     assert values.size == 2 * 40 * len(found["tests"]["images"])
 

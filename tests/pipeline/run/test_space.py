@@ -7,7 +7,7 @@ from collections import namedtuple
 import pytest
 from support.tiny import write_experiment
 
-from pipeline.cli.app import main
+from pipeline.cli.main import main
 
 Usage = namedtuple("Usage", "total used free")
 

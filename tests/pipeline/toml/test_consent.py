@@ -6,7 +6,7 @@ import pytest
 from support.tiny import write_experiment
 
 from cache import UserError
-from pipeline.cli.app import main
+from pipeline.cli.main import main
 from pipeline.experiment import load_experiment
 
 DASK = 'run.executor="dask"'

@@ -20,7 +20,7 @@ from support.tiny import write_experiment
 
 from cache import UserError, open_cache
 from cache.format.metadata import ROOT
-from pipeline.cli.app import main
+from pipeline.cli.main import main
 from stages.executors import LocalExecutor, dask_executor
 from stages.fit.cost import needed_memory
 from stages.fit.distributed import division, fit_divided
@@ -81,7 +81,8 @@ def same(fitted, whole):
 def fitted_in_parts(task, executor, folder, after_part=lambda number: None):
     done = []
 
-    def progress(number):
+    def progress(number, text):
+        assert text.startswith("parts of ")
         done.append(number)
         after_part(sum(done))
 
@@ -145,7 +146,7 @@ def test_divided_conditions_that_nobody_waits_for_are_stopped(task, cluster, tmp
     tasks = [replace(task, condition=replace(task.condition, seed=seed)) for seed in range(3)]
     parts = []
     with connected(cluster, tmp_path) as executor:
-        fits = fit_all(tasks, executor, folder=tmp_path, progress=parts.append)
+        fits = fit_all(tasks, executor, folder=tmp_path, progress=lambda *told: parts.append(told))
         next(fits)
         fits.close()
         done = len(parts)

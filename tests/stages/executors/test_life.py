@@ -19,7 +19,7 @@ from support.imports import ROOT
 from stages.executors import LocalExecutor, dask_executor
 from stages.executors.life import Patience, watched
 
-HASTY = Patience(look=1.0, named=8.0, replaced=16.0)
+HASTY = Patience(look=1.0, named=5.0, replaced=9.0)
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def test_a_worker_that_does_not_answer_is_named_and_replaced(tmp_path, workers, 
     stopped = int((tmp_path / "stopped").read_text())
     assert not psutil.pid_exists(stopped)
     lines = [line for line in told if workers is on_dask or f"worker {stopped} " in line]
-    assert "has not answered for 8 s: after 16 s it is replaced" in lines[0]
+    assert "has not answered for 5 s: after 9 s it is replaced" in lines[0]
 
 
 def crunch(task: Work) -> int:
@@ -96,9 +96,9 @@ def compute_for(visit: Visit) -> None:
 
 
 def test_a_worker_that_computes_for_long_answers(tmp_path):
-    told, patience = [], Patience(look=0.5, named=10.0, replaced=12.0)
+    told, patience = [], Patience(look=0.5, named=6.0, replaced=7.0)
     executor = LocalExecutor(2, folder=tmp_path / "work", note=told.append, patience=patience)
-    tasks = [Visit(14.0), Visit(0.0)]
+    tasks = [Visit(8.0), Visit(0.0)]
     assert sorted(executor.map(compute_for, tasks)) == [(0, None), (1, None)] and told == []
 
 

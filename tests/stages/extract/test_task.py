@@ -1,18 +1,21 @@
 """Stage one: cached tokens are the backbone's own, whatever the family; resuming; refusals."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 from support.tiny import FAMILIES
 
-from cache import CacheError, Layout, open_cache
+from cache import CacheError, Layout, Places, key_of, open_cache
 from stages.backbones.backbone import create_backbone
 from stages.backbones.settings import BackboneSettings
 from stages.extract.distributed import _ShardsTask, _write_shards
 from stages.extract.task import Extraction, extract_task
 from stages.stimuli.preprocessing import Preprocessing
+from stages.stimuli.settings import StimuliSettings
 from stages.stimuli.stimuli import digest, stimuli_from_array
-from stages.tokens.identity import token_settings
+from stages.tokens.identity import check_cache, token_settings
 
 SIZE = (32, 64)
 
@@ -20,8 +23,8 @@ SIZE = (32, 64)
 class Case:
     """A tiny backbone and images, ready to extract."""
 
-    def __init__(self, family="dino", *, dtype="float16", n_images=21, seed=0):
-        self.settings = BackboneSettings(weights="random", **FAMILIES[family])
+    def __init__(self, family="dino", *, dtype="float16", n_images=21, seed=0, **backbone):
+        self.settings = BackboneSettings(weights="random", **FAMILIES[family], **backbone)
         self.backbone = create_backbone(self.settings, input_size=SIZE)
         images = np.random.default_rng(seed).integers(0, 256, (n_images, 36, 64)).astype(np.uint8)
         self.stimuli = stimuli_from_array(images, source="test images")
@@ -89,6 +92,58 @@ def test_cached_tokens_are_the_direct_ones(family, dtype, tolerance, tmp_path):
             np.testing.assert_allclose(got, values.numpy(), rtol=tolerance, atol=tolerance * scale)
 
 
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float16", 1e-3), ("float32", 1e-5)])
+@pytest.mark.parametrize(
+    "more", [{"stride": 8}, {"stride": 8, "dense": "overlap", "pad": "reflect"}]
+)
+def test_cached_tokens_of_a_stride_are_the_backbone_s_own(more, dtype, tolerance, tmp_path):
+    case = Case("dinov3", dtype=dtype, **more)
+    case.extract(tmp_path / "c.zarr")
+    cache = open_cache(tmp_path / "c.zarr")
+    passes = 1 if "dense" in more else 4
+    assert cache.places == Places(stride=(8, 8), first_centre=(8, 8), passes=passes)
+    expected = case.backbone.tokens(case.preprocessing(case.stimuli.read(case.stimuli.ids)))
+    for block, kinds in enumerate(expected):
+        for kind, values in kinds.items():
+            got, scale = cache.block(block).read(kind, cache.image_ids), float(values.abs().max())
+            np.testing.assert_allclose(got, values.numpy(), rtol=tolerance, atol=tolerance * scale)
+    assert cache.block(0).patches.shape == (21, 4, 8, 48)
+
+
+def test_an_image_is_read_once_for_all_its_passes(tmp_path):
+    case, read = Case(stride=8), []
+    case.stimuli = dataclasses.replace(
+        case.stimuli, reader=lambda ids, inner=case.stimuli.reader: read.extend(ids) or inner(ids)
+    )
+    settings = case.token_settings()
+    case.token_settings = lambda: settings
+    read.clear()
+    case.extract(tmp_path / "c.zarr")
+    assert sorted(read) == list(range(21))
+
+
+def test_stride_dense_and_pad_are_of_the_identity_only_where_they_are_set():
+    keys = {
+        key_of(Case(**more).token_settings())
+        for more in ({}, {"stride": 8}, {"stride": 8, "dense": "overlap"}, {"stride": 4},
+                     {"stride": 8, "dense": "overlap", "pad": "reflect"})
+    }  # fmt: skip
+    assert len(keys) == 5
+    assert not {"stride", "dense", "pad"} & Case().token_settings()["backbone"].keys()
+    one, same = Case(stride=8), Case(stride=8, dense="shift")
+    assert key_of(one.token_settings()) == key_of(same.token_settings())
+
+
+def test_an_experiment_without_stride_does_not_take_a_cache_that_has_one(tmp_path):
+    case = Case(stride=8)
+    case.extract(tmp_path / "c.zarr")
+    cache = open_cache(tmp_path / "c.zarr")
+    known = {"stimuli": StimuliSettings(input_size=SIZE), "crop": None, "images": None}
+    check_cache(cache, backbone=case.settings, dtype="float16", **known)
+    with pytest.raises(CacheError, match=r"backbone\.stride: nothing here, 8 there"):
+        check_cache(cache, backbone=Case().settings, dtype="float16", **known)
+
+
 def test_blocks_differ():
     tokens = [patches for patches, _ in Case().direct()]
     assert not torch.allclose(tokens[0], tokens[1], rtol=0.1)
@@ -107,7 +162,7 @@ def test_an_interrupted_run_goes_on_with_whole_shards(tmp_path, monkeypatch):
     case = Case()
     case.extract(tmp_path / "whole.zarr")
     calls = iter(range(100))
-    tokens = type(case.backbone).tokens
+    tokens = type(case.backbone).one_pass
 
     def interrupted(self, images):
         if next(calls) == 2:
@@ -115,7 +170,7 @@ def test_an_interrupted_run_goes_on_with_whole_shards(tmp_path, monkeypatch):
         return tokens(self, images)
 
     with monkeypatch.context() as patch:
-        patch.setattr(type(case.backbone), "tokens", interrupted)
+        patch.setattr(type(case.backbone), "one_pass", interrupted)
         with pytest.raises(KeyboardInterrupt):
             case.extract(tmp_path / "c.zarr")
     partial = open_cache(tmp_path / "c.zarr")

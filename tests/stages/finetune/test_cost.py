@@ -9,7 +9,7 @@ import pytest
 from support.tuning_runs import flags, outdate, tasks
 
 from cache import TokenShape, UserError
-from pipeline.cli.app import main
+from pipeline.cli.main import main
 from stages.conditions import Condition
 from stages.finetune import run as finetune
 from stages.finetune.cost import tuning_memory

@@ -66,6 +66,23 @@ def test_more_layers_than_there_are():
         first_tuned_block(7, 4)
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    "more", [{"stride": 8, "dense": "overlap", "pad": "reflect"}, {"patch_size": 8}]
+)
+def test_finer_backbones_are_tuned_as_they_are_extracted(family, more):
+    settings = BackboneSettings(**{"weights": "random", **FAMILIES[family], **more})
+    fine = create_backbone(settings, input_size=(32, 64))
+    expected = fine.tokens(images())[1]["patches"]
+    for start in ("images", "cache"):
+        last = "full" if start == "images" else 1
+        model = TunedViT(fine, readout(grid=(4, 8)), block=1, last=last, start=start)
+        given = images() if start == "images" else cached(fine, 0, torch.float32)
+        torch.testing.assert_close(model.tokens(given), expected, rtol=1e-4, atol=1e-5)
+        model(given).sum().backward()
+        assert all(weights.grad is not None for weights in model.backbone_parameters())
+
+
 @pytest.mark.parametrize("block", [0, 1, 2])
 @pytest.mark.parametrize("tokens", ["patch", "cls"])
 def test_the_untuned_model_gives_the_backbone_s_tokens(backbone, block, tokens):

@@ -13,7 +13,7 @@ import torch
 from support.tiny import write_experiment
 
 from cache import open_cache
-from pipeline.cli.app import main
+from pipeline.cli.main import main
 from pipeline.experiment import load_experiment
 from pipeline.results.tables import read_summary
 from pipeline.variant.inputs import Inputs
@@ -24,7 +24,7 @@ from stages.fit.run import fit_condition
 from stages.fit.task import FitTask
 from stages.readouts import fit_readouts, load_readouts
 from stages.readouts.settings import AdamWSettings, ReadoutSettings
-from stages.recordings.recording import normalise
+from stages.recordings.derived import normalise
 
 pytestmark = pytest.mark.usefixtures("no_figures")
 
@@ -232,7 +232,7 @@ def test_fit_needs_neither_timm_nor_backbone_nor_images(tmp_path):
     assert main(["extract", str(path), "--quiet"]) == 0
     code = (
         "import sys; sys.modules['timm'] = None; sys.modules['torchvision'] = None\n"
-        "from pipeline.cli.app import main; sys.exit(main(sys.argv[1:]))"
+        "from pipeline.cli.main import main; sys.exit(main(sys.argv[1:]))"
     )
     subprocess.run(
         [sys.executable, "-c", code, "fit", str(path)],

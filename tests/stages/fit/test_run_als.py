@@ -7,7 +7,7 @@ import pytest
 from support.tiny import write_experiment
 
 from cache import CacheError, open_cache
-from pipeline.cli.app import main
+from pipeline.cli.main import main
 from pipeline.experiment import load_experiment
 from pipeline.variant.variant import open_variants
 from stages.conditions import Condition

@@ -7,7 +7,7 @@ import pytest
 from support.tiny import write_experiment
 
 from cache import CacheError, UserError, open_cache
-from pipeline.cli.app import main
+from pipeline.cli.main import main
 from pipeline.experiment import load_experiment
 from pipeline.variant.variant import open_variants
 from stages.conditions import Condition
@@ -92,13 +92,25 @@ def test_columns_are_named_by_texts_and_whole_numbers(run, block):
 def test_readouts_of_a_tuned_backbone_are_loaded_by_name_only(run):
     folder, cache, _ = run
     for identity in ({}, {"tokens": "patch"}):
-        with pytest.raises(UserError, match=r'backbone that was tuned.*tokens="tuned"'):
+        with pytest.raises(UserError, match=r'backbone that was tuned.*load_model.*tokens="tuned"'):
             load_readouts(folder, tuning="last2", seed=1, **identity)
     for tokens in ("tuned", "tuned patch"):
         saved = load_readouts(folder, seed=1, tokens=tokens)
         assert saved.condition.tuning == "last2" and saved.condition.tokens == "patch"
         with pytest.raises(UserError, match="in no cache"):
             saved.predict_from(cache)
+
+
+def test_arrays_of_a_cache_say_whose_tokens_they_hold(run):
+    folder, cache, _ = run
+    saved = load_readouts(folder, tuning="frozen", tokens="patch", blocks="1")
+    right = cache.block(1).array("patches")
+    np.testing.assert_allclose(saved.predict(right), saved.predict_from(cache), rtol=1e-5)
+    for block, kind in ((0, "patches"), (1, "cls")):
+        with pytest.raises(UserError, match=f"these tokens are {kind} of block {block}"):
+            saved.predict(cache.block(block).array(kind))
+    with pytest.raises(UserError, match=r"in no cache.*load_model"):
+        load_readouts(folder, seed=1, tokens="tuned").predict(right)
 
 
 def test_the_word_finds_tuned_readouts_alone_and_by_their_kind(run):

@@ -122,7 +122,10 @@ def test_defaults_of_a_format_ask_for_nothing(toy: Path) -> None:
 
 
 def test_an_unknown_format_is_refused_with_those_known(toy: Path) -> None:
-    known = "Input should be 'minimodel', 'sensorium', 'synthetic' or 'toy'"
+    known = (
+        "Input should be 'cadena2019', 'arrays', 'minimodel', 'nwb', 'sensorium', 'synthetic' or "
+        "'toy'"
+    )
     with pytest.raises(ValidationError, match=known):
         settings_of("toys")
     file = toy.with_name("toys.toml")
@@ -144,7 +147,7 @@ def test_recordings_are_read_by_the_format_that_is_named(tmp_path: Path) -> None
     assert FORMATS["minimodel"].images_path(settings_of("minimodel", path=folder)) is None
 
 
-@pytest.mark.parametrize("format", ["minimodel", "sensorium"])
+@pytest.mark.parametrize("format", ["cadena2019", "minimodel", "nwb", "sensorium"])
 def test_a_path_that_leads_nowhere_is_refused(format: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"recording mouse has no path: name its file or folder"):
         read_recording(settings_of(format))

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 import scipy.io
@@ -28,9 +29,9 @@ def test_images_come_first_and_keep_their_dtype(tmp_path: Path) -> None:
 
 def test_the_stack_is_not_copied_for_a_transposition(tmp_path: Path) -> None:
     reader = images_of("minimodel", write_minimodel(tmp_path).images).reader
-    images = reader.images()  # type: ignore[attr-defined]
+    images = reader.whole()  # type: ignore[attr-defined]
     assert images.base is not None and images.transpose(1, 2, 0).flags.f_contiguous
-    assert reader.images().base is images.base  # type: ignore[attr-defined]
+    assert reader.whole().base is images.base  # type: ignore[attr-defined]
 
 
 def test_pickled_images_carry_the_path_and_read_the_same(tmp_path: Path) -> None:
@@ -58,11 +59,22 @@ def test_other_mat_files_are_refused(tmp_path: Path, content: Any, message: str)
 
 
 @pytest.mark.parametrize("user_block", [0, 512])
-def test_an_hdf5_mat_file_is_named_as_such(tmp_path: Path, user_block: int) -> None:
+def test_a_damaged_hdf5_mat_file_is_refused(tmp_path: Path, user_block: int) -> None:
     path = tmp_path / "images.mat"
     path.write_bytes(b"M" * user_block + b"\x89HDF\r\n\x1a\n" + bytes(600))
-    with pytest.raises(UserError, match=r"v7.3 \(HDF5\).*'-v7'"):
+    with pytest.raises(UserError, match="cannot be read as an HDF5 file"):
         images_of("minimodel", path)
+
+
+def test_images_of_matlab_v73_are_read(tmp_path: Path) -> None:
+    stack = np.random.default_rng(0).integers(0, 256, (6, 8, 5), dtype=np.uint8)
+    with h5py.File(tmp_path / "images.mat", "w", userblock_size=512) as file:
+        file["img"] = stack.T  # MATLAB's order of axes is HDF5's reversed
+    stimuli = images_of("minimodel", tmp_path / "images.mat")
+    assert stimuli.image_shape == (6, 8)
+    np.testing.assert_array_equal(
+        stimuli.read(np.array([4, 1])), stack[..., [4, 1]].transpose(2, 0, 1)
+    )
 
 
 def test_a_file_that_is_no_mat_file_is_refused(tmp_path: Path) -> None:

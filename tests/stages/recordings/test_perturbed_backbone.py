@@ -9,7 +9,7 @@ from support.runs import only_variant
 from support.tiny import FAMILIES
 
 from cache import CacheError
-from pipeline.cli.app import main
+from pipeline.cli.main import main
 from pipeline.experiment import load_experiment
 from pipeline.results.tables import read_summary
 from stages.backbones.backbone import create_backbone

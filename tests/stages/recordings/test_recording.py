@@ -10,12 +10,8 @@ import pytest
 from numpy.typing import NDArray
 
 from cache import UserError
-from stages.recordings.recording import (
-    Recording,
-    check_recording,
-    digest_recording,
-    normalise,
-)
+from stages.recordings.derived import digest_recording, normalise
+from stages.recordings.recording import Recording, check_recording
 from stages.recordings.recording_format import RecordingSizes
 
 

@@ -6,6 +6,8 @@ import pytest
 from matplotlib.text import Text
 from support.tables import curves_of, neurons_table, summary_of
 
+from cache import Places
+from pipeline.report.answer import warnings
 from pipeline.report.figures import (
     best_block_bars,
     best_block_violins,
@@ -19,6 +21,7 @@ from pipeline.report.figures import (
     spatial_maps,
     tuned_per_block,
 )
+from pipeline.report.figures.draw import Tables
 from pipeline.report.figures.style import LOWEST_FEVE
 from stages.readouts.readout import Readouts
 
@@ -205,6 +208,33 @@ def test_centres_are_weighted_means_of_positions():
     assert "no neuron has a position" in said(
         centres_over_cortex(one, unplaced, input_size=(64, 128))
     )
+
+
+def test_maps_and_centres_are_at_the_patches_true_places():
+    # Every 8 pixels from 8 on: the last patch of 16 lies around the image's edge.
+    places = Places(stride=(8, 8), first_centre=(8, 8), passes=4)
+    one = Readouts(
+        row_weights=np.eye(8, dtype=np.float32)[[0, 7]],
+        column_weights=np.eye(16, dtype=np.float32)[[1, 15]],
+        channel_weights=np.zeros((2, 3), np.float32), bias=np.zeros(2, np.float32),
+        scale=np.ones(2, np.float32),
+    )  # fmt: skip
+    where = centres(one, input_size=(64, 128), places=places)
+    np.testing.assert_allclose(where, [[8, 16], [64, 128]])
+    drawn = spatial_maps(one, ONE_CONDITION.head(2), input_size=(64, 128), places=places).axes[0]
+    assert drawn.images[0].get_extent() == [4, 132, 68, 4]
+    assert drawn.get_xlim() == (0, 128) and drawn.get_ylim() == (64, 0)
+    np.testing.assert_allclose(drawn.get_xticks(minor=True)[:2], [4, 12])
+
+
+def test_random_weights_are_noted_where_no_name_tells_them():
+    random = ONE_CONDITION.assign(weights="random")
+    control = random.assign(model="vit+random")
+    tables = {"run": None, "summary": None, "curves": None}
+    assert Tables(neurons=random, **tables).note == "random weights"
+    both = pd.concat([ONE_CONDITION.assign(weights="hub"), control])
+    assert Tables(neurons=both, **tables).note == ""
+    assert "are controls" in warnings(both, {})[0]
 
 
 def test_learning_curves_have_a_line_each_and_whole_epochs():

@@ -23,7 +23,7 @@ def read(content: bytes) -> Any:
     return unpickled_array(content, "ss_all.npy of mouse.npz", LIMIT)
 
 
-@pytest.mark.parametrize("protocol", [2, 3, 4])
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
 def test_arrays_numbers_texts_and_containers_come_through(protocol: int) -> None:
     grid = np.arange(6, dtype=">f4").reshape(2, 3)
     entries = [

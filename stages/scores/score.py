@@ -1,6 +1,7 @@
 """Scores of predictions, neuron by neuron: every number of a result's tables is computed here.
 
-FEV and FEVE themselves are in `stages.feve`.
+FEV and FEVE themselves are in `stages.feve`, the scores that other work reports in
+`correlations` and `r2_er`.
 """
 
 from __future__ import annotations
@@ -12,10 +13,27 @@ from numpy.typing import ArrayLike, NDArray
 
 from cache import UserError, as_array
 from stages.feve import fev_and_feve, feve_standard_error
+from stages.scores.correlations import normalised, of_averages, of_single_trials
+from stages.scores.image_means import image_means
+from stages.scores.r2_er import explained
 from stages.spread import varies
 
 if TYPE_CHECKING:
     from stages.recordings.recording import Recording
+
+
+#: Columns of what other work reports.
+_COLUMNS = (
+    "single_trial_correlation",
+    "test_correlation",
+    "cc_norm",
+    "r2_er",
+    "r2_er_low",
+    "r2_er_high",
+)
+
+#: Neurons that are scored together.
+NEURONS_AT_A_TIME = 256
 
 
 def variance_explained(responses: ArrayLike, predictions: ArrayLike) -> NDArray[np.float64]:
@@ -120,9 +138,7 @@ def score(
     test_predictions = as_array(test_predictions, "predictions", ("image", "neuron"))
     fev, feve = fev_and_feve(responses, test_predictions)
     counts = np.isfinite(responses).sum(axis=1)
-    seen = counts.max(axis=1) > 0
-    mean = mean_responses(recording)[seen]
-    columns: dict[str, NDArray[Any]] = {"neuron": recording.neurons}
+    columns: dict[str, NDArray[Any]] = {**recording.columns, "neuron": recording.neurons}
     for name in ("unit_id", "x", "y"):
         values = recording.unit_ids if name == "unit_id" else getattr(recording, name)
         if values is not None:
@@ -133,7 +149,33 @@ def score(
         "feve": feve,
         "val_varexp": explained,
         "feve_se": feve_standard_error(responses, test_predictions),
-        "test_correlation": correlation(mean, test_predictions[seen]),
+        **repeat_scores(responses, test_predictions),
     }
     columns |= {name: np.where(fitted, values, np.nan) for name, values in scores.items()}
     return columns | {"n_repeats": counts.max(axis=0)}
+
+
+def repeat_scores(
+    r_repeats: NDArray[np.floating[Any]], predictions: NDArray[np.generic]
+) -> dict[str, NDArray[np.float64]]:
+    """What other work reports, by the names of the columns, some neurons at a time.
+
+    Parameters
+    ----------
+    r_repeats : array of shape (n_images, n_repeats, n_neurons)
+        NaN where a repeat is missing.
+    predictions : array of shape (n_images, n_neurons)
+
+    Returns
+    -------
+    dict of array of shape (n_neurons,)
+        The interval of `r2_er` as `r2_er_low` and `r2_er_high`.
+    """
+    parts = []
+    for first in range(0, max(1, predictions.shape[1]), NEURONS_AT_A_TIME):
+        some = slice(first, first + NEURONS_AT_A_TIME)
+        means = image_means(r_repeats[..., some], predictions[:, some])
+        correlations = of_single_trials(means), of_averages(means), normalised(means)
+        parts.append((*correlations, *explained(means)))
+    columns = zip(*parts, strict=True)
+    return {name: np.concatenate(c) for name, c in zip(_COLUMNS, columns, strict=True)}

@@ -1,0 +1,1 @@
+"""The command `check`: what was understood of an experiment's data, and every doubt."""

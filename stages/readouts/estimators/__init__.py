@@ -1,0 +1,1 @@
+"""Readouts for who has arrays only: a validation part drawn from them, scikit-learn's methods."""
