@@ -33,14 +33,14 @@ tokens = ["patch"]
 {readout}
 
 [run]
-output = "runs"
+output = "{output}"
 """
 
 
 def written(folder: Path, *, readout: str = "", **changes: Any) -> Path:
     write_minimodel(folder, n_trials=40, n_images=50, changes=changes)
     path = folder / "mouse.toml"
-    path.write_text(EXPERIMENT.format(readout=readout))
+    path.write_text(EXPERIMENT.format(readout=readout, output=folder / "runs"))
     return path
 
 
@@ -52,9 +52,10 @@ def test_a_neuron_that_is_missing_everywhere_is_nan_in_the_table(tmp_path: Path)
     single[3, draw.permutation(40)[:12]] = np.nan
     repeats[0, :, 3] = repeats[1, 2, 3] = np.nan
     path = written(tmp_path, sp=single, ss_all=repeats)
+    assert main(["extract", str(path), "--quiet"]) == 0
     with pytest.warns(UserWarning, match=r"1 of 5 neurons have no response .* trial \(2\)"):
-        assert main(["run", str(path)]) == 0
-    table = pd.read_parquet(tmp_path / "runs" / "neurons.parquet")
+        assert main(["fit", str(path), "--quiet"]) == 0
+    table = pd.read_parquet(tmp_path / "runs" / "results" / "neurons.parquet")
     scores = table.set_index("neuron")[["fev", "feve", "val_varexp", "test_correlation"]]
     assert scores.loc[2].isna().all() and np.isfinite(scores.loc[[0, 1, 3, 4], "val_varexp"]).all()
     variant = only_variant(path)
@@ -66,9 +67,10 @@ def test_negative_responses_are_refused_before_anything_is_made(
 ) -> None:
     single = np.random.default_rng(0).standard_normal((5, 40)).astype(np.float32)
     path = written(tmp_path, sp=single)
-    assert main(["run", str(path)]) == 2
+    assert main(["extract", str(path)]) == 2
     error = capsys.readouterr().err
     assert "recording mouse: 5 of 5 neurons have negative responses" in error
     assert 'readout.als.output = "linear"' in error and not (tmp_path / "runs").exists()
     path = written(tmp_path, sp=single, readout='als = {output = "linear"}')
-    assert main(["run", str(path), "--quiet"]) == 0
+    assert main(["extract", str(path), "--quiet"]) == 0
+    assert main(["fit", str(path), "--quiet"]) == 0
