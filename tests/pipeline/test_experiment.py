@@ -231,7 +231,7 @@ def test_a_list_of_weights_starts_at_the_file(file):
     [
         ("backbone.dense=overlap", 'dense = "overlap" needs a stride'),
         ("readout.blocks=3", "readout.blocks = 3: expected 'all' or a list"),
-        ("recording.neurons=[3,5,9]", "expected 'all' or a list of 2 values"),
+        ("recording.neurons=3", "expected 'all' or a list or a table"),
         ("readout.tokens=patches", "expected a list of 'patch', 'cls'"),
         ("readout.tokens=['patch','patch']", "patch is named twice"),
         ("readout.blocks=[1,1]", "1 is named twice"),
