@@ -13,8 +13,10 @@ STRETCH = 1.1
 
 def changed_by_default(inputs: Inputs) -> list[str]:
     """Sentences on what defaults, and reading, change in the images."""
+    if inputs.absent or inputs.planted:
+        return []
     stimuli, crop, asked = inputs.stimuli, inputs.crop, inputs.experiment.stimuli
-    if stimuli is None or crop is None or inputs.planted:
+    if stimuli is None or crop is None:
         return []
     found = list(stimuli.remarks)
     rows, columns = stimuli.image_shape

@@ -91,7 +91,7 @@ def test_nan_images(tmp_path, capsys):
     assert "19 images" in message and "NaN or infinite pixels" in message
 
 
-@pytest.mark.parametrize(("value", "fault"), [(np.nan, "NaN"), (-1.0, "negative")])
+@pytest.mark.parametrize(("value", "fault"), [(np.inf, "infinite"), (-1.0, "negative")])
 def test_responses_that_are_no_rates(tmp_path, capsys, value, fault):
     path = write_experiment(tmp_path)
     replace_responses(tmp_path, lambda responses: responses.__setitem__(slice(1, 3), value))
@@ -195,7 +195,7 @@ def test_a_file_alone_cannot_consent_to_unpickling(tmp_path, capsys, command):
 def test_a_file_that_takes_more_than_the_memory_limit(tmp_path, capsys):
     path = minimodel_experiment(tmp_path, changes={"istim_sp": np.zeros(10**7, np.int64)})
     for command in (["--dry-run"], []):
-        told = refused(capsys, path, *command, *setting("run.memory_limit=2MB"))
+        told = refused(capsys, path, *command, *setting("run.memory_limit=10MB"))
         assert "istim_sp.npy" in told and "80.0 MB of memory, and run.memory_limit leaves" in told
 
 

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("no_figures")
 
 def files(run):
     """Every file of a run with when it was written; checkpoints are for going on, not results."""
-    found = [path for path in run.rglob("*") if path.is_file()]
+    found = [p for p in run.rglob("*") if p.is_file() and p.name != "run.log"]
     return {path: path.stat().st_mtime_ns for path in found if path.parent.name != "checkpoints"}
 
 

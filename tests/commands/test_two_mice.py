@@ -59,10 +59,10 @@ def release(tmp_path_factory):
 def runs(release):
     """What each run computed, and the bytes of tokens before and after the second."""
     computed, sizes = [], []
-    tokens = Backbone.tokens
+    one_pass = Backbone.one_pass
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Backbone, "tokens", lambda own, images: computed.append(len(images))
-                      or tokens(own, images))  # fmt: skip
+        patch.setattr(Backbone, "one_pass", lambda own, images: computed.append(len(images))
+                      or one_pass(own, images))  # fmt: skip
         counts = {}
         for name in IMAGES:
             computed.clear()

@@ -31,7 +31,7 @@ epochs = [1, 1]
 
 
 #: The cache has trials of its own, checkpoints are gone at the end, manifests hold seconds.
-_APART = ("features", "checkpoints/", "results/manifests/")
+_APART = ("features", "checkpoints/", "results/manifests/", "run.log")
 
 
 def write_small(folder: Path, *, n_train: int = 24, finetune: bool = True) -> Path:

@@ -49,7 +49,8 @@ def test_tables_have_the_documented_columns(finished):
     neurons = pd.read_parquet(file.output / "results/neurons.parquet")
     expected = [
         *IDENTITY, "neuron", "unit_id", "x", "y", "fev", "feve", "val_varexp",
-        "test_correlation", "n_repeats", "feve_se", "weights", "cache_key",
+        "test_correlation", "n_repeats", "feve_se", "single_trial_correlation", "cc_norm",
+        "r2_er", "r2_er_low", "r2_er_high", "weights", "cache_key",
     ]  # fmt: skip
     assert list(neurons.columns) == expected
     assert len(neurons) == 2 * 3 * recording.n_neurons
