@@ -36,7 +36,7 @@ class ViTReadouts(nn.Module):
         self, backbone: Backbone, readout: Readout, *, blocks: Sequence[int], tokens: str
     ) -> None:
         super().__init__()
-        self.family, self.grid = backbone.family, backbone.grid
+        self.family, self.sampling = backbone.family, backbone.sampling
         self.precision, self.blocks, self.cls = backbone.precision, tuple(blocks), tokens == "cls"
         self.vit = backbone.model
         self.vit.blocks = self.vit.blocks[: max(blocks) + 1]
@@ -44,6 +44,21 @@ class ViTReadouts(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """The linear predictor (n_images, n_neurons) of prepared images (n_images, 3, row, col)."""
+        read: torch.Tensor | None = None
+        for part, seen in self.sampling.shifts(images):
+            tokens = self._one_pass(seen)
+            if self.cls or self.sampling.passes == 1:
+                # CLS tokens are of the first pass.
+                read = tokens
+                break
+            if read is None:
+                read = tokens.new_empty(len(images), *self.sampling.grid, tokens.shape[-1])
+            read[:, *part] = tokens
+        z: torch.Tensor = self.readout(read)
+        return z
+
+    def _one_pass(self, images: torch.Tensor) -> torch.Tensor:
+        """Tokens of the blocks that are read, of shape (n_images, row, column, channel)."""
         read = []
         with torch.autocast(
             images.device.type, dtype=torch.bfloat16, enabled=self.precision == "bfloat16"
@@ -53,12 +68,11 @@ class ViTReadouts(nn.Module):
                 x = self.family.block(self.vit, index, x, rotary)
                 if index in self.blocks:
                     read.append(self._tokens(x))
-        z: torch.Tensor = self.readout(torch.cat(read, dim=-1))
-        return z
+        return torch.cat(read, dim=-1)
 
     def _tokens(self, x: torch.Tensor) -> torch.Tensor:
-        n_prefix = int(self.vit.num_prefix_tokens)
-        part, grid = (x[:, :1], (1, 1)) if self.cls else (x[:, n_prefix:], self.grid)
+        n_prefix, grid = int(self.vit.num_prefix_tokens), tuple(self.vit.patch_embed.grid_size)
+        part, grid = (x[:, :1], (1, 1)) if self.cls else (x[:, n_prefix:], grid)
         tokens: torch.Tensor = part.float().unflatten(1, grid)
         return tokens
 

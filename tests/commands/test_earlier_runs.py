@@ -103,7 +103,7 @@ def test_a_run_does_what_is_outdated_and_nothing_else(run):
 def assert_rounded_otherwise(new, old):
     """The neurons of two tables in which the numbers of `adamw` differ by less than 1e-5.
 
-    They differed by 3e-7, those of tunings and CNNs not at all but for the rounding of correlations.
+    They differed by 3e-7, those of tunings and CNNs not at all, but for correlations by rounding.
     Of `als`, which is another solver by now, neurons and their signal are the same.
     """
     fits = old["tuning"] == "frozen"
