@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cache import UserError, beside, make_folder, naming, place_folder, replaced
 from pipeline.results import describe, read_neurons, valid
@@ -18,6 +18,15 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from pipeline.terminal import Terminal
+
+
+class Predicted(NamedTuple):
+    """Rates of shape (n_images, n_neurons), the ids of both, and the condition in words."""
+
+    rates: NDArray[np.float32]
+    images: NDArray[np.int64]
+    neurons: NDArray[np.int64]
+    condition: str
 
 
 def predict_images(
@@ -62,7 +71,7 @@ def predict_images(
             rates.append(model.predict(pixels, progress=False))
             progress(len(ids))
     make_folder(output.parent)
-    write(output, np.concatenate(rates), stimuli.ids, model.neurons, told)
+    write(output, Predicted(np.concatenate(rates), stimuli.ids, model.neurons, told))
     n_images, n_neurons = len(stimuli), len(model.neurons)
     terminal.result(f"{output}: rates of {n_neurons} neurons for {n_images} images, from {told}")
     terminal.document({"output": output, "condition": condition.identity(), "images": n_images})
@@ -102,63 +111,53 @@ def best_condition(run: Path, asked: Mapping[str, Any]) -> Condition:
     return Condition.from_row(best.iloc[0].to_dict())
 
 
-def _write_npz(
-    path: Path,
-    rates: NDArray[np.float32],
-    images: NDArray[np.int64],
-    neurons: NDArray[np.int64],
-    told: str,
-) -> None:
+def _write_npz(path: Path, predicted: Predicted) -> None:
     import numpy as np
 
     with replaced(path, durable=True) as file:
-        np.savez(file, rates=rates, image=images, neuron=neurons, condition=np.array(told))
+        np.savez(
+            file,
+            rates=predicted.rates,
+            image=predicted.images,
+            neuron=predicted.neurons,
+            condition=np.array(predicted.condition),
+        )
 
 
-def _write_zarr(
-    path: Path,
-    rates: NDArray[np.float32],
-    images: NDArray[np.int64],
-    neurons: NDArray[np.int64],
-    told: str,
-) -> None:
+def _write_zarr(path: Path, predicted: Predicted) -> None:
     import zarr
 
     new = beside(path, "new")
     shutil.rmtree(new, ignore_errors=True)
     try:
         with naming(new):
-            group = zarr.create_group(str(new), zarr_format=3, attributes={"condition": told})
-            group.create_array("image", data=images, dimension_names=("image",))
-            group.create_array("neuron", data=neurons, dimension_names=("neuron",))
-            group.create_array("rates", data=rates, dimension_names=("image", "neuron"))
+            told = {"condition": predicted.condition}
+            group = zarr.create_group(str(new), zarr_format=3, attributes=told)
+            group.create_array("image", data=predicted.images, dimension_names=("image",))
+            group.create_array("neuron", data=predicted.neurons, dimension_names=("neuron",))
+            axes = ("image", "neuron")
+            group.create_array("rates", data=predicted.rates, dimension_names=axes)
         place_folder(new, path)
     finally:
         shutil.rmtree(new, ignore_errors=True)
 
 
-def _write_parquet(
-    path: Path,
-    rates: NDArray[np.float32],
-    images: NDArray[np.int64],
-    neurons: NDArray[np.int64],
-    told: str,
-) -> None:
+def _write_parquet(path: Path, predicted: Predicted) -> None:
     """A row per image and neuron, which joins with `neurons.parquet`."""
     import numpy as np
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     types = {"image": pa.int64(), "neuron": pa.int64(), "rate": pa.float32()}
-    schema = pa.schema(list(types.items()), metadata={"condition": told})
+    schema = pa.schema(list(types.items()), metadata={"condition": predicted.condition})
     with replaced(path, durable=True) as file, pq.ParquetWriter(file, schema) as writer:
-        for image, row in zip(images, rates, strict=True):
-            columns = [np.full(len(neurons), image), neurons, row]
+        for image, row in zip(predicted.images, predicted.rates, strict=True):
+            columns = [np.full(len(row), image), predicted.neurons, row]
             writer.write_batch(pa.record_batch(columns, schema=schema))
 
 
 #: What writes the rates, by the ending of their file.
-WRITERS: dict[str, Callable[..., None]] = {
+WRITERS: dict[str, Callable[[Path, Predicted], None]] = {
     ".npz": _write_npz,
     ".zarr": _write_zarr,
     ".parquet": _write_parquet,

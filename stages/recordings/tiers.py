@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,9 +10,6 @@ from numpy.typing import NDArray
 from cache import UserError
 from stages.recordings.guards.limit import current_limit
 from stages.recordings.readers.npy_archive import padded_repeats
-
-if TYPE_CHECKING:
-    from stages.recordings.array_settings import SplitSettings
 
 #: The tiers of trials, as the Sensorium layout names them.
 TIERS = ("train", "validation", "test")
@@ -52,15 +49,3 @@ def fields_of_tiers(
         "test_image_ids": ids,
         "test_responses": padded_repeats(repeats, responses.shape[1], what, current_limit()),
     }
-
-
-def split_validation(image: NDArray[np.int64], settings: SplitSettings) -> NDArray[np.bool_]:
-    """Which trials are for validation where all others are for training, of shape (n_trials,).
-
-    All trials of an image (n_trials,) are on one side, and each side has one image at least, as far
-    as there are two.
-    """
-    images = np.unique(image)
-    number = min(max(round(settings.validation * len(images)), 1), len(images) - 1)
-    drawn = np.random.default_rng(settings.seed).permutation(images)[: max(number, 0)]
-    return np.isin(image, drawn)

@@ -12,9 +12,9 @@ from pydantic import ValidationError
 from cache import UserError, as_array, whole_numbers
 from stages.feve import pad_repeats
 from stages.recordings.array_settings import SplitSettings
-from stages.recordings.arrays.split import split_by_image, tiers_of_file
 from stages.recordings.containers.images import held_stimuli
 from stages.recordings.guards.limit import NUMBER, check_size
+from stages.recordings.split import split_by_image, tiers_of_file
 
 
 def recording_fields(

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from cache import UserError
 from stages.recordings.array_settings import SplitSettings
-from stages.recordings.arrays.split import split_by_image, tiers_of_file
 from stages.recordings.readers.nwb_file import (
     one_of,
     opened,
@@ -23,6 +22,7 @@ from stages.recordings.readers.nwb_responses import mean_in_windows, spikes_in_w
 from stages.recordings.readers.stack import LoadedStack
 from stages.recordings.recording import Recording, check_recording
 from stages.recordings.recording_format import RecordingFormat, recording_path
+from stages.recordings.split import split_by_image, tiers_of_file
 from stages.recordings.tiers import TIERS, fields_of_tiers
 from stages.stimuli.stimuli import Stimuli
 

@@ -24,7 +24,8 @@ from stages.recordings.readers.npy_archive import (
 )
 from stages.recordings.recording import Recording, check_recording
 from stages.recordings.recording_format import RecordingFormat, recording_path
-from stages.recordings.tiers import TIERS, fields_of_tiers, split_validation
+from stages.recordings.split import drawn_images
+from stages.recordings.tiers import TIERS, fields_of_tiers
 from stages.stimuli.stimuli import Stimuli
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ class SensoriumFormat(RecordingFormat):
         remarks: tuple[str, ...] = ()
         if scored == "validation":
             responses, shown, tiers = _on_validation(
-                responses, shown, tiers, settings.split or SplitSettings()
+                settings.name, responses, shown, tiers, settings.split or SplitSettings()
             )
             remarks = (_remark(settings.name, shown, tiers),)
         elif len(withheld := responses[tiers == "test"]) and not np.nan_to_num(withheld).any():
@@ -172,6 +173,7 @@ def _open(path: Path) -> NpyFolder:
 
 
 def _on_validation(
+    name: str,
     responses: NDArray[np.float32],
     shown: NDArray[np.int64],
     tiers: NDArray[np.str_],
@@ -183,7 +185,9 @@ def _on_validation(
     training = tiers == "train"
     renamed = np.full_like(tiers, "test")
     renamed[training] = "train"
-    renamed[np.flatnonzero(training)[split_validation(shown[training], split)]] = "validation"
+    rng = np.random.default_rng(split.seed)
+    validation = drawn_images(name, np.unique(shown[training]), split.validation, rng)
+    renamed[training & np.isin(shown, validation)] = "validation"
     return responses, shown, renamed
 
 

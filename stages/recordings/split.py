@@ -56,7 +56,7 @@ def split_by_image(
     else:
         test = rng.permutation(repeated)[: max(2, round(fraction * len(repeated)))]
     left = np.setdiff1d(images, test)
-    validation = _drawn(name, left, settings.validation, rng)
+    validation = drawn_images(name, left, settings.validation, rng)
     tiers = np.full(len(shown), "train", dtype="<U10")
     tiers[np.isin(shown, test)] = "test"
     tiers[np.isin(shown, validation)] = "validation"
@@ -94,7 +94,7 @@ def tiers_of_file(
     # A training image that is also a test image is refused or dropped later, so it is none here.
     left = np.setdiff1d(shown[tiers == "train"], shown[tiers == "test"])
     rng = np.random.default_rng(settings.seed)
-    validation = _drawn(name, left, settings.validation, rng)
+    validation = drawn_images(name, left, settings.validation, rng)
     tiers = tiers.astype("<U10")
     tiers[(tiers == "train") & np.isin(shown, validation)] = "validation"
     return tiers, (
@@ -103,10 +103,10 @@ def tiers_of_file(
     )
 
 
-def _drawn(
+def drawn_images(
     name: str, images: NDArray[np.int64], fraction: float, rng: np.random.Generator
 ) -> NDArray[np.int64]:
-    """Some images, at least one, but not all."""
+    """Some images for validation, at least one, but not all; the rest is for training."""
     if len(images) < 2:
         raise UserError(
             f"recording {name}: {len(images)} images are left for training and validation, and "
