@@ -117,6 +117,11 @@ class FeatureCache:
         return [kind for kind in TOKEN_KINDS if kind in self._contents["arrays"]]
 
     @property
+    def has_cls(self) -> bool:
+        """Whether the backbone has a CLS token, be it in this (partial) store or not."""
+        return self.store.attributes.get("has_cls", True) is not False
+
+    @property
     def places(self) -> Places | None:
         """Places of the patches of all blocks; None where the store does not tell.
 
@@ -137,7 +142,7 @@ class FeatureCache:
         return TokenShape.of_blocks(
             [shapes.get(b, shapes[first.index]) for b in range(self.n_blocks)],
             n_registers=first.array("registers").shape[1] if "registers" in kinds else 0,
-            has_cls="cls" in kinds,
+            has_cls=self.has_cls,
             dtype=str(first.array(kinds[0]).dtype),
         )
 

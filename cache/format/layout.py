@@ -154,10 +154,11 @@ class TokenShape:
         """Forward passes that an image takes."""
         return 1 if self.places is None else self.places.passes
 
-    def places_document(self) -> dict[str, Any] | list[dict[str, Any] | None] | None:
-        """The places as a store's root has them: once where they are the same in all blocks."""
+    def document(self) -> dict[str, Any]:
+        """What a store's root says of it beside the arrays; places once where they are alike."""
         each = [None if b.places is None else b.places.document() for b in self.blocks]
-        return each[0] if all(one == each[0] for one in each) else each
+        places = each[0] if all(one == each[0] for one in each) else each
+        return ({} if self.has_cls else {"has_cls": False}) | ({"places": places} if places else {})
 
     def kinds(self) -> tuple[TokenKind, ...]:
         """The arrays of a block."""

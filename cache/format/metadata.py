@@ -104,7 +104,7 @@ def new_attributes(
             **({HASHES: True} if image_sets else {}),
         },
         "complete": False,
-        **({} if (places := shape.places_document()) is None else {"places": places}),
+        **shape.document(),
         **hashed,
     }
 

@@ -162,6 +162,12 @@ def create_backbone(
     )
 
 
+def has_layers(settings: BackboneSettings, *, input_size: tuple[int, int]) -> bool:
+    """Whether "the last N layers" are defined for a backbone."""
+    with torch.device("meta"):
+        return build(settings, input_size).family.layered
+
+
 def plan_token_shape(
     settings: BackboneSettings, *, input_size: tuple[int, int], dtype: str
 ) -> TokenShape:

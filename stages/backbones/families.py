@@ -25,6 +25,9 @@ VIT_RATE = 140e9
 _NAME = re.compile(r"vit_(small|base)_patch(\d+)_(?:reg4_|224\.)?([a-z0-9]+)\b")
 
 
+#: How the names of timm's plain ViTs begin, as far as they tell.
+PLAIN_NAME = re.compile(r"(test_)?(vit_(?!s?relpos)|deit3?_|flexivit_|eva(02)?_)")
+
 #: How names begin of which a ViT's tokens may depend.
 _OF_VIT = re.compile(
     r"(blocks|patch_embed|cls_token|pos_embed|reg_token|register_tokens|storage_tokens|norm\w*)\b"
@@ -249,6 +252,11 @@ def _converted(convert: Any, state: Mapping[str, Any], model: Any) -> Mapping[st
     return converted
 
 
+def image_operations(tokens: TokenShape) -> float:
+    """Those of one image through all blocks."""
+    return sum(block_operations(tokens, block) for block in range(tokens.n_blocks))
+
+
 def model_name(label: str) -> str:
     """What people call a timm model, as `BackboneSettings.label` writes it.
 
@@ -276,11 +284,12 @@ def _plain_name(name: str) -> str:
     return f"ViT-{size[0].upper()}/{patch} {known[pretraining]}" if pretraining in known else name
 
 
-def block_operations(tokens: TokenShape) -> float:
+def block_operations(tokens: TokenShape, block: int = 0) -> float:
     """Floating-point operations of one image through one block: attention, and four times as wide.
 
-    All families here have such blocks. All passes over the image are counted.
+    Blocks of ViTs are such. One that is a whole stage of layers takes a few times as many: what is
+    told of it is a lower bound. All passes over the image are counted.
     """
-    n_tokens = tokens.grid[0] * tokens.grid[1] // tokens.passes + 1 + tokens.n_registers
-    width = tokens.n_channels
+    (rows, columns), width = tokens.blocks[block].grid, tokens.blocks[block].n_channels
+    n_tokens = rows * columns // tokens.passes + tokens.has_cls + tokens.n_registers
     return tokens.passes * n_tokens * (24.0 * width**2 + 4.0 * n_tokens * width)

@@ -1,4 +1,4 @@
-"""A Vision Transformer with readouts of one or several of its blocks, built from its record."""
+"""A backbone with readouts of one or several of its blocks, built from its record."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ from stages.stimuli.uniform import uniform
 
 
 class ViTReadouts(nn.Module):
-    """A backbone up to the deepest block that is read, and the readouts.
+    """A backbone and its readouts.
 
     Parameters
     ----------
     backbone : Backbone
-        Its blocks above the deepest one that is read are dropped.
+        Its blocks above the deepest one that is read are dropped, where layers are defined and one
+        pass sees all tokens. Else all of it runs, in all passes.
     readout : Readout
         Of the concatenated channels of the blocks.
     blocks : sequence of int
@@ -38,12 +39,20 @@ class ViTReadouts(nn.Module):
         super().__init__()
         self.family, self.grid = backbone.family, backbone.grid
         self.precision, self.blocks, self.cls = backbone.precision, tuple(blocks), tokens == "cls"
-        self.vit = backbone.model
-        self.vit.blocks = self.vit.blocks[: max(blocks) + 1]
+        self.vit, self.backbone = backbone.model, backbone
+        self.layered = backbone.family.layered and backbone.shape.passes == 1
+        if self.layered:
+            self.vit.blocks = self.vit.blocks[: max(blocks) + 1]
         self.readout = readout
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """The linear predictor (n_images, n_neurons) of prepared images (n_images, 3, row, col)."""
+        read = self._of_layers(images) if self.layered else self._of_passes(images)
+        z: torch.Tensor = self.readout(torch.cat(read, dim=-1))
+        return z
+
+    def _of_layers(self, images: torch.Tensor) -> list[torch.Tensor]:
+        """Tokens of the blocks that are read, from one pass as far as the deepest of them."""
         read = []
         with torch.autocast(
             images.device.type, dtype=torch.bfloat16, enabled=self.precision == "bfloat16"
@@ -53,8 +62,14 @@ class ViTReadouts(nn.Module):
                 x = self.family.block(self.vit, index, x, rotary)
                 if index in self.blocks:
                     read.append(self._tokens(x))
-        z: torch.Tensor = self.readout(torch.cat(read, dim=-1))
-        return z
+        return read
+
+    def _of_passes(self, images: torch.Tensor) -> list[torch.Tensor]:
+        """The same from all that the backbone yields."""
+        every = self.backbone.tokens(images)
+        if self.cls:
+            return [every[block]["cls"].float()[:, None, None] for block in self.blocks]
+        return [every[block]["patches"].float() for block in self.blocks]
 
     def _tokens(self, x: torch.Tensor) -> torch.Tensor:
         n_prefix = int(self.vit.num_prefix_tokens)
