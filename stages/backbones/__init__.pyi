@@ -12,6 +12,8 @@ from .families import block_operations as block_operations
 from .families import family_of as family_of
 from .families import image_operations as image_operations
 from .families import model_name as model_name
+from .listing import KnownModel as KnownModel
+from .listing import known_models as known_models
 from .random_weights import randomise as randomise
 from .settings import BackboneSettings as BackboneSettings
 from .weights import WeightsIdentity as WeightsIdentity

@@ -128,10 +128,11 @@ def _seen(
         shapes = [tuple(b["patches"].shape[1:]) for b in blocks]
         first = blocks[0]
     except _UNFIT as error:
+        why = one_line(error) or type(error).__name__
         own = model.pretrained_cfg.get("input_size", (3, 0, 0))[1:]
         raise UserError(
             f'backbone.name = "{settings.name}", arguments = {settings.arguments}: the model '
-            f"cannot see an image of {input_size[0]}x{input_size[1]} ({one_line(error)}); correct "
+            f"cannot see an image of {input_size[0]}x{input_size[1]} ({why}); correct "
             f"the arguments, or set stimuli.input_size = {list(own)}, for which it was made"
         ) from None
     return TokenShape.of_blocks(

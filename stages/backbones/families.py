@@ -239,7 +239,8 @@ def prefix_tokens(model: Any, prefix: torch.Tensor | None) -> dict[TokenKind, to
     """CLS and registers (all other tokens without a place) of (n_images, token, channel)."""
     if prefix is None:
         return {}
-    first = 0 if model.cls_token is None else 1
+    # NaFlexViT has its embeddings apart.
+    first = 0 if getattr(getattr(model, "embeds", model), "cls_token", None) is None else 1
     found: dict[TokenKind, torch.Tensor] = {"cls": prefix[:, 0]} if first else {}
     if prefix.shape[1] > first:
         found["registers"] = prefix[:, first:]

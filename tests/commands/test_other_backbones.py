@@ -46,7 +46,8 @@ def test_a_run_from_images_to_figures(file, capsys):
         saved = load_readouts(run, tokens="patch", block=block)
         assert saved_places(run, saved.condition) == cache.block(block).places
         assert saved.grid == (*grid, 24 * 2**block)
-    capsys.readouterr()
+    assert main(["cache", "info", str(run / "features.zarr")]) == 0
+    assert "8x16x24" in capsys.readouterr().out
     assert main(["run", str(file), *settings, "--dry-run", "--json"]) == 0
     plan = json.loads(capsys.readouterr().out)
     assert {step["state"] for step in plan["steps"]} == {"up to date"}

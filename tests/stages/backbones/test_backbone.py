@@ -136,6 +136,12 @@ def test_bad_settings_are_refused(changes, message):
         backbone(**changes)
 
 
+def test_a_model_without_intermediate_outputs_is_refused(monkeypatch):
+    monkeypatch.setattr("stages.backbones.architecture.family_of", lambda model: None)
+    with pytest.raises(UserError, match="no intermediate outputs to read: name one such as"):
+        backbone()
+
+
 @pytest.mark.parametrize("size", [(30, 64), (32, 63)])
 def test_an_input_the_patch_does_not_divide_is_refused(size):
     with pytest.raises(UserError, match="not a multiple of the patch size 16x16"):
