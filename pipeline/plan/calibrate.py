@@ -68,7 +68,7 @@ def _blocks(variant: Variant, device: str, n_images: int) -> float:
     random = replace(settings.backbone, weights="random")
     backbone = create_backbone(random, input_size=size, device=device)
     images = torch.randn(n_images, 3, *size, device=device)
-    operations = n_images * image_operations(variant.token_shape)
+    operations = n_images * (variant.cache.operations or image_operations(variant.token_shape))
 
     @torch.inference_mode()
     def forward() -> object:

@@ -139,6 +139,19 @@ class VariantCache:
             )
         return cache.token_shape
 
+    @cached_property
+    def operations(self) -> float | None:
+        """Floating-point operations of one image, counted where blocks are no transformer blocks.
+
+        None where they are, and where there is a cache, which is planned without timm.
+        """
+        settings = self.variant.settings
+        if self.opened is not None or not self.token_shape.differing:
+            return None
+        from stages.backbones import counted_operations
+
+        return counted_operations(settings.backbone, input_size=settings.stimuli.size)
+
     def copied(self, terminal: Terminal) -> bool:
         """Make the local copy that the settings ask for; whether anything was copied."""
         return self._located.copy_what_is_read(terminal)

@@ -2,6 +2,7 @@
 
 from .backbone import BATCH as BATCH
 from .backbone import Backbone as Backbone
+from .backbone import counted_operations as counted_operations
 from .backbone import create_backbone as create_backbone
 from .backbone import has_layers as has_layers
 from .backbone import plan_token_shape as plan_token_shape

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from cache import TokenKind, TokenShape, UserError
 from stages.backbones.architecture import build
@@ -166,6 +167,21 @@ def has_layers(settings: BackboneSettings, *, input_size: tuple[int, int]) -> bo
     """Whether "the last N layers" are defined for a backbone."""
     with torch.device("meta"):
         return build(settings, input_size).family.layered
+
+
+def counted_operations(settings: BackboneSettings, *, input_size: tuple[int, int]) -> float:
+    """Floating-point operations of one image through all layers of a backbone, counted on shapes.
+
+    Raises
+    ------
+    UserError
+        As `plan_token_shape`.
+    """
+    with torch.device("meta"):
+        made = build(settings, input_size)
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        made.family.tokens(made.model, torch.empty(1, 3, *input_size, device="meta"))
+    return float(counter.get_total_flops())
 
 
 def plan_token_shape(

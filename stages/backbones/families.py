@@ -288,8 +288,8 @@ def _plain_name(name: str) -> str:
 def block_operations(tokens: TokenShape, block: int = 0) -> float:
     """Floating-point operations of one image through one block: attention, and four times as wide.
 
-    Blocks of ViTs are such. One that is a whole stage of layers takes a few times as many: what is
-    told of it is a lower bound. All passes over the image are counted.
+    Blocks of ViTs are such; one that is a whole stage of layers takes a few times as many. All
+    passes over the image are counted.
     """
     (rows, columns), width = tokens.blocks[block].grid, tokens.blocks[block].n_channels
     n_tokens = rows * columns // tokens.passes + tokens.has_cls + tokens.n_registers

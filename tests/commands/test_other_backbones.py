@@ -9,8 +9,10 @@ from support.tiny import write_experiment
 from cache import open_cache, verify
 from pipeline.cli.main import main
 from pipeline.experiment import load_experiment
+from pipeline.plan.make import extraction
 from pipeline.variant.variant import open_variants
 from stages import load_model
+from stages.backbones import image_operations
 from stages.fit.conditions import fit_tasks, planned_fits
 from stages.fit.cost import planned_size
 from stages.fit.inputs import TaskSource
@@ -38,6 +40,9 @@ def test_a_run_from_images_to_figures(file, capsys):
     assert main(["run", str(file), "--dry-run", *settings]) == 0
     said = "features.zarr: tokens of blocks 0-3, by channels: 8x16 of 24, 4x8 of 48, 2x4 of 96, "
     assert said in capsys.readouterr().out
+    (variant,) = open_variants(load_experiment(file, settings[1::2]))
+    work = extraction(variant).work
+    assert work.operations > image_operations(work.tokens)
     assert main(["run", str(file), *settings, "--quiet"]) == 0
     run = file.parent / "runs"
     cache = open_cache(run / "features.zarr")

@@ -10,7 +10,7 @@ from support.every_family import MODELS, SIZE, images, own_outputs, settings
 from torch import nn
 
 from cache import UserError
-from stages.backbones.backbone import create_backbone, plan_token_shape
+from stages.backbones.backbone import counted_operations, create_backbone, plan_token_shape
 from stages.backbones.lattices import followed
 from stages.backbones.settings import BackboneSettings
 
@@ -126,6 +126,15 @@ def test_a_model_of_one_size_is_refused_elsewhere_by_that_size():
         plan_token_shape(fixed, input_size=SIZE, dtype="float16")
     shape = plan_token_shape(fixed, input_size=(224, 224), dtype="float16")
     assert [b.grid for b in shape.blocks] == [(56, 56), (28, 28), (14, 14), (7, 7)]
+
+
+@pytest.mark.parametrize(
+    ("name", "published"), [("resnet18", 1.82e9), ("swin_tiny_patch4_window7_224", 4.5e9)]
+)
+def test_operations_are_those_that_are_published(name, published):
+    """Multiplications with additions at 224 x 224 (He et al. 2015, Liu et al. 2021), each two."""
+    counted = counted_operations(BackboneSettings(name=name), input_size=(224, 224))
+    assert counted == pytest.approx(2 * published, rel=0.05)
 
 
 @pytest.mark.parametrize("family", ["Swin", "hybrid /32", "ConvNeXt"])
