@@ -10,6 +10,7 @@ from cache import (
     CacheError,
     Places,
     TokenShape,
+    UserError,
     cache_info,
     open_cache,
     pack,
@@ -154,3 +155,14 @@ def test_places_of_alike_blocks_are_said_once():
     )
     assert alike == plain and alike.kinds() == ("patches", "cls", "registers")
     assert alike.image_bytes == 2 * 2 * 3 * (8 * 16 + 1 + 1)
+
+
+def test_format_1_does_not_have_them(tmp_path):
+    given = {"settings": SETTINGS, "provenance": {}, "image_ids": IDS, "format_version": 1}
+    layout = plan_layout(SHAPE, n_images=len(IDS))
+    with (
+        pytest.raises(UserError, match="no blocks that differ, or without CLS: use 2"),
+        write_cache(tmp_path / "c.zarr", **given, shape=SHAPE, layout=layout),
+    ):
+        pass
+    assert not (tmp_path / "c.zarr").exists()
