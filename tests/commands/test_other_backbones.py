@@ -102,3 +102,15 @@ def test_fine_tuning_of_a_vit_without_layers_is_refused(file, capsys):
     settings = chosen("backbone.name=beit_base_patch16_224", beit, "finetune.last=[1]")
     assert main(["run", str(file), *settings]) == 2
     assert "only plain Vision Transformers with a CLS" in capsys.readouterr().err
+
+
+def test_a_sweep_reads_of_each_backbone_what_it_has(file, capsys):
+    both = chosen('backbone.name=["vit_small_patch16_dinov3", "test_convnext"]')
+    assert main(["run", str(file), "--dry-run", "--json", *both]) == 0
+    steps = json.loads(capsys.readouterr().out)["steps"]
+    found = {(c["model"], c["tokens"]) for step in steps if (c := step["condition"])}
+    assert found == {
+        ("vit_small_patch16_dinov3", "patch"),
+        ("vit_small_patch16_dinov3", "cls"),
+        ("test_convnext", "patch"),
+    }

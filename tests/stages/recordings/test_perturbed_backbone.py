@@ -129,4 +129,8 @@ def test_weights_that_are_not_the_cache_s_are_not_moved(tmp_path):
 
 def test_a_backbone_without_counted_blocks_is_not_moved():
     with pytest.raises(UserError, match="this backbone has none: name a ViT, or drop perturb"):
-        perturb(torch.nn.Sequential(torch.nn.Linear(2, 2)), Perturbation(blocks=(0,)), seed=0)
+        perturb(
+            torch.nn.Sequential(torch.nn.Linear(2, 2)),
+            Perturbation(blocks=(0,), amount=0.5),
+            seed=0,
+        )
