@@ -33,6 +33,7 @@ from .share.push import push as push
 # Shapes and sizes. From here on nothing loads zarr.
 from .format.layout import TokenKind as TokenKind
 from .format.layout import Places as Places
+from .format.layout import BlockShape as BlockShape
 from .format.layout import TokenShape as TokenShape
 from .format.layout import Layout as Layout
 from .format.layout import plan_layout as plan_layout

@@ -14,7 +14,7 @@ from cache.arguments import whole_number, whole_numbers
 from cache.errors import CacheError
 from cache.format.identity import content_key
 from cache.format.images import SETS
-from cache.format.layout import TokenKind, token_path
+from cache.format.layout import BlockShape, Places, TokenKind, token_path
 from cache.read import read_rows
 from cache.stores.zarr_internals import sync
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Block:
-    """One transformer block of a cache."""
+    """One block of a cache."""
 
     cache: FeatureCache
     index: int
@@ -45,6 +45,21 @@ class Block:
     def registers(self) -> zarr.Array[Any]:
         """Lazy register tokens, of shape (image, register, channel)."""
         return self.array("registers")
+
+    @property
+    def places(self) -> Places | None:
+        """Places of the patches in the image; None where the store does not tell."""
+        said = self.cache.store.attributes.get("places")
+        if isinstance(said, list):
+            said = said[self.index] if self.index < len(said) else None
+        return Places.from_document(said)
+
+    @property
+    def shape(self) -> BlockShape:
+        """Grid, width and places; without patches the grid is (1, 1)."""
+        *_, width = self.array(self.cache.kinds[0]).shape
+        rows, columns = self.patches.shape[1:3] if "patches" in self.cache.kinds else (1, 1)
+        return BlockShape(grid=(rows, columns), n_channels=width, places=self.places)
 
     def array(self, kind: TokenKind) -> zarr.Array[Any]:
         """The lazy array of one kind.

@@ -15,7 +15,7 @@ from cache.arguments import whole_numbers
 from cache.block import Block
 from cache.errors import CacheError
 from cache.format.images import HASHES, digest_of_images, is_hashed
-from cache.format.layout import TOKEN_KINDS, Places, TokenKind, resolve_block
+from cache.format.layout import TOKEN_KINDS, Places, TokenKind, TokenShape, resolve_block
 from cache.format.metadata import ROOT, read_root
 from cache.show import one_line, table
 from cache.stores.address import public_name
@@ -117,9 +117,34 @@ class FeatureCache:
         return [kind for kind in TOKEN_KINDS if kind in self._contents["arrays"]]
 
     @property
+    def has_cls(self) -> bool:
+        """Whether the backbone has a CLS token, be it in this (partial) store or not."""
+        return self.store.attributes.get("has_cls", True) is not False
+
+    @property
     def places(self) -> Places | None:
-        """Places of the patches in the image; None where the store does not tell."""
+        """Places of the patches of all blocks; None where the store does not tell.
+
+        Or where blocks differ: see `Block.places`.
+        """
         return Places.from_document(self.store.attributes.get("places"))
+
+    @property
+    def token_shape(self) -> TokenShape:
+        """Shape of one image's tokens, as far as this store holds them.
+
+        Blocks that it does not hold are taken to be as the first that it does; without patches the
+        grid is (1, 1).
+        """
+        kinds, held = self.kinds, {index: self.block(index) for index in self.blocks}
+        shapes = {index: block.shape for index, block in held.items()}
+        first = held[self.blocks[0]]
+        return TokenShape.of_blocks(
+            [shapes.get(b, shapes[first.index]) for b in range(self.n_blocks)],
+            n_registers=first.array("registers").shape[1] if "registers" in kinds else 0,
+            has_cls=self.has_cls,
+            dtype=str(first.array(kinds[0]).dtype),
+        )
 
     @property
     def images_per_shard(self) -> int:

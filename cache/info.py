@@ -21,8 +21,9 @@ def cache_info(cache: FeatureCache) -> dict[str, Any]:
     -------
     dict
         `bytes` and `files` count the tokens' files, `blocks` maps a block to the bytes of each of
-        its arrays, `hashed` tells whether other images can be added. `settings` leave out what is
-        only there to describe differences.
+        its arrays, `shapes` to their shapes without the images, and `arrays` has those of the first
+        block that is held. `hashed` tells whether other images can be added. `settings` leave out
+        what is only there to describe differences.
     """
     attributes = cache.store.attributes
     arrays = [sync(cache.store.trusted(path)) for path in array_paths(attributes["contents"])]
@@ -52,6 +53,10 @@ def cache_info(cache: FeatureCache) -> dict[str, Any]:
             }
             for kind in cache.kinds
             for array in [tokens[cache.blocks[0], kind]]
+        },
+        "shapes": {
+            str(block): {kind: list(tokens[block, kind].shape[1:]) for kind in cache.kinds}
+            for block in cache.blocks
         },
         "settings": _without(cache.settings, DESCRIPTIVE),
         "provenance": dict(cache.provenance),

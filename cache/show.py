@@ -27,11 +27,13 @@ def table(cache: FeatureCache) -> str:
 
 def facts_of(cache: FeatureCache) -> dict[str, str]:
     """What a person asks first, as text; no token is read."""
-    block = cache.block(cache.blocks[0])
-    shapes = {kind: block.array(kind) for kind in cache.kinds}
+    blocks = [cache.block(index) for index in cache.blocks]
     arrays = [
-        f"{kind} {' x '.join(map(str, array.shape[1:]))} {array.dtype}"
-        for kind, array in shapes.items()
+        f"{kind} {' to '.join(sizes)} {held[0].dtype}"
+        for kind in cache.kinds
+        for held in [[block.array(kind) for block in blocks]]
+        # Neighbouring blocks that are alike are told once.
+        for sizes in [dict.fromkeys(" x ".join(map(str, array.shape[1:])) for array in held)]
     ]
     backbone, done = cache.settings.get("backbone", {}), cache.shards_done
     unfinished = f"incomplete, {int((~done).sum())} of {len(done)} shards are missing"

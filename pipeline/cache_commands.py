@@ -159,8 +159,14 @@ def show_info(path: str, terminal: Terminal) -> None:
     if terminal.as_json:
         terminal.document(info)
         return
+    shapes = info["shapes"]
+    differ = any(each != next(iter(shapes.values())) for each in shapes.values())
     sizes = [
-        {"block": block, **{kind: decimal(size) for kind, size in kinds.items()}}
+        {
+            "block": block,
+            **{kind: decimal(size) for kind, size in kinds.items()},
+            **({"shape": "x".join(map(str, next(iter(shapes[block].values()))))} if differ else {}),
+        }
         for block, kinds in info["blocks"].items()
     ]
     terminal.table(sizes, title=info["path"])

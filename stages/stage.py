@@ -41,6 +41,8 @@ class Work:
         Bytes of tokens that are written (extract) or read (fit, finetune).
     tokens : TokenShape, optional
         Of the backbone; a CNN has none.
+    operations : float, optional
+        Floating-point operations of one image through the backbone, where they were counted.
     incomplete : bool
         Whether responses are known to be missing.
     """
@@ -54,6 +56,7 @@ class Work:
     epochs: int = 0
     n_bytes: int | None = 0
     tokens: TokenShape | None = None
+    operations: float | None = None
     incomplete: bool = False
 
     @property

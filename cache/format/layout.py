@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from math import prod
 from typing import Any, Literal
 
 import numpy as np
@@ -74,23 +75,46 @@ class Places:
 
 
 @dataclass(frozen=True, kw_only=True)
+class BlockShape:
+    """Shape of the patches of one block, and their places.
+
+    Parameters
+    ----------
+    grid : tuple of int
+        Patch rows and columns.
+    n_channels : int
+        Width of a token, CLS and registers included.
+    places : Places, optional
+        Where the patches lie, if that is known.
+    """
+
+    grid: tuple[int, int]
+    n_channels: int
+    places: Places | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class TokenShape:
     """Shape of everything one image yields.
 
     Parameters
     ----------
     n_blocks : int
-        Transformer blocks of the backbone.
+        Blocks of the backbone.
     grid : tuple of int
-        Patch rows and columns.
+        Patch rows and columns; of block 0, where blocks differ.
     n_channels : int
-        Width of a token.
+        Width of a token; of block 0, where blocks differ.
     n_registers : int
         Register tokens per image, 0 where the backbone has none.
     dtype : str
         Stored dtype, "float16" or "float32".
     places : Places, optional
-        Where the patches lie, if that is known.
+        Where the patches lie, if that is known; of block 0, where blocks differ.
+    has_cls : bool
+        Whether there is a CLS token.
+    differing : tuple of BlockShape
+        Every block, where they are not all alike; see `of_blocks`.
     """
 
     n_blocks: int
@@ -99,29 +123,66 @@ class TokenShape:
     n_registers: int
     dtype: str
     places: Places | None = None
+    has_cls: bool = True
+    differing: tuple[BlockShape, ...] = ()
+
+    @classmethod
+    def of_blocks(
+        cls, blocks: Sequence[BlockShape], *, n_registers: int, has_cls: bool, dtype: str
+    ) -> TokenShape:
+        """The shape of some blocks, one after the other, alike or not."""
+        first = blocks[0]
+        return cls(
+            n_blocks=len(blocks),
+            grid=first.grid,
+            n_channels=first.n_channels,
+            n_registers=n_registers,
+            dtype=dtype,
+            places=first.places,
+            has_cls=has_cls,
+            differing=() if all(each == first for each in blocks) else tuple(blocks),
+        )
+
+    @property
+    def blocks(self) -> tuple[BlockShape, ...]:
+        """Every block."""
+        alike = BlockShape(grid=self.grid, n_channels=self.n_channels, places=self.places)
+        return self.differing or (alike,) * self.n_blocks
 
     @property
     def passes(self) -> int:
         """Forward passes that an image takes."""
         return 1 if self.places is None else self.places.passes
 
+    def document(self) -> dict[str, Any]:
+        """What a store's root says of it beside the arrays; places once where they are alike."""
+        each = [None if b.places is None else b.places.document() for b in self.blocks]
+        places = each[0] if all(one == each[0] for one in each) else each
+        return ({} if self.has_cls else {"has_cls": False}) | ({"places": places} if places else {})
+
     def kinds(self) -> tuple[TokenKind, ...]:
         """The arrays of a block."""
-        return TOKEN_KINDS if self.n_registers else TOKEN_KINDS[:2]
+        held = {"patches": True, "cls": self.has_cls, "registers": self.n_registers > 0}
+        return tuple(kind for kind in TOKEN_KINDS if held[kind])
 
-    def item(self, kind: TokenKind) -> tuple[int, ...]:
-        """Shape of one image's tokens of one kind."""
-        before = {"patches": self.grid, "cls": (), "registers": (self.n_registers,)}
-        return (*before[kind], self.n_channels)
+    def item(self, kind: TokenKind, block: int = 0) -> tuple[int, ...]:
+        """Shape of one image's tokens of one kind in one block."""
+        shape = self.blocks[block]
+        before = {"patches": shape.grid, "cls": (), "registers": (self.n_registers,)}
+        return (*before[kind], shape.n_channels)
 
-    def item_bytes(self, kind: TokenKind) -> int:
+    def item_bytes(self, kind: TokenKind, block: int = 0) -> int:
         """Bytes of one image's tokens of one kind in one block."""
-        return int(np.prod(self.item(kind))) * np.dtype(self.dtype).itemsize
+        return prod(self.item(kind, block)) * np.dtype(self.dtype).itemsize
+
+    def block_bytes(self, block: int) -> int:
+        """Bytes of one image's tokens of all kinds in one block."""
+        return sum(self.item_bytes(kind, block) for kind in self.kinds())
 
     @property
     def image_bytes(self) -> int:
         """Bytes of one image's tokens over all blocks and kinds."""
-        return self.n_blocks * sum(self.item_bytes(kind) for kind in self.kinds())
+        return sum(map(self.block_bytes, range(self.n_blocks)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,6 +206,8 @@ def plan_layout(
 ) -> Layout:
     """Choose powers of two, so that every chunk divides every shard.
 
+    All blocks are cut alike: as the largest needs it, where they differ.
+
     Parameters
     ----------
     n_images : int
@@ -157,8 +220,9 @@ def plan_layout(
     needed = min(needed, max(LEAST_SHARD, _power_of_two_below(n_images // SHARDS)))
     shard = min(_power_of_two_below(shard_bytes // shape.image_bytes), needed)
     chunks = {
-        kind: min(_power_of_two_below(chunk_bytes // shape.item_bytes(kind)), shard)
+        kind: min(_power_of_two_below(chunk_bytes // largest), shard)
         for kind in shape.kinds()
+        for largest in [max(shape.item_bytes(kind, b) for b in range(shape.n_blocks))]
     }
     return Layout(images_per_shard=shard, images_per_chunk=chunks)
 

@@ -104,7 +104,7 @@ def new_attributes(
             **({HASHES: True} if image_sets else {}),
         },
         "complete": False,
-        **({} if shape.places is None else {"places": shape.places.document()}),
+        **shape.document(),
         **hashed,
     }
 
@@ -273,7 +273,7 @@ def planned_arrays(
     tokens = [
         StoredArray(
             path=token_path(block, kind),
-            shape=(n_images, *shape.item(kind)),
+            shape=(n_images, *shape.item(kind, block)),
             dtype=shape.dtype,
             dimensions=DIMENSIONS[kind],
             rows_per_chunk=layout.images_per_chunk[kind],

@@ -77,12 +77,15 @@ def write_cache(
         Another writer at work; a store of another key without `replace`; something at `path`,
         or in what would be deleted, that is no feature cache.
     UserError
-        Image ids that are none, or do not increase; hashes for format 1.
+        Image ids that are none, or do not increase; hashes, blocks that differ, or blocks without
+        CLS for format 1.
     """
     path, ids = real_path(path), _increasing(image_ids)
     images = None if image_sha256 is None else as_images(ids, image_sha256)
     if images is not None and format_version == 1:
         raise UserError("format_version = 1 knows no hashes of images: leave out image_sha256")
+    if format_version == 1 and (shape.differing or not shape.has_cls):
+        raise UserError("format_version = 1 knows no blocks that differ, or without CLS: use 2")
     with writer_lock(path) as lock:
         put_back(path)
         for leftover in ("old", "new", "part", "grown.vitv1-part"):

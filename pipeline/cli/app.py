@@ -222,6 +222,26 @@ def predict(
 
 
 @app.command()
+def backbones(
+    pattern: Annotated[str, typer.Argument(help="Part of a name; * is anything.")] = "",
+    size: Annotated[
+        str, typer.Option(metavar="ROWSxCOLUMNS", help="What the backbone sees, in pixels.")
+    ] = "64x128",
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Models of timm that can be the backbone: grids, channels and weights of every block."""
+    from pipeline.backbones import list_backbones
+
+    numbers = size.split("x")
+    if len(numbers) != 2 or not all(n.isdecimal() and 0 < int(n) < 2**13 for n in numbers):
+        raise UserError(f"--size = {size!r}: give rows and columns, such as 64x128")
+    with speaking(quiet, as_json) as terminal:
+        list_backbones(pattern, (int(numbers[0]), int(numbers[1])), terminal)
+
+
+@app.command()
 def download(
     name: Annotated[str, typer.Argument(help="Which data, such as fx10.")],
     directory: Annotated[

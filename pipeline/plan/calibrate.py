@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.plan.speed import ASSUMED, Speed
-from stages.backbones import block_operations, create_backbone
+from stages.backbones import create_backbone, image_operations
 from stages.executors import cpu_threads
 
 if TYPE_CHECKING:
@@ -68,8 +68,7 @@ def _blocks(variant: Variant, device: str, n_images: int) -> float:
     random = replace(settings.backbone, weights="random")
     backbone = create_backbone(random, input_size=size, device=device)
     images = torch.randn(n_images, 3, *size, device=device)
-    tokens = variant.token_shape
-    operations = n_images * tokens.n_blocks * block_operations(tokens)
+    operations = n_images * (variant.cache.operations or image_operations(variant.token_shape))
 
     @torch.inference_mode()
     def forward() -> object:

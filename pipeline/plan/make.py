@@ -72,6 +72,7 @@ def extraction(variant: Variant) -> Step:
             blocks=tokens.n_blocks,
             n_bytes=None if images is None else images * tokens.image_bytes,
             tokens=tokens,
+            operations=variant.cache.operations if state == "run" else None,
         ),
         variant=variant,
     )

@@ -117,9 +117,10 @@ def _cost(step: Step, workers: Workers, n_planned: int) -> Cost | None:
     if step.stage is not None and step.planned is not None and step.variant is not None:
         settings = step.variant.settings
         return step.stage.cost(step.planned, settings, workers, n_planned=n_planned)
-    if step.work.tokens is None or step.work.images is None:
+    work = step.work
+    if work.tokens is None or work.images is None:
         return None
-    return extraction_cost(step.work.tokens, n_images=step.work.images)
+    return extraction_cost(work.tokens, n_images=work.images, operations=work.operations)
 
 
 def _hours(seconds: float) -> str:

@@ -25,7 +25,8 @@ def results_bytes(step: Step) -> int:
         return 0
     axes = width = 0
     if work.tokens is not None:
-        width, axes = work.tokens.n_channels, sum(work.tokens.grid) + work.tokens.n_channels
+        block = work.tokens.blocks[condition.block or 0]
+        width, axes = block.n_channels, sum(block.grid) + block.n_channels
     tuned = work.tuned_blocks * (12 * width**2 + 13 * width)
     # A checkpoint holds best and last weights with their moments, and so does the one before.
     kept = tuned * (1 + 2 * COPIES)

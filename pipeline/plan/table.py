@@ -80,8 +80,13 @@ def summary(plan: Plan) -> str:
 
 
 def _grid(step: Step) -> str | None:
-    """Where the tokens of a cache lie, if they are closer than patches are large."""
+    """Where the tokens of a cache lie, if not as patches side by side in all blocks."""
     tokens = step.work.tokens
+    if tokens is not None and tokens.differing:
+        sizes = [(*block.grid, block.n_channels) for block in tokens.blocks]
+        said = ", ".join("{}x{} of {}".format(*each) for each in dict.fromkeys(sizes))
+        name = PurePath(step.name).name
+        return f"{name}: tokens of blocks 0-{tokens.n_blocks - 1}, by channels: {said}"
     places = None if tokens is None else tokens.places
     if tokens is None or places is None or places.stride[0] >= 2 * places.first_centre[0]:
         return None

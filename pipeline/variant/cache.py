@@ -137,19 +137,20 @@ class VariantCache:
             return plan_token_shape(
                 settings.backbone, input_size=settings.stimuli.size, dtype=settings.cache.dtype
             )
-        block, kinds = cache.block(cache.blocks[0]), cache.kinds
-        shapes = {kind: block.array(kind).shape for kind in kinds}
-        rows, columns, channels = (
-            shapes["patches"][1:] if "patches" in shapes else (1, 1, shapes[kinds[0]][-1])
-        )
-        return TokenShape(
-            n_blocks=cache.n_blocks,
-            grid=(rows, columns),
-            n_channels=channels,
-            n_registers=shapes["registers"][1] if "registers" in shapes else 0,
-            dtype=settings.cache.dtype,
-            places=cache.places,
-        )
+        return cache.token_shape
+
+    @cached_property
+    def operations(self) -> float | None:
+        """Floating-point operations of one image, counted where blocks are no transformer blocks.
+
+        None where they are, and where there is a cache, which is planned without timm.
+        """
+        settings = self.variant.settings
+        if self.opened is not None or not self.token_shape.differing:
+            return None
+        from stages.backbones import counted_operations
+
+        return counted_operations(settings.backbone, input_size=settings.stimuli.size)
 
     def copied(self, terminal: Terminal) -> bool:
         """Make the local copy that the settings ask for; whether anything was copied."""

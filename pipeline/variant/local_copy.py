@@ -129,4 +129,4 @@ class Located:
         chosen = range(cache.n_blocks) if readout.blocks == "all" else readout.blocks
         joint = [block for blocks in readout.joint_blocks for block in blocks]
         blocks = {resolve_block(block, cache.n_blocks) for block in (*chosen, *joint)}
-        return blocks, {KINDS[tokens] for tokens in readout.tokens}
+        return blocks, {KINDS[tokens] for tokens in readout.kinds(has_cls=cache.has_cls)}

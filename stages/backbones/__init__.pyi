@@ -2,14 +2,19 @@
 
 from .backbone import BATCH as BATCH
 from .backbone import Backbone as Backbone
+from .backbone import counted_operations as counted_operations
 from .backbone import create_backbone as create_backbone
+from .backbone import has_layers as has_layers
 from .backbone import plan_token_shape as plan_token_shape
 from .families import FAMILIES as FAMILIES
 from .families import VIT_RATE as VIT_RATE
 from .families import Family as Family
 from .families import block_operations as block_operations
 from .families import family_of as family_of
+from .families import image_operations as image_operations
 from .families import model_name as model_name
+from .listing import KnownModel as KnownModel
+from .listing import known_models as known_models
 from .random_weights import randomise as randomise
 from .settings import BackboneSettings as BackboneSettings
 from .weights import WeightsIdentity as WeightsIdentity

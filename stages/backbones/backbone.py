@@ -1,15 +1,16 @@
-"""The Vision Transformers of timm: creation, weights, and the tokens of every block."""
+"""The backbones of timm: creation, weights, and the tokens of every block."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from cache import TokenKind, TokenShape, UserError
-from stages.backbones.architecture import build, try_on_shapes
+from stages.backbones.architecture import build
 from stages.backbones.families import Family
 from stages.backbones.loading import load_trained
 from stages.backbones.overlap import overlap_patches
@@ -27,7 +28,7 @@ AllTokens = list[dict[TokenKind, torch.Tensor]]
 
 @dataclass(frozen=True, kw_only=True)
 class Backbone:
-    """A frozen ViT in evaluation mode.
+    """A frozen backbone in evaluation mode.
 
     Parameters
     ----------
@@ -35,8 +36,10 @@ class Backbone:
         A timm model.
     family : Family
         The one that the model is of.
-    sampling : Sampling
-        Where its patches lie.
+    sampling : Sampling, optional
+        How its square patches lie; None where it has none.
+    shape : TokenShape
+        Shape of what one image yields, in float32.
     mean, std : tuple of float
         Normalisation constants of the checkpoint's own configuration.
     precision : str
@@ -47,7 +50,8 @@ class Backbone:
 
     model: Any
     family: Family
-    sampling: Sampling
+    sampling: Sampling | None
+    shape: TokenShape
     mean: tuple[float, ...]
     std: tuple[float, ...]
     precision: str
@@ -55,20 +59,20 @@ class Backbone:
 
     @property
     def n_blocks(self) -> int:
-        """Transformer blocks."""
-        return len(self.model.blocks)
+        """Blocks: intermediate outputs, as timm counts them."""
+        return self.shape.n_blocks
 
     @property
     def grid(self) -> tuple[int, int]:
-        """Patch tokens of an image, rows first."""
-        return self.sampling.grid
+        """Patch tokens of an image, rows first; in block 0, where blocks differ."""
+        return self.shape.grid
 
     def token_shape(self, dtype: str) -> TokenShape:
         """Shape of what one image yields, stored in `dtype`."""
-        return _token_shape(self.model, self.sampling, dtype)
+        return replace(self.shape, dtype=dtype)
 
     def tokens(self, images: torch.Tensor) -> AllTokens:
-        """Un-normed residual-stream tokens after every block.
+        """Tokens after every block, as they are before any final norm.
 
         Parameters
         ----------
@@ -78,12 +82,12 @@ class Backbone:
         Returns
         -------
         list of dict
-            Per block: `patches` of shape (n_images, grid row, grid column, channel), `cls`
-            (n_images, channel), and `registers` (n_images, register, channel) where there are any.
+            Per block: `patches` of shape (n_images, grid row, grid column, channel); and `cls`
+            (n_images, channel) and `registers` (n_images, register, channel) where there are any.
         """
         whole: AllTokens = []
         for part, tokens in self.passes(images):
-            if self.sampling.passes == 1:
+            if self.shape.passes == 1:
                 return tokens
             for block, kinds in enumerate(tokens):
                 patches = kinds["patches"]
@@ -93,13 +97,14 @@ class Backbone:
                 whole[block]["patches"][:, *part] = patches
         return whole
 
-    @torch.inference_mode()
     def passes(self, images: torch.Tensor) -> Iterator[tuple[GridPart, AllTokens]]:
         """The same pass by pass: the part of the grid that one sees, and its tokens.
 
         CLS and registers are of the first pass, over the images as they are, and in no other.
         """
-        for number, (part, seen) in enumerate(self.sampling.shifts(images)):
+        whole = (((slice(None), slice(None)), images),)
+        shifts = whole if self.sampling is None else self.sampling.shifts(images)
+        for number, (part, seen) in enumerate(shifts):
             tokens = self.one_pass(seen)
             yield part, [{"patches": b["patches"]} for b in tokens] if number else tokens
 
@@ -108,20 +113,7 @@ class Backbone:
         with torch.autocast(
             images.device.type, dtype=torch.bfloat16, enabled=self.precision == "bfloat16"
         ):
-            outputs = self.model.forward_intermediates(
-                images,
-                return_prefix_tokens=True,
-                norm=False,
-                output_fmt="NLC",
-                intermediates_only=True,
-            )
-        grid = tuple(self.model.patch_embed.grid_size)
-        tokens: AllTokens = []
-        for patches, prefix in outputs:
-            tokens.append({"patches": patches.unflatten(1, grid), "cls": prefix[:, 0]})
-            if prefix.shape[1] > 1:
-                tokens[-1]["registers"] = prefix[:, 1:]
-        return tokens
+            return self.family.tokens(self.model, images)
 
 
 def create_backbone(
@@ -143,13 +135,14 @@ def create_backbone(
         Unknown or unsuitable model; an input the patch size does not divide; weights that are
         missing, unreadable or of another architecture; a hub that cannot be reached.
     """
-    model, family, sampling = build(settings, input_size)
+    made = build(settings, input_size)
+    model, family, sampling = made.model, made.family, made.sampling
     if settings.weights == "random":
         weights = random_identity(settings)
         randomise(model, seed=settings.seed, gain=weights.identity["gain"])
     else:
         weights = load_trained(model, family, settings)
-    if sampling.overlaps:
+    if sampling is not None and sampling.overlaps:
         try:
             overlap_patches(model, sampling)
         except TypeError as error:
@@ -162,11 +155,33 @@ def create_backbone(
         model=model.to(device),
         family=family,
         sampling=sampling,
+        shape=made.shape,
         mean=tuple(config["mean"]),
         std=tuple(config["std"]),
         precision=settings.precision,
         weights=weights,
     )
+
+
+def has_layers(settings: BackboneSettings, *, input_size: tuple[int, int]) -> bool:
+    """Whether "the last N layers" are defined for a backbone."""
+    with torch.device("meta"):
+        return build(settings, input_size).family.layered
+
+
+def counted_operations(settings: BackboneSettings, *, input_size: tuple[int, int]) -> float:
+    """Floating-point operations of one image through all layers of a backbone, counted on shapes.
+
+    Raises
+    ------
+    UserError
+        As `plan_token_shape`.
+    """
+    with torch.device("meta"):
+        made = build(settings, input_size)
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        made.family.tokens(made.model, torch.empty(1, 3, *input_size, device="meta"))
+    return float(counter.get_total_flops())
 
 
 def plan_token_shape(
@@ -180,18 +195,4 @@ def plan_token_shape(
         As `create_backbone`, but for the weights.
     """
     with torch.device("meta"):
-        model, _, sampling = build(settings, input_size)
-        if settings.arguments:
-            try_on_shapes(model, settings, input_size)
-    return _token_shape(model, sampling, dtype)
-
-
-def _token_shape(model: Any, sampling: Sampling, dtype: str) -> TokenShape:
-    return TokenShape(
-        n_blocks=len(model.blocks),
-        grid=sampling.grid,
-        n_channels=model.embed_dim,
-        n_registers=model.num_prefix_tokens - 1,
-        dtype=dtype,
-        places=sampling.places,
-    )
+        return replace(build(settings, input_size).shape, dtype=dtype)

@@ -26,10 +26,6 @@ _WRAPPED = re.compile(
     r"((?:(?:_orig_mod|module|model|backbone|encoder|teacher|student)\.)+)"
     r"(?=cls_token$|patch_embed\.)"
 )
-#: How names begin of which tokens may depend; others are of heads, decoders and further models.
-_OF_TOKENS = re.compile(
-    r"(blocks|patch_embed|cls_token|pos_embed|reg_token|register_tokens|storage_tokens|norm\w*)\b"
-)
 
 
 class MisfitError(Exception):
@@ -99,7 +95,7 @@ def load_weights(checkpoint: WeightsFile, model: Any, family: Family) -> tuple[s
         named = set(model.state_dict())
         taken = {name: value for name, value in converted.items() if name in named}
         lost = _lost(leaves, taken)
-    misfits = [name for name in lost if _OF_TOKENS.match(name)]
+    misfits = [name for name in lost if family.decides(name, model)]
     if misfits:
         raise MisfitError(
             f"{misfits[0]} and {len(misfits) - 1} more of its parameters are not zero, and the "

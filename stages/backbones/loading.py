@@ -79,8 +79,8 @@ def _check_patch_size(
     found: tuple[int, ...] | None, model: Any, settings: BackboneSettings, path: Path
 ) -> None:
     """Refuse patches of another size than the model's, unless they are to be resampled from it."""
-    wanted = tuple(model.patch_embed.patch_size)
-    if found is None or found == wanted:
+    wanted = getattr(getattr(model, "patch_embed", None), "patch_size", None)
+    if found is None or not isinstance(wanted, tuple) or found == wanted:
         return
     with torch.device("meta"):
         named: Any = timm.create_model(settings.name, pretrained=False)

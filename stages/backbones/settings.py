@@ -38,7 +38,7 @@ def _of_the_model_alone(arguments: dict[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class BackboneSettings:
-    """The frozen Vision Transformer.
+    """The frozen backbone.
 
     Parameters
     ----------

@@ -57,10 +57,10 @@ def extract_shards(
             ids = writer.shard_ids(shard)
             tokens: ShardTokens = [
                 {
-                    kind: np.empty((len(ids), *shape.item(kind)), shape.dtype)
+                    kind: np.empty((len(ids), *shape.item(kind, block)), shape.dtype)
                     for kind in shape.kinds()
                 }
-                for _ in range(shape.n_blocks)
+                for block in range(shape.n_blocks)
             ]
             for first in range(0, len(ids), BATCH):
                 _compute(backbone, next(batches), tokens, first, ids)
@@ -70,6 +70,7 @@ def extract_shards(
         written.result()
 
 
+@torch.inference_mode()
 def _compute(
     backbone: Backbone,
     images: torch.Tensor,

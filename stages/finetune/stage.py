@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cache import UserError
+from stages.backbones.families import PLAIN_NAME
 from stages.finetune.conditions import (
     planned_tunings,
     settings_of,
@@ -54,6 +55,8 @@ class Finetune(TrainingStage):
                 f'readout.{readout.solver}.output = "linear" has no rates to train on: '
                 'fine-tuning starts from "elu"'
             )
+        if readout:
+            _check_layers(variant)
         if readout and variant.token_shape.passes > 1:
             raise UserError(
                 'finetune with backbone.dense = "shift": a network of several passes is not tuned; '
@@ -129,6 +132,22 @@ class Finetune(TrainingStage):
         if own is None or not planned.work.is_known:
             return None
         return tuning_cost(planned, own, memory_limit=workers.task_memory)
+
+
+def _check_layers(variant: Variant) -> None:
+    """Refuse a backbone whose last layers are not defined, or not tuned here."""
+    shape, name = variant.token_shape, variant.settings.backbone.name
+    layered = shape.has_cls and not shape.differing
+    if layered and not PLAIN_NAME.match(name):
+        # timm takes seconds to import.
+        from stages.backbones import has_layers
+
+        layered = has_layers(variant.settings.backbone, input_size=variant.settings.stimuli.size)
+    if not layered:
+        raise UserError(
+            f'finetune with backbone.name = "{name}": only plain Vision Transformers with a CLS '
+            "token are tuned, such as DINO, DINOv2 and DINOv3: drop [finetune], or name one"
+        )
 
 
 def _check_rotary(variant: Variant, factor: float) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
-from cache import resolve_block
+from cache import UserError, resolve_block
 from stages.conditions import Condition
 from stages.fit.task import FitTask
 from stages.networks.record import backbone_record
@@ -27,6 +27,12 @@ def _read_blocks(readout: ReadoutSettings, n_blocks: int) -> list[tuple[int, ...
     return sorted(found, key=lambda blocks: (len(blocks), blocks))
 
 
+def read_blocks(condition: Condition) -> list[int]:
+    """The blocks that a frozen condition reads, increasing."""
+    assert condition.blocks is not None
+    return [int(block) for block in condition.blocks.split("+")]
+
+
 def frozen_conditions(
     variant: Variant, readout: ReadoutSettings, *, recording: str
 ) -> Iterator[Condition]:
@@ -35,11 +41,24 @@ def frozen_conditions(
     Raises
     ------
     UserError
-        A block that the backbone does not have.
+        A block, or a CLS token, that the backbone does not have; blocks of different grids that are
+        to be read together.
     """
     rows, columns = variant.settings.stimuli.size
-    for tokens in readout.tokens:
-        for blocks in _read_blocks(readout, variant.token_shape.n_blocks):
+    shape = variant.token_shape
+    for tokens in readout.kinds(has_cls=shape.has_cls):
+        if tokens == "cls" and not shape.has_cls:
+            raise UserError(
+                f'readout.tokens = "cls": {variant.model} has no CLS token: use ["patch"]'
+            )
+        for blocks in _read_blocks(readout, shape.n_blocks):
+            grids = dict.fromkeys(shape.blocks[block].grid for block in blocks)
+            if tokens == "patch" and len(grids) > 1:
+                said = ", ".join(f"{rows}x{columns}" for rows, columns in grids)
+                raise UserError(
+                    f"readout.joint_blocks = {list(blocks)}: in {variant.model} their grids are "
+                    f"{said}: join blocks of one grid"
+                )
             yield Condition(
                 recording=recording,
                 model=variant.model,
@@ -99,7 +118,7 @@ def fit_tasks(variant: Variant, readout: ReadoutSettings) -> Iterator[FitTask]:
                 recording=recording,
                 recording_digest=variant.recording_digest(recording),
                 settings=readout,
-                places=variant.token_shape.places,
+                places=variant.token_shape.blocks[read_blocks(condition)[-1]].places,
                 network=network,
             )
 
@@ -118,9 +137,9 @@ def planned_fits(variant: Variant, readout: ReadoutSettings) -> Iterator[Planned
         if SOLVERS[readout.solver].gives_rates(readout.of_solver):
             sizes.require_rates()
         for condition in frozen_conditions(variant, readout, recording=sizes.recording):
-            assert condition.tokens is not None and condition.blocks is not None
-            blocks = condition.blocks.count("+") + 1
-            read = blocks * tokens.item_bytes(KINDS[condition.tokens])
+            assert condition.tokens is not None
+            kind = KINDS[condition.tokens]
+            read = sum(tokens.item_bytes(kind, block) for block in read_blocks(condition))
             yield Planned(
                 condition=condition,
                 needs=(variant.cache_name,),

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from stages.costs import Cost
 from stages.executors.resources import PROCESS
+from stages.fit.conditions import read_blocks
 from stages.fit.task import FitTask
 from stages.readouts.settings import ReadoutSettings
 from stages.readouts.sizes import FitSize
@@ -18,12 +19,13 @@ def planned_size(planned: Planned) -> FitSize:
     """The sizes of a planned fit, whose counts are known."""
     condition, work = planned.condition, planned.work
     assert work.tokens is not None
-    rows, columns = work.tokens.grid if condition.tokens == "patch" else (1, 1)
+    blocks = [work.tokens.blocks[block] for block in read_blocks(condition)]
+    rows, columns = blocks[0].grid if condition.tokens == "patch" else (1, 1)
     return FitSize(
         n_trials=work.trials or 0,
         n_rows=rows,
         n_columns=columns,
-        n_channels=work.tokens.n_channels * (1 + (condition.blocks or "").count("+")),
+        n_channels=sum(block.n_channels for block in blocks),
         n_neurons=work.neurons or 0,
         n_test=work.test_images or 0,
         item_bytes=2 if work.tokens.dtype == "float16" else 4,

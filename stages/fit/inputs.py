@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache import FeatureCache
+from stages.fit.conditions import read_blocks
 from stages.fit.task import FitTask
 from stages.readouts.data import fit_data
 from stages.readouts.sizes import FitSize
@@ -56,7 +57,7 @@ def trials_of(task: FitTask) -> Trials:
 def cached_tokens(task: FitTask, trials: Trials) -> tuple[CachedTokens, list[int]]:
     """Tokens of all trials, training, validation and test, and the borders between them."""
     condition, recording = task.condition, task.recording
-    assert condition.tokens is not None and condition.blocks is not None
+    assert condition.tokens is not None
     cache = _cache(task)
     parts = (
         recording.image_ids[trials.training],
@@ -64,7 +65,7 @@ def cached_tokens(task: FitTask, trials: Trials) -> tuple[CachedTokens, list[int
         recording.test_image_ids,
     )
     tokens = CachedTokens(
-        [cache.block(int(block)) for block in condition.blocks.split("+")],
+        [cache.block(block) for block in read_blocks(condition)],
         KINDS[condition.tokens],
         np.concatenate(parts),
     )

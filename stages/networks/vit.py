@@ -1,4 +1,4 @@
-"""A Vision Transformer with readouts of one or several of its blocks, built from its record."""
+"""A backbone with readouts of one or several of its blocks, built from its record."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ from stages.stimuli.uniform import uniform
 
 
 class ViTReadouts(nn.Module):
-    """A backbone up to the deepest block that is read, and the readouts.
+    """A backbone and its readouts.
 
     Parameters
     ----------
     backbone : Backbone
-        Its blocks above the deepest one that is read are dropped.
+        Its blocks above the deepest one that is read are dropped, where layers are defined. Else
+        all of it runs.
     readout : Readout
         Of the concatenated channels of the blocks.
     blocks : sequence of int
@@ -38,24 +39,40 @@ class ViTReadouts(nn.Module):
         super().__init__()
         self.family, self.sampling = backbone.family, backbone.sampling
         self.precision, self.blocks, self.cls = backbone.precision, tuple(blocks), tokens == "cls"
-        self.vit = backbone.model
-        self.vit.blocks = self.vit.blocks[: max(blocks) + 1]
+        self.vit, self.backbone = backbone.model, backbone
+        if self.family.layered:
+            self.vit.blocks = self.vit.blocks[: max(blocks) + 1]
         self.readout = readout
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """The linear predictor (n_images, n_neurons) of prepared images (n_images, 3, row, col)."""
+        read = self._of_layers(images) if self.family.layered else self._of_outputs(images)
+        z: torch.Tensor = self.readout(read)
+        return z
+
+    def _of_outputs(self, images: torch.Tensor) -> torch.Tensor:
+        """Tokens of the blocks that are read, (n_images, row, column, channel), from all blocks."""
+        every = self.backbone.tokens(images)
+        if self.cls:
+            read = [every[block]["cls"][:, None, None] for block in self.blocks]
+        else:
+            read = [every[block]["patches"] for block in self.blocks]
+        return torch.cat([tokens.float() for tokens in read], dim=-1)
+
+    def _of_layers(self, images: torch.Tensor) -> torch.Tensor:
+        """The same from layers up to the deepest of the blocks."""
+        assert self.sampling is not None
         read: torch.Tensor | None = None
         for part, seen in self.sampling.shifts(images):
             tokens = self._one_pass(seen)
             if self.cls or self.sampling.passes == 1:
                 # CLS tokens are of the first pass.
-                read = tokens
-                break
+                return tokens
             if read is None:
                 read = tokens.new_empty(len(images), *self.sampling.grid, tokens.shape[-1])
             read[:, *part] = tokens
-        z: torch.Tensor = self.readout(read)
-        return z
+        assert read is not None
+        return read
 
     def _one_pass(self, images: torch.Tensor) -> torch.Tensor:
         """Tokens of the blocks that are read, of shape (n_images, row, column, channel)."""

@@ -29,7 +29,8 @@ class ReadoutSettings:
     Parameters
     ----------
     tokens : sequence of str
-        Kinds of tokens: "patch", "cls", or both, each in readouts of their own.
+        Kinds of tokens: "patch", "cls", or both, each in readouts of their own. By default those of
+        them that the backbone has.
     blocks : str or sequence of int
         One readout per block.
     joint_blocks : sequence of sequence of int
@@ -40,12 +41,16 @@ class ReadoutSettings:
         Of the solvers of these names.
     """
 
-    tokens: Annotated[tuple[Literal["patch", "cls"], ...], DISTINCT] = ("patch", "cls")
+    tokens: Annotated[tuple[Literal["patch", "cls"], ...] | None, DISTINCT] = None
     blocks: Annotated[Literal["all"] | tuple[int, ...], DISTINCT] = "all"
     joint_blocks: tuple[Annotated[tuple[int, ...], Field(min_length=2)], ...] = ()
     solver: Annotated[str, AfterValidator(_known_solver)] = "als"
     als: ALSSettings = Field(default_factory=ALSSettings)
     adamw: AdamWSettings = Field(default_factory=AdamWSettings)
+
+    def kinds(self, *, has_cls: bool) -> tuple[str, ...]:
+        """The kinds of tokens that are read of a backbone with or without a CLS token."""
+        return self.tokens or (("patch", "cls") if has_cls else ("patch",))
 
     @property
     def of_solver(self) -> Any:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cache import CacheError, differences
+from cache import CacheError, UserError, differences
 from stages.recordings.kept import kept_beside, tokens_identity
 
 if TYPE_CHECKING:
@@ -63,6 +63,11 @@ def perturb(model: torch.nn.Module, perturbation: Perturbation, *, seed: int) ->
     import torch
 
     keep = np.sqrt(1 - perturbation.amount**2)
+    if not any(_MATRIX.match(name) for name, _ in model.named_parameters()):
+        raise UserError(
+            "recording.synthetic.perturb moves the blocks of Vision Transformers; this backbone "
+            "has none: name a ViT, or drop perturb"
+        )
     for name, weights in model.named_parameters():
         match = _MATRIX.match(name)
         if match is None or weights.ndim != 2 or int(match[1]) not in perturbation.blocks:

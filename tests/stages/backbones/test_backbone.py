@@ -126,8 +126,7 @@ def test_no_gradients_and_evaluation_mode():
     ("changes", "message"),
     [
         ({"name": "vit_smal_patch16_224.dino"}, 'did you mean "vit_small_patch16_224.dino"'),
-        ({"name": "resnet18"}, "name a plain ViT"),
-        ({"name": "vit_base_patch16_siglip_224", "arguments": {}}, "with a CLS token"),
+        ({"name": "resnet18"}, "with arguments it takes"),
         ({"arguments": {"dept": 3}}, "with arguments it takes"),
         ({"weights": "absent.safetensors"}, "no such file"),
     ],
@@ -135,6 +134,12 @@ def test_no_gradients_and_evaluation_mode():
 def test_bad_settings_are_refused(changes, message):
     with pytest.raises(UserError, match=message):
         backbone(**changes)
+
+
+def test_a_model_without_intermediate_outputs_is_refused(monkeypatch):
+    monkeypatch.setattr("stages.backbones.architecture.family_of", lambda model: None)
+    with pytest.raises(UserError, match="no intermediate outputs to read: name one such as"):
+        backbone()
 
 
 @pytest.mark.parametrize("size", [(30, 64), (32, 63)])

@@ -13,7 +13,7 @@ from stages.readouts.settings import ReadoutSettings
 from stages.readouts.solvers import SOLVERS
 from stages.stage import Planned, Work
 
-SHAPE = TokenShape(n_blocks=1, grid=(2, 4), n_channels=16, n_registers=0, dtype="float16")
+SHAPE = TokenShape(n_blocks=2, grid=(2, 4), n_channels=16, n_registers=0, dtype="float16")
 
 
 @pytest.fixture(scope="module")

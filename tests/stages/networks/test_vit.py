@@ -11,19 +11,29 @@ SMALL = {"depth": 3, "embed_dim": 48, "num_heads": 3}
 
 
 @pytest.mark.parametrize(
-    ("sampling", "blocks", "tokens"),
+    ("given", "blocks", "tokens"),
     [
-        ({}, [0, 2], "patch"),
-        ({"stride": 8}, [1, 2], "patch"),
-        ({"stride": 8}, [1], "cls"),
-        ({"stride": 8, "dense": "overlap"}, [1], "patch"),
+        ({"name": "swin_tiny_patch4_window7_224", "arguments": {"embed_dim": 24}}, [1], "patch"),
+        ({"name": "test_resnet"}, [4], "patch"),
+        ({"name": "hiera_tiny_224", "arguments": {"embed_dim": 24}}, [1, 2], "patch"),
+        ({"name": "beit_base_patch16_224", "arguments": SMALL}, [0, 2], "cls"),
+        ({"name": "vit_base_patch16_siglip_224", "arguments": SMALL}, [1], "patch"),
+        ({"name": "vit_small_patch16_dinov3", "arguments": SMALL, "stride": 8}, [1, 2], "patch"),
+        ({"name": "vit_small_patch16_dinov3", "arguments": SMALL, "stride": 8}, [1], "cls"),
+        (
+            {
+                "name": "vit_small_patch16_dinov3",
+                "arguments": SMALL,
+                "stride": 8,
+                "dense": "overlap",
+            },
+            [1],
+            "patch",
+        ),
     ],
 )
-def test_rates_are_those_of_the_cached_tokens_with_gradients(sampling, blocks, tokens):
-    settings = BackboneSettings(
-        name="vit_small_patch16_dinov3", weights="random", arguments=SMALL, **sampling
-    )
-    backbone = create_backbone(settings, input_size=(32, 64))
+def test_rates_are_those_of_the_cached_tokens_with_gradients(given, blocks, tokens):
+    backbone = create_backbone(BackboneSettings(weights="random", **given), input_size=(32, 64))
     rng = torch.Generator().manual_seed(0)
     x = torch.randn(2, 3, 32, 64, generator=rng, requires_grad=True)
     every = backbone.tokens(x.detach())
