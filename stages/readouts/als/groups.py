@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -11,7 +11,7 @@ import torch
 
 from stages.readouts.als.alternating import initial_factors
 from stages.readouts.als.partition import neuron_batches
-from stages.readouts.als.pca import Components
+from stages.readouts.als.pca import Components, ReducedTokens
 from stages.readouts.als.penalties import HeldOutErrors, choose
 from stages.readouts.als.poisson import (
     FIRST_SLOPES,
@@ -33,7 +33,7 @@ from stages.readouts.readout import Output, predicted
 from stages.readouts.solver_settings import ALSSettings
 from stages.spread import varies
 
-#: Validation trials whose tokens are pooled at a time.
+#: Validation trials that all choices are compared on at a time.
 TRIALS_AT_ONCE = 256
 
 
@@ -113,7 +113,8 @@ def finish_group(
     slopes = [torch.full_like(mean, slope) for slope in FIRST_SLOPES]
     factor, first_scores = _choose_slopes(start, slopes, tokens, data, settings, without=None)
     begin = start.rates_of(factor)
-    first_loss, curvature = start.loss_and_curvature(data.r_train, begin, factor)
+    first_loss = start.loss(data.r_train, begin, factor)
+    curvature = start.curvature(begin, factor)
 
     def stepped(sums: Any, mean: torch.Tensor, *, refit: bool = False) -> Calibration:
         after = steps.step(begin, sums, penalty, refit=refit)
@@ -125,18 +126,18 @@ def finish_group(
     for _ in range(STEPS - 1):
         factor = torch.ones_like(mean)
         begin = now.rates_of(factor)
-        _, curvature = now.loss_and_curvature(data.r_train, begin, factor)
+        curvature = now.curvature(begin, factor)
         sums = steps.sums(begin, curvature)
         now = stepped(sums, mean)
     slopes = now.slopes(data.r_train)
     factor, scores = _choose_slopes(now, slopes, tokens, data, settings, without=0)
     rates = now.rates_of(factor)
-    loss, end_curvature = now.loss_and_curvature(data.r_train, rates, factor)
+    loss, end_curvature = now.loss(data.r_train, rates, factor), now.curvature(rates, factor)
     again = None
     if settings.refit:
         # The last step once more, with the validation trials added to its sums.
         more: Any = steps.sums(begin, curvature, held_out=True)
-        every = _means(torch.cat([data.r_train, data.r_validation])).to(data.device)
+        every = _means(data.r_train, data.r_validation).to(data.device)
         again = stepped(sums + more, every, refit=True).rates_of(factor)
     return Finished(
         predictor=rates,
@@ -189,14 +190,11 @@ def _errors_of_path(path: Path, tokens: ReducedTrials, data: FitData) -> HeldOut
     """Squared errors of every choice, with no prediction below zero where no response is."""
     output: Output = "signed" if data.signed else "linear"
     errors = _no_errors(data, path.bias.shape[1])
-    for first, _, reduced in tokens.validation:
-        for start in range(0, len(reduced), TRIALS_AT_ONCE):
-            some = reduced[start : start + TRIALS_AT_ONCE]
-            numbers = torch.arange(first + start, first + start + len(some))
-            for part in neuron_batches(len(path.bias)):
-                own = data.r_validation[numbers, part].to(reduced.device)
-                rates = predicted(path.of(part)(some), output)
-                errors.add(part, (own[:, :, None] - rates).square(), numbers)
+    for number, some in _few_at_once(tokens.validation):
+        for part in neuron_batches(len(path.bias)):
+            own = data.r_validation[number : number + len(some), part].to(some.device)
+            rates = predicted(path.of(part)(some), output)
+            errors.add(part, rates.sub_(own[:, :, None]).square_(), number)
     return errors
 
 
@@ -209,31 +207,35 @@ def _errors_of_rates(
     """Squared errors of the rates with every slope."""
     errors = _no_errors(data, len(choices))
     linear = calibration.predictor
-    slopes = [factor * calibration.unit for factor in choices]
-    shifts = [
-        calibration.rates_of(factor, roughly=True).bias - slope * linear.bias
-        for factor, slope in zip(choices, slopes, strict=True)
-    ]
-    for first, last, reduced in tokens.validation:
-        numbers = torch.arange(first, last)
+    slopes, shifts = calibration.roughly(torch.stack(list(choices), dim=1))
+    for number, some in _few_at_once(tokens.validation):
         for part in neuron_batches(len(linear.bias)):
-            own = data.r_validation[first:last, part].to(reduced.device)
-            predicted = linear.of(part)(reduced)
-            squares = [
-                (own - quick_rate(slope[part] * predicted + shift[part])).square()
-                for slope, shift in zip(slopes, shifts, strict=True)
-            ]
-            errors.add(part, torch.stack(squares, dim=2), numbers)
+            own = data.r_validation[number : number + len(some), part].to(some.device)
+            z = linear.of(part)(some)[:, :, None] * slopes[part]
+            rates = quick_rate(z.add_(shifts[part]))
+            errors.add(part, rates.sub_(own[:, :, None]).square_(), number)
     return errors
+
+
+def _few_at_once(tokens: ReducedTokens) -> Iterator[tuple[int, torch.Tensor]]:
+    """Number of the first of some trials, and their tokens."""
+    for first, _, reduced in tokens:
+        for start in range(0, len(reduced), TRIALS_AT_ONCE):
+            yield first + start, reduced[start : start + TRIALS_AT_ONCE]
 
 
 def _no_errors(data: FitData, n_choices: int) -> HeldOutErrors:
     responses = data.r_validation
     changing = torch.from_numpy(varies(responses.numpy()))
-    around = responses - responses.nanmean(dim=0)
-    return HeldOutErrors(torch.where(changing, around.square().nanmean(dim=0), 0), n_choices)
+    mean = torch.nanmean if data.incomplete else torch.mean
+    variances = mean((responses - mean(responses, dim=0)).square(), dim=0)
+    return HeldOutErrors(
+        torch.where(changing, variances, 0), n_choices, complete=not data.incomplete
+    )
 
 
-def _means(responses: torch.Tensor) -> torch.Tensor:
+def _means(*responses: torch.Tensor) -> torch.Tensor:
     """Each neuron's mean response over its own trials."""
-    return responses.double().nanmean(dim=0).float()
+    total = sum(each.nansum(dim=0, dtype=torch.float64) for each in responses)
+    count = sum((~each.isnan()).sum(dim=0) for each in responses)
+    return (total / count).float()

@@ -44,9 +44,14 @@ class Components:
         """How many components are kept."""
         return self.basis.shape[1]
 
+    @property
+    def scaled_basis(self) -> torch.Tensor:
+        """The rotation of channels that are not scaled, (n_channels, n_components)."""
+        return self.basis / self.scale[:, None]
+
     def expand(self, weights: torch.Tensor) -> torch.Tensor:
         """Weights of components (n_neurons, n_components) to weights of channels."""
-        return weights @ self.basis.T / self.scale
+        return weights @ self.scaled_basis.T
 
 
 def principal_components(
@@ -163,6 +168,8 @@ class ReducedTokens:
                 self._file = RowsOnDisk(self.shape, np.dtype(np.float32), spill)
         #: First trials of the parts that are kept, or in the file.
         self._held: set[int] = set()
+        #: Sums of the parts over their trials, by the first one.
+        self._sums: dict[int, torch.Tensor] = {}
         #: Memory that every part takes in turn: memory that comes and goes in such pieces stays
         #: with the process, many times over.
         self._room = torch.empty(0)
@@ -202,6 +209,17 @@ class ReducedTokens:
             self._hold(start, z)
             yield start, end, settled(z)
 
+    def sum_of(self, first: int, part: torch.Tensor) -> torch.Tensor:
+        """Sum over trials of a part that begins with trial `first`, computed once.
+
+        Parameters
+        ----------
+        part : tensor of shape (n_trials, n_rows * n_columns * n_components)
+        """
+        if first not in self._sums:
+            self._sums[first] = part.sum(dim=0)
+        return self._sums[first]
+
     def _hold(self, start: int, z: torch.Tensor) -> None:
         """Hold a part that begins with trial `start`; where the disk is full, none from now on."""
         if self._file is not None:
@@ -222,8 +240,8 @@ class ReducedTokens:
         if len(self._room) < len(tokens):
             self._room = own.mean.new_empty(tokens.shape)
         x = self._room[: len(tokens)]
-        x.copy_(tokens).sub_(own.mean).div_(own.scale)
+        x.copy_(tokens).sub_(own.mean)
         kept, shape = self._kept, (end - start, *self.shape[1:])
         z = own.mean.new_empty(shape) if kept is None else kept[start:end]
-        torch.mm(x.flatten(0, -2), own.basis, out=z.flatten(0, -2))
+        torch.mm(x.flatten(0, -2), own.scaled_basis, out=z.flatten(0, -2))
         return z

@@ -20,31 +20,41 @@ class HeldOutErrors:
     ----------
     variances : tensor of shape (n_neurons,)
         Of the held-out responses.
+    complete : bool
+        Whether no response is missing.
     count : tensor of shape (2, n_neurons, 1)
         Trials in each half: those of even and of odd number.
     total : tensor of shape (2, n_neurons, n_choices)
     """
 
-    def __init__(self, variances: torch.Tensor, n_choices: int) -> None:
+    def __init__(
+        self, variances: torch.Tensor, n_choices: int, *, complete: bool = False
+    ) -> None:
         self.variances = variances
+        self.complete = complete
         self.count = torch.zeros(2, len(variances), 1, dtype=torch.float64)
         self.total = torch.zeros(2, len(variances), n_choices, dtype=torch.float64)
 
-    def add(self, neurons: slice, errors: torch.Tensor, numbers: torch.Tensor) -> None:
-        """Take in more trials of some neurons.
+    def add(self, neurons: slice, errors: torch.Tensor, first: int) -> None:
+        """Take in more trials of some neurons, one after the other.
 
         Parameters
         ----------
         errors : tensor of shape (n_trials, n_neurons, n_choices)
             Squared errors; NaN where a response is missing.
-        numbers : tensor of shape (n_trials,)
-            Of the trials, whatever part they came in.
+        first : int
+            Number of the first trial, whatever part it came in.
         """
-        for half in (0, 1):
-            part = errors[(numbers % 2 == half).to(errors.device)]
-            there = ~part[..., :1].isnan()
-            self.count[half, neurons] += there.sum(dim=0).cpu()
-            self.total[half, neurons] += torch.where(there, part, 0).double().sum(dim=0).cpu()
+        for start in (0, 1):
+            part = errors[start::2]
+            half = (first + start) % 2
+            if self.complete:
+                self.count[half, neurons] += len(part)
+            else:
+                there = ~part[..., :1].isnan()
+                self.count[half, neurons] += there.sum(dim=0).cpu()
+                part = torch.where(there, part, 0)
+            self.total[half, neurons] += part.double().sum(dim=0).cpu()
 
     def mean(self) -> torch.Tensor:
         """Mean over all trials, tensor of shape (n_neurons, n_choices)."""

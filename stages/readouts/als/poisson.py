@@ -13,8 +13,10 @@ z - loss'(z) / curvature: one that the sums over trials and the normal equations
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import torch
+from torch import nn
 
 from stages.readouts.als.alternating import AlternatingLeastSquares
 from stages.readouts.als.memory import SLOPE_TRIALS
@@ -39,8 +41,9 @@ FIRST_SLOPES = (0.0, 0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 1.0, 1.2, 1.4)
 LAST_SLOPES = (0.8, 0.9, 1.0, 1.1, 1.2, 1.4)
 DOUBTS = (0.0, 0.005, 0.01, 0.02)
 
-#: Evenly spread trials that suffice to compare slopes.
+#: Evenly spread trials that suffice to compare slopes, and how many values stand for them.
 COMPARED_TRIALS = 512
+COMPARED_VALUES = 64
 
 #: Newton steps of an offset at most, and the error of the mean rate at which they end.
 NEWTON_STEPS = 30
@@ -92,6 +95,9 @@ class Calibration:
         self.around = torch.cat(parts)
         self.centre = self._mean(self.around)
         self.around -= self.centre
+        # Of trials that are a neuron's own there may be few.
+        step = 1 if there is not None else max(1, len(self.around) // COMPARED_TRIALS)
+        self.few = equal_shares(self.around[::step], COMPARED_VALUES, there)
 
     def _mean(self, values: torch.Tensor, part: slice = slice(None)) -> torch.Tensor:
         """Over each neuron's own trials."""
@@ -114,25 +120,37 @@ class Calibration:
         shrunk = [(1 - doubt * rest).clamp(min=0) for doubt in DOUBTS]
         return [0 * rest, *(factor * each for factor in LAST_SLOPES for each in shrunk)]
 
-    def rates_of(self, factor: torch.Tensor, *, roughly: bool = False) -> Predictor:
-        """The predictor before ELU + 1, with slopes (n_neurons,) in their unit.
+    def roughly(self, factors: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Slopes and shifts of the predictor, with the mean over few values.
 
         Parameters
         ----------
-        roughly : bool
-            With the mean over few trials.
+        factors : tensor of shape (n_neurons, n_choices)
+            Slopes in their unit.
+
+        Returns
+        -------
+        pair of tensor of shape (n_neurons, n_choices)
+            Rates are ELU(slope * predictor + shift) + 1.
         """
+        slopes = factors * self.unit[:, None]
+        shifts = [
+            offsets(slopes[part] * self.few[:, part, None], self.mean[part, None])
+            for part in self.batches
+        ]
+        return slopes, torch.cat(shifts) - slopes * self.centre[:, None]
+
+    def rates_of(self, factor: torch.Tensor) -> Predictor:
+        """The predictor before ELU + 1, with slopes (n_neurons,) in their unit."""
         slope = factor * self.unit
-        # Of trials that are a neuron's own there may be few.
-        few = roughly and self.there is None
-        some = slice(None, None, max(1, len(self.around) // COMPARED_TRIALS) if few else 1)
-        around = self.around[some]
+        start = offsets(slope * self.few, self.mean)
         offset = torch.cat(
             [
                 offsets(
-                    slope[part] * around[:, part],
+                    slope[part] * self.around[:, part],
                     self.mean[part],
                     None if self.there is None else self.there[:, part],
+                    start=start[part],
                 )
                 for part in self.batches
             ]
@@ -141,21 +159,35 @@ class Calibration:
         scaled = own._replace(channel=own.channel * slope[:, None])
         return Predictor(scaled, offset + slope * (self.predictor.bias - self.centre))
 
-    def loss_and_curvature(
+    def loss(
         self, responses: torch.Tensor, rates: Predictor, factor: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Mean Poisson loss, and its mean expected second derivative, for each neuron."""
+    ) -> torch.Tensor:
+        """Mean Poisson loss of each neuron."""
+        r = responses[:: self.every].to(rates.bias.device)
+        losses = (
+            self._mean(poisson_loss(z, r[:, part]), part)
+            for part, z in self._before_rates(rates, factor)
+        )
+        return torch.cat(list(losses))
+
+    def curvature(self, rates: Predictor, factor: torch.Tensor) -> torch.Tensor:
+        """Mean expected second derivative of the Poisson loss, for each neuron."""
+        curvatures = []
+        for part, z in self._before_rates(rates, factor):
+            mu = quick_rate(z)
+            # derivative(mu) squared, by mu.
+            expected = torch.minimum(mu, mu.clamp(min=1).reciprocal_())
+            curvatures.append(self._mean(expected, part).clamp(min=LEAST_CURVATURE))
+        return torch.cat(curvatures)
+
+    def _before_rates(
+        self, rates: Predictor, factor: torch.Tensor
+    ) -> Iterator[tuple[slice, torch.Tensor]]:
+        """For every batch of neurons, what ELU + 1 makes rates."""
         slope = factor * self.unit
         offset = rates.bias - slope * (self.predictor.bias - self.centre)
-        r = responses[:: self.every].to(offset.device)
-        losses, curvatures = [], []
         for part in self.batches:
-            z = slope[part] * self.around[:, part] + offset[part]
-            losses.append(self._mean(poisson_loss(z, r[:, part]), part))
-            mu = quick_rate(z)
-            curvature = derivative(mu).square() / mu.clamp(min=1e-30)
-            curvatures.append(self._mean(curvature, part).clamp(min=LEAST_CURVATURE))
-        return torch.cat(losses), torch.cat(curvatures)
+            yield part, slope[part] * self.around[:, part] + offset[part]
 
 
 def own_mean(values: torch.Tensor, there: torch.Tensor | None) -> torch.Tensor:
@@ -165,27 +197,60 @@ def own_mean(values: torch.Tensor, there: torch.Tensor | None) -> torch.Tensor:
     return (values * there).sum(dim=0) / there.sum(dim=0).clamp(min=1)
 
 
-def offsets(
-    around: torch.Tensor, mean: torch.Tensor, there: torch.Tensor | None = None
+def equal_shares(
+    values: torch.Tensor, number: int, there: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """Offsets with which ELU(around + offset) + 1 has such a mean, tensor of shape (n_neurons,).
+    """Means of so many equal shares of each neuron's values in order, (number, n_neurons).
 
     Parameters
     ----------
-    around : tensor of shape (n_trials, n_neurons)
-        Of mean zero.
-    mean : tensor of shape (n_neurons,)
-        Positive.
+    values : tensor of shape (n_trials, n_neurons)
     there : tensor of shape (n_trials, n_neurons), optional
         As `Calibration` has it.
     """
-    # The rate is convex, so that this offset is too large, and Newton's steps only lower it.
-    offset = torch.where(mean > 1, mean - 1, mean.log())
+    n_trials = len(values)
+    count = values.new_full(values.shape[1:], n_trials, dtype=torch.float64)
+    if there is not None:
+        # Others come last.
+        values = torch.where(there > 0, values, torch.inf)
+        count = there.sum(dim=0, dtype=torch.float64).clamp(min=1)
+    ordered = values.T.contiguous().sort(dim=1).values.double()
+    ordered = nn.functional.pad(ordered.masked_fill_(ordered.isinf(), 0), (0, 1))
+    below = ordered.cumsum(dim=1) - ordered
+    border = count[:, None] * torch.linspace(0, 1, number + 1, dtype=torch.float64).to(count.device)
+    # A share may end within a value.
+    whole = border.long()
+    summed = below.gather(1, whole) + (border - whole) * ordered.gather(1, whole)
+    return (summed.diff(dim=1) * (number / count[:, None])).T.to(values.dtype).contiguous()
+
+
+def offsets(
+    around: torch.Tensor,
+    mean: torch.Tensor,
+    there: torch.Tensor | None = None,
+    *,
+    start: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Offsets with which ELU(around + offset) + 1 has such a mean, tensor of shape (n_neurons, ..).
+
+    Parameters
+    ----------
+    around : tensor of shape (n_trials, n_neurons, ..)
+        Of mean zero.
+    mean : tensor of shape (n_neurons, ..)
+        Positive.
+    there : tensor of shape (n_trials, n_neurons), optional
+        As `Calibration` has it.
+    start : tensor of shape (n_neurons, ..), optional
+        A guess.
+    """
+    # The rate is convex: this offset is too large. After one step every one is, and steps only
+    # lower it.
+    offset = torch.where(mean > 1, mean - 1, mean.log()) if start is None else start
     for _ in range(NEWTON_STEPS):
-        z = around + offset
-        mu = quick_rate(z)
+        mu = quick_rate(around + offset)
         above = own_mean(mu, there) - mean
-        if bool((above <= MEAN_TOLERANCE * mean).all()):
+        if bool((above.abs() <= MEAN_TOLERANCE * mean).all()):
             break
         offset = offset - above / own_mean(derivative(mu), there)
     return offset
@@ -196,7 +261,8 @@ def quick_rate(z: torch.Tensor) -> torch.Tensor:
 
     exp(z) is nowhere below its tangent z + 1. Only at 0 its gradient would be another.
     """
-    return torch.maximum(z + 1, torch.exp(z.clamp(max=0)))
+    low = z.clamp(max=0).exp_()
+    return torch.maximum(low, z + 1, out=low)
 
 
 def derivative(mu: torch.Tensor) -> torch.Tensor:
@@ -209,8 +275,9 @@ def parabola_targets(
 ) -> torch.Tensor:
     """The responses of the least-squares fit that stands for the loss around a predictor z."""
     mu = quick_rate(z)
-    gradient = (mu - responses) * derivative(mu) / mu.clamp(min=1e-30)
-    return z - gradient / (CAUTION * curvature)
+    # The gradient is (mu - responses) derivative(mu) / mu.
+    gradient = (mu - responses).div_(mu.clamp_(min=1))
+    return gradient.div_(-CAUTION * curvature).add_(z)
 
 
 def sum_targets(
@@ -232,7 +299,7 @@ def sum_targets(
     every = torch.zeros(math.prod(grid), device=device)
     for first, last, reduced in tokens:
         flat = reduced.flatten(1)
-        every += flat.sum(dim=0)
+        every += tokens.sum_of(first, flat)
         for part in neuron_batches(len(weights)):
             z = torch.addmm(predictor.bias[part], flat, weights[part].T)
             r = responses[first:last, part].to(device)

@@ -91,8 +91,8 @@ class TrialSums:
         """Means and covariances, with `sum_products` over the same trials."""
         mean = self.tokens / self.n_trials
         rate = (self.responses / self.n_trials).float()
-        cross = self.cross / self.n_trials - rate[:, None, None, None] * mean
-        gram = products / self.n_trials - _paired(mean[None])
+        cross = (self.cross / self.n_trials).sub_(rate[:, None, None, None] * mean)
+        gram = (products / self.n_trials).sub_(_paired(mean))
         return Statistics(mean_tokens=mean, mean_responses=rate, gram=gram, cross=cross)
 
 
@@ -169,10 +169,12 @@ class RowProducts:
 
     def _fold(self, blocks: Sequence[torch.Tensor]) -> torch.Tensor:
         i, j = pairs(self.k, blocks[0].device)
+        upper = i * self.k + j
         parts = []
         for block in blocks:
             both = block.view(self.k, -1, self.k).permute(1, 0, 2)
-            folded = both[:, i, j] + both[:, j, i]
+            whole = (both + both.mT).flatten(1)
+            folded = whole.gather(1, upper.expand(len(whole), -1))
             folded[0] *= 0.5  # a column with itself has one order
             parts.append(folded)
         return torch.cat(parts)
@@ -191,11 +193,15 @@ def _apart(folded: Sequence[torch.Tensor], h: int) -> torch.Tensor:
 
 
 def _paired(tokens: torch.Tensor) -> torch.Tensor:
-    """Pair statistics of trials that are held, (n_trials, n_rows, n_columns, n_components)."""
-    h, w, k = tokens.shape[1:]
-    products = RowProducts((h, w, k), range(h * (h + 1) // 2), tokens.device)
-    products.add(tokens)
-    return _apart(products.folded(), h)
+    """Pair statistics of the tokens of one trial, (n_rows, n_columns, n_components)."""
+    h, w, k = tokens.shape
+    (p, q), (a, b), (i, j) = (pairs(n, tokens.device) for n in (h, w, k))
+    rows = torch.where((p == q)[:, None, None], tokens[p], tokens[p] + tokens[q])
+    first, second = (rows.index_select(2, index) for index in (i, j))
+    folded = first[:, a] * second[:, b]
+    folded += second[:, a] * first[:, b]
+    folded[:, a == b] *= 0.5  # a column with itself has one order
+    return _apart(list(folded), h)
 
 
 def sum_trials(reduced: ReducedTokens, responses: torch.Tensor) -> TrialSums:
@@ -206,7 +212,7 @@ def sum_trials(reduced: ReducedTokens, responses: torch.Tensor) -> TrialSums:
     cross = torch.zeros(responses.shape[1], math.prod(grid), device=device)
     for first, last, z in reduced:
         flat = z.flatten(1)
-        tokens += flat.sum(dim=0)
+        tokens += reduced.sum_of(first, flat)
         cross.addmm_(settled(responses[first:last].to(device)).T, flat)
     total = responses.double().sum(dim=0).to(device)
     return TrialSums(len(responses), tokens.view(grid), total, cross.view(-1, *grid))
