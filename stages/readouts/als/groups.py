@@ -105,7 +105,7 @@ def finish_group(
     choices = penalties_of(settings, tokens.training.components)
     varied = chosen < len(choices)
     penalty = choices[torch.where(varied, chosen, 0)]
-    mean = _means(data.r_train).to(data.device)
+    mean = _means(data)
     steps = steps_of(data, tokens, products, settings)
     calibrated = partial(Calibration, tokens=tokens.training, there=steps.there)
     # With this unit, small changes of the rates are left as they are.
@@ -137,8 +137,7 @@ def finish_group(
     if settings.refit:
         # The last step once more, with the validation trials added to its sums.
         more: Any = steps.sums(begin, curvature, held_out=True)
-        every = _means(data.r_train, data.r_validation).to(data.device)
-        again = stepped(sums + more, every, refit=True).rates_of(factor)
+        again = stepped(sums + more, _means(data, validation=True), refit=True).rates_of(factor)
     return Finished(
         predictor=rates,
         refitted=again,
@@ -234,8 +233,8 @@ def _no_errors(data: FitData, n_choices: int) -> HeldOutErrors:
     )
 
 
-def _means(*responses: torch.Tensor) -> torch.Tensor:
-    """Each neuron's mean response over its own trials."""
-    total = sum(each.nansum(dim=0, dtype=torch.float64) for each in responses)
-    count = sum((~each.isnan()).sum(dim=0) for each in responses)
-    return (total / count).float()
+def _means(data: FitData, *, validation: bool = False) -> torch.Tensor:
+    """Each neuron's mean response over its own training trials, and its validation trials too."""
+    mean = torch.nanmean if data.incomplete else torch.mean
+    r = torch.cat([data.r_train, data.r_validation]) if validation else data.r_train
+    return mean(r, dim=0, dtype=torch.float64).float().to(data.device)

@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -214,7 +215,8 @@ def equal_shares(
         # Others come last.
         values = torch.where(there > 0, values, torch.inf)
         count = there.sum(dim=0, dtype=torch.float64).clamp(min=1)
-    ordered = values.T.contiguous().sort(dim=1).values.double()
+    # NumPy sorts several times faster than torch on a CPU.
+    ordered = torch.from_numpy(np.sort(values.T.cpu().numpy(), axis=1)).to(values.device).double()
     ordered = nn.functional.pad(ordered.masked_fill_(ordered.isinf(), 0), (0, 1))
     below = ordered.cumsum(dim=1) - ordered
     border = count[:, None] * torch.linspace(0, 1, number + 1, dtype=torch.float64).to(count.device)

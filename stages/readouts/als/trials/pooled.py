@@ -1,13 +1,17 @@
-"""Tokens that each neuron of a group pools with its own space, on trials of its own."""
+"""Tokens that each neuron of a group pools with its own space, summed over trials of its own."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
 
 from stages.readouts.als.alternating import Factors, Normal, normal_equations
 from stages.readouts.als.pca import ReducedTokens
+
+#: Pooled numbers that are held at a time, about: the few trials that a processor's cache holds.
+AT_A_TIME = 2**20
 
 
 def batches_of(n_neurons: int, batch: int) -> list[slice]:
@@ -24,12 +28,6 @@ def own_trials(responses: torch.Tensor, device: torch.device) -> torch.Tensor | 
     return (~missing).to(device, torch.float32) if bool(missing.any()) else None
 
 
-def count_of(features: torch.Tensor, there: torch.Tensor | None) -> torch.Tensor:
-    """How many trials are each neuron's own, of `features` (n_neurons, n_trials, n)."""
-    n_neurons, n_trials, _ = features.shape
-    return features.new_full((n_neurons,), n_trials) if there is None else there.sum(dim=0)
-
-
 def covariances(features: torch.Tensor, there: torch.Tensor | None) -> torch.Tensor:
     """Of each neuron's features over its own trials, tensor of shape (n_neurons, n, n).
 
@@ -41,53 +39,35 @@ def covariances(features: torch.Tensor, there: torch.Tensor | None) -> torch.Ten
     there : tensor of shape (n_trials, n_neurons), optional
         From `own_trials`.
     """
-    count = count_of(features, there).clamp(min=1)
+    n_neurons, n_trials, _ = features.shape
+    count = features.new_full((n_neurons,), n_trials) if there is None else there.sum(dim=0)
+    count = count.clamp(min=1)
     mean = features.sum(dim=1) / count[:, None]
     products = torch.bmm(features.mT, features) / count[:, None, None]
     return products - mean[:, :, None] * mean[:, None, :]
 
 
-class PooledTokens:
-    """Tokens pooled with each neuron's space, zero on trials that are not its own.
+def pooled_tokens(
+    tokens: ReducedTokens, space: torch.Tensor, n: int, there: torch.Tensor | None
+) -> Iterator[tuple[slice, torch.Tensor]]:
+    """The first n components, pooled with space (n_neurons, n_rows * n_columns), few trials each.
 
-    Parameters
-    ----------
-    values : tensor of shape (n_trials, n_neurons, n_components)
-    there : tensor of shape (n_trials, n_neurons), optional
-        From `own_trials`.
+    Yields which trials, and a tensor of shape (n_neurons, n_trials, n), zero on trials that are not
+    a neuron's own, in memory that the next takes too.
     """
-
-    def __init__(self, values: torch.Tensor, there: torch.Tensor | None) -> None:
-        if there is not None:
-            values *= there[:, :, None]
-        self.values, self.there = values, there
-
-    @classmethod
-    def of(
-        cls, tokens: ReducedTokens, space: torch.Tensor, n: int, there: torch.Tensor | None
-    ) -> PooledTokens:
-        """The first n components, pooled with space (n_neurons, n_rows * n_columns)."""
-        values = space.new_empty(tokens.shape[0], len(space), n)
-        for first, last, z in tokens:
-            values[first:last] = torch.matmul(space, z.flatten(1, 2)[..., :n])
-        return cls(values, there)
-
-    def predicted(self, channel: torch.Tensor) -> torch.Tensor:
-        """Weighted with each neuron's channels, tensor of shape (n_trials, n_neurons)."""
-        return torch.bmm(self.values.transpose(0, 1), channel[:, :, None])[:, :, 0].T
-
-    def sums(self, responses: torch.Tensor) -> PooledSums:
-        """Sums over each neuron's own trials, with responses (n_trials, n_neurons)."""
-        if self.there is not None:
-            responses = torch.where(self.there > 0, responses, 0)
-        own, features = responses.T.contiguous(), self.values.transpose(0, 1)
-        return PooledSums(
-            count=count_of(features, self.there),
-            tokens=features.sum(dim=1),
-            products=torch.bmm(features.mT, features),
-            responses=own.double().sum(dim=1),
-            cross=torch.bmm(own[:, None], features)[:, 0],
-        )
+    step = max(1, AT_A_TIME // (len(space) * n))
+    room = space.new_empty(len(space) * step * n)
+    for first, last, z in tokens:
+        for start in range(first, last, step):
+            some = slice(start, min(start + step, last))
+            part = z[some.start - first : some.stop - first, ..., :n].flatten(1, 2)
+            by_place = part.transpose(0, 1).flatten(1)
+            values = room[: len(space) * by_place.shape[1]].view(len(space), -1)
+            torch.mm(space, by_place, out=values)
+            values = values.view(len(space), -1, n)
+            if there is not None:
+                values *= there[some].T[:, :, None]
+            yield some, values
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,6 +90,51 @@ class PooledSums:
     responses: torch.Tensor
     cross: torch.Tensor
 
+    @classmethod
+    def of(
+        cls,
+        tokens: ReducedTokens,
+        space: torch.Tensor,
+        n: int,
+        there: torch.Tensor | None,
+        responses: Callable[[slice, torch.Tensor], torch.Tensor] | None = None,
+        *,
+        products: torch.Tensor | None = None,
+    ) -> PooledSums:
+        """The sums, with the parameters of `pooled_tokens`.
+
+        Parameters
+        ----------
+        responses : callable, optional
+            From what `pooled_tokens` yields to responses (n_trials, n_neurons), NaN where a trial
+            is not a neuron's own; none where absent.
+        products : tensor, optional
+            Those of the same tokens and the same space, where they are known.
+        """
+        sums = space.new_zeros(len(space), 2, n)
+        total = space.new_zeros(len(space), dtype=torch.float64)
+        known = products is not None
+        products = space.new_zeros(len(space), n, n) if products is None else products
+        for some, values in pooled_tokens(tokens, space, n, there):
+            weights = values.new_ones(len(space), 2, values.shape[1])
+            if responses is None:
+                weights[:, 0] = 0
+            else:
+                own = responses(some, values).T
+                weights[:, 0] = own if there is None else torch.where(there[some].T > 0, own, 0)
+            sums.baddbmm_(weights, values)
+            total += weights[:, 0].sum(dim=1)
+            if not known:
+                products.baddbmm_(values.mT, values)
+        n_trials = space.new_full((len(space),), tokens.shape[0])
+        return cls(
+            count=n_trials if there is None else there.sum(dim=0),
+            tokens=sums[:, 1],
+            products=products,
+            responses=total,
+            cross=sums[:, 0],
+        )
+
     def __add__(self, other: PooledSums) -> PooledSums:
         """The sums over both."""
         return PooledSums(**{name: own + getattr(other, name) for name, own in vars(self).items()})
@@ -124,12 +149,16 @@ class PooledSums:
         """Tensor of shape (n_neurons,)."""
         return (self.responses / self._count).float()
 
+    @property
+    def covariances(self) -> torch.Tensor:
+        """Of pooled tokens, tensor of shape (n_neurons, n_components, n_components)."""
+        mean = self.mean_tokens
+        return self.products / self._count[:, None, None] - mean[:, :, None] * mean[:, None, :]
+
     def normal(self, factors: Factors) -> Normal:
         """The normal equations of the channels, given the rows and columns that pooled."""
-        mean, count = self.mean_tokens, self._count
-        target = self.cross / count[:, None] - self.mean_responses[:, None] * mean
-        matrix = self.products / count[:, None, None] - mean[:, :, None] * mean[:, None, :]
-        return normal_equations(matrix, target, factors)
+        target = self.cross / self._count[:, None] - self.mean_responses[:, None] * self.mean_tokens
+        return normal_equations(self.covariances, target, factors)
 
     @property
     def _count(self) -> torch.Tensor:

@@ -12,7 +12,7 @@ from stages.readouts.als.alternating import AlternatingLeastSquares, Factors, No
 from stages.readouts.als.partition import SPACE_COMPONENTS
 from stages.readouts.als.pca import ReducedTokens
 from stages.readouts.als.trials.pooled import (
-    PooledTokens,
+    PooledSums,
     batches_of,
     covariances,
     own_trials,
@@ -46,8 +46,7 @@ class SpaceOnTrials(AlternatingLeastSquares):
 
     def pooled_gram(self, factors: Factors) -> torch.Tensor:
         """Covariance of the tokens that each neuron pools, over its own trials."""
-        pooled = PooledTokens.of(self.tokens, factors.space(), self.k, self.there)
-        return covariances(pooled.values.transpose(0, 1), self.there)
+        return PooledSums.of(self.tokens, factors.space(), self.k, self.there).covariances
 
     def space_grams(self, channel: torch.Tensor) -> ProjectedTokens:
         """The tokens projected on each neuron's channels."""
@@ -114,8 +113,9 @@ class TrialEquations:
     def channels(self, space: Factors) -> tuple[Normal, torch.Tensor]:
         """Normal equations of the channels, and the mean of what each neuron pools."""
         tokens, there = self.alternation.tokens, self.alternation.there
-        pooled = PooledTokens.of(tokens, space.space(), tokens.shape[3], there)
-        sums = pooled.sums(self.responses)
+        sums = PooledSums.of(
+            tokens, space.space(), tokens.shape[3], there, lambda some, _: self.responses[some]
+        )
         return sums.normal(space), sums.mean_tokens
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import torch
 
@@ -13,7 +13,6 @@ from stages.readouts.als.poisson import CAUTION, parabola_targets
 from stages.readouts.als.predictor import Predictor, join
 from stages.readouts.als.trials.pooled import (
     PooledSums,
-    PooledTokens,
     batches_of,
     own_trials,
 )
@@ -49,6 +48,8 @@ class TrialSteps:
         batch: int,
     ) -> None:
         self.trials, self.batch = (training, validation), batch
+        #: Of pooled tokens: rows and columns stay. By kind of trials and a batch's first neuron.
+        self._products: dict[tuple[bool, int], torch.Tensor] = {}
 
     @cached_property
     def there(self) -> torch.Tensor | None:
@@ -66,9 +67,13 @@ class TrialSteps:
             own = responses[:, part].to(curvature.device)
             factors, bias = predictor.of(part)
             there = own_trials(own, own.device)
-            pooled = PooledTokens.of(tokens, factors.space(), tokens.shape[3], there)
-            z = pooled.predicted(factors.channel) + bias
-            found.append(pooled.sums(parabola_targets(z, own, curvature[part])))
+            targets = partial(_targets, factors.channel, bias, own, curvature[part])
+            known = self._products.get((held_out, part.start))
+            sums = PooledSums.of(
+                tokens, factors.space(), tokens.shape[3], there, targets, products=known
+            )
+            self._products[held_out, part.start] = sums.products
+            found.append(sums)
         return BatchedSums(found)
 
     def step(
@@ -88,3 +93,16 @@ class TrialSteps:
             bias = own.mean_responses - (channel * own.mean_tokens).sum(dim=1)
             moved.append(Predictor(factors._replace(channel=channel), bias))
         return join(moved)
+
+
+def _targets(
+    channel: torch.Tensor,
+    bias: torch.Tensor,
+    responses: torch.Tensor,
+    curvature: torch.Tensor,
+    some: slice,
+    pooled: torch.Tensor,
+) -> torch.Tensor:
+    """Responses of the least-squares fit that stands for the loss around a predictor."""
+    z = torch.bmm(pooled, channel[:, :, None])[:, :, 0].T + bias
+    return parabola_targets(z, responses[some], curvature)

@@ -14,7 +14,7 @@ from stages.readouts.als.alternating import Factors
 from stages.readouts.als.cost import als_cost
 from stages.readouts.als.memory import plan_memory, problem_of
 from stages.readouts.als.pca import ReducedTokens, principal_components
-from stages.readouts.als.trials.pooled import PooledTokens, own_trials
+from stages.readouts.als.trials.pooled import PooledSums, own_trials
 from stages.readouts.settings import ALSSettings
 from stages.readouts.sizes import FitSize
 from stages.readouts.solvers import fit_readouts
@@ -85,9 +85,11 @@ def test_channels_on_own_trials_are_the_ridge_of_sklearn():
     tokens = ReducedTokens(ArrayTokens(x), components, keep=True)
     draw = torch.Generator().manual_seed(0)
     space = Factors(torch.rand(3, 3, generator=draw), torch.rand(3, 4, generator=draw), None)
-    pooled = PooledTokens.of(tokens, space.space(), 8, own_trials(r, x.device))
+    sums = PooledSums.of(
+        tokens, space.space(), 8, own_trials(r, x.device), lambda some, _: r[some]
+    )
     penalty = 0.3
-    found, _ = pooled.sums(r).normal(space).solve(torch.full((3,), penalty))
+    found, _ = sums.normal(space).solve(torch.full((3,), penalty))
     z = torch.cat([part for _, _, part in tokens])
     for neuron in range(3):
         own = ~r[:, neuron].isnan()
