@@ -10,17 +10,17 @@ from typing import Any
 import torch
 
 from stages.readouts.als.alternating import initial_factors
-from stages.readouts.als.partition import neuron_batches
-from stages.readouts.als.pca import Components, ReducedTokens
-from stages.readouts.als.penalties import HeldOutErrors, choose
-from stages.readouts.als.poisson import (
+from stages.readouts.als.calibration import (
     FIRST_SLOPES,
     LEAST_MEAN,
-    STEPS,
     Calibration,
     quick_rate,
 )
+from stages.readouts.als.partition import neuron_batches
+from stages.readouts.als.pca import Components, ReducedTokens
+from stages.readouts.als.penalties import HeldOutErrors, choose
 from stages.readouts.als.predictor import Path, Predictor, join_paths
+from stages.readouts.als.trials.steps import STEPS
 from stages.readouts.als.trials.ways import (
     Equations,
     FitProducts,

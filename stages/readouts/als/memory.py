@@ -112,7 +112,7 @@ class Problem(FitSize):
         solving = 8 * self.n_components**2 + 2 * self._features
         if self.on_trials:
             axes = self.n_rows + self.n_columns
-            solving += self.n_trials * (self.places + 2 * self.n_components + 2 * axes)
+            solving += self.n_trials * (self.places + 2 * axes)
         return _FLOAT * solving
 
     @property

@@ -27,9 +27,7 @@ class HeldOutErrors:
     total : tensor of shape (2, n_neurons, n_choices)
     """
 
-    def __init__(
-        self, variances: torch.Tensor, n_choices: int, *, complete: bool = False
-    ) -> None:
+    def __init__(self, variances: torch.Tensor, n_choices: int, *, complete: bool = False) -> None:
         self.variances = variances
         self.complete = complete
         self.count = torch.zeros(2, len(variances), 1, dtype=torch.float64)

@@ -11,7 +11,7 @@ from stages.readouts.als.alternating import Factors, Normal, normal_equations
 from stages.readouts.als.pca import ReducedTokens
 
 #: Pooled numbers that are held at a time, about: the few trials that a processor's cache holds.
-AT_A_TIME = 2**20
+POOLED_AT_A_TIME = 2**20
 
 
 def batches_of(n_neurons: int, batch: int) -> list[slice]:
@@ -55,7 +55,7 @@ def pooled_tokens(
     Yields which trials, and a tensor of shape (n_neurons, n_trials, n), zero on trials that are not
     a neuron's own, in memory that the next takes too.
     """
-    step = max(1, AT_A_TIME // (len(space) * n))
+    step = max(1, POOLED_AT_A_TIME // (len(space) * n))
     room = space.new_empty(len(space) * step * n)
     for first, last, z in tokens:
         for start in range(first, last, step):

@@ -1,4 +1,9 @@
-"""Steps of Fisher scoring of a group of neurons, on what each pools of its own trials."""
+"""Steps of Fisher scoring: Poisson readouts from least squares, on what neurons pool of own trials.
+
+A step replaces the loss around the current predictor z by a parabola of one curvature per neuron.
+Its minimum is a least-squares fit, under the same penalty, to the responses
+z - loss'(z) / curvature: one that the sums over trials and the normal equations serve.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +13,30 @@ from functools import cached_property, partial
 
 import torch
 
+from stages.readouts.als.calibration import quick_rate
 from stages.readouts.als.pca import ReducedTokens
-from stages.readouts.als.poisson import CAUTION, parabola_targets
 from stages.readouts.als.predictor import Predictor, join
 from stages.readouts.als.trials.pooled import (
     PooledSums,
     batches_of,
     own_trials,
 )
+
+#: Steps after the least-squares fit; a third gains nothing on held-out trials.
+STEPS = 2
+
+#: What the parabola's curvature is to the mean of the loss's: more is slower and safer.
+CAUTION = 1.2
+
+
+def parabola_targets(
+    z: torch.Tensor, responses: torch.Tensor, curvature: torch.Tensor
+) -> torch.Tensor:
+    """The responses of the least-squares fit that stands for the loss around a predictor z."""
+    mu = quick_rate(z)
+    # The gradient is (mu - responses) derivative(mu) / mu.
+    gradient = (mu - responses).div_(mu.clamp_(min=1))
+    return gradient.div_(-CAUTION * curvature).add_(z)
 
 
 @dataclass(frozen=True)

@@ -85,9 +85,7 @@ def test_channels_on_own_trials_are_the_ridge_of_sklearn():
     tokens = ReducedTokens(ArrayTokens(x), components, keep=True)
     draw = torch.Generator().manual_seed(0)
     space = Factors(torch.rand(3, 3, generator=draw), torch.rand(3, 4, generator=draw), None)
-    sums = PooledSums.of(
-        tokens, space.space(), 8, own_trials(r, x.device), lambda some, _: r[some]
-    )
+    sums = PooledSums.of(tokens, space.space(), 8, own_trials(r, x.device), lambda some, _: r[some])
     penalty = 0.3
     found, _ = sums.normal(space).solve(torch.full((3,), penalty))
     z = torch.cat([part for _, _, part in tokens])

@@ -1,38 +1,24 @@
-"""Poisson readouts from least squares: calibration, and steps of Fisher scoring.
+"""Calibration of linear predictors: the slopes and offsets with which ELU + 1 makes rates of them.
 
 Rates are ELU(slope * (l - centre) + offset) + 1 of a linear predictor l. The offset is the one with
 which they have the mean of the responses on the training trials, however seldom a neuron responds.
 The slope is chosen from a few, on validation trials, as penalties are: on the trials that l was
 fitted to it is too good, and a slope fitted there is too steep.
-
-A step replaces the loss around the current predictor z by a parabola of one curvature per neuron.
-Its minimum is a least-squares fit, under the same penalty, to the responses
-z - loss'(z) / curvature: one that the sums over trials and the normal equations serve.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 
 import numpy as np
 import torch
 from torch import nn
 
-from stages.readouts.als.alternating import AlternatingLeastSquares
 from stages.readouts.als.memory import SLOPE_TRIALS
 from stages.readouts.als.partition import neuron_batches
 from stages.readouts.als.pca import ReducedTokens
-from stages.readouts.als.predictor import Predictor, centred, join
-from stages.readouts.als.sufficient_statistics import Statistics, TrialSums
+from stages.readouts.als.predictor import Predictor
 from stages.readouts.readout import poisson_loss
-from stages.readouts.solver_settings import ALSSettings
-
-#: Steps after the least-squares fit; a third gains nothing on held-out trials.
-STEPS = 2
-
-#: What the parabola's curvature is to the mean of the loss's: more is slower and safer.
-CAUTION = 1.2
 
 #: Slopes to choose from for the first step, which carries least squares over to rates.
 FIRST_SLOPES = (0.0, 0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 1.0, 1.2, 1.4)
@@ -46,7 +32,7 @@ DOUBTS = (0.0, 0.005, 0.01, 0.02)
 COMPARED_TRIALS = 512
 COMPARED_VALUES = 64
 
-#: Newton steps of an offset at most, and the error of the mean rate at which they end.
+#: Newton steps of an offset at most, and the error of the mean rate before the last of them.
 NEWTON_STEPS = 30
 MEAN_TOLERANCE = 1e-4
 
@@ -160,9 +146,7 @@ class Calibration:
         scaled = own._replace(channel=own.channel * slope[:, None])
         return Predictor(scaled, offset + slope * (self.predictor.bias - self.centre))
 
-    def loss(
-        self, responses: torch.Tensor, rates: Predictor, factor: torch.Tensor
-    ) -> torch.Tensor:
+    def loss(self, responses: torch.Tensor, rates: Predictor, factor: torch.Tensor) -> torch.Tensor:
         """Mean Poisson loss of each neuron."""
         r = responses[:: self.every].to(rates.bias.device)
         losses = (
@@ -252,9 +236,10 @@ def offsets(
     for _ in range(NEWTON_STEPS):
         mu = quick_rate(around + offset)
         above = own_mean(mu, there) - mean
+        offset = offset - above / own_mean(derivative(mu), there)
+        # The error after this step is about its square: others of the batch change nothing.
         if bool((above.abs() <= MEAN_TOLERANCE * mean).all()):
             break
-        offset = offset - above / own_mean(derivative(mu), there)
     return offset
 
 
@@ -270,65 +255,3 @@ def quick_rate(z: torch.Tensor) -> torch.Tensor:
 def derivative(mu: torch.Tensor) -> torch.Tensor:
     """Of the rate mu = ELU(z) + 1 in z: itself below zero, else 1."""
     return mu.clamp(max=1)
-
-
-def parabola_targets(
-    z: torch.Tensor, responses: torch.Tensor, curvature: torch.Tensor
-) -> torch.Tensor:
-    """The responses of the least-squares fit that stands for the loss around a predictor z."""
-    mu = quick_rate(z)
-    # The gradient is (mu - responses) derivative(mu) / mu.
-    gradient = (mu - responses).div_(mu.clamp_(min=1))
-    return gradient.div_(-CAUTION * curvature).add_(z)
-
-
-def sum_targets(
-    predictor: Predictor, curvature: torch.Tensor, tokens: ReducedTokens, responses: torch.Tensor
-) -> TrialSums:
-    """Sums over trials, with the least-squares targets for responses.
-
-    Parameters
-    ----------
-    curvature : tensor of shape (n_neurons,)
-        Mean second derivative of the loss.
-    responses : tensor of shape (n_trials, n_neurons)
-    """
-    grid = tokens.shape[1:]
-    device = predictor.bias.device
-    weights = predictor.factors.weights()
-    total = torch.zeros(len(weights), dtype=torch.float64, device=device)
-    cross = torch.zeros_like(weights)
-    every = torch.zeros(math.prod(grid), device=device)
-    for first, last, reduced in tokens:
-        flat = reduced.flatten(1)
-        every += tokens.sum_of(first, flat)
-        for part in neuron_batches(len(weights)):
-            z = torch.addmm(predictor.bias[part], flat, weights[part].T)
-            r = responses[first:last, part].to(device)
-            target = parabola_targets(z, r, curvature[part])
-            total[part] += target.double().sum(dim=0)
-            cross[part].addmm_(target.T, flat)
-    return TrialSums(len(responses), every.view(grid), total, cross.view(-1, *grid))
-
-
-def step(
-    predictor: Predictor, statistics: Statistics, penalty: torch.Tensor, settings: ALSSettings
-) -> Predictor:
-    """The predictor with other channels: the minimum of the parabolas that `sum_targets` summed.
-
-    Rows and columns stay: moving them gains on one set of held-out images and loses on another.
-
-    Parameters
-    ----------
-    penalty : tensor of shape (n_neurons,)
-        Of the least-squares fit.
-    """
-    als = AlternatingLeastSquares(statistics.gram, statistics.mean_tokens.shape, settings)
-    moved = []
-    for part in neuron_batches(len(penalty)):
-        own, factors = statistics.of(part), predictor.factors.of(part)
-        ridge = penalty[part] / CAUTION
-        channel, _ = als.channels(own.cross, factors, ridge)
-        after = factors._replace(channel=channel)
-        moved.append(centred(after, own.mean_tokens, own.mean_responses))
-    return join(moved)
