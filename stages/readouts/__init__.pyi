@@ -1,5 +1,6 @@
 """Names that other packages import from `stages.readouts`."""
 
+from .core_speed import RATES as RATES
 from .estimators.factorised import FactorisedReadout as FactorisedReadout
 from .load import SavedReadouts as SavedReadouts
 from .load import load_readouts as load_readouts
@@ -16,7 +17,6 @@ from .manifest import saved_attributes as saved_attributes
 from .manifest import saved_damage as saved_damage
 from .manifest import saved_places as saved_places
 from .manifest import write_manifest as write_manifest
-from .rates import RATES as RATES
 from .readout import Readouts as Readouts
 from .saved import NEURON_COLUMNS as NEURON_COLUMNS
 from .saved import ROOT as ROOT

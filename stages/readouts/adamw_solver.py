@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from stages.costs import Cost, Portion
 from stages.executors.resources import PROCESS
-from stages.readouts.rates import RATES
+from stages.readouts.core_speed import RATES
 from stages.readouts.sizes import PREDICT_ELEMENTS, VALIDATION_BATCH, FitSize
 from stages.readouts.solver_protocol import OnEpoch, Solver
 from stages.readouts.solver_settings import AdamWSettings

@@ -85,7 +85,7 @@ class ALSSettings:
         "elu" ends in the readout that all solvers share. "linear" ends in the least-squares
         predictor itself, clipped at zero where no response is negative: for responses that are,
         such as fluorescence or z-scores, and for comparisons with plain linear models. It is not
-        fitted again, not divided among workers, and fine-tuning cannot start from it.
+        divided among workers, and fine-tuning cannot start from it.
     """
 
     penalties: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] = (

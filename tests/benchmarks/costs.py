@@ -35,7 +35,7 @@ from stages.fit.run import fit_condition
 from stages.fit.task import FitTask
 from stages.readouts import ALSSettings, FitSize
 from stages.readouts.als.cost import als_cost, als_operations
-from stages.readouts.rates import RATES
+from stages.readouts.core_speed import RATES
 
 
 class Sizes(NamedTuple):

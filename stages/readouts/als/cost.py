@@ -13,7 +13,7 @@ from stages.costs import Cost, Portion
 from stages.executors.resources import PROCESS
 from stages.readouts.als.memory import SLOPE_TRIALS, Problem, plan_memory, problem_of
 from stages.readouts.als.partition import SPACE_COMPONENTS, largest_group, neuron_groups, shards
-from stages.readouts.rates import RATES
+from stages.readouts.core_speed import RATES
 from stages.readouts.sizes import FitSize
 from stages.readouts.solver_settings import ALSSettings
 from stages.tokens.tokens import IN_MEMORY
@@ -24,7 +24,7 @@ ROUNDS = 5
 #: Looks at a predicted response: for the steps of Fisher scoring, and for slopes and offsets of a
 #: trial that these are found on.
 STEP_LOOKS = 6
-SLOPE_LOOKS = 70
+SLOPE_LOOKS = 25
 
 #: Passes over the tokens that a group makes once its penalties are chosen, and those that each
 #: batch of neurons makes where steps are taken on the trials.
@@ -71,9 +71,10 @@ def als_operations(
     solves = p.n_neurons * (space + 4 * pairs + (p.n_penalties + 3) * k**3 / 3)
     if p.on_trials:
         products = p.n_trials * size.places * leading**2
-        # Pooled and projected in every round; pooled for the path, and again for the steps.
+        # Pooled and projected in every round; pooled for the path, and again for the steps, whose
+        # products are the same.
         round_ = size.places * 2 * leading + leading**2
-        pooled = size.places * (leading + 8 * k) + 3 * k**2
+        pooled = size.places * (leading + 8 * k) + 2 * k**2
         neurons = p.n_neurons * p.n_trials * (ROUNDS * round_ + pooled)
         assert p.batch is not None
         start = -(-p.n_neurons // p.batch) * size.places * leading**3 / 3

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 
 import torch
 
@@ -15,6 +16,7 @@ from stages.executors.reports import report
 from stages.readouts.als.groups import (
     Finished,
     finish_group,
+    refit_linear,
     solve_group,
 )
 from stages.readouts.als.memory import plan_memory, problem_of
@@ -52,18 +54,23 @@ def fit_als(data: FitData, settings: ALSSettings, *, progress: OnEpoch | None = 
         for group in _reported(groups, "solved", 2, steps)
     ]
     chosen = choose_penalties([errors for _, errors in solved], settings)
-    if settings.output == "linear":
-        linear = join(
-            [
-                path.pick(chosen[group].to(data.device))
-                for group, (path, _) in zip(groups, solved, strict=True)
-            ]
-        )
-        return as_readouts(linear, components, output="signed" if data.signed else "linear")
     both = None
     if settings.refit and tokens.plan.batch is None:
         both = products + products_of(tokens.validation, tokens.plan)
     every = FitProducts(products, both)
+    if settings.output == "linear":
+        as_linear = partial(
+            as_readouts, components=components, output="signed" if data.signed else "linear"
+        )
+        paths = list(zip(groups, (path for path, _ in solved), strict=True))
+        first = as_linear(join([path.pick(chosen[own].to(data.device)) for own, path in paths]))
+        if not settings.refit:
+            return first
+        again = [
+            refit_linear(data.of(own), tokens, every, path, chosen[own], settings)
+            for own, path in paths
+        ]
+        return replace(as_linear(join(again)), unrefitted=first)
     finished = [
         finish_group(data.of(group), tokens, every, path, chosen[group], settings)
         for group, (path, _) in zip(

@@ -20,7 +20,7 @@ from stages.readouts.als.partition import neuron_batches
 from stages.readouts.als.pca import Components, ReducedTokens
 from stages.readouts.als.penalties import HeldOutErrors, choose
 from stages.readouts.als.predictor import Path, Predictor, join_paths
-from stages.readouts.als.trials.steps import STEPS
+from stages.readouts.als.trials.steps import CAUTION, STEPS
 from stages.readouts.als.trials.ways import (
     Equations,
     FitProducts,
@@ -102,9 +102,7 @@ def finish_group(
         Position of each neuron's choice.
     """
     chosen = chosen.to(data.device)
-    choices = penalties_of(settings, tokens.training.components)
-    varied = chosen < len(choices)
-    penalty = choices[torch.where(varied, chosen, 0)]
+    penalty, varied = _penalty_of(chosen, penalties_of(settings, tokens.training.components))
     mean = _means(data)
     steps = steps_of(data, tokens, products, settings)
     calibrated = partial(Calibration, tokens=tokens.training, there=steps.there)
@@ -117,7 +115,7 @@ def finish_group(
     curvature = start.curvature(begin, factor)
 
     def stepped(sums: Any, mean: torch.Tensor, *, refit: bool = False) -> Calibration:
-        after = steps.step(begin, sums, penalty, refit=refit)
+        after = steps.step(begin, sums, penalty / CAUTION, refit=refit)
         # Who keeps to the mean has no slope.
         return calibrated(after, mean=mean, unit=varied.to(mean.dtype))
 
@@ -145,6 +143,35 @@ def finish_group(
         losses=torch.stack([first_loss, loss], dim=1).cpu(),
         scores=torch.stack([first_scores, scores], dim=1),
     )
+
+
+def refit_linear(
+    data: FitData,
+    tokens: ReducedTrials,
+    products: FitProducts,
+    path: Path,
+    chosen: torch.Tensor,
+    settings: ALSSettings,
+) -> Predictor:
+    """Each neuron's chosen fit, with channels fitted to the validation trials, too.
+
+    The parameters are those of `finish_group`.
+    """
+    chosen = chosen.to(data.device)
+    begin = path.pick(chosen)
+    penalty, varied = _penalty_of(chosen, penalties_of(settings, tokens.training.components))
+    steps = steps_of(data, tokens, products, settings)
+    sums: Any = steps.sums_of_responses(begin)
+    more: Any = steps.sums_of_responses(begin, held_out=True)
+    after = steps.step(begin, sums + more, penalty, refit=True)
+    mean = Predictor(begin.factors, _means(data, validation=True))
+    return after.where(varied, mean)
+
+
+def _penalty_of(chosen: torch.Tensor, choices: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Each neuron's penalty, and whether it has one: the last choice predicts the mean."""
+    varied = chosen < len(choices)
+    return choices[torch.where(varied, chosen, 0)], varied
 
 
 def _choose_slopes(

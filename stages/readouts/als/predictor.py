@@ -27,6 +27,12 @@ class Predictor(NamedTuple):
         """The predictor of some neurons."""
         return Predictor(self.factors.of(neurons), self.bias[neurons])
 
+    def where(self, own: torch.Tensor, other: Predictor) -> Predictor:
+        """The same of neurons that are `own`, a mask of shape (n_neurons,); else the other."""
+        pairs = zip(self.factors, other.factors, strict=True)
+        factors = Factors(*(torch.where(own[:, None], a, b) for a, b in pairs))
+        return Predictor(factors, torch.where(own, self.bias, other.bias))
+
 
 def centred(factors: Factors, mean_tokens: torch.Tensor, mean_responses: torch.Tensor) -> Predictor:
     """The predictor with these factors whose mean over trials is that of the responses."""

@@ -13,6 +13,10 @@ from stages.readouts.als.pca import ReducedTokens
 #: Pooled numbers that are held at a time, about: the few trials that a processor's cache holds.
 POOLED_AT_A_TIME = 2**20
 
+#: From what `pooled_tokens` yields to responses (n_trials, n_neurons), NaN where a trial is not a
+#: neuron's own.
+PooledResponses = Callable[[slice, torch.Tensor], torch.Tensor]
+
 
 def batches_of(n_neurons: int, batch: int) -> list[slice]:
     """The neurons of a group that pool, or project, at a time."""
@@ -97,7 +101,7 @@ class PooledSums:
         space: torch.Tensor,
         n: int,
         there: torch.Tensor | None,
-        responses: Callable[[slice, torch.Tensor], torch.Tensor] | None = None,
+        responses: PooledResponses | None = None,
         *,
         products: torch.Tensor | None = None,
     ) -> PooledSums:
@@ -106,8 +110,7 @@ class PooledSums:
         Parameters
         ----------
         responses : callable, optional
-            From what `pooled_tokens` yields to responses (n_trials, n_neurons), NaN where a trial
-            is not a neuron's own; none where absent.
+            None where absent.
         products : tensor, optional
             Those of the same tokens and the same space, where they are known.
         """

@@ -18,8 +18,8 @@ from stages.readouts.als.alternating import (
 from stages.readouts.als.partition import SPACE_COMPONENTS, neuron_batches
 from stages.readouts.als.pca import ReducedTokens
 from stages.readouts.als.predictor import Predictor, centred, join
-from stages.readouts.als.sufficient_statistics import Statistics, TrialSums
-from stages.readouts.als.trials.steps import CAUTION, parabola_targets
+from stages.readouts.als.sufficient_statistics import Statistics, TrialSums, sum_trials
+from stages.readouts.als.trials.steps import parabola_targets
 from stages.readouts.solver_settings import ALSSettings
 
 
@@ -97,10 +97,14 @@ class StatisticSteps:
         """Sums over trials, with the targets of a parabola for responses."""
         return sum_targets(predictor, curvature, *self.trials[held_out])
 
+    def sums_of_responses(self, predictor: Predictor, *, held_out: bool = False) -> TrialSums:
+        """Sums over trials, with the responses themselves."""
+        return sum_trials(*self.trials[held_out])
+
     def step(
         self, predictor: Predictor, sums: Any, penalty: torch.Tensor, *, refit: bool = False
     ) -> Predictor:
-        """The predictor with other channels: the minimum of the parabolas that were summed."""
+        """The predictor with other channels: the least-squares fit to what was summed."""
         products = self.products[refit]
         assert products is not None
         return step(predictor, sums.statistics(products), penalty, self.settings)
@@ -138,21 +142,19 @@ def sum_targets(
 def step(
     predictor: Predictor, statistics: Statistics, penalty: torch.Tensor, settings: ALSSettings
 ) -> Predictor:
-    """The predictor with other channels: the minimum of the parabolas that `sum_targets` summed.
+    """The predictor with other channels: the least-squares fit to what was summed.
 
     Rows and columns stay: moving them gains on one set of held-out images and loses on another.
 
     Parameters
     ----------
     penalty : tensor of shape (n_neurons,)
-        Of the least-squares fit.
     """
     als = AlternatingLeastSquares(statistics.gram, statistics.mean_tokens.shape, settings)
     moved = []
     for part in neuron_batches(len(penalty)):
         own, factors = statistics.of(part), predictor.factors.of(part)
-        ridge = penalty[part] / CAUTION
-        channel, _ = als.channels(own.cross, factors, ridge)
+        channel, _ = als.channels(own.cross, factors, penalty[part])
         after = factors._replace(channel=channel)
         moved.append(centred(after, own.mean_tokens, own.mean_responses))
     return join(moved)

@@ -7,7 +7,7 @@ z - loss'(z) / curvature: one that the sums over trials and the normal equations
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 
@@ -17,6 +17,7 @@ from stages.readouts.als.calibration import quick_rate
 from stages.readouts.als.pca import ReducedTokens
 from stages.readouts.als.predictor import Predictor, join
 from stages.readouts.als.trials.pooled import (
+    PooledResponses,
     PooledSums,
     batches_of,
     own_trials,
@@ -82,16 +83,34 @@ class TrialSteps:
         self, predictor: Predictor, curvature: torch.Tensor, *, held_out: bool = False
     ) -> BatchedSums:
         """Sums over trials, with the targets of a parabola for responses."""
+
+        def responses_of(part: slice, own: torch.Tensor) -> PooledResponses:
+            factors, bias = predictor.of(part)
+            return partial(_targets, factors.channel, bias, own, curvature[part])
+
+        return self._sums(predictor, responses_of, held_out)
+
+    def sums_of_responses(self, predictor: Predictor, *, held_out: bool = False) -> BatchedSums:
+        """Sums over trials, with the responses themselves."""
+        return self._sums(predictor, lambda _, own: lambda some, _: own[some], held_out)
+
+    def _sums(
+        self,
+        predictor: Predictor,
+        responses_of: Callable[[slice, torch.Tensor], PooledResponses],
+        held_out: bool,
+    ) -> BatchedSums:
         tokens, responses = self.trials[held_out]
         found = []
-        for part in batches_of(len(curvature), self.batch):
-            own = responses[:, part].to(curvature.device)
-            factors, bias = predictor.of(part)
-            there = own_trials(own, own.device)
-            targets = partial(_targets, factors.channel, bias, own, curvature[part])
-            known = self._products.get((held_out, part.start))
+        for part in batches_of(len(predictor.bias), self.batch):
+            own = responses[:, part].to(predictor.bias.device)
             sums = PooledSums.of(
-                tokens, factors.space(), tokens.shape[3], there, targets, products=known
+                tokens,
+                predictor.factors.of(part).space(),
+                tokens.shape[3],
+                own_trials(own, own.device),
+                responses_of(part, own),
+                products=self._products.get((held_out, part.start)),
             )
             self._products[held_out, part.start] = sums.products
             found.append(sums)
@@ -105,12 +124,12 @@ class TrialSteps:
         *,
         refit: bool = False,
     ) -> Predictor:
-        """The predictor with other channels: the minimum of the parabolas that were summed."""
+        """The predictor with other channels: the least-squares fit to what was summed."""
         moved = []
         parts = batches_of(len(penalty), self.batch)
         for part, own in zip(parts, sums.batches, strict=True):
             factors = predictor.factors.of(part)
-            channel, _ = own.normal(factors).solve(penalty[part] / CAUTION)
+            channel, _ = own.normal(factors).solve(penalty[part])
             bias = own.mean_responses - (channel * own.mean_tokens).sum(dim=1)
             moved.append(Predictor(factors._replace(channel=channel), bias))
         return join(moved)

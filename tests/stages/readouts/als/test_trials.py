@@ -184,3 +184,31 @@ def test_a_fine_grid_keeps_to_the_limit(on_trials, monkeypatch, keep):
     np.testing.assert_array_equal(found.channel_weights, expected.channel_weights)
     with pytest.raises(UserError, match="12 x 14 grid"):
         fit_readouts(*given, settings=SMALL, memory_limit=10**9 + least // 2)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3])
+def test_linear_output_is_fitted_again_to_all_trials_as_the_ridge_of_sklearn_is(share):
+    planted = plant(noise=1.0, n_neurons=4)
+    x, r, x_val, r_val, x_test, _ = split(planted)
+    r, r_val = with_gaps(r, share, 1), with_gaps(r_val, share, 2)
+    settings = ALSSettings(
+        penalties=(0.03,), variance_kept=1.0, scale_limit=1e9, basis_images=10**6, output="linear"
+    )
+    fit = fit_readouts(x, r, x_val, r_val, settings=settings)
+    first = fit.held_out
+    for weights in ("row_weights", "column_weights"):
+        own, before = (getattr(f, weights) for f in (fit, first))
+        own, before = (w / np.linalg.norm(w, axis=1)[:, None] for w in (own, before))
+        np.testing.assert_allclose(own, before, rtol=1e-4, atol=1e-6)
+    variance = x.var(axis=0).mean(axis=(0, 1)).sum()
+    for readouts, parts in ((fit, [(x, r), (x_val, r_val)]), (first, [(x, r)])):
+        tokens, responses = (np.concatenate(both) for both in zip(*parts, strict=True))
+        rates = readouts.predict(x_test)
+        for m in range(4):
+            space = np.outer(readouts.row_weights[m], readouts.column_weights[m])
+            space /= np.linalg.norm(space)
+            own = ~np.isnan(responses[:, m])
+            ridge = Ridge(alpha=0.03 * variance * own.sum())
+            ridge.fit(np.einsum("nhwk,hw->nk", tokens, space)[own], responses[own, m])
+            expected = ridge.predict(np.einsum("nhwk,hw->nk", x_test, space))
+            np.testing.assert_allclose(rates[:, m], expected.clip(min=0), rtol=1e-4, atol=1e-4)
