@@ -18,16 +18,16 @@ MARGIN = 2
 def sparse():
     """Neurons that respond in 1, 3, 10, 20, 100 trials, anywhere or to a pattern."""
     draw = np.random.default_rng(3)
-    n_trials, numbers = 2400, np.repeat([1, 3, 10, 20, 100], 8)
+    n_trials, numbers = 4872, np.repeat([1, 3, 10, 20, 100], 8)
     shared = draw.standard_normal((n_trials, 1, 1, 24))
     x = (draw.standard_normal((n_trials, 3, 4, 24)) + shared).astype(np.float32)
     r = np.zeros((n_trials, len(numbers)), np.float32)
     for neuron, number in enumerate(numbers):
-        drive = x[400:, 1, 1, neuron % 24] if neuron % 2 else draw.standard_normal(2000)
+        drive = x[400:, 1, 1, neuron % 24] if neuron % 2 else draw.standard_normal(4472)
         chosen = 400 + np.argsort(drive)[-number:]
         r[chosen, neuron] = draw.exponential(size=number) + 0.5
     # Some respond during validation, too.
-    r[:400, 1::2] = np.where(draw.uniform(size=(400, 20)) < numbers[1::2] / 2000, 1, 0)
+    r[:400, 1::2] = np.where(draw.uniform(size=(400, 20)) < numbers[1::2] / 4472, 1, 0)
     usual = plant(n_trials=n_trials, grid=(3, 4), n_channels=24, noise=1.0, link="elu")
     return x, np.hstack([r, usual.r]), numbers
 
