@@ -62,6 +62,10 @@ class Variant(Protocol):
         """What results call the backbone."""
 
     @property
+    def siblings(self) -> Sequence[Variant]:
+        """The variants of the same size of images and the same seed, itself among them."""
+
+    @property
     def output(self) -> Path:
         """The run's folder."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cache import UserError, require_space
@@ -14,7 +14,7 @@ from pipeline.plan.steps import EXTRACT, Plan, Step
 from pipeline.results import describe, tabulated
 from pipeline.run.conditions import run_stage
 from pipeline.run.extract import check_space, extract_variant
-from pipeline.variant.variant import Variant, one_per_cache
+from pipeline.variant.variant import Variant, one_per_cache, opened_together
 from pipeline.workers import limit_of
 from stages.failures import FailedCache, FailedCondition
 from stages.registry import STAGES
@@ -104,8 +104,8 @@ def run_plan(
     copied = [v.cache.copied(terminal) for v in one_per_cache(variants) if v.cache_name in read]
     if any(step.state != "up to date" for step in plan.of(EXTRACT)) or any(copied):
         # What was open before is decided now, from what the caches, opened again, hold.
-        whole = (v for v in variants if v.cache_name not in errors or not v.planted)
-        variants = [replace(variant) for variant in whole]
+        again = opened_together(variants)
+        variants = [v for v in again if v.cache_name not in errors or not v.planted]
         plan = make_plan(file, variants)
     for variant in one_per_cache(variants):
         if variant.cache_name in read and variant.cache.unchecked:
@@ -166,7 +166,8 @@ def _check_needs(file: ExperimentFile, plan: Plan, step: Step, kinds: Sequence[s
         if other.kind in kinds:
             continue
         if other.kind == EXTRACT or step.task is None:
-            variant.cache.required()
+            # A combined condition reads caches of other variants, too.
+            (other.variant or variant).cache.required()
             continue
         need, what = next(pair for pair in step.task.needs.items() if pair[0] == other.condition)
         state = "no" if other.reason == "not done yet" else "only outdated"

@@ -162,6 +162,7 @@ class VariantCache:
         return Located(
             self.variant.settings,
             self.path,
+            model=self.variant.model,
             everything=len(self.variant.readouts) > 1,
             inputs=self.variant.inputs,
         )

@@ -40,6 +40,8 @@ class Located:
         The settings.
     path : str
         Where the cache is, or will be.
+    model : str
+        What results call the backbone.
     everything : bool
         Whether all tokens may be read, rather than those of the readouts.
     inputs : Inputs
@@ -48,6 +50,7 @@ class Located:
 
     experiment: Experiment
     path: str
+    model: str
     everything: bool
     inputs: Inputs
 
@@ -128,5 +131,13 @@ class Located:
         readout = self.experiment.readout
         chosen = range(cache.n_blocks) if readout.blocks == "all" else readout.blocks
         joint = [block for blocks in readout.joint_blocks for block in blocks]
-        blocks = {resolve_block(block, cache.n_blocks) for block in (*chosen, *joint)}
-        return blocks, {KINDS[tokens] for tokens in readout.kinds(has_cls=cache.has_cls)}
+        combined = [
+            (block, each.tokens)
+            for each in readout.combine
+            for model, block in each.blocks
+            if model == self.model
+        ]
+        named = (*chosen, *joint, *(block for block, _ in combined))
+        kinds = {*readout.kinds(has_cls=cache.has_cls), *(tokens for _, tokens in combined)}
+        blocks = {resolve_block(block, cache.n_blocks) for block in named}
+        return blocks, {KINDS[tokens] for tokens in kinds}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,6 +47,8 @@ class Variant:
         Whether the identity of the tokens is told from images and weights where there is no cache.
     replaces : bool
         Whether a cache that is there will be deleted, and so is not looked at.
+    together : list of Variant
+        All variants of the experiment that were opened together.
     """
 
     file: ExperimentFile
@@ -55,6 +57,7 @@ class Variant:
     keeps: bool = False
     recomputes: bool = False
     replaces: bool = False
+    together: list[Variant] = field(default_factory=list, repr=False, compare=False)
 
     def check(self) -> None:
         """Refuse what could not be finished, before anything is done.
@@ -83,6 +86,12 @@ class Variant:
     def model(self) -> str:
         """What results call the backbone."""
         return self.file.model(self.settings)
+
+    @property
+    def siblings(self) -> Sequence[Variant]:
+        """The variants of the same size of images and the same seed, itself among them."""
+        own = self.settings.stimuli.size, self.seed
+        return [v for v in self.together if (v.settings.stimuli.size, v.seed) == own]
 
     @property
     def output(self) -> Path:
@@ -266,22 +275,22 @@ class Variant:
 def open_variants(
     file: ExperimentFile, *, keeps: bool = False, recomputes: bool = False, replaces: bool = False
 ) -> list[Variant]:
-    """Every variant of an experiment; what they share is opened once.
-
-    Parameters are those of `Variant`.
-    """
+    """Every variant of an experiment; what they share is opened once. Parameters: `Variant`."""
     inputs = Inputs(file.variants[0])
-    return [
+    return opened_together(
         Variant(
-            file=file,
-            settings=settings,
-            inputs=inputs,
-            keeps=keeps,
-            recomputes=recomputes,
-            replaces=replaces,
+            file=file, settings=settings, inputs=inputs,
+            keeps=keeps, recomputes=recomputes, replaces=replaces,
         )
         for settings in file.variants
-    ]
+    )  # fmt: skip
+
+
+def opened_together(variants: Iterable[Variant]) -> list[Variant]:
+    """Variants that know each other, opened anew: with what is in their caches by now."""
+    every: list[Variant] = []
+    every.extend(replace(variant, together=every) for variant in variants)
+    return every
 
 
 def one_per_cache(variants: Sequence[Variant]) -> Iterator[Variant]:

@@ -33,6 +33,7 @@ def starting_readout(settings: Settings) -> ReadoutSettings | None:
         tokens=finetune.tokens or readout.tokens,
         blocks=readout.blocks if finetune.blocks is None else finetune.blocks,
         joint_blocks=(),
+        combine=(),
         solver=PROTOCOLS[finetune.protocol].solver or readout.solver,
     )
 

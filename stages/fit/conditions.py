@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
-from cache import UserError, resolve_block
+from cache import TokenShape, UserError, resolve_block
 from stages.conditions import Condition
+from stages.fit.combined import combinations
 from stages.fit.task import FitTask
 from stages.networks.record import backbone_record
 from stages.readouts.settings import ReadoutSettings
 from stages.readouts.solvers import SOLVERS
+from stages.recordings.recording_format import RecordingSizes
 from stages.spread import warn_of_scale
 from stages.stage import Planned, Work
 from stages.tokens.kinds import KINDS
@@ -90,7 +93,7 @@ def fit_tasks(variant: Variant, readout: ReadoutSettings) -> Iterator[FitTask]:
     CacheError
         A block, or images, that the cache does not hold.
     """
-    tokens = variant.tokens
+    tokens, combined = variant.tokens, list(combinations(variant, readout))
     if tokens is None:
         return
     for blocks in _read_blocks(readout, tokens.n_blocks):
@@ -108,8 +111,9 @@ def fit_tasks(variant: Variant, readout: ReadoutSettings) -> Iterator[FitTask]:
             name=recording.name,
             neurons=recording.neurons,
         )
+        task: FitTask | None = None
         for condition in frozen_conditions(variant, readout, recording=recording.name):
-            yield FitTask(
+            task = FitTask(
                 condition=condition,
                 cache_path=tokens.path,
                 cache_key=tokens.key,
@@ -121,6 +125,20 @@ def fit_tasks(variant: Variant, readout: ReadoutSettings) -> Iterator[FitTask]:
                 places=variant.token_shape.blocks[read_blocks(condition)[-1]].places,
                 network=network,
             )
+            yield task
+        for each in combined:
+            known = each.known(recording.all_image_ids)
+            if known is None or task is None:
+                continue
+            yield replace(
+                task,
+                condition=each.condition(readout, recording=recording.name),
+                cache_key="+".join(dict.fromkeys(str(source.key) for source in known.sources)),
+                weights=each.weights,
+                combined=known,
+                places=known.finest.places,
+                network=each.record,
+            )
 
 
 def planned_fits(variant: Variant, readout: ReadoutSettings) -> Iterator[Planned]:
@@ -131,26 +149,43 @@ def planned_fits(variant: Variant, readout: ReadoutSettings) -> Iterator[Planned
     UserError
         A block that the backbone does not have, or negative responses where rates are fitted.
     """
-    uncached = {} if variant.cache_complete else {**variant.absent, **variant.absent_weights}
-    tokens = variant.token_shape
+    shape, combined = variant.token_shape, list(combinations(variant, readout))
+
+    def planned(
+        sizes: RecordingSizes,
+        condition: Condition,
+        tokens: TokenShape,
+        read: int,
+        variants: Sequence[Variant],
+    ) -> Planned:
+        caches = {each.cache_name: each for each in variants}
+        missing = dict(variant.absent_recordings)
+        for each in caches.values():
+            missing |= {} if each.cache_complete else {**each.absent, **each.absent_weights}
+        return Planned(
+            condition=condition,
+            needs=tuple(caches),
+            missing=missing,
+            work=Work(
+                trials=sizes.trials,
+                test_images=sizes.test_images,
+                neurons=sizes.neurons,
+                epochs=SOLVERS[readout.solver].epochs(readout.of_solver),
+                n_bytes=None if sizes.images is None else sizes.images * read,
+                tokens=tokens,
+                incomplete=sizes.incomplete,
+            ),
+        )
+
     for sizes in variant.sizes:
         if SOLVERS[readout.solver].gives_rates(readout.of_solver):
             sizes.require_rates()
         for condition in frozen_conditions(variant, readout, recording=sizes.recording):
             assert condition.tokens is not None
             kind = KINDS[condition.tokens]
-            read = sum(tokens.item_bytes(kind, block) for block in read_blocks(condition))
-            yield Planned(
-                condition=condition,
-                needs=(variant.cache_name,),
-                missing={**variant.absent_recordings, **uncached},
-                work=Work(
-                    trials=sizes.trials,
-                    test_images=sizes.test_images,
-                    neurons=sizes.neurons,
-                    epochs=SOLVERS[readout.solver].epochs(readout.of_solver),
-                    n_bytes=None if sizes.images is None else sizes.images * read,
-                    tokens=tokens,
-                    incomplete=sizes.incomplete,
-                ),
-            )
+            read = sum(shape.item_bytes(kind, block) for block in read_blocks(condition))
+            yield planned(sizes, condition, shape, read, [variant])
+        for each in combined:
+            condition = each.condition(readout, recording=sizes.recording)
+            tokens = each.combination.shape
+            yield planned(sizes, condition, tokens, each.item_bytes, each.variants)

@@ -19,7 +19,9 @@ def planned_size(planned: Planned) -> FitSize:
     """The sizes of a planned fit, whose counts are known."""
     condition, work = planned.condition, planned.work
     assert work.tokens is not None
-    blocks = [work.tokens.blocks[block] for block in read_blocks(condition)]
+    blocks = list(work.tokens.blocks)
+    if condition.blocks is not None:
+        blocks = [blocks[block] for block in read_blocks(condition)]
     rows, columns = blocks[0].grid if condition.tokens == "patch" else (1, 1)
     return FitSize(
         n_trials=work.trials or 0,

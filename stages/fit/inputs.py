@@ -11,7 +11,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cache import FeatureCache
 from stages.fit.conditions import read_blocks
 from stages.fit.task import FitTask
 from stages.readouts.data import fit_data
@@ -19,19 +18,23 @@ from stages.readouts.sizes import FitSize
 from stages.readouts.solver_protocol import OpenTrials
 from stages.readouts.solvers import SOLVERS
 from stages.tokens.cached import CachedTokens, open_planned
+from stages.tokens.combined import CombinedTokens, open_combined
 from stages.tokens.kinds import KINDS
 from stages.tokens.prefetch import Arrival
 from stages.tokens.tokens import IN_MEMORY, Tokens
 
 
-def _cache(task: FitTask) -> FeatureCache:
-    """The cache that the task was planned for, opened again."""
-    return open_planned(
-        task.cache_path,
-        key=task.cache_key,
-        images=task.recording.all_image_ids,
-        sha256=task.images_sha256,
+def _tokens(task: FitTask, image_ids: NDArray[np.int64]) -> CachedTokens | CombinedTokens:
+    """Tokens of some trials, from the caches that the task was planned for, opened again."""
+    condition, images = task.condition, task.recording.all_image_ids
+    if task.combined is not None:
+        return open_combined(task.combined, image_ids, images=images)
+    assert condition.tokens is not None
+    cache = open_planned(
+        task.cache_path, key=task.cache_key, images=images, sha256=task.images_sha256
     )
+    blocks = [cache.block(block) for block in read_blocks(condition)]
+    return CachedTokens(blocks, KINDS[condition.tokens], image_ids)
 
 
 class Trials(NamedTuple):
@@ -54,21 +57,15 @@ def trials_of(task: FitTask) -> Trials:
     return Trials(training=position[~held_out], validation=position[held_out])
 
 
-def cached_tokens(task: FitTask, trials: Trials) -> tuple[CachedTokens, list[int]]:
+def cached_tokens(task: FitTask, trials: Trials) -> tuple[CachedTokens | CombinedTokens, list[int]]:
     """Tokens of all trials, training, validation and test, and the borders between them."""
-    condition, recording = task.condition, task.recording
-    assert condition.tokens is not None
-    cache = _cache(task)
+    recording = task.recording
     parts = (
         recording.image_ids[trials.training],
         recording.image_ids[trials.validation],
         recording.test_image_ids,
     )
-    tokens = CachedTokens(
-        [cache.block(block) for block in read_blocks(condition)],
-        KINDS[condition.tokens],
-        np.concatenate(parts),
-    )
+    tokens = _tokens(task, np.concatenate(parts))
     return tokens, [0, *(int(end) for end in np.cumsum([len(part) for part in parts]))]
 
 

@@ -128,6 +128,9 @@ def one_of_each_size(tasks: Sequence[FitTask]) -> list[FitTask]:
             task.recording_digest,
             task.condition.tokens,
             (task.condition.blocks or "").count("+"),
+            # Blocks of one cache may have grids and channels of their own.
+            task.places,
+            task.combined,
             task.settings.solver,
         ): task
         for task in tasks

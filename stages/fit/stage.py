@@ -45,8 +45,8 @@ class Fit(Stage):
             condition, neurons = planned.condition, planned.work.neurons
             limit.require(
                 planned_memory(planned, variant.settings, divided=limit.divides),
-                f"the readouts of {neurons} neurons on {condition.tokens} tokens of block "
-                f"{condition.blocks}",
+                f"the readouts of {neurons} neurons on {condition.tokens} tokens of "
+                + (f"block {condition.blocks}" if condition.blocks else condition.model),
                 lower=f"lower the sizes in readout.{condition.solver}, or choose fewer "
                 "recording.neurons",
             )

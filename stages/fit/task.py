@@ -16,6 +16,7 @@ from stages.readouts.settings import ReadoutSettings
 from stages.readouts.solvers import SOLVERS
 from stages.recordings.recording import Recording
 from stages.spread import response_scale, scale_inputs
+from stages.tokens.combination import Combination
 
 #: Raised whenever the same settings give other numbers than before: old results are refitted.
 RESULT_VERSION = 5
@@ -42,6 +43,9 @@ class FitTask:
         From `digest_recording`.
     settings : ReadoutSettings
         The solver's settings among them.
+    combined : Combination, optional
+        What is read instead of the condition's blocks; path and key are then of the first source
+        and of all.
     places : Places, optional
         Where the tokens lie in the image, for maps.
     network : mapping
@@ -59,6 +63,7 @@ class FitTask:
     recording: Recording
     recording_digest: str
     settings: ReadoutSettings
+    combined: Combination | None = None
     places: Places | None = None
     images_sha256: str | None = None
     network: Mapping[str, Any] = field(default_factory=dict)
@@ -69,10 +74,12 @@ class FitTask:
     def inputs(self) -> dict[str, Any]:
         """Everything the result depends on."""
         images = {} if self.images_sha256 is None else {"images": self.images_sha256}
+        combined = {} if self.combined is None else {"combined": self.combined.document()}
         return {
             "condition": self.condition.identity(),
             "cache": self.cache_key,
             **images,
+            **combined,
             "recording": self.recording_digest,
             "solver": SOLVERS[self.settings.solver].identity(self.settings.of_solver),
             "version": RESULT_VERSION,

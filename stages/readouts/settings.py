@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
@@ -22,6 +23,48 @@ def _known_solver(name: str) -> str:
     return name
 
 
+#: A block of a backbone, as `CombineSettings` names it.
+_SOURCE = re.compile(r"(.+):(-?\d+)")
+
+
+def _source(text: str) -> str:
+    """A source's name, refused where it names no block."""
+    if _SOURCE.fullmatch(text) is None:
+        raise PydanticCustomError(
+            "source",
+            'expected "backbone:block", such as "vit_small_patch16_dinov3.lvd1689m:4"',
+        )
+    return text
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class CombineSettings:
+    """Blocks of one or several backbones that one readout reads.
+
+    Parameters
+    ----------
+    sources : sequence of str
+        What results call a backbone, a colon, and its block, such as
+        "vit_small_patch16_dinov3.lvd1689m:4".
+    tokens : str
+        "patch", or "cls" where all have a CLS token.
+    resample : str
+        How patches come to the places of the source with the most of them.
+    """
+
+    sources: Annotated[
+        tuple[Annotated[str, AfterValidator(_source)], ...], Field(min_length=2), DISTINCT
+    ]
+    tokens: Literal["patch", "cls"] = "patch"
+    resample: Literal["bilinear", "nearest"] = "bilinear"
+
+    @property
+    def blocks(self) -> list[tuple[str, int]]:
+        """Backbone and block of every source; blocks may be negative."""
+        named = (text.rpartition(":") for text in self.sources)
+        return [(backbone, int(block)) for backbone, _, block in named]
+
+
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class ReadoutSettings:
     """Which tokens of which blocks the readouts read, and how they are fitted.
@@ -35,6 +78,8 @@ class ReadoutSettings:
         One readout per block.
     joint_blocks : sequence of sequence of int
         Besides, readouts over the concatenated channels of several blocks.
+    combine : sequence of CombineSettings
+        Besides, readouts over blocks of several backbones, or of several grids.
     solver : str
         "als", "adamw", or another name that is registered in `stages.readouts.SOLVERS`.
     als, adamw : settings
@@ -44,6 +89,7 @@ class ReadoutSettings:
     tokens: Annotated[tuple[Literal["patch", "cls"], ...] | None, DISTINCT] = None
     blocks: Annotated[Literal["all"] | tuple[int, ...], DISTINCT] = "all"
     joint_blocks: tuple[Annotated[tuple[int, ...], Field(min_length=2)], ...] = ()
+    combine: tuple[CombineSettings, ...] = ()
     solver: Annotated[str, AfterValidator(_known_solver)] = "als"
     als: ALSSettings = Field(default_factory=ALSSettings)
     adamw: AdamWSettings = Field(default_factory=AdamWSettings)

@@ -37,6 +37,22 @@ def open_planned(
     return cache
 
 
+def reading_steps(
+    rows: NDArray[np.intp], *, chunk: int, shape: tuple[int, ...]
+) -> list[NDArray[np.intp]]:
+    """Trials to be read together, in the order of their `rows` in a cache, whole chunks at a time.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Of all trials' tokens.
+    """
+    order = np.argsort(rows, kind="stable")
+    images = PARTITION_ELEMENTS // int(np.prod(shape[1:]))
+    step = max(chunk, images // chunk * chunk)
+    return np.split(order, np.flatnonzero(np.diff(rows[order] // step)) + 1)
+
+
 @dataclass(frozen=True)
 class CachedTokens:
     """Tokens of one kind on the concatenated channels of one or more blocks.
@@ -72,14 +88,19 @@ class CachedTokens:
         """Bytes that all of them take in memory, in their stored dtype."""
         return int(np.prod(self.shape)) * self.dtype.itemsize
 
+    @property
+    def rows(self) -> NDArray[np.intp]:
+        """The row of every trial's image in the cache, array of shape (n_trials,)."""
+        return self.blocks[0].cache.rows(self.image_ids)
+
+    @property
+    def chunk(self) -> int:
+        """Images that the cache holds in a chunk."""
+        return int(self.blocks[0].array(self.kind).chunks[0])
+
     def steps(self) -> list[NDArray[np.intp]]:
         """Trials to be read together, in the order of the cache: each chunk is read in one step."""
-        rows = self.blocks[0].cache.rows(self.image_ids)
-        order = np.argsort(rows, kind="stable")
-        chunk = self.blocks[0].array(self.kind).chunks[0]
-        images = PARTITION_ELEMENTS // int(np.prod(self.shape[1:]))
-        step = max(chunk, images // chunk * chunk)
-        return np.split(order, np.flatnonzero(np.diff(rows[order] // step)) + 1)
+        return reading_steps(self.rows, chunk=self.chunk, shape=self.shape)
 
     def part(self, first: int, last: int) -> CachedTokens:
         """The trials first <= trial < last."""

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from stages.tokens.cached import CachedTokens
+from stages.tokens.combined import CombinedTokens
 from stages.tokens.tokens import settled
 
 
@@ -21,7 +22,7 @@ class Arrival:
     chunk is read once, which counts where it comes over a network.
     """
 
-    def __init__(self, source: CachedTokens) -> None:
+    def __init__(self, source: CachedTokens | CombinedTokens) -> None:
         self._source = source
         steps = source.steps()
         #: The step in which each trial arrives.

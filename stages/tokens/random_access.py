@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from stages.executors.resources import is_in_memory
 from stages.tokens.cached import CachedTokens
+from stages.tokens.combined import CombinedTokens
 from stages.tokens.tokens import Tokens
 
 #: Share of a disk's free space that one file may take: others write there, too.
@@ -56,7 +57,7 @@ class Source(Rows, Protocol):
 
 def in_any_order(tokens: Tokens) -> Rows:
     """The tokens of all trials; those that are streamed, because memory is short, on a disk."""
-    if isinstance(tokens, CachedTokens):
+    if isinstance(tokens, CachedTokens | CombinedTokens):
         return hold(tokens, in_memory=False)
     return RowsInMemory(tokens.read(0, tokens.shape[0]))
 
