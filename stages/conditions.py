@@ -20,7 +20,7 @@ class Condition:
         Name of the recording.
     model : str
         timm name, with what was changed of it (`BackboneSettings.label`); "cnn_fullmodel" or
-        "cnn_minimodel".
+        "cnn_minimodel"; of a combined condition its sources, such as "resnet50:1 + vgg16:2".
     input_size : str
         Rows x columns, such as "64x128".
     tuning : str
@@ -129,6 +129,9 @@ def require_distinct(names: Mapping[str, str]) -> None:
 
 #: Bytes of a stored name. File systems take 255, of which endings need some.
 LONGEST = 200
+
+#: Between the sources of a combined condition, which stand in place of its model.
+JOINED = " + "
 
 #: Names of the identity columns, in the tables' order.
 IDENTITY = tuple(field.name for field in fields(Condition))

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from stages.backbones import model_name
-from stages.conditions import IDENTITY, INTEGERS, is_null
+from stages.conditions import IDENTITY, INTEGERS, JOINED, is_null
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,8 +31,8 @@ def describe(values: Mapping[Any, Any], names: Sequence[str]) -> str:
         if name == "tuning":
             value = _TUNINGS.get(value, f"last {value.removeprefix('last')} tuned")
         elif name == "model":
-            cnn = value.startswith("cnn_")
-            value = f"CNN {value.removeprefix('cnn_')}" if cnn else model_name(value)
+            parts = value.split(JOINED)
+            value = JOINED.join(map(_source, parts)) if len(parts) > 1 else _model(value)
         elif name == "tokens":
             value = _TOKENS.get(value, value)
         elif name == "block" and "+" in str(values.get("blocks")):
@@ -42,6 +42,17 @@ def describe(values: Mapping[Any, Any], names: Sequence[str]) -> str:
             value = f"{name} {int(values[name])}"
         said.append(value)
     return ", ".join(said)
+
+
+def _source(value: str) -> str:
+    """The block of a model in a combination."""
+    model, _, block = value.rpartition(":")
+    return f"{model_name(model)} block {block}"
+
+
+def _model(value: str) -> str:
+    cnn = value.startswith("cnn_")
+    return f"CNN {value.removeprefix('cnn_')}" if cnn else model_name(value)
 
 
 def describe_first(rows: pd.DataFrame, names: Sequence[str]) -> str:

@@ -37,6 +37,10 @@ def _tokens(task: FitTask, image_ids: NDArray[np.int64]) -> CachedTokens | Combi
     return CachedTokens(blocks, KINDS[condition.tokens], image_ids)
 
 
+def _sources(task: FitTask) -> tuple[int, ...]:
+    return () if task.combined is None else task.combined.channels
+
+
 class Trials(NamedTuple):
     """Positions of a recording's training and validation trials, in the order they are read."""
 
@@ -95,6 +99,7 @@ def open_trials(
             scale=task.scale[neurons],
             rates=SOLVERS[task.settings.solver].gives_rates(task.settings.of_solver),
             incomplete=task.recording.incomplete,
+            sources=_sources(task),
         )
         yield OpenTrials(data=data, scale=scale, test=test)
     finally:
@@ -123,6 +128,11 @@ class TaskSource:
             item_bytes=tokens.dtype.itemsize,
             incomplete=self.task.recording.incomplete,
         )
+
+    @property
+    def sources(self) -> tuple[int, ...]:
+        """Channels of each source, where tokens are of several."""
+        return _sources(self.task)
 
     @property
     def n_training(self) -> int:

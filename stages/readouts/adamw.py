@@ -30,6 +30,7 @@ from stages.readouts.sizes import VALIDATION_BATCH
 from stages.readouts.solver_protocol import OnEpoch
 from stages.readouts.solver_settings import AdamWSettings
 from stages.scores import mean_score
+from stages.tokens.balance import channel_scale
 from stages.tokens.random_access import in_any_order
 from stages.training.descent import Descent, Losses, Network, Phase
 from stages.training.epoch import Epoch
@@ -99,6 +100,8 @@ def fit_adamw(
     weights: dict[str, Any] = {
         name: p.detach().cpu().numpy() for name, p in readout.named_parameters()
     }
+    if network.channel_scale is not None:
+        weights["channel_weights"] /= network.channel_scale.cpu().numpy()
     return Readouts(**weights, scale=np.ones_like(weights["bias"]), curve=trained.curve)
 
 
@@ -113,6 +116,8 @@ class _ReadoutsWithData(Network):
         self.penalty = penalty
         self.x_train = in_any_order(data.x_train)
         self.x_validation = in_any_order(data.x_validation)
+        scale = channel_scale(data.x_train, data.sources)
+        self.channel_scale = None if scale is None else scale.to(data.device)
         self.n_trials, self.n_neurons = data.r_train.shape
         self._n_missing = int(data.r_train.isnan().sum())
         self._orders = np.random.default_rng(data.seed)
@@ -123,7 +128,7 @@ class _ReadoutsWithData(Network):
         return self.n_trials * self.n_neurons - self._n_missing
 
     def losses(self, rows: NDArray[np.int64]) -> Iterator[Losses]:
-        tokens = self.x_train.take(rows).to(self.data.device, torch.float32)
+        tokens = self._scaled(self.x_train.take(rows))
         responses = self.data.r_train[torch.from_numpy(rows)].to(self.data.device)
         poisson = poisson_loss(self.module(tokens), responses).sum(dim=0)
         objective = (poisson + self.penalty * self.module.squared_norms()).mean()
@@ -135,9 +140,13 @@ class _ReadoutsWithData(Network):
         step = min(VALIDATION_BATCH, predicted_at_once(rows, columns, self.n_neurons))
         rates = []
         for trials in batches(np.arange(n_trials), step):
-            tokens = self.x_validation.take(trials).to(self.data.device, torch.float32)
+            tokens = self._scaled(self.x_validation.take(trials))
             rates.append(rate(self.module(tokens)).cpu())
         return mean_score(self.data.r_validation.numpy(), torch.cat(rates).numpy())
+
+    def _scaled(self, tokens: torch.Tensor) -> torch.Tensor:
+        x = tokens.to(self.data.device, torch.float32)
+        return x if self.channel_scale is None else x / self.channel_scale
 
     def project(self) -> None:
         self.module.project()

@@ -48,6 +48,8 @@ class FitData:
         Whether responses are missing, of these neurons or of others that are fitted with them.
     signed : bool
         Likewise, whether responses are negative.
+    sources : tuple of int
+        Channels of each source, where tokens are of several that are to count alike.
     """
 
     x_train: Tokens
@@ -60,6 +62,7 @@ class FitData:
     memory_limit: int | None = None
     incomplete: bool = False
     signed: bool = False
+    sources: tuple[int, ...] = ()
 
     @property
     def size(self) -> FitSize:
@@ -99,6 +102,7 @@ def fit_data(
     floor: float | None = None,
     rates: bool = True,
     incomplete: bool | None = None,
+    sources: tuple[int, ...] = (),
 ) -> tuple[FitData, NDArray[np.float32]]:
     """What a solver is given, and what responses were divided by.
 
@@ -113,6 +117,8 @@ def fit_data(
         The solver's, see `response_scale`.
     rates : bool
         Whether rates are fitted, so that no response may be negative.
+    sources : tuple of int
+        As `FitData` has them.
     incomplete : bool, optional
         As `FitData` has it; where absent, no other neurons are fitted with these.
 
@@ -167,6 +173,7 @@ def fit_data(
         memory_limit=memory_limit,
         incomplete=incomplete,
         signed=len(negative) > 0,
+        sources=sources,
     )
     return data, scale
 

@@ -17,6 +17,8 @@ from stages.readouts.manifest import READOUTS, refuse, saved_attributes, saved_d
 from stages.readouts.readout import Readouts, predict
 from stages.readouts.saved import saved_readouts
 from stages.tokens.cached import CachedTokens
+from stages.tokens.combination import Combination
+from stages.tokens.combined import combined
 from stages.tokens.kinds import KINDS
 
 if TYPE_CHECKING:
@@ -42,10 +44,13 @@ class SavedReadouts(Readouts):
         What they are: model, tuning, kind of tokens, block.
     cache_key : str, optional
         The cache whose tokens they were fitted to.
+    combination : Combination, optional
+        The blocks of several caches that they were fitted to; of one cache they name none.
     """
 
     condition: Condition
     cache_key: str | None
+    combination: Combination | None = None
 
     def predict(
         self, tokens: ArrayLike | torch.Tensor, *, device: torch.device | str = "cpu"
@@ -62,7 +67,8 @@ class SavedReadouts(Readouts):
         if place is not None:
             own, found = self.condition, f"{place[2]} of block {int(place[1])}"
             self._require_frozen()
-            read = [f"{KINDS[str(own.tokens)]} of block {b}" for b in str(own.blocks).split("+")]
+            blocks = [own.model] if own.blocks is None else own.blocks.split("+")
+            read = [f"{KINDS[str(own.tokens)]} of block {b}" for b in blocks]
             if read != [found]:
                 raise UserError(
                     f"{own.slug} reads {' and '.join(read)}, and these tokens are {found}: "
@@ -73,12 +79,12 @@ class SavedReadouts(Readouts):
     def _require_frozen(self) -> None:
         """Refuse tokens of a cache for readouts of another network."""
         own = self.condition
-        if own.tuning != "frozen" or own.tokens is None or own.blocks is None:
+        if own.tuning != "frozen" or own.tokens is None:
             raise UserError(f"{own.slug}: {_of_tuned(own)}, which are in no cache: {_LOAD_MODEL}")
 
     def predict_from(
         self,
-        cache: FeatureCache,
+        cache: FeatureCache | Sequence[FeatureCache],
         images: Sequence[int] | NDArray[np.integer[Any]] | None = None,
     ) -> NDArray[np.float32]:
         """Predicted rates for images of the cache that these readouts were fitted to.
@@ -86,7 +92,8 @@ class SavedReadouts(Readouts):
         Parameters
         ----------
         cache : FeatureCache
-            From `cache.open_cache`; a copy, or one with some of its blocks, will do.
+            From `cache.open_cache`; a copy, or one with some of its blocks, will do. For readouts
+            of a combination a sequence of all its caches, in any order.
         images : sequence of int, optional
             Image ids, in the order of the result; by default all, as in `cache.image_ids`.
 
@@ -105,14 +112,27 @@ class SavedReadouts(Readouts):
         """
         own = self.condition
         self._require_frozen()
-        assert own.tokens is not None and own.blocks is not None
-        if cache.key != self.cache_key:
+        assert own.tokens is not None
+        given = [cache] if isinstance(cache, FeatureCache) else list(cache)
+        every = self.combination
+        keys = [self.cache_key] if every is None else [each.key for each in every.sources]
+        by_key: dict[str | None, FeatureCache] = {each.key: each for each in given}
+        for each in given:
+            if each.key not in keys:
+                raise UserError(
+                    f"{own.slug} was fitted to tokens of the cache with key {self.cache_key}, but "
+                    f"{each.name} has key {each.key}: open the cache of their run"
+                )
+        if absent := [key for key in keys if key not in by_key]:
             raise UserError(
-                f"{own.slug} was fitted to tokens of the cache with key {self.cache_key}, but "
-                f"{cache.name} has key {cache.key}: open the cache of their run"
+                f"{own.slug} was also fitted to tokens of the cache with key {absent[0]}: pass all "
+                "caches in a list"
             )
-        ids = cache.image_ids if images is None else whole_numbers(images, "images")
-        blocks = [cache.block(int(block)) for block in own.blocks.split("+")]
+        caches = [by_key[key] for key in keys]
+        ids = caches[0].image_ids if images is None else whole_numbers(images, "images")
+        if every is not None:
+            return predict(self, combined(every, caches, ids), "cpu")
+        blocks = [caches[0].block(int(block)) for block in str(own.blocks).split("+")]
         return predict(self, CachedTokens(blocks, KINDS[own.tokens], ids), "cpu")
 
 
@@ -156,10 +176,12 @@ def load_readouts(run_dir: Path | str, **identity: str | int | None) -> SavedRea
 
 def as_saved(run: Path, condition: Condition, attributes: Mapping[str, Any]) -> SavedReadouts:
     """Readouts of a condition that `find_saved` found."""
+    document = attributes.get("inputs", {}).get("combined")
     return SavedReadouts(
         **vars(saved_readouts(run, condition)),
         condition=condition,
         cache_key=attributes.get("cache_key"),
+        combination=None if document is None else Combination.from_document(document),
     )
 
 

@@ -45,6 +45,10 @@ class FitSource(Protocol):
         """Sizes of the fit."""
 
     @property
+    def sources(self) -> tuple[int, ...]:
+        """Channels of each source, where tokens are of several."""
+
+    @property
     def n_training(self) -> int:
         """Training trials."""
 

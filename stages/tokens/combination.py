@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cache import BlockShape, Places, TokenShape
+from stages.conditions import JOINED
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +98,7 @@ class Combination:
     def name(self) -> str:
         """What results call it, in place of a model: every source, and how if not bilinear."""
         how = "" if self.resample == "bilinear" else f" ({self.resample})"
-        return " + ".join(source.name for source in self.sources) + how
+        return JOINED.join(source.name for source in self.sources) + how
 
     @property
     def finest(self) -> BlockShape:

@@ -42,7 +42,9 @@ def fit_als(data: FitData, settings: ALSSettings, *, progress: OnEpoch | None = 
     UserError
         Tokens that are not finite, or a memory limit that cannot be kept.
     """
-    components = principal_components(data.x_train, settings, device=data.device)
+    components = principal_components(
+        data.x_train, settings, device=data.device, sources=data.sources
+    )
     tokens = reduced_tokens(data, settings, components)
     groups = neuron_groups(data.r_train.shape[1])
     steps = 2 + 2 * len(groups)

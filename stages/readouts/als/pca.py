@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from itertools import accumulate, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ import torch
 from cache import UserError
 from stages.readouts.als.partition import shards, tree_sum
 from stages.readouts.solver_settings import ALSSettings
+from stages.tokens.balance import balancing
 from stages.tokens.random_access import RowsOnDisk
 from stages.tokens.tokens import ArrayTokens, Tokens, all_finite, partitions, read_ahead, settled
 
@@ -55,16 +57,36 @@ class Components:
 
 
 def principal_components(
-    tokens: Tokens, settings: ALSSettings, *, device: torch.device
+    tokens: Tokens, settings: ALSSettings, *, device: torch.device, sources: tuple[int, ...] = ()
 ) -> Components:
     """Principal components of the channels, over evenly spread trials at all positions."""
     moments = partial(shard_moments, tokens, max_images=settings.basis_images, device=device)
-    return components_of(tree_sum(moments, shards(tokens.shape)), settings)
+    return components_of(tree_sum(moments, shards(tokens.shape)), settings, sources)
 
 
-def components_of(moments: ChannelMoments, settings: ALSSettings) -> Components:
-    """Principal components from the moments of the channels."""
-    covariance = moments.covariance
+def components_of(
+    moments: ChannelMoments, settings: ALSSettings, sources: tuple[int, ...] = ()
+) -> Components:
+    """Principal components from the moments of the channels.
+
+    Parameters
+    ----------
+    sources : tuple of int
+        Channels of each source, where tokens are of several: each has components of its own, an
+        equal share of them as far as it needs them, and all have the same variance in total.
+    """
+    if len(sources) < 2:
+        return _of_one(moments.mean, moments.covariance, settings)
+    borders = [0, *accumulate(sources)]
+    parts = [slice(*ends) for ends in pairwise(borders)]
+    of_sources = [
+        _of_one(moments.mean[..., part], moments.covariance[part, part], settings) for part in parts
+    ]
+    return _side_by_side(of_sources, most=settings.max_components)
+
+
+def _of_one(mean: torch.Tensor, covariance: torch.Tensor, settings: ALSSettings) -> Components:
+    """Principal components of one source's channels."""
     deviation = covariance.diagonal().clamp(min=0).sqrt()
     limit = settings.scale_limit * deviation.median()
     scale = torch.where((deviation > limit) & (limit > 0), deviation / limit, 1.0)
@@ -78,11 +100,41 @@ def components_of(moments: ChannelMoments, settings: ALSSettings) -> Components:
     wanted = int((held < settings.variance_kept).sum()) + 1
     kept = max(1, min(wanted, settings.max_components, len(variances)))
     return Components(
-        mean=moments.mean.float(),
+        mean=mean.float(),
         scale=scale.float(),
         basis=vectors[:, :kept].float().contiguous(),
         variances=variances.float(),
     )
+
+
+def _side_by_side(parts: Sequence[Components], *, most: int) -> Components:
+    """Components of several sources, none of more variance in total than the others.
+
+    Each has its own; what one does not need of its share of `most` goes to the others.
+    """
+    kept = _shares([part.n_components for part in parts], most)
+    scales = balancing([float(part.variances.sum()) for part in parts])
+    bases = [part.basis[:, :n] for part, n in zip(parts, kept, strict=True)]
+    variances = [part.variances / s**2 for part, s in zip(parts, scales, strict=True)]
+    # Whatever takes the leading components takes those of all sources.
+    leading = torch.cat([each[:n] for each, n in zip(variances, kept, strict=True)])
+    order = leading.argsort(descending=True, stable=True)
+    return Components(
+        mean=torch.cat([part.mean for part in parts], dim=-1),
+        scale=torch.cat([part.scale * s for part, s in zip(parts, scales, strict=True)]),
+        basis=torch.block_diag(*bases)[:, order].contiguous(),
+        variances=torch.cat(variances).sort(descending=True).values,
+    )
+
+
+def _shares(wanted: Sequence[int], most: int) -> list[int]:
+    """How many of `most` each gets: as many as it wants, of those that are left an equal share."""
+    shares = [0] * len(wanted)
+    left = most
+    for position, place in enumerate(sorted(range(len(wanted)), key=wanted.__getitem__)):
+        shares[place] = min(wanted[place], max(1, left // (len(wanted) - position)))
+        left -= shares[place]
+    return shares
 
 
 @dataclass(frozen=True)

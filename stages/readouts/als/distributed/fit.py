@@ -71,7 +71,7 @@ class DividedALS:
             return [done[position] for position in range(len(parts))]
 
         moments = load_values(_total(executor, compute(moments_of_shard, of_shards)))
-        components = components_of(ChannelMoments(**moments), settings)
+        components = components_of(ChannelMoments(**moments), settings, self.source.sources)
         save_values(folder / "components.pt", vars(components))
         _total(executor, compute(products_of_shard, of_shards)).replace(folder / "products.pt")
         if of_held_out:
