@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 from pydantic.dataclasses import dataclass
+from pydantic_core import PydanticCustomError
 
 from stages.settings import DISTINCT, STRICT, NonNegative, Positive, PositiveFloat
 
 #: How many layers are tuned, counted back from the readout block.
 Last = Annotated[int, Field(ge=0)] | Literal["full"]
+
+
+def _of_one_backbone(blocks: Any) -> Any:
+    """Blocks as they are, refused where one is named as those of a combined readout are."""
+    named = blocks if isinstance(blocks, list | tuple) else [blocks]
+    if any(isinstance(each, str) and ":" in each for each in named):
+        raise PydanticCustomError(
+            "combined",
+            "fine-tuning starts from one backbone, not from a combined condition: name its blocks "
+            "by their numbers",
+        )
+    return blocks
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -62,7 +75,9 @@ class FinetuneSettings:
     """
 
     last: Annotated[tuple[Last, ...], DISTINCT] = (0, 2, 4, "full")
-    blocks: Annotated[Literal["all"] | tuple[int, ...] | None, DISTINCT] = None
+    blocks: Annotated[
+        Literal["all"] | tuple[int, ...] | None, DISTINCT, BeforeValidator(_of_one_backbone)
+    ] = None
     tokens: Annotated[tuple[Literal["patch", "cls"], ...] | None, DISTINCT] = None
     protocol: Literal["matched", "minimodel-vit"] = "matched"
     start: Literal["cache", "images"] = "cache"

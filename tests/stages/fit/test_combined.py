@@ -46,7 +46,7 @@ def test_neither_source_drowns_the_other_in_any_unit(task, tmp_path, settings):
     for reads_one in (slice(0, 6), slice(6, 12)):
         # Descent may lose a neuron whose weights in space all reach zero.
         one, other = (np.median(each[reads_one]) for each in feve)
-        assert one > 0.7 and abs(one - other) < 0.02
+        assert one > 0.4 and abs(one - other) < 0.02
     # Weights are those of the tokens as they are stored.
     tokens = TaskSource(chosen).training_tokens().read(0, 40).float()
     rates = usual.readouts.held_out.predict(tokens)
