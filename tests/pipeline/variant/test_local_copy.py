@@ -10,6 +10,8 @@ from support.servers import nginx
 
 from cache import CacheError, UserError, open_cache, plan_copy, verify
 from pipeline.experiment import load_experiment
+from pipeline.variant.inputs import Inputs
+from pipeline.variant.local_copy import Located
 
 URL = "features.zarr"
 
@@ -91,6 +93,19 @@ def test_a_failed_extension_leaves_the_copy(
     again = run(experiment, tmp_path / "c", url, copies, "[4]")
     pd.testing.assert_frame_equal(again, first)
     assert not web.requests()
+
+
+def test_a_copy_has_what_combined_readouts_read_of_it(experiment, tmp_path):
+    """Blocks of its own backbone that one readout reads with those of another, and their kind."""
+    changes = [
+        "readout.blocks=[4]",
+        'readout.tokens=["patch"]',
+        'readout.combine=[{sources=["mine:-1", "mine:2", "other:7"], tokens="cls"}]',
+    ]
+    (settings,) = load_experiment(experiment, changes).variants
+    located = Located(settings, URL, model="mine", everything=False, inputs=Inputs(settings))
+    cache = open_cache(str(local(experiment)))
+    assert located._wanted(cache) == ({2, 4, 11}, {"patches", "cls"})
 
 
 def test_a_local_cache_has_no_local_copy(experiment, tmp_path):

@@ -6,6 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from support.bits import assert_same_bits, numbers
 from support.two_caches import combined_task, of_one
 
@@ -16,7 +18,7 @@ from stages.fit.notebook import mean_feve
 from stages.fit.run import fit_condition
 from stages.fit.schedule import one_of_each_size
 from stages.readouts.als import partition
-from stages.readouts.als.pca import principal_components
+from stages.readouts.als.pca import _shares, principal_components
 from stages.readouts.settings import AdamWSettings, ReadoutSettings
 
 ADAMW = ReadoutSettings(solver="adamw", adamw=AdamWSettings(max_epochs=12, learning_rate=1e-2))
@@ -64,6 +66,15 @@ def test_each_source_has_its_share_of_the_components(task):
     of_coarse = np.abs(basis[:5]).sum(axis=0) > 0
     assert of_coarse.sum() == 3 and not (np.abs(basis[5:]).sum(axis=0) > 0)[of_coarse].any()
     np.testing.assert_allclose(basis.T @ basis, np.eye(6), atol=1e-5)
+
+
+@given(st.lists(st.integers(1, 96), min_size=2, max_size=4), st.integers(4, 120))
+def test_shares_are_equal_as_far_as_they_are_needed(wanted, most):
+    shares = _shares(wanted, most)
+    assert sum(shares) == min(most, sum(wanted))
+    for share, need in zip(shares, wanted, strict=True):
+        assert share == need or share >= most // len(wanted)
+        assert share == need or all(share >= other - 1 for other in shares)
 
 
 def test_parts_and_streams_give_the_same_bits(task, tmp_path, monkeypatch):
