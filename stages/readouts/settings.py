@@ -49,14 +49,15 @@ class CombineSettings:
     tokens : str
         "patch", or "cls" where all have a CLS token.
     resample : str
-        How patches come to the places of the source with the most of them.
+        How patches come to the places of the source with the most of them: from the nearest place,
+        or from the four nearest.
     """
 
     sources: Annotated[
         tuple[Annotated[str, AfterValidator(_source)], ...], Field(min_length=2), DISTINCT
     ]
     tokens: Literal["patch", "cls"] = "patch"
-    resample: Literal["bilinear", "nearest"] = "bilinear"
+    resample: Literal["nearest", "bilinear"] = "nearest"
 
     @property
     def blocks(self) -> list[tuple[str, int]]:

@@ -87,7 +87,7 @@ class Combination:
     tokens : str
         "patch" or "cls": CLS tokens of several blocks need no common grid.
     resample : str
-        "bilinear" or "nearest": how tokens at the places of that grid come from those of another.
+        "nearest" or "bilinear": how tokens at the places of that grid come from those of another.
     """
 
     sources: tuple[CombinedBlock, ...]
@@ -96,8 +96,8 @@ class Combination:
 
     @property
     def name(self) -> str:
-        """What results call it, in place of a model: every source, and how if not bilinear."""
-        how = "" if self.resample == "bilinear" else f" ({self.resample})"
+        """What results call it, in place of a model: every source, and how if not nearest."""
+        how = "" if self.resample == "nearest" else f" ({self.resample})"
         return JOINED.join(source.name for source in self.sources) + how
 
     @property

@@ -41,7 +41,7 @@ sources = ["test_vit:3", "test_convnext:1"]
 
 [[readout.combine]]
 sources = ["test_vit:3", "test_convnext:1"]
-resample = "nearest"
+resample = "bilinear"
 
 [run]
 output = "{folder}/runs"
@@ -113,7 +113,7 @@ def main() -> None:
         for model, feve in joined.items():
             said = ", ".join(f"{name} {each:.3f}" for name, each in alone.items())
             better = feve - max(alone.values())
-            how = "nearest" if "nearest" in str(model) else "bilinear"
+            how = "bilinear" if "bilinear" in str(model) else "nearest"
             print(f"| {what}, {how}: combined {feve:.3f}, {said} | {better:+.3f} | >= +0.05 |")
 
 

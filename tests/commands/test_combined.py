@@ -23,7 +23,7 @@ from stages.registry import STAGES
 from stages.tokens.combination import Combination, CombinedBlock
 
 TWO = "test_vit:5 + test_convnext:0"
-ONE = "test_convnext:0 + test_convnext:2 (nearest)"
+ONE = "test_convnext:0 + test_convnext:2 (bilinear)"
 CLS = "test_vit:1 + test_vit:0"
 COMBINE = """
 als = { max_components = 6, max_rounds = 3 }
@@ -35,7 +35,7 @@ sources = ["test_vit:-1", "test_convnext:0"]
 
 [[readout.combine]]
 sources = ["test_convnext:0", "test_convnext:2"]
-resample = "nearest"
+resample = "bilinear"
 
 [[readout.combine]]
 sources = ["test_vit:1", "test_vit:0"]
@@ -201,7 +201,7 @@ def test_sources_of_different_images_are_refused(hashed):
     places = Places(stride=(8, 8), first_centre=(4, 4))
     shape = BlockShape(grid=(1, 1), n_channels=2, places=places)
     one = CombinedBlock(model="a", block=0, shape=shape, dtype="float16")
-    both = Combination(sources=(one, replace(one, model="b")), tokens="patch", resample="bilinear")
+    both = Combination(sources=(one, replace(one, model="b")), tokens="patch", resample="nearest")
     with pytest.raises(CacheError, match="a:0 and b:0 are of different images"):
         Combined(both, [variant("these"), variant("those")]).known(np.arange(3))
     assert Combined(both, [variant("these"), variant("these")]).known(np.arange(3)) is not None

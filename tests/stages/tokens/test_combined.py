@@ -59,8 +59,8 @@ def test_a_document_says_all_but_the_place(combination):
     again = Combination.from_document(combination.document())
     where = [replace(each, path=None) for each in combination.sources]
     assert again == replace(combination, sources=tuple(where))
-    assert combination.name == "coarse:0 + fine:0"
-    assert replace(combination, resample="nearest").name == "coarse:0 + fine:0 (nearest)"
+    assert combination.name == "coarse:0 + fine:0 (bilinear)"
+    assert replace(combination, resample="nearest").name == "coarse:0 + fine:0"
 
 
 def test_another_cache_than_the_planned_one_is_refused(combination):
