@@ -12,7 +12,6 @@ from torch import nn
 from cache import UserError, differences
 from stages.backbones.backbone import Backbone, create_backbone
 from stages.backbones.settings import BackboneSettings
-from stages.readouts.readout import Readout
 from stages.stimuli.preprocessing import Preprocessing, resolve_crop
 from stages.stimuli.uniform import uniform
 
@@ -25,8 +24,8 @@ class ViTReadouts(nn.Module):
     backbone : Backbone
         Its blocks above the deepest one that is read are dropped, where layers are defined. Else
         all of it runs.
-    readout : Readout
-        Of the concatenated channels of the blocks.
+    readout : module
+        Of the concatenated channels of the blocks: readouts, or the identity for the tokens.
     blocks : sequence of int
         0-based, increasing.
     tokens : str
@@ -34,7 +33,7 @@ class ViTReadouts(nn.Module):
     """
 
     def __init__(
-        self, backbone: Backbone, readout: Readout, *, blocks: Sequence[int], tokens: str
+        self, backbone: Backbone, readout: nn.Module, *, blocks: Sequence[int], tokens: str
     ) -> None:
         super().__init__()
         self.family, self.sampling = backbone.family, backbone.sampling
