@@ -14,14 +14,15 @@ if TYPE_CHECKING:
 #: What tells conditions apart, besides their blocks.
 TOLD = tuple(name for name in IDENTITY if name not in ("block", "blocks"))
 
-_TUNINGS = {"frozen": "frozen", "full": "all tuned"}
+_TUNINGS = {"frozen": "frozen", "full": "all tuned", "core": "core trained"}
 _TOKENS = {"patch": "patch tokens", "cls": "CLS token"}
 
 
 def describe(values: Mapping[Any, Any], names: Sequence[str]) -> str:
     """Values of identity columns as people say them, null ones left out; `block` tells `blocks`.
 
-    Such as "ViT-S/16 DINOv3, last 2 tuned, patch tokens, block 3", or "CNN minimodel, seed 0".
+    Such as "ViT-S/16 DINOv3, last 2 tuned, patch tokens, block 3", or "CNN minimodel, seed 0", or
+    "CNN + ViT-S/16 DINOv3, core trained".
     """
     said = []
     for name in names:
@@ -31,8 +32,7 @@ def describe(values: Mapping[Any, Any], names: Sequence[str]) -> str:
         if name == "tuning":
             value = _TUNINGS.get(value, f"last {value.removeprefix('last')} tuned")
         elif name == "model":
-            cnn = value.startswith("cnn_")
-            value = f"CNN {value.removeprefix('cnn_')}" if cnn else model_name(value)
+            value = _model(value)
         elif name == "tokens":
             value = _TOKENS.get(value, value)
         elif name == "block" and "+" in str(values.get("blocks")):
@@ -42,6 +42,13 @@ def describe(values: Mapping[Any, Any], names: Sequence[str]) -> str:
             value = f"{name} {int(values[name])}"
         said.append(value)
     return ", ".join(said)
+
+
+def _model(label: str) -> str:
+    if not label.startswith("cnn_"):
+        return model_name(label)
+    cnn, _, backbone = label.removeprefix("cnn_").partition("+")
+    return f"CNN + {model_name(backbone)}" if backbone else f"CNN {cnn}"
 
 
 def describe_first(rows: pd.DataFrame, names: Sequence[str]) -> str:

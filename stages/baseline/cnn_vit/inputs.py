@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from cache import UserError
 from stages.tokens.cached import CachedTokens, open_planned
 from stages.tokens.random_access import Rows, hold
 from stages.tokens.tokens import IN_MEMORY, partitions
@@ -57,7 +58,13 @@ class HeldTokens:
         return self._rows.take(np.searchsorted(self.ids, ids)).to(device)
 
     def measured(self, ids: NDArray[np.int64]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Mean and deviation of every channel, tensors of shape (n_channels,), over some images."""
+        """Mean and deviation of every channel, tensors of shape (n_channels,), over some images.
+
+        Raises
+        ------
+        UserError
+            Tokens that are not finite.
+        """
         once = np.unique(ids)
         total = torch.zeros(self.shape[-1], dtype=torch.float64)
         square = torch.zeros_like(total)
@@ -67,6 +74,8 @@ class HeldTokens:
             square += values.square().sum(dim=0)
         count = len(once) * self.shape[1] * self.shape[2]
         mean, square = total / count, square / count
+        if not square.isfinite().all():
+            raise UserError("the tokens are not all finite: extract them again in float32")
         least = LEAST_DEVIATION * square.mean().sqrt()
         deviation = (square - mean.square()).clamp(min=0).sqrt().clamp(min=float(least))
         return mean.float(), torch.where(deviation > 0, deviation, 1).float()
