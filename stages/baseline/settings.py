@@ -119,12 +119,6 @@ class BaselineSettings:
             )
         return self
 
-    @model_validator(mode="after")
-    def _blocks_are_read(self) -> Self:
-        if self.blocks is not None and CNN_VIT not in self.models:
-            raise ValueError(f'blocks are for "{CNN_VIT}": add it to models, or drop blocks')
-        return self
-
     @property
     def learning_rates(self) -> tuple[float, ...]:
         """One per phase."""

@@ -83,7 +83,7 @@ def wanted_figures(tables: Tables) -> Iterator[tuple[str, Callable[[], Figure]]]
     with_block = summary[summary["block"].notna()]
     tuned = with_block[~with_block["tuning"].isin(FROZEN)]
     blocks = partial(_per_block, tables)
-    if len(with_block):
+    if (with_block["tuning"] == "frozen").any():
         yield "feve_per_block", blocks(feve_per_block)
     if tuned["block"].nunique() > 1:
         yield "feve_per_block_tuned", blocks(tuned_per_block)

@@ -77,11 +77,12 @@ def common_grid(
         theirs = vit_start + vit_scale * _centres(
             places, tokens["grid"][axis], seen["input_size"][axis], axis
         )
-        fine = own if _step(own) <= _step(theirs) else theirs
+        of_core = _step(own) <= _step(theirs)
+        fine = own if of_core else theirs
         core.append(_interpolation(fine, own))
         vit.append(_interpolation(fine, theirs))
-        first.append((float(fine[0]) - start) / scale)
-        stride.append(_step(fine) / scale if len(fine) > 1 else float(size[axis]))
+        first.append(POOLED / 2 if of_core else (float(fine[0]) - start) / scale)
+        stride.append(float(POOLED) if of_core else _step(fine) / scale)
     return CommonGrid(
         core=(core[0], core[1]),
         tokens=(vit[0], vit[1]),
