@@ -68,7 +68,8 @@ def network_memory(planned: Planned, settings: BaselineSettings, pixel_bytes: in
             tokens, width = beside
             held += COPIES * n_neurons * (tokens + width)
             intermediate = n_neurons * min(tokens, width)
-            passing += max(batch, PREDICTED) * (TOKENS * tokens * width + READOUTS * intermediate)
+            passing += max(batch, PREDICTED) * READOUTS * intermediate
+            passing += max(batch, 2 * PREDICTED) * TOKENS * tokens * width
     # As recorded, normalised, split, and predicted.
     responses = 4 * (planned.work.trials or 0) * n_neurons
     return PROCESS + CONVOLUTIONS + pixel_bytes + FLOAT * (held + passing + responses)

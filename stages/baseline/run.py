@@ -16,7 +16,7 @@ from torch import nn
 
 from cache import Places, UserError
 from stages.baseline.cnn_vit.from_pixels import cnn_vit_from_pixels, recorded_grid
-from stages.baseline.cnn_vit.inputs import HeldTokens
+from stages.baseline.cnn_vit.inputs import held_tokens
 from stages.baseline.cnn_vit.network import CnnVit
 from stages.baseline.fullmodel import CoreNetwork, FullModel
 from stages.baseline.images import PREDICT_BATCH, GreyImages, GreyPreprocessing, grey_images
@@ -87,7 +87,7 @@ def _fullmodel(
 
 
 def _cnn_vit(task: BaselineTask, images: GreyImages, progress: _Progress | None) -> FittedCondition:
-    held = HeldTokens(task)
+    held = held_tokens(task)
     record = _record(task, images)
     grid = recorded_grid(record)
     mean, deviation = held.measured(task.recording.image_ids[~task.recording.validation])
