@@ -20,11 +20,13 @@ class Condition:
         Name of the recording.
     model : str
         timm name, with what was changed of it (`BackboneSettings.label`); "cnn_fullmodel" or
-        "cnn_minimodel"; of a combined condition its sources, such as "resnet50:1 + vgg16:2".
+        "cnn_minimodel"; "cnn_vit+" and the name of the backbone that a core is trained beside; of
+        a combined condition its sources, such as "resnet50:1 + vgg16:2".
     input_size : str
-        Rows x columns, such as "64x128".
+        Rows x columns, such as "64x128"; of such a core and its backbone "66x130+64x128".
     tuning : str
-        "frozen", "last0", "last1", ..., or "full".
+        "frozen", "last0", "last1", ..., or "full"; "core" where a core is trained beside a frozen
+        backbone.
     protocol : str, optional
         How it was tuned; None where nothing was.
     tokens : str, optional
@@ -84,6 +86,12 @@ class Condition:
         block = None if self.blocks is None else f"block {self.blocks}"
         parts = (self.recording, self.model, self.input_size, self.tokens, tuning, block)
         return ", ".join(part for part in parts if part is not None)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Rows and columns of the images; those of the core where there is a backbone beside it."""
+        rows, columns = self.input_size.partition("+")[0].split("x")
+        return int(rows), int(columns)
 
     @property
     def slug(self) -> str:

@@ -175,6 +175,10 @@ class Stage(Protocol):
         """Frozen readouts that its conditions start from, where they start from any."""
         return None
 
+    def reads_tokens(self, settings: Settings) -> bool:
+        """Whether its conditions may read other tokens than those of the experiment's readouts."""
+        return self.readout(settings) is not None
+
     def check(
         self, variant: Variant, to_do: Sequence[Planned] = (), limit: MemoryLimit | None = None
     ) -> None:

@@ -43,15 +43,15 @@ class Places:
 
     Parameters
     ----------
-    stride : pair of int
-        From the centre of a patch to that of the next.
+    stride : pair of float
+        From the centre of a patch to that of the next; whole in a cache.
     first_centre : pair of float
         Centre of the first patch, from the image's upper left corner.
     passes : int
         Forward passes that the patch tokens of an image take.
     """
 
-    stride: tuple[int, int]
+    stride: tuple[float, float]
     first_centre: tuple[float, float]
     passes: int = 1
 

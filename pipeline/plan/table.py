@@ -12,6 +12,7 @@ from rich.filesize import decimal
 from pipeline.plan.steps import EXTRACT, Plan, Step
 from pipeline.results.names import TOLD, describe
 from pipeline.terminal import Terminal
+from stages.conditions import Condition
 from stages.registry import STAGES
 
 
@@ -110,7 +111,13 @@ def _groups(plan: Plan) -> Iterable[Sequence[Step]]:
 
 def _vits(plan: Plan) -> list[dict[str, Any]]:
     """The identities of ViTs' conditions; a CNN is told by its model."""
-    return [s.condition.identity() for s in plan.steps if s.condition and s.condition.tokens]
+    conditions = (s.condition for s in plan.steps if s.condition is not None)
+    return [each.identity() for each in conditions if not _is_cnn(each)]
+
+
+def _is_cnn(condition: Condition) -> bool:
+    """Whether it is a CNN, be it beside a ViT."""
+    return condition.model.startswith("cnn_")
 
 
 def _varying(plan: Plan) -> list[str]:
@@ -125,8 +132,9 @@ def _what(step: Step, varying: Sequence[str]) -> str:
     if step.condition is None:
         return PurePath(step.name).name
     identity = step.condition.identity()
-    if step.condition.tokens is None:
-        names = [n for n in TOLD if n == "model" or (n in varying and n in ("recording", "seed"))]
+    if _is_cnn(step.condition):
+        told = {"recording", "seed", *(["input_size"] if step.condition.tokens else [])}
+        names = [n for n in TOLD if n == "model" or (n in varying and n in told)]
         return describe(identity, names)
     return describe(identity, varying) or describe(identity, ["tuning"])
 

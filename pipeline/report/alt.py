@@ -12,6 +12,7 @@ from pipeline.report.figures.curves import telling_curves
 from pipeline.report.figures.draw import FIGURES, Tables
 from pipeline.results.names import describe, telling
 from pipeline.results.statistics import (
+    FROZEN,
     SERIES,
     best_blocks,
     paired,
@@ -33,7 +34,7 @@ def alt_texts(tables: Tables) -> dict[str, str]:
         "feve_per_block": _blocks(tables.summary.query("tuning == 'frozen'")),
         "feve_per_block_tuned": _blocks(tables.summary),
         "feve_per_block_models": _blocks(
-            tables.summary.query("tuning == 'frozen' and tokens == 'patch'")
+            tables.summary.query(f"tuning in {FROZEN} and tokens == 'patch'")
         ),
         "best_block_violins": _means(order),
         "best_block_bars": _means(order),
@@ -78,7 +79,7 @@ def _means(rows: list[dict[Any, Any]]) -> str:
 def _tuned(summary: pd.DataFrame) -> list[dict[Any, Any]]:
     """Conditions at blocks that tuned ones read."""
     with_block = summary[summary["block"].notna()]
-    blocks = with_block.loc[with_block["tuning"] != "frozen", "block"]
+    blocks = with_block.loc[~with_block["tuning"].isin(FROZEN), "block"]
     return with_block[with_block["block"].isin(blocks)].to_dict("records")
 
 

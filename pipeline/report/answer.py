@@ -15,7 +15,7 @@ from pipeline.results.statistics import (
     best_blocks,
     interval,
     paired_difference,
-    reference,
+    references,
     rows_of,
     valid,
 )
@@ -44,7 +44,7 @@ def answer(neurons: pd.DataFrame) -> list[str]:
 
 
 def differences(neurons: pd.DataFrame) -> pd.DataFrame:
-    """Every tuned series at its best block against its `reference` there.
+    """Every trained series at its best block against its `references` there.
 
     Returns
     -------
@@ -56,18 +56,16 @@ def differences(neurons: pd.DataFrame) -> pd.DataFrame:
     told = [*(varying(neurons[SERIES].drop_duplicates().to_dict("records"), SERIES)), "block"]
     found = []
     for row in rows:
-        other = reference(neurons, row)
-        if other is None:
-            continue
-        difference = paired_difference(rows_of(neurons, other), rows_of(neurons, row))
-        found.append(
-            {
-                "recording": row["recording"],
-                "condition": describe(row, told),
-                "against": describe(other, told),
-                **asdict(difference),
-            }
-        )
+        for other in references(neurons, row):
+            difference = paired_difference(rows_of(neurons, other), rows_of(neurons, row))
+            found.append(
+                {
+                    "recording": row["recording"],
+                    "condition": describe(row, told),
+                    "against": describe(other, told),
+                    **asdict(difference),
+                }
+            )
     return pd.DataFrame(found)
 
 
@@ -134,17 +132,20 @@ def _winner(neurons: pd.DataFrame, top: Mapping[Any, Any]) -> str:
 def _difference(neurons: pd.DataFrame, rows: Sequence[Mapping[Any, Any]]) -> str:
     top = rows[0]
     rivals = [row for row in rows[1:] if row["recording"] == top["recording"]]
-    other = reference(neurons, top) or (rivals[0] if rivals else None)
-    if other is None:
+    others = references(neurons, top) or rivals[:1]
+    if not others:
         return "There is no other series of conditions to compare it with."
-    told = [*varying([top, other, *rows], [n for n in SERIES if n != "recording"]), "block"]
-    theirs = rows_of(neurons, other)
-    difference = paired_difference(theirs, rows_of(neurons, top))
-    mean = valid(theirs)["feve"].mean()
-    return (
-        f"Against {describe(other, told)} (mean FEVE {mean:.3f}) the paired difference is "
-        f"{difference} over {difference.n_neurons} neurons."
-    )
+    told = [*varying([top, *others, *rows], [n for n in SERIES if n != "recording"]), "block"]
+    said = []
+    for other in others:
+        theirs = rows_of(neurons, other)
+        difference = paired_difference(theirs, rows_of(neurons, top))
+        mean = valid(theirs)["feve"].mean()
+        said.append(
+            f"gainst {describe(other, told)} (mean FEVE {mean:.3f}) the paired difference is "
+            f"{difference} over {difference.n_neurons} neurons"
+        )
+    return "A" + "; a".join(said) + "."
 
 
 def _choice(best: pd.DataFrame, top: Mapping[Any, Any]) -> str:

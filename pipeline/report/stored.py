@@ -31,7 +31,7 @@ def neuron_maps(tables: Tables, condition: Condition, n: int) -> dict[str, Any] 
             (readouts.row_weights, readouts.column_weights), _CELLS, strict=True
         )
     ]
-    height, width = (int(size) for size in condition.input_size.split("x"))
+    height, width = condition.size
     grid = readouts.row_weights.shape[1], readouts.column_weights.shape[1]
     edges = box(grid, (height, width), saved_places(tables.run, condition))
     named = zip(("rows", "columns"), (_to_bytes(side) for side in sides), strict=True)

@@ -14,14 +14,15 @@ if TYPE_CHECKING:
 #: What tells conditions apart, besides their blocks.
 TOLD = tuple(name for name in IDENTITY if name not in ("block", "blocks"))
 
-_TUNINGS = {"frozen": "frozen", "full": "all tuned"}
+_TUNINGS = {"frozen": "frozen", "full": "all tuned", "core": "core trained"}
 _TOKENS = {"patch": "patch tokens", "cls": "CLS token"}
 
 
 def describe(values: Mapping[Any, Any], names: Sequence[str]) -> str:
     """Values of identity columns as people say them, null ones left out; `block` tells `blocks`.
 
-    Such as "ViT-S/16 DINOv3, last 2 tuned, patch tokens, block 3", or "CNN minimodel, seed 0".
+    Such as "ViT-S/16 DINOv3, last 2 tuned, patch tokens, block 3", or "CNN minimodel, seed 0", or
+    "CNN + ViT-S/16 DINOv3, core trained".
     """
     said = []
     for name in names:
@@ -50,9 +51,11 @@ def _source(value: str) -> str:
     return f"{model_name(model)} block {block}"
 
 
-def _model(value: str) -> str:
-    cnn = value.startswith("cnn_")
-    return f"CNN {value.removeprefix('cnn_')}" if cnn else model_name(value)
+def _model(label: str) -> str:
+    if not label.startswith("cnn_"):
+        return model_name(label)
+    cnn, _, backbone = label.removeprefix("cnn_").partition("+")
+    return f"CNN + {model_name(backbone)}" if backbone else f"CNN {cnn}"
 
 
 def describe_first(rows: pd.DataFrame, names: Sequence[str]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,9 @@ SERIES = ["recording", "model", "input_size", "tuning", "protocol", "tokens", "s
 
 #: Which blocks a condition reads, the deepest first: several conditions may share that.
 READ = ("block", "blocks")
+
+#: Tunings of conditions whose backbone is frozen: read alone, or beside a core that is trained.
+FROZEN = ("frozen", "core")
 
 #: Half of a 95 % interval in standard errors, of a mean over many neurons.
 NORMAL_95 = 1.96
@@ -81,29 +84,54 @@ def rows_of(neurons: pd.DataFrame, identity: Mapping[Any, Any]) -> pd.DataFrame:
 
 
 def reference(neurons: pd.DataFrame, row: Mapping[Any, Any]) -> dict[Any, Any] | None:
-    """The condition that a tuned one is measured against, at the same block.
+    """The first of the `references` of a condition; None where it has none."""
+    return next(iter(references(neurons, row)), None)
 
-    It is `last0` of the same protocol, which differs in nothing but what is tuned; where there is
-    none, the frozen fit that training started from.
+
+def references(neurons: pd.DataFrame, row: Mapping[Any, Any]) -> list[dict[Any, Any]]:
+    """The conditions that a trained one is measured against.
+
+    For a tuned backbone it is `last0` of the same protocol at the same block, which differs in
+    nothing but what is tuned; where there is none, the frozen fit that training started from. A
+    core beside a backbone is measured against the core alone, and against the frozen readout of the
+    same block, of the first solver that the table has.
 
     Parameters
     ----------
     row : mapping
-        Identity of the tuned condition: the columns of `SERIES` and `READ`.
+        Identity of the condition: the columns of `SERIES` and `READ`.
 
     Returns
     -------
-    dict or None
-        The same columns of the reference. None for a frozen condition, for a CNN, and where the
-        table has neither.
+    list of dict
+        The same columns of the references. Empty for a frozen condition, for a CNN, and where the
+        table has none.
     """
     if row["tuning"] == "frozen":
-        return None
+        return []
+    if row["tuning"] == "core":
+        return list(_sources(neurons, row))
     wanted = {name: row[name] for name in (*SERIES, *READ)}
     candidates = [wanted | {"tuning": "frozen", "protocol": None}]
     if row["tuning"] != "last0":
         candidates.insert(0, wanted | {"tuning": "last0"})
-    return next((each for each in candidates if len(rows_of(neurons, each))), None)
+    return [each for each in candidates if len(rows_of(neurons, each))][:1]
+
+
+def _sources(neurons: pd.DataFrame, row: Mapping[Any, Any]) -> Iterator[dict[Any, Any]]:
+    """The core alone, and the frozen readout of the same block."""
+    core, backbone = row["input_size"].split("+")
+    alike = neurons[(neurons["recording"] == row["recording"]) & (neurons["seed"] == row["seed"])]
+    alone = alike[(alike["model"] == "cnn_fullmodel") & (alike["input_size"] == core)]
+    frozen = alike[
+        (alike["model"] == row["model"].partition("+")[2])
+        & (alike["input_size"] == backbone)
+        & (alike["tuning"] == "frozen")
+        & (alike["tokens"] == row["tokens"])
+        & (alike["blocks"] == row["blocks"])
+    ]
+    for found in (alone, frozen):
+        yield from found[[*SERIES, *READ]].head(1).to_dict("records")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from cache import PACKED, CacheError, FeatureCache, TokenShape, is_url, open_cache
 from pipeline.variant.local_copy import Located
+from stages.registry import STAGES
 from stages.tokens import Agreement, check_cache
 
 if TYPE_CHECKING:
@@ -158,12 +159,12 @@ class VariantCache:
 
     @property
     def _located(self) -> Located:
-        # A stage that starts from readouts of its own may read any token of any block.
+        # A stage that reads tokens of its own may read any of any block.
         return Located(
             self.variant.settings,
             self.path,
             model=self.variant.model,
-            everything=len(self.variant.readouts) > 1,
+            everything=any(stage.reads_tokens(self.variant.settings) for stage in STAGES),
             inputs=self.variant.inputs,
         )
 

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from cache import UserError
+from stages.baseline.cnn_vit.conditions import planned_beside, tokens_beside
 from stages.baseline.cost import input_of
-from stages.baseline.settings import FULLMODEL, MINIMODEL, BaselineSettings
+from stages.baseline.settings import CNN_VIT, FULLMODEL, MINIMODEL, BaselineSettings
 from stages.baseline.task import BaselineTask
 from stages.conditions import Condition
 from stages.recordings.formats import FORMATS
@@ -29,7 +30,8 @@ def planned_baselines(variant: Variant) -> Iterator[Planned]:
     Raises
     ------
     UserError
-        Columns that the images do not have, or negative responses.
+        Columns that the images do not have, blocks that the backbone does not have, or negative
+        responses.
     """
     settings = settings_of(variant.settings)
     if settings is None:
@@ -40,34 +42,46 @@ def planned_baselines(variant: Variant) -> Iterator[Planned]:
         if variant.image_shape is not None:
             first, last = cnn_columns(settings, named, variant.image_shape)
             rows, columns = settings.input_size or (variant.image_shape[0], last - first)
-        fullmodel = Condition(
-            recording=named.name,
-            model=FULLMODEL,
-            input_size=f"{rows}x{columns}",
-            tuning="full",
-            solver="adamw",
-            seed=variant.seed,
+        needs = (variant.cache_name,) if variant.planted else ()
+        fullmodel = Planned(
+            condition=Condition(
+                recording=named.name,
+                model=FULLMODEL,
+                input_size=f"{rows}x{columns}",
+                tuning="full",
+                solver="adamw",
+                seed=variant.seed,
+            ),
+            needs=needs,
+            missing=variant.absent,
+            work=Work(
+                trials=sizes.trials,
+                test_images=sizes.test_images,
+                neurons=sizes.neurons,
+                epochs=sum(settings.epochs),
+            ),
         )
-        # The fullmodel first: the minimodels start from it.
-        for model in sorted(set(settings.models)):
-            needs = [variant.cache_name] if variant.planted else []
-            if model == MINIMODEL:
-                needs.append(fullmodel.slug)
-            yield Planned(
-                condition=replace(fullmodel, model=model),
-                needs=tuple(needs),
-                missing=variant.absent,
-                work=Work(
-                    trials=sizes.trials,
-                    test_images=sizes.test_images,
-                    neurons=sizes.neurons,
-                    epochs=sum(settings.epochs),
-                ),
-            )
+        if FULLMODEL in settings.models:
+            yield fullmodel
+        # They start from the fullmodel.
+        if MINIMODEL in settings.models:
+            condition = replace(fullmodel.condition, model=MINIMODEL)
+            started = (*needs, fullmodel.condition.slug)
+            yield replace(fullmodel, condition=condition, needs=started)
+        if CNN_VIT in settings.models:
+            yield from planned_beside(variant, settings, fullmodel, sizes)
 
 
 def baseline_tasks(variant: Variant) -> Iterator[BaselineTask]:
-    """The same as tasks; none where the images are not at hand, or neurons not planted yet."""
+    """The same as tasks; none where the images are not at hand, or neurons not planted yet.
+
+    Nor where tokens that they read are not known yet.
+
+    Raises
+    ------
+    CacheError
+        A cache that lacks what is read of it.
+    """
     settings = settings_of(variant.settings)
     if settings is None or variant.absent or variant.stimuli is None:
         return
@@ -83,7 +97,10 @@ def baseline_tasks(variant: Variant) -> Iterator[BaselineTask]:
             neurons=recording.neurons,
         )
     for planned in planned_baselines(variant):
-        recording = recordings[planned.condition.recording]
+        recording, block = recordings[planned.condition.recording], planned.condition.block
+        vit = None if block is None else tokens_beside(variant, recording, block)
+        if vit is None and block is not None:
+            continue
         stimuli, size = variant.stimuli.select(recording.all_image_ids), input_of(planned)
         assert size is not None
         yield BaselineTask(
@@ -96,6 +113,7 @@ def baseline_tasks(variant: Variant) -> Iterator[BaselineTask]:
             size=size,
             settings=settings,
             run=variant.output,
+            vit=vit,
         )
 
 

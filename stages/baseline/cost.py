@@ -23,6 +23,9 @@ CONVOLUTIONS = 250 * 10**6
 #: (image, channel, neuron), that live at a time; gradients included.
 FIRST, SECOND, READOUTS = 2, 6, 3
 
+#: Copies of a batch's tokens that live at a time: as stored, in float32, normalised.
+TOKENS = 3
+
 #: Values of one activation of minimodels (neuron, image, place, channel) that are computed at a
 #: time on a CPU, or those of one neuron: more leave its caches and were slower.
 CPU_ELEMENTS = 2**20
@@ -30,8 +33,8 @@ CPU_ELEMENTS = 2**20
 
 def input_of(planned: Planned) -> tuple[int, int] | None:
     """Rows and columns that the network sees; None where only the images tell."""
-    rows, columns = map(int, planned.condition.input_size.split("x"))
-    return (rows, columns) if rows and columns else None
+    size = planned.condition.size
+    return size if all(size) else None
 
 
 def network_memory(planned: Planned, settings: BaselineSettings, pixel_bytes: int) -> int:
@@ -61,6 +64,12 @@ def network_memory(planned: Planned, settings: BaselineSettings, pixel_bytes: in
         passing = max(batch, PREDICTED) * (
             SECOND * second * places + FIRST * first * rows * columns + READOUTS * intermediate
         )
+        if (beside := _beside(planned)) is not None:
+            tokens, width = beside
+            held += COPIES * n_neurons * (tokens + width)
+            intermediate = n_neurons * min(tokens, width)
+            passing += max(batch, PREDICTED) * READOUTS * intermediate
+            passing += max(batch, 2 * PREDICTED) * TOKENS * tokens * width
     # As recorded, normalised, split, and predicted.
     responses = 4 * (planned.work.trials or 0) * n_neurons
     return PROCESS + CONVOLUTIONS + pixel_bytes + FLOAT * (held + passing + responses)
@@ -101,6 +110,19 @@ def cnn_cost(planned: Planned, settings: BaselineSettings) -> Cost | None:
         separable = 2.0 * second * places * (first + narrow**2 + second)
         seconds = PASSES * (convolution + separable) / CNN_RATE
         seconds += readout_seconds(places, second, n_neurons)
-    memory = network_memory(planned, settings, n_trials * pixels)
+    n_bytes = 0
+    if (beside := _beside(planned)) is not None:
+        seconds += readout_seconds(*beside, n_neurons)
+        n_bytes = work.n_bytes or 0
+    memory = network_memory(planned, settings, n_trials * pixels) + n_bytes
     seconds *= n_trials * sum(settings.epochs)
-    return Cost(phases=(Portion(seconds),), memory=memory, shares={"CNN": seconds})
+    return Cost(phases=(Portion(seconds),), n_bytes=n_bytes, memory=memory, shares={"CNN": seconds})
+
+
+def _beside(planned: Planned) -> tuple[int, int] | None:
+    """Places and channels of the tokens beside a core, where there are any."""
+    tokens, block = planned.work.tokens, planned.condition.block
+    if tokens is None or block is None:
+        return None
+    shape = tokens.blocks[block]
+    return shape.grid[0] * shape.grid[1], shape.n_channels

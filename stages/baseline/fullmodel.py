@@ -57,15 +57,15 @@ class Core(nn.Module):
         return features.permute(0, 2, 3, 1)
 
 
-class FullModel(ReadoutNetwork):
-    """The core with one readout per neuron.
+class CoreNetwork(ReadoutNetwork):
+    """A core with one readout per neuron, and the protocol that trains both.
 
     Parameters
     ----------
     settings : BaselineSettings
         Kernels, channels and initial scale.
-    input_size : pair of int
-        Rows and columns of the images.
+    grid : triple of int
+        Rows, columns and channels that the readout reads.
     neurons : array of shape (n_neurons,)
         Who each neuron is: with the seed it decides the readout's initial weights.
     seed : int
@@ -76,7 +76,7 @@ class FullModel(ReadoutNetwork):
         self,
         settings: BaselineSettings,
         *,
-        input_size: tuple[int, int],
+        grid: tuple[int, int, int],
         neurons: NDArray[np.int64],
         seed: int,
     ) -> None:
@@ -84,16 +84,11 @@ class FullModel(ReadoutNetwork):
         self.core = Core(settings, seed=seed)
         self.readout = initial_readout(
             neurons,
-            (*pooled_size(input_size), settings.channels[1]),
+            grid,
             seed=seed,
             space_scale=settings.initial_scale,
             channel_scale=settings.initial_scale,
         )
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """The readouts' linear predictor, tensor of shape (n_images, n_neurons)."""
-        z: torch.Tensor = self.readout(self.core(images))
-        return z
 
     def optimizer(self, settings: BaselineSettings, learning_rate: float) -> torch.optim.AdamW:
         """A fresh optimizer of one phase."""
@@ -113,3 +108,29 @@ class FullModel(ReadoutNetwork):
             Phase(epochs=epochs, optimizer=partial(self.optimizer, settings, learning_rate))
             for epochs, learning_rate in zip(settings.epochs, settings.learning_rates, strict=True)
         ]
+
+
+class FullModel(CoreNetwork):
+    """The core and its readouts.
+
+    Parameters
+    ----------
+    input_size : pair of int
+        Rows and columns of the images; other parameters are those of `CoreNetwork`.
+    """
+
+    def __init__(
+        self,
+        settings: BaselineSettings,
+        *,
+        input_size: tuple[int, int],
+        neurons: NDArray[np.int64],
+        seed: int,
+    ) -> None:
+        grid = (*pooled_size(input_size), settings.channels[1])
+        super().__init__(settings, grid=grid, neurons=neurons, seed=seed)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """The readouts' linear predictor, tensor of shape (n_images, n_neurons)."""
+        z: torch.Tensor = self.readout(self.core(images))
+        return z

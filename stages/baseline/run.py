@@ -14,8 +14,11 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from cache import UserError
-from stages.baseline.fullmodel import FullModel
+from cache import Places, UserError
+from stages.baseline.cnn_vit.from_pixels import cnn_vit_from_pixels, recorded_grid
+from stages.baseline.cnn_vit.inputs import held_tokens
+from stages.baseline.cnn_vit.network import CnnVit
+from stages.baseline.fullmodel import CoreNetwork, FullModel
 from stages.baseline.images import PREDICT_BATCH, GreyImages, GreyPreprocessing, grey_images
 from stages.baseline.minimodel import KERNELS, WEIGHTS, MinimodelPopulation, Minimodels
 from stages.baseline.minimodel_training import MinimodelTraining
@@ -31,7 +34,7 @@ from stages.training.checkpoints import keep_weights, kept_path, restore, traine
 from stages.training.descent import Descent
 from stages.training.epoch import Epoch
 from stages.training.loop import LoopSettings, Trained, train
-from stages.training.network import RecordedNetwork, fitted_readouts
+from stages.training.network import Inputs, RecordedNetwork, fitted_readouts
 
 _Progress = Callable[[Epoch], None]
 
@@ -47,8 +50,8 @@ def train_baseline(task: BaselineTask, *, progress: _Progress | None = None) -> 
     Raises
     ------
     UserError
-        A checkpoint of other settings, minimodels whose fullmodel was not trained yet, or a memory
-        limit that cannot be kept.
+        A checkpoint of other settings, minimodels whose fullmodel was not trained yet, another
+        cache than that of the task, or a memory limit that cannot be kept.
     FloatingPointError
         A training loss that is not finite.
     MemoryError
@@ -57,7 +60,7 @@ def train_baseline(task: BaselineTask, *, progress: _Progress | None = None) -> 
     with task.at_work():
         images = grey_images(task.stimuli, crop=task.crop, size=task.size)
         train_one = _minimodels if task.condition.model == MINIMODEL else _fullmodel
-        return train_one(task, images, progress)
+        return (_cnn_vit if task.vit else train_one)(task, images, progress)
 
 
 def _loop(task: BaselineTask) -> LoopSettings:
@@ -74,21 +77,53 @@ def _loop(task: BaselineTask) -> LoopSettings:
 def _fullmodel(
     task: BaselineTask, images: GreyImages, progress: _Progress | None
 ) -> FittedCondition:
-    recording, settings = task.recording, task.settings
     model = FullModel(
-        settings, input_size=task.size, neurons=recording.neurons, seed=task.condition.seed
-    ).to(task.device)
-    network = RecordedNetwork(
-        model,
-        partial(images.batch, device=task.device),
-        recording,
-        scale=task.scale,
-        pass_size=PREDICT_BATCH,
+        task.settings,
+        input_size=task.size,
+        neurons=task.recording.neurons,
+        seed=task.condition.seed,
     )
-    descent = Descent(network, model.phases(settings), _loop(task))
+    return _descended(task, images, model, partial(images.batch, device=task.device), progress)
+
+
+def _cnn_vit(task: BaselineTask, images: GreyImages, progress: _Progress | None) -> FittedCondition:
+    held = held_tokens(task)
+    record = _record(task, images)
+    grid = recorded_grid(record)
+    mean, deviation = held.measured(task.recording.image_ids[~task.recording.validation])
+    model = CnnVit(
+        task.settings,
+        grid=grid,
+        mean=mean,
+        deviation=deviation,
+        neurons=task.recording.neurons,
+        seed=task.condition.seed,
+    )
+
+    def inputs(ids: NDArray[np.int64]) -> tuple[torch.Tensor, torch.Tensor]:
+        return images.batch(ids, device=task.device), held.batch(ids, device=task.device)
+
+    return _descended(task, images, model, inputs, progress, places=grid.places)
+
+
+def _descended(
+    task: BaselineTask,
+    images: GreyImages,
+    model: CoreNetwork,
+    inputs: Inputs,
+    progress: _Progress | None,
+    *,
+    places: Places | None = None,
+) -> FittedCondition:
+    """A core and its readouts, trained on their inputs by image ids."""
+    model = model.to(task.device)
+    network = RecordedNetwork(
+        model, inputs, task.recording, scale=task.scale, pass_size=PREDICT_BATCH
+    )
+    descent = Descent(network, model.phases(task.settings), _loop(task))
     trained = train(descent, checkpoint=task.checkpoint, progress=progress)
     keep_weights(trained_weights(model), task.weights_path)
-    return _scored(task, images, model.readout, trained, network.predict)
+    return _scored(task, images, model.readout, trained, network.predict, places=places)
 
 
 def _minimodels(
@@ -134,16 +169,19 @@ def _scored(
     readout: Readout,
     trained: Trained,
     rates: Callable[[NDArray[np.int64]], NDArray[np.float32]],
+    *,
+    places: Places | None = None,
 ) -> FittedCondition:
     """The outcome, in the recording's units."""
-    recording, scale = task.recording, task.scale
+    recording, scale, vit = task.recording, task.scale, task.vit
     return task.fitted(
         fitted_readouts(readout, scale=scale, curve=trained.curve),
         test=rates(recording.test_image_ids) * scale,
         validation=rates(recording.image_ids[recording.validation]) * scale,
         seconds=trained.seconds,
-        weights=None,
-        cache_key=None,
+        weights=None if vit is None else vit.weights,
+        cache_key=None if vit is None else vit.cache_key,
+        places=places,
         extra={"network": _record(task, images)},
     )
 
@@ -155,11 +193,18 @@ def _record(task: BaselineTask, images: GreyImages) -> dict[str, Any]:
         "settings": asdict(task.settings),
         "image_shape": list(task.stimuli.image_shape),
         **asdict(images.preprocessing),
+        **({} if task.vit is None else {"vit": task.vit.record()}),
     }
 
 
 def cnn_network(
-    run: Path, readouts: SavedReadouts, key: str, record: Mapping[str, Any], *, device: str
+    run: Path,
+    readouts: SavedReadouts,
+    key: str,
+    record: Mapping[str, Any],
+    *,
+    weights: str | None,
+    device: str,
 ) -> FromPixels:
     """The network of a CNN; see `stages.stage.Stage.network`."""
     settings = BaselineSettings(**record["settings"])
@@ -170,6 +215,10 @@ def cnn_network(
         std=record["std"],
     )
     kept = safetensors.torch.load_file(kept_path(run, readouts.condition.slug, key))
+    if "vit" in record:
+        return cnn_vit_from_pixels(
+            record, settings, kept, see, scale=readouts.scale, weights=weights, device=device
+        )
     network: nn.Module
     if readouts.condition.model == MINIMODEL:
         if KERNELS not in kept:

@@ -12,6 +12,7 @@ from stages.settings import DISTINCT, STRICT, NonNegative, Positive, PositiveFlo
 
 FULLMODEL: Final = "cnn_fullmodel"
 MINIMODEL: Final = "cnn_minimodel"
+CNN_VIT: Final = "cnn_vit"
 
 
 def _odd(size: int) -> int:
@@ -52,8 +53,11 @@ class BaselineSettings:
     Parameters
     ----------
     models : tuple of str
-        "cnn_fullmodel", one network for all neurons, and "cnn_minimodel", one per neuron on the
-        fullmodel's first layer.
+        "cnn_fullmodel", one network for all neurons; "cnn_minimodel", one per neuron on the
+        fullmodel's first layer; "cnn_vit", the fullmodel's core beside cached tokens of the frozen
+        backbone.
+    blocks : "all" or list of int, optional
+        Blocks whose patch tokens "cnn_vit" reads, one each; those of `[readout]` by default.
     kernels : pair of int
         Sizes of the first and the second layer's kernels, in pixels of their inputs; odd.
     channels : pair of int
@@ -86,9 +90,10 @@ class BaselineSettings:
         Where the minimodels differ.
     """
 
-    models: Annotated[tuple[Literal["cnn_fullmodel", "cnn_minimodel"], ...], DISTINCT] = (
-        "cnn_fullmodel",
-    )
+    models: Annotated[
+        tuple[Literal["cnn_fullmodel", "cnn_minimodel", "cnn_vit"], ...], DISTINCT
+    ] = ("cnn_fullmodel",)
+    blocks: Annotated[Literal["all"] | tuple[int, ...] | None, DISTINCT] = None
     kernels: tuple[Odd, Odd] = (25, 9)
     channels: tuple[Positive, Positive] = (16, 320)
     crop: tuple[Annotated[int, Field(ge=0)], Positive] | None = None

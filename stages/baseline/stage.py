@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from stages.baseline.conditions import baseline_tasks, planned_baselines, settings_of
 from stages.baseline.cost import cnn_cost, planned_memory
+from stages.baseline.settings import CNN_VIT
 from stages.baseline.task import BaselineTask
 from stages.stage import Planned
 from stages.training.epoch import Epoch
@@ -22,13 +23,18 @@ if TYPE_CHECKING:
 
 
 class Baseline(TrainingStage):
-    """The CNNs of the published comparison; see `stages.stage.Stage`."""
+    """The CNNs of the published comparison, alone and beside a ViT; see `stages.stage.Stage`."""
 
     name = "baseline"
     doing = "training CNNs"
     verb, done = "train", "trained"
     example = '[baseline] models = ["cnn_fullmodel"]'
     lower = BaselineTask.lower
+
+    def reads_tokens(self, settings: Settings) -> bool:
+        """Whether a core is trained beside cached tokens."""
+        own = settings_of(settings)
+        return own is not None and CNN_VIT in own.models
 
     def conditions(self, variant: Variant) -> Iterator[Planned]:
         """The CNNs of every recording."""
@@ -67,10 +73,11 @@ class Baseline(TrainingStage):
         weights: str | None,
         device: str,
     ) -> FromPixels:
-        """The CNN."""
+        """The CNN, with the backbone beside it where there is one."""
         from stages.baseline.run import cnn_network
 
-        return cnn_network(run, readouts, saved["key"], saved["network"], device=device)
+        key, record = saved["key"], saved["network"]
+        return cnn_network(run, readouts, key, record, weights=weights, device=device)
 
     def cost(
         self, planned: Planned, settings: Settings, workers: Workers, *, n_planned: int

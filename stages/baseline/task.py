@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.baseline.cnn_vit.source import VitTokens
 from stages.baseline.cost import network_memory
 from stages.baseline.settings import FULLMODEL, MINIMODEL, BaselineSettings
 from stages.conditions import Condition
@@ -22,7 +23,7 @@ RESULT_VERSION = 1
 
 @dataclass(frozen=True, kw_only=True)
 class BaselineTask(TrainingTask):
-    """The fullmodel, or all minimodels, of one recording: model, input size and seed are set.
+    """One network, or all minimodels, of one recording: model, input size and seed are set.
 
     Parameters
     ----------
@@ -34,6 +35,8 @@ class BaselineTask(TrainingTask):
         Raw columns to use.
     size : pair of int
         Rows and columns that the network sees.
+    vit : VitTokens, optional
+        What its core is trained beside.
     """
 
     lower = "lower baseline.batch_size, or choose fewer recording.neurons"
@@ -43,14 +46,15 @@ class BaselineTask(TrainingTask):
     crop: tuple[int, int]
     size: tuple[int, int]
     settings: BaselineSettings
+    vit: VitTokens | None = None
 
     @property
     def inputs(self) -> dict[str, Any]:
         """Everything the result depends on."""
         settings = asdict(self.settings)
         minimodel = settings.pop("minimodel")
-        for name in ("models", "crop", "input_size"):
-            # Which model this is, and what of the images is used, is said below.
+        for name in ("models", "blocks", "crop", "input_size"):
+            # Which model and block this is, and what of the images is used, is said below.
             del settings[name]
         content: dict[str, Any] = {
             "condition": self.condition.identity(),
@@ -62,6 +66,8 @@ class BaselineTask(TrainingTask):
         }
         if self.condition.model == MINIMODEL:
             content |= {"minimodel": minimodel, "fullmodel": self.fullmodel.key}
+        if self.vit is not None:
+            content["cache"] = self.vit.inputs
         return content | scale_inputs(self.recording.spread, floor=PUBLISHED_FLOOR)
 
     @property
@@ -72,7 +78,7 @@ class BaselineTask(TrainingTask):
     @property
     def needs(self) -> dict[Condition, str]:
         """Minimodels start from their recording's fullmodel."""
-        if self.condition.model == FULLMODEL:
+        if self.condition.model != MINIMODEL:
             return {}
         return {self.fullmodel.condition: "fullmodel"}
 
@@ -83,13 +89,18 @@ class BaselineTask(TrainingTask):
 
     @property
     def label(self) -> str:
-        """Its model and recording."""
-        return f"{self.condition.model} of {self.condition.recording}"
+        """Its model, block and recording."""
+        block = "" if self.vit is None else f" at block {self.vit.block}"
+        return f"{self.condition.model}{block} of {self.condition.recording}"
 
     @property
     def needed_memory(self) -> int:
-        """Bytes of a process that trains it on the CPU."""
+        """Bytes of a process that trains it on the CPU, without the tokens that it may hold."""
         pixels = len(self.stimuli) * self.stimuli.image_shape[0] * (self.crop[1] - self.crop[0])
-        work = Work(trials=len(self.recording.image_ids), neurons=self.recording.n_neurons)
+        work = Work(
+            trials=len(self.recording.image_ids),
+            neurons=self.recording.n_neurons,
+            tokens=None if self.vit is None else self.vit.shape,
+        )
         planned = Planned(condition=self.condition, work=work)
         return network_memory(planned, self.settings, pixels * self.stimuli.dtype.itemsize)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -36,7 +37,7 @@ class FromPixels(nn.Module):
 
     def __init__(
         self,
-        see: Callable[[torch.Tensor], torch.Tensor],
+        see: Callable[[torch.Tensor], Any],
         network: nn.Module,
         *,
         scale: NDArray[np.float32],

@@ -24,8 +24,8 @@ class ViTReadouts(nn.Module):
     backbone : Backbone
         Its blocks above the deepest one that is read are dropped, where layers are defined. Else
         all of it runs.
-    readout : Readout, or another module
-        Of the concatenated channels of the blocks.
+    readout : module
+        Of the concatenated channels of the blocks: readouts, or the identity for the tokens.
     blocks : sequence of int
         0-based, increasing.
     tokens : str

@@ -239,4 +239,6 @@ def find_saved(
 
 def _of_tuned(condition: Condition) -> str:
     network = "a CNN" if condition.tokens is None else "a backbone that was tuned"
+    if condition.tuning == "core":
+        network = "a CNN beside those of a backbone"
     return f"these readouts read features of {network}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,8 +18,9 @@ from stages.training.descent import Losses, Network
 from stages.training.epoch import Epoch
 from stages.training.loop import batches
 
-#: Takes image ids, array of shape (n,), and gives what a network takes, on its device.
-Inputs = Callable[[NDArray[np.int64]], torch.Tensor]
+#: Takes image ids, array of shape (n,), and gives what a network takes, on its device: a tensor, or
+#: several for several networks.
+Inputs = Callable[[NDArray[np.int64]], Any]
 
 
 class ReadoutNetwork(nn.Module):
@@ -62,11 +64,11 @@ class RecordedNetwork(Network):
         pass_size: int,
         micro_batch: int | None = None,
         penalty: Callable[[Readout], torch.Tensor] | None = None,
-        forward: Callable[[torch.Tensor], torch.Tensor] | None = None,
+        forward: Callable[[Any], torch.Tensor] | None = None,
     ) -> None:
         self.module, self.inputs, self.penalty = module, inputs, penalty
         self.pass_size, self.micro_batch = pass_size, micro_batch
-        self._forward: Callable[[torch.Tensor], torch.Tensor] = forward or module
+        self._forward: Callable[[Any], torch.Tensor] = forward or module
         validation = recording.validation
         # Normalised batch by batch: responses of all trials are large, and may lie in a file.
         self.responses, self.scale = recording.responses, scale

@@ -266,7 +266,7 @@ def refused(capsys, path, *settings):
     [
         ("baseline.kernels=[4, 3]", "must be odd"),
         ("baseline.models=['cnn_minimodel']", 'add "cnn_fullmodel"'),
-        ("baseline.models=['cnn']", "expected 'cnn_fullmodel' or 'cnn_minimodel'"),
+        ("baseline.models=['cnn']", "expected 'cnn_fullmodel', 'cnn_minimodel' or 'cnn_vit'"),
         ("baseline.kernel=[5, 3]", 'did you mean "kernels"'),
         ("baseline.minimodel.chanels=3", 'did you mean "channels"'),
         ("baseline.crop=[0, 65]", "have 24 columns"),

@@ -61,6 +61,14 @@ def cnn_table(model="cnn_fullmodel", **changes):
     return table.astype({"block": "Int64", "protocol": "string"})
 
 
+def core_table(backbone="vit_small", **changes):
+    """A neurons table of a CNN's core beside a frozen backbone."""
+    table = neurons_table(**{"tokens": ("patch",), **changes}).assign(
+        model=f"cnn_vit+{backbone}", tuning="core", input_size="66x130+64x128"
+    )
+    return table.assign(feve=table["feve"] + 0.1)
+
+
 def full_table(**changes):
     """A neurons table of frozen blocks 3 to 5, four tunings of block 4, and two CNNs."""
     tunings = ("frozen", "last0", "last1", "last2", "full")

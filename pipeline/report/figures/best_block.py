@@ -29,7 +29,7 @@ from pipeline.report.figures.style import (
     wrapped,
 )
 from pipeline.results.names import describe, telling
-from pipeline.results.statistics import SERIES, best_blocks, interval, rows_of, valid
+from pipeline.results.statistics import FROZEN, SERIES, best_blocks, interval, rows_of, valid
 
 #: Characters of a condition's label.
 _LABEL = 38
@@ -219,7 +219,7 @@ def _groups(neurons: pd.DataFrame) -> list[list[_Bar]]:
     shared = [*(name for name in SERIES if name not in ("tuning", "protocol")), "block", "blocks"]
     found = []
     for values, rows in scored.groupby(shared, dropna=False, sort=False):
-        if (rows["tuning"] == "frozen").all():
+        if rows["tuning"].isin(FROZEN).all():
             continue
         identity = dict(zip(shared, values, strict=True))
         bars = [

@@ -24,7 +24,7 @@ from pipeline.report.figures.per_block import feve_per_block, models_per_block, 
 from pipeline.report.figures.style import save_figure
 from pipeline.report.key import FIGURES_FOLDER
 from pipeline.results.names import describe, telling
-from pipeline.results.statistics import SERIES, best_blocks, reference, rows_of
+from pipeline.results.statistics import FROZEN, SERIES, best_blocks, reference, rows_of
 from stages.conditions import IDENTITY, Condition
 from stages.readouts import saved_places, saved_readouts
 
@@ -33,7 +33,7 @@ FIGURES = {
     "feve_per_block": "FEVE per block, frozen backbone, patch and CLS tokens",
     "feve_per_block_tuned": "FEVE per block, frozen and tuned",
     "feve_by_tuning": "FEVE by the number of tuned layers, each at one block",
-    "feve_per_block_models": "FEVE per block, backbones compared, frozen",
+    "feve_per_block_models": "FEVE per block, backbones compared, frozen, or beside a CNN",
     "best_block_violins": "FEVE of the neurons at each condition's best block",
     "best_block_bars": "Mean FEVE at each condition's best block",
     "feve_against_fev": "FEVE against FEV, best condition",
@@ -81,9 +81,9 @@ def wanted_figures(tables: Tables) -> Iterator[tuple[str, Callable[[], Figure]]]
     """Names and drawing functions of the figures that apply."""
     summary, neurons, note = tables.summary, tables.neurons, tables.note
     with_block = summary[summary["block"].notna()]
-    tuned = with_block[with_block["tuning"] != "frozen"]
+    tuned = with_block[~with_block["tuning"].isin(FROZEN)]
     blocks = partial(_per_block, tables)
-    if len(with_block):
+    if (with_block["tuning"] == "frozen").any():
         yield "feve_per_block", blocks(feve_per_block)
     if tuned["block"].nunique() > 1:
         yield "feve_per_block_tuned", blocks(tuned_per_block)
@@ -137,12 +137,11 @@ def _of_best(tables: Tables) -> Iterator[tuple[str, Callable[[], Figure]]]:
         rows = rows_of(tables.neurons, with_maps[0])
         condition = Condition.from_row(rows.iloc[0].to_dict())
         readouts = saved_readouts(tables.run, condition)
-        height, width = (int(n) for n in condition.input_size.split("x"))
         said = ", ".join(filter(None, [describe(condition.identity(), IDENTITY), note]))
         places = saved_places(tables.run, condition)
         figures = {"spatial_maps": spatial_maps}
         if rows[["x", "y"]].notna().all(axis=1).any():
             figures["centres_over_cortex"] = centres_over_cortex
         for name, draw in figures.items():
-            size = (height, width)
+            size = condition.size
             yield name, partial(draw, readouts, rows, input_size=size, places=places, note=said)

@@ -27,7 +27,7 @@ from pipeline.report.figures.style import (
     title,
 )
 from pipeline.results.names import describe, known, telling
-from pipeline.results.statistics import NORMAL_95, SERIES
+from pipeline.results.statistics import FROZEN, NORMAL_95, SERIES
 
 #: What a tuned series has in common with the frozen one that it started from.
 _STARTS = ["recording", "model", "input_size", "tokens", "solver", "seed"]
@@ -75,7 +75,8 @@ def tuned_per_block(
 ) -> Figure:
     """Tuned backbones, and of the frozen ones those that they started from."""
     with_block = summary[summary["block"].notna()]
-    tuned = set(map(known, with_block.loc[with_block["tuning"] != "frozen", _STARTS].to_numpy()))
+    trained = ~with_block["tuning"].isin(FROZEN)
+    tuned = set(map(known, with_block.loc[trained, _STARTS].to_numpy()))
     shown = with_block[[known(start) in tuned for start in with_block[_STARTS].to_numpy()]]
     return _figure(shown, "Frozen and tuned backbones: FEVE per block", chosen, note, ax, colours)
 
@@ -83,18 +84,24 @@ def tuned_per_block(
 def models_per_block(
     summary: pd.DataFrame,
     *,
-    tunings: Sequence[str] | None = ("frozen",),
+    tunings: Sequence[str] | None = FROZEN,
     chosen: pd.DataFrame | None = None,
     note: str = "",
     ax: Axes | None = None,
     colours: Mapping[str, str] = COLOURS,
 ) -> Figure:
-    """Models against each other, for the given tunings (all of them for None), patch tokens."""
+    """Models against each other, for the given tunings (all of them for None), patch tokens.
+
+    By default frozen, alone and beside a CNN's core.
+    """
     shown = summary[summary["tokens"] == "patch"]
     if tunings is not None:
         shown = shown[shown["tuning"].isin(tunings)]
-    what = "frozen" if tunings == ("frozen",) else "frozen and tuned"
-    return _figure(shown, f"Backbones, {what}: FEVE per block", chosen, note, ax, colours)
+    found = set(shown["tuning"])
+    what = ["frozen", *(["and beside a CNN"] if "core" in found else [])]
+    what += ["and tuned"] if found - set(FROZEN) else []
+    heading = f"Backbones, {' '.join(what)}: FEVE per block"
+    return _figure(shown, heading, chosen, note, ax, colours)
 
 
 def _figure(

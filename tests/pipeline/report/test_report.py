@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from support.reports import made_up_readouts, make_report
-from support.tables import cnn_table, curves_of, full_table, neurons_table, summary_of
+from support.tables import cnn_table, core_table, curves_of, full_table, neurons_table, summary_of
 
 from pipeline.report.alt import alt_texts
 from pipeline.report.answer import answer, differences, warnings
@@ -65,6 +65,20 @@ def test_tuned_series_are_compared_with_their_own_reference():
         assert ("frozen" in row["against"]) == ("last 0" in row["condition"])
         assert row["difference"] == pytest.approx(0.1, abs=0.03)
         assert row["low"] < row["difference"] < row["high"]
+
+
+def test_a_core_beside_a_backbone_is_compared_with_either_alone():
+    frozen = neurons_table(tokens=("patch",))
+    cnn = cnn_table()
+    cnn["feve"] -= 0.2
+    neurons = pd.concat([frozen, cnn, core_table()], ignore_index=True)
+    winner, difference, _ = answer(neurons)
+    assert "CNN + vit_small, 66x130+64x128, core trained, patch tokens, block 4" in winner
+    assert difference.startswith("Against CNN fullmodel")
+    assert "; against vit_small" in difference and difference.count("paired difference is +0.") == 2
+    found = differences(neurons)
+    assert found["against"].str.contains("fullmodel").tolist() == [True, False]
+    assert found["difference"].tolist() == pytest.approx([0.3, 0.1], abs=0.03)
 
 
 def test_a_better_frozen_fit_of_another_solver_is_no_reference():

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from support.tables import neurons_table
+from support.tables import cnn_table, core_table, neurons_table
 
 from pipeline.results.names import describe
 from pipeline.results.statistics import (
@@ -13,6 +13,7 @@ from pipeline.results.statistics import (
     bootstrap_interval,
     paired_difference,
     reference,
+    references,
     rows_of,
 )
 
@@ -124,3 +125,33 @@ def test_a_cnn_has_no_reference():
     cnn = neurons_table(tunings=("full",), models=("cnn_fullmodel",), n_neurons=3)
     cnn = cnn.assign(block=None, blocks=None, tokens=None, protocol=None)
     assert reference(cnn, cnn[[*SERIES, *READ]].iloc[0].to_dict()) is None
+
+
+def test_a_core_beside_a_backbone_is_measured_against_either_alone():
+    frozen = neurons_table(tokens=("patch",), n_neurons=3)
+    others = [
+        neurons_table(tokens=("patch",), models=("vit_base",), n_neurons=3),
+        frozen.assign(seed=1), frozen.assign(input_size="128x256"), cnn_table(n_neurons=3),
+        frozen.assign(solver="other"), core_table(n_neurons=3), core_table("vit_none", n_neurons=3),
+    ]  # fmt: skip
+    neurons = pd.concat([*others, frozen.assign(solver="als")], ignore_index=True)
+    for row in core_table(n_neurons=3)[[*SERIES, *READ]].drop_duplicates().to_dict("records"):
+        alone, read = references(neurons, row)
+        assert (alone["model"], alone["input_size"]) == ("cnn_fullmodel", "66x130")
+        told = "model", "input_size", "tuning", "block", "seed", "solver"
+        # Of the first solver in the table.
+        assert [read[name] for name in told] == [
+            "vit_small", "64x128", "frozen", row["block"], 0, "other",
+        ]  # fmt: skip
+        assert reference(neurons, row) == alone
+        assert all(len(rows_of(neurons, each)) == 3 for each in (alone, read))
+        without = neurons[neurons["model"] != "cnn_fullmodel"]
+        assert reference(without, row) == read
+        (only,) = references(neurons, row | {"model": "cnn_vit+vit_none"})
+        assert only == alone
+
+
+def test_a_core_beside_a_backbone_has_a_name():
+    row = core_table("vit_small_patch16_dinov3.lvd1689m+random").iloc[0]
+    said = describe(row, ["model", "tuning", "block"])
+    assert said == "CNN + ViT-S/16 DINOv3 (random weights), core trained, block 3"

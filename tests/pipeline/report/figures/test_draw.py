@@ -1,10 +1,13 @@
 """Every figure on edge cases, by its content: points, labels, limits, and words where empty."""
 
+from itertools import islice
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.text import Text
-from support.tables import curves_of, neurons_table, summary_of
+from support.tables import core_table, curves_of, neurons_table, summary_of
 
 from cache import Places
 from pipeline.report.answer import warnings
@@ -21,7 +24,7 @@ from pipeline.report.figures import (
     spatial_maps,
     tuned_per_block,
 )
-from pipeline.report.figures.draw import Tables
+from pipeline.report.figures.draw import Tables, wanted_figures
 from pipeline.report.figures.style import LOWEST_FEVE
 from stages.readouts.readout import Readouts
 
@@ -111,6 +114,19 @@ def test_models_are_compared_frozen_and_with_tuned():
     both = said(models_per_block(summary, tunings=None))
     assert "ViT-S/16 DINOv3" in frozen and "ViT-B/16 DINOv3" in frozen
     assert "last 2 tuned" in both and "last 2 tuned" not in frozen
+
+
+def test_a_cnn_beside_a_backbone_lies_beside_its_frozen_line_and_is_no_tuning():
+    neurons = pd.concat([neurons_table(tokens=("patch",)), core_table()], ignore_index=True)
+    figure = models_per_block(summary_of(neurons))
+    assert [name.partition(",")[0] for name in named(figure)] == ["vit_small", "CNN + vit_small"]
+    assert "frozen and beside a CNN" in said(figure)
+    assert "no condition reads a block" in said(tuned_per_block(summary_of(neurons)))
+    tables = Tables(Path(), neurons, summary_of(neurons), curves_of(neurons))
+    drawn = {name for name, _ in islice(wanted_figures(tables), 4)}
+    assert drawn == {
+        "feve_per_block", "feve_per_block_models", "best_block_violins", "best_block_bars",
+    }  # fmt: skip
 
 
 def test_published_values_are_drawn_for_fx10_alone():
