@@ -162,6 +162,11 @@ class Variant:
         """Shape of one image's tokens."""
         return self.cache.token_shape
 
+    @property
+    def layered(self) -> bool:
+        """Whether the backbone's layers are defined, so that the last of them can be tuned."""
+        return self.cache.layered
+
     @cached_property
     def tokens(self) -> FeatureCache | Uncached | None:
         """Identity of the tokens; None until they are extracted."""

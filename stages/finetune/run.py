@@ -68,7 +68,7 @@ def finetune_condition(
             seconds=trained.seconds,
             weights=task.weights_label,
             cache_key=task.cache_key,
-            places=task.shape.places,
+            places=task.shape.blocks[task.block].places,
             extra={
                 "network": {"stage": "finetune", "precision": task.precision, **task.network},
                 "start": task.start,
@@ -117,7 +117,7 @@ def _inputs(task: FinetuneTask, backbone: Backbone) -> Inputs:
     assert start is not None
     ids = task.recording.all_image_ids
     cache = open_planned(task.cache_path, key=task.cache_key, images=ids, sha256=task.images_sha256)
-    source = BlockTokens(cache.block(start), ids)
+    source = BlockTokens(cache.block(start), ids, backbone.shape.kinds())
     limit, tokens = task.memory_limit, source.stored_bytes
     if task.device == "cpu":
         fits = limit is None or task.needed_memory + tokens <= limit
