@@ -53,6 +53,9 @@ _ADDED = re.compile(r"blocks\.(\d+)\.(?:.*\.)?(?:proj|fc2)\.weight$")
 
 GROWING = 12
 
+#: The projection of patches whose pixels are in one row.
+_FLAT_PATCHES = re.compile(r"(embeds|patch_embed)\.(?:input_)?proj\.weight$")
+
 _BRANCH_OUTPUT = re.compile(r"blocks\.(\d+)\.(?:attn\.proj|mlp\.fc2)\.weight$")
 
 
@@ -170,6 +173,8 @@ class _Others:
             # As above, and behind an activation nothing is on average 0.
             axes = (2, 3) if shape[1] == 3 and np.prod(shape[2:]) > 1 else (1, 2, 3)
             values -= values.mean(axis=axes, keepdims=True)
+        elif len(shape) == 2 and _FLAT_PATCHES.search(name):
+            values -= values.mean(axis=1, keepdims=True)
         variance = LAYER_VARIANCE * self.gain
         values *= np.sqrt(variance / np.prod(shape[1:]))
         if added := _ADDED.match(name):

@@ -9,6 +9,7 @@ import torch
 
 from cache import CacheError, UserError, differences
 from stages.backbones.backbone import Backbone, create_backbone
+from stages.backbones.families import refuse_layers
 from stages.finetune.inputs import BlockTokens
 from stages.finetune.learner import Penalty, ReadTokens, tune
 from stages.finetune.model import TunedViT
@@ -83,6 +84,9 @@ def _untrained(task: FinetuneTask, frozen: Readouts) -> tuple[TunedViT, Inputs]:
     rescale = task.settings.rope_rescale
     settings = task.backbone if rescale is None else task.backbone.rescaling(rescale)
     backbone = create_backbone(settings, input_size=task.input_size, device=task.device)
+    if backbone.family.layered is None:
+        # Plans believe what the cache has on record.
+        raise refuse_layers("finetune", settings.name, "drop [finetune]")
     differing = differences(
         {"backbone": {"weights": dict(backbone.weights.identity)}},
         {"backbone": {"weights": dict(task.weights)}},

@@ -26,7 +26,7 @@ class Gemma4(Family):
         ValueError
             Images that patches do not divide.
         """
-        sizes = list(zip(images.shape[2:], model.patch_embed.patch_size, strict=True))
+        sizes = list(zip(images.shape[2:], model.get_patch_size(), strict=True))
         if any(size % patch for size, patch in sizes):
             raise ValueError(f"patches are of {sizes[0][1]}x{sizes[1][1]} pixels")
         grid = [size // patch for size, patch in sizes]
