@@ -118,6 +118,10 @@ class Variant(Protocol):
         """Shape of one image's tokens."""
 
     @property
+    def layered(self) -> bool:
+        """Whether the backbone's layers are defined, so that the last of them can be tuned."""
+
+    @property
     def absent(self) -> Mapping[str, Path]:
         """Input files that are not there, by the setting that names them."""
 

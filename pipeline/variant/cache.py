@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from cache import PACKED, CacheError, FeatureCache, TokenShape, is_url, open_cache
 from pipeline.variant.local_copy import Located
+from stages.backbones import FAMILY, has_layers_by_name
 from stages.registry import STAGES
 from stages.tokens import Agreement, check_cache
 
@@ -139,6 +140,21 @@ class VariantCache:
                 settings.backbone, input_size=settings.stimuli.size, dtype=settings.cache.dtype
             )
         return cache.token_shape
+
+    @cached_property
+    def layered(self) -> bool:
+        """Whether the backbone's layers are defined: by the family that the cache has on record.
+
+        Before version 0.2 all were plain ViTs. Where nothing is on record, timm is asked.
+        """
+        settings, cache = self.variant.settings, self.opened
+        if cache is not None and not cache.hashed:
+            return True
+        if cache is not None and FAMILY in cache.provenance:
+            return has_layers_by_name(str(cache.provenance[FAMILY]))
+        from stages.backbones import has_layers
+
+        return has_layers(settings.backbone, input_size=settings.stimuli.size)
 
     @cached_property
     def operations(self) -> float | None:

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cache import FeatureCache, TokenShape, has_hashes, key_of, public_name, resolve_block
+from cache import FeatureCache, TokenShape, has_hashes, key_of, public_name
 from pipeline.variant.cache import VariantCache
 from pipeline.variant.inputs import Inputs
 from pipeline.workers import check_run, device_of
@@ -69,9 +69,7 @@ class Variant:
         """
         check_run(self.settings.run)
         for settings in self.settings.recording:
-            block = FORMATS[settings.format].block(settings)
-            if block is not None:
-                resolve_block(block, self.token_shape.n_blocks)
+            FORMATS[settings.format].check(settings, self)
         if not self.absent:
             _ = self.sizes, self.crop
         for stage in STAGES:
@@ -170,6 +168,11 @@ class Variant:
     def token_shape(self) -> TokenShape:
         """Shape of one image's tokens."""
         return self.cache.token_shape
+
+    @property
+    def layered(self) -> bool:
+        """Whether the backbone's layers are defined, so that the last of them can be tuned."""
+        return self.cache.layered
 
     @cached_property
     def tokens(self) -> FeatureCache | Uncached | None:

@@ -7,12 +7,15 @@ from .backbone import create_backbone as create_backbone
 from .backbone import has_layers as has_layers
 from .backbone import plan_token_shape as plan_token_shape
 from .families import FAMILIES as FAMILIES
+from .families import FAMILY as FAMILY
 from .families import VIT_RATE as VIT_RATE
 from .families import Family as Family
 from .families import block_operations as block_operations
 from .families import family_of as family_of
+from .families import has_layers_by_name as has_layers_by_name
 from .families import image_operations as image_operations
 from .families import model_name as model_name
+from .families import refuse_layers as refuse_layers
 from .listing import KnownModel as KnownModel
 from .listing import known_models as known_models
 from .random_weights import randomise as randomise

@@ -157,7 +157,7 @@ def _sampling(
         Patches that do not divide the image, or a stride that does not fit them.
     """
     embed, stride = getattr(model, "patch_embed", None), settings.stride
-    if not (family.layered and isinstance(embed, PatchEmbed)):
+    if not (family.plain and isinstance(embed, PatchEmbed)):
         if stride is None:
             return None
         raise UserError(

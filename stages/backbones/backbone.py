@@ -14,7 +14,7 @@ from stages.backbones.architecture import build
 from stages.backbones.families import Family
 from stages.backbones.loading import load_trained
 from stages.backbones.overlap import overlap_patches
-from stages.backbones.random_weights import randomise
+from stages.backbones.random_weights import randomise, recipe_of
 from stages.backbones.sampling import GridPart, Sampling
 from stages.backbones.settings import BackboneSettings
 from stages.backbones.weights import WeightsIdentity, random_identity
@@ -138,7 +138,7 @@ def create_backbone(
     made = build(settings, input_size)
     model, family, sampling = made.model, made.family, made.sampling
     if settings.weights == "random":
-        weights = random_identity(settings)
+        weights = random_identity(settings, recipe=recipe_of(model))
         randomise(model, seed=settings.seed, gain=weights.identity["gain"])
     else:
         weights = load_trained(model, family, settings)
@@ -166,7 +166,7 @@ def create_backbone(
 def has_layers(settings: BackboneSettings, *, input_size: tuple[int, int]) -> bool:
     """Whether "the last N layers" are defined for a backbone."""
     with torch.device("meta"):
-        return build(settings, input_size).family.layered
+        return build(settings, input_size).family.layered is not None
 
 
 def counted_operations(settings: BackboneSettings, *, input_size: tuple[int, int]) -> float:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load_file
-from timm.models import clean_state_dict
 
 from stages.backbones.families import Family
 
@@ -22,10 +22,7 @@ _NESTS = (
     *("teacher", "module", "student", "encoder"),
 )
 #: The same in the names of parameters.
-_WRAPPED = re.compile(
-    r"((?:(?:_orig_mod|module|model|backbone|encoder|teacher|student)\.)+)"
-    r"(?=cls_token$|patch_embed\.)"
-)
+_WRAPPED = re.compile(r"(?:(?:_orig_mod|module|model|backbone|encoder|teacher|student)\.)+")
 
 
 class MisfitError(Exception):
@@ -40,8 +37,14 @@ class WeightsFile:
     said: tuple[str, ...]
 
 
-def read_weights(path: Path) -> WeightsFile:
-    """Read a .safetensors or .pth file, and unwrap what it nests; errors are those of torch."""
+def read_weights(path: Path, names: Collection[str]) -> WeightsFile:
+    """Read a .safetensors or .pth file, and unwrap what it nests; errors are those of torch.
+
+    Parameters
+    ----------
+    names : collection of str
+        Of the model's parameters: they tell which prefixes are not part of the file's.
+    """
     if path.suffix.lower() == ".safetensors":
         content: Any = load_file(path)
     else:
@@ -58,13 +61,10 @@ def read_weights(path: Path) -> WeightsFile:
         content = content[nests[0]]
     if not isinstance(content, Mapping):
         raise KeyError("no state dict")
-    state = clean_state_dict(
-        {name: value for name, value in content.items() if isinstance(value, torch.Tensor)}
-    )
-    found = {match[1] for name in state if (match := _WRAPPED.match(name))}
-    if found and "cls_token" not in state:
-        chosen = min(found, key=lambda p: ("student." in p, "teacher." not in p, len(p)))
-        others = sorted(found - {chosen})
+    state = {name: value for name, value in content.items() if isinstance(value, torch.Tensor)}
+    prefixes = _prefixes(state, names)
+    if prefixes:
+        chosen, *others = prefixes
         said.append(f"read from {chosen}*" + (f" (beside {', '.join(others)})" if others else ""))
         state = {
             name.removeprefix(chosen): value
@@ -72,6 +72,32 @@ def read_weights(path: Path) -> WeightsFile:
             if name.startswith(chosen)
         }
     return WeightsFile(state=state, said=tuple(said))
+
+
+def _prefixes(state: Collection[str], names: Collection[str]) -> list[str]:
+    """What stands before a model's own names in those of a file, the preferred first.
+
+    Most of the model's names, or half as many, are found behind each. A file of other names than
+    timm's has what stands before all of them. Empty where nothing does.
+    """
+    known = set(names)
+    all_names, own_names = Counter({"": len(state)}), Counter({"": len(known.intersection(state))})
+    for name in state:
+        wrapped = _WRAPPED.match(name)
+        for end in re.finditer(r"\.", wrapped[0] if wrapped else ""):
+            prefix = name[: end.end()]
+            all_names[prefix] += 1
+            own_names[prefix] += name.removeprefix(prefix) in known
+    most = max(own_names.values())
+    if most == 0:
+        longest = max((p for p, n in all_names.items() if n == len(state)), key=len)
+        return [longest] if longest else []
+    found = [prefix for prefix, count in own_names.items() if 2 * count >= most]
+    return (
+        []
+        if "" in found
+        else sorted(found, key=lambda p: ("student." in p, "teacher." not in p, len(p)))
+    )
 
 
 def load_weights(checkpoint: WeightsFile, model: Any, family: Family) -> tuple[str, ...]:

@@ -50,7 +50,7 @@ def load_trained(model: Any, family: Family, settings: BackboneSettings) -> Weig
         )
     identity = file_identity(path, source=source)
     try:
-        checkpoint = read_weights(path)
+        checkpoint = read_weights(path, model.state_dict().keys())
     except (RuntimeError, SafetensorError, pickle.UnpicklingError, EOFError, KeyError) as error:
         raise UserError(
             f"weights {path} cannot be read as a checkpoint of {settings.name}: {one_line(error)}"

@@ -15,8 +15,11 @@ from stages.backbones.families import family_of
 if TYPE_CHECKING:
     import torch
 
-#: Part of the weights' identity: raised whenever the same seed and gain give other weights.
-RECIPE = 1
+#: Part of the weights' identity: another whenever the same seed and gain give other weights. The
+#: first is that of plain ViTs, the second that of all other models and of ViTs with a convolutional
+#: stem, which had the first before version 0.2: their tokens told nothing of the image.
+PLAIN_RECIPE, OTHER_RECIPE = 1, 2
+RECIPES = (PLAIN_RECIPE, OTHER_RECIPE)
 
 #: How the names in the convolutional stem of a ViT begin: it follows `_Others`, the rest `_values`.
 _STEM = "patch_embed.backbone."
@@ -50,7 +53,18 @@ _ADDED = re.compile(r"blocks\.(\d+)\.(?:.*\.)?(?:proj|fc2)\.weight$")
 
 GROWING = 12
 
+#: The projection of patches whose pixels are in one row.
+_FLAT_PATCHES = re.compile(r"(embeds|patch_embed)\.(?:input_)?proj\.weight$")
+
 _BRANCH_OUTPUT = re.compile(r"blocks\.(\d+)\.(?:attn\.proj|mlp\.fc2)\.weight$")
+
+
+def recipe_of(model: torch.nn.Module) -> int:
+    """Which of `RECIPES` gives a timm model its random weights."""
+    family = family_of(model)
+    stem = any(name.startswith(_STEM) for name, _ in model.named_parameters())
+    plain = family is not None and family.plain and not stem
+    return PLAIN_RECIPE if plain else OTHER_RECIPE
 
 
 def randomise(model: torch.nn.Module, *, seed: int, gain: float = DEFAULT_GAIN) -> None:
@@ -79,7 +93,7 @@ def randomise(model: torch.nn.Module, *, seed: int, gain: float = DEFAULT_GAIN) 
 
     with torch.no_grad():
         family = family_of(model)
-        plain = family is not None and family.layered
+        plain = family is not None and family.plain
         names = [name for name, _ in model.named_parameters()]
         n_blocks = max((int(n.split(".")[1]) + 1 for n in names if _ADDED.match(n)), default=0)
         n_factors = sum(_FACTOR.search(name) is not None for name in names)
@@ -159,6 +173,8 @@ class _Others:
             # As above, and behind an activation nothing is on average 0.
             axes = (2, 3) if shape[1] == 3 and np.prod(shape[2:]) > 1 else (1, 2, 3)
             values -= values.mean(axis=axes, keepdims=True)
+        elif len(shape) == 2 and _FLAT_PATCHES.search(name):
+            values -= values.mean(axis=1, keepdims=True)
         variance = LAYER_VARIANCE * self.gain
         values *= np.sqrt(variance / np.prod(shape[1:]))
         if added := _ADDED.match(name):

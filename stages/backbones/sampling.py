@@ -89,10 +89,14 @@ class Sampling:
             return
         rows, columns = images.shape[-2:]
         wide = reflected(images, self.margin)
-        for i, j in product(range(self.steps), repeat=2):
-            up, left = i * self.stride, j * self.stride
-            part = slice(i, None, self.steps), slice(j, None, self.steps)
+        for part in self.parts():
+            up, left = (self.stride * axis.start for axis in part)
             yield part, wide[..., up : up + rows, left : left + columns]
+
+    def parts(self) -> Iterator[GridPart]:
+        """The part of the grid that each pass over shifted images sees, the unshifted first."""
+        for i, j in product(range(self.steps), repeat=2):
+            yield slice(i, None, self.steps), slice(j, None, self.steps)
 
 
 def reflected(images: torch.Tensor, margin: int) -> torch.Tensor:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stages.backbones.random_weights import DEFAULT_GAIN, RECIPE
+from stages.backbones.random_weights import DEFAULT_GAIN, RECIPES
 from stages.backbones.settings import BackboneSettings
 
 
@@ -36,11 +36,11 @@ class WeightsIdentity:
         return str(self.identity["sha256"]) if self.source == "file" else self.source
 
 
-def random_identity(settings: BackboneSettings) -> WeightsIdentity:
-    """The identity of weights drawn from a seed with a gain."""
+def random_identity(settings: BackboneSettings, *, recipe: int) -> WeightsIdentity:
+    """The identity of weights drawn by a recipe from a seed with a gain."""
     gain = DEFAULT_GAIN if settings.gain is None else settings.gain
-    recipe = {"kind": "random", "recipe": RECIPE, "seed": settings.seed, "gain": gain}
-    return WeightsIdentity(source="random", identity=recipe)
+    drawn = {"kind": "random", "recipe": recipe, "seed": settings.seed, "gain": gain}
+    return WeightsIdentity(source="random", identity=drawn)
 
 
 def file_identity(path: Path, *, source: str = "file") -> WeightsIdentity:
@@ -50,10 +50,15 @@ def file_identity(path: Path, *, source: str = "file") -> WeightsIdentity:
     return WeightsIdentity(source=source, identity={"kind": "file", "sha256": content})
 
 
-def declared_identity(settings: BackboneSettings) -> Mapping[str, Any]:
-    """As much of the identity as can be told without a hub: no sha256 where no file is at hand."""
+def declared_identity(settings: BackboneSettings, made: Mapping[str, Any]) -> Mapping[str, Any]:
+    """As much of the identity as can be told without a model or a hub.
+
+    Which recipe draws random weights, the model decides: any that is in use agrees with weights
+    that were `made`. No sha256 is told where no file is at hand.
+    """
     if settings.weights == "random":
-        return random_identity(settings).identity
+        recipe = next((each for each in RECIPES if each == made.get("recipe")), RECIPES[-1])
+        return random_identity(settings, recipe=recipe).identity
     if settings.weights != "hub" and Path(settings.weights).is_file():
         return file_identity(Path(settings.weights)).identity
     return {"kind": "file"}

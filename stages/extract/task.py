@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cache import PACKED, SHARD_BYTES, UserError, is_url, public_name
+from stages.backbones.families import FAMILY
 from stages.backbones.settings import BackboneSettings
 from stages.executors.resources import PROCESS
 from stages.stimuli.preprocessing import Preprocessing
@@ -100,6 +101,7 @@ def prepare_extraction(
         provenance={
             "weights": made.weights.label,
             "weights_adapted": list(made.weights.adapted),
+            FAMILY: made.family.named(made.model),
             **provenance,
             "stimuli": Path(stimuli.source).name,
             **({} if licence is None else {"license": licence}),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from stages.conditions import Condition
 from stages.finetune.settings import PROTOCOLS, FinetuneSettings, Last
@@ -15,6 +16,9 @@ from stages.readouts.solvers import SOLVERS
 from stages.stage import Planned, Work
 from stages.tokens.uncached import Uncached
 from stages.variant import Settings, Variant
+
+if TYPE_CHECKING:
+    from cache import TokenShape
 
 
 def settings_of(settings: Settings) -> FinetuneSettings | None:
@@ -39,7 +43,7 @@ def starting_readout(settings: Settings) -> ReadoutSettings | None:
 
 
 def _tunings(
-    settings: FinetuneSettings, frozen: Condition
+    settings: FinetuneSettings, frozen: Condition, shape: TokenShape
 ) -> Iterator[tuple[Last, Condition, int, int | None]]:
     """What is tuned from a frozen condition: how many layers, and the condition that results.
 
@@ -50,8 +54,17 @@ def _tunings(
         tuning = last if last == "full" else f"last{last}"
         first = first_tuned_block(last, frozen.block)
         cached = settings.start == "cache" and settings.rope_rescale is None
+        cached = cached and _resumes(shape, frozen, first)
         start = starting_block(first) if cached else None
         yield last, replace(frozen, tuning=tuning, protocol=settings.protocol), first, start
+
+
+def _resumes(shape: TokenShape, frozen: Condition, first: int) -> bool:
+    """Whether a cache has all that enters the first tuned block, in every pass that is read."""
+    assert frozen.block is not None
+    # CLS and registers of shifted passes are in no cache.
+    every_pass = shape.passes == 1 or not (shape.has_cls or shape.n_registers)
+    return every_pass or frozen.tokens == "cls" or first > frozen.block
 
 
 def planned_tunings(variant: Variant) -> Iterator[Planned]:
@@ -69,10 +82,10 @@ def planned_tunings(variant: Variant) -> Iterator[Planned]:
     for sizes in variant.sizes:
         for frozen in frozen_conditions(variant, readout, recording=sizes.recording):
             assert frozen.block is not None
-            for _, condition, first, start in _tunings(settings, frozen):
+            for _, condition, first, start in _tunings(settings, frozen, tokens):
                 cached, images = start is not None, sizes.images
                 of_images = {} if cached and variant.cache_complete else variant.absent
-                read = tokens.image_bytes // tokens.n_blocks if cached else 0
+                read = 0 if start is None else tokens.block_bytes(start)
                 yield Planned(
                     condition=condition,
                     needs=(frozen.slug,),
@@ -96,8 +109,9 @@ def tuning_tasks(variant: Variant) -> Iterator[FinetuneTask]:
     tokens = variant.tokens
     if settings is None or readout is None or tokens is None:
         return
+    shape = variant.token_shape
     for fit in fit_tasks(variant, readout):
-        for last, condition, _, start in _tunings(settings, fit.condition):
+        for last, condition, _, start in _tunings(settings, fit.condition, shape):
             task = FinetuneTask(
                 condition=condition,
                 last=last,
@@ -107,7 +121,7 @@ def tuning_tasks(variant: Variant) -> Iterator[FinetuneTask]:
                 recording=fit.recording,
                 recording_digest=fit.recording_digest,
                 backbone=variant.settings.backbone,
-                shape=variant.token_shape,
+                shape=shape,
                 input_size=variant.settings.stimuli.size,
                 cache_path=tokens.path,
                 cache_key=tokens.key,

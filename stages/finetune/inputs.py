@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +25,8 @@ class BlockTokens:
         Of an open cache.
     ids : array of shape (n_images,)
         Image ids, strictly increasing.
+    kinds : sequence of str
+        Those that the backbone gives.
 
     Raises
     ------
@@ -33,6 +36,7 @@ class BlockTokens:
 
     block: Block
     ids: NDArray[np.int64]
+    kinds: Sequence[TokenKind]
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -64,6 +68,5 @@ class BlockTokens:
 
     @property
     def _kinds(self) -> list[TokenKind]:
-        kinds: tuple[TokenKind, ...] = ("cls", "registers", "patches")
-        held = self.block.cache.kinds
-        return [kind for kind in kinds if kind != "registers" or kind in held]
+        ordered: tuple[TokenKind, ...] = ("cls", "registers", "patches")
+        return [kind for kind in ordered if kind in self.kinds]

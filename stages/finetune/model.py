@@ -1,4 +1,4 @@
-"""A Vision Transformer up to the readout block with the readouts on top, partly unfrozen."""
+"""A backbone up to the readout block with the readouts on top, partly unfrozen."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from torch import nn
 
 from cache import UserError
 from stages.backbones.backbone import Backbone
+from stages.backbones.layers import Layers
 from stages.finetune.task import first_tuned_block, starting_block
 from stages.readouts.readout import Readout
 from stages.training.network import ReadoutNetwork
@@ -69,11 +70,10 @@ class TunedViT(ReadoutNetwork):
                 f"last = {last} at block {block} tunes block 0, whose input no cache holds: start "
                 "from images"
             )
-        self.family = backbone.family
+        self.family, self.block = backbone.family, block
         self.vit = copy.deepcopy(backbone.model)
-        self.vit.blocks = self.vit.blocks[: block + 1]
+        self.layers = Layers.of(backbone, self.vit, block=block)
         self.readout = readout
-        self.grid = backbone.grid
         self.cls = tokens == "cls"
         self.precision = backbone.precision if precision is None else precision
         self.rescaled = rescaled
@@ -83,7 +83,7 @@ class TunedViT(ReadoutNetwork):
             weights.requires_grad_(weights.shape[1] > 1)
         # With a start from the cache the embeddings are frozen, and so this is a constant.
         with torch.no_grad():
-            rotary = None if self.start is None else self.family.rotary(self.vit, self.grid)
+            rotary = None if self.start is None else self.layers.rotary()
         self.register_buffer("rotary", rotary, persistent=False)
         self.eval()
 
@@ -108,17 +108,10 @@ class TunedViT(ReadoutNetwork):
             inputs.device.type, dtype=torch.bfloat16, enabled=self.precision == "bfloat16"
         ):
             if self.start is None:
-                x, rotary = self.family.embed(self.vit, inputs)
-                first = 0
-            else:
-                x, rotary = inputs.float(), self.rotary
-                first = self.start + 1
-            for index in range(first, len(self.vit.blocks)):
-                x = self.family.block(self.vit, index, x, rotary)
-        n_prefix = int(self.vit.num_prefix_tokens)
-        read, grid = (x[:, :1], (1, 1)) if self.cls else (x[:, n_prefix:], self.grid)
-        tokens: torch.Tensor = read.float().unflatten(1, grid)
-        return tokens
+                return self.layers.of_images(inputs, [self.block], cls=self.cls)
+            return self.layers.of_cached(
+                inputs.float(), self.start, self.block, rotary=self.rotary, cls=self.cls
+            )
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """The readouts' linear predictor, tensor of shape (n_images, n_neurons)."""

@@ -9,6 +9,7 @@ import torch
 
 from cache import CacheError, UserError, differences
 from stages.backbones.backbone import Backbone, create_backbone
+from stages.backbones.families import refuse_layers
 from stages.finetune.inputs import BlockTokens
 from stages.finetune.learner import Penalty, ReadTokens, tune
 from stages.finetune.model import TunedViT
@@ -68,7 +69,7 @@ def finetune_condition(
             seconds=trained.seconds,
             weights=task.weights_label,
             cache_key=task.cache_key,
-            places=task.shape.places,
+            places=task.shape.blocks[task.block].places,
             extra={
                 "network": {"stage": "finetune", "precision": task.precision, **task.network},
                 "start": task.start,
@@ -83,6 +84,9 @@ def _untrained(task: FinetuneTask, frozen: Readouts) -> tuple[TunedViT, Inputs]:
     rescale = task.settings.rope_rescale
     settings = task.backbone if rescale is None else task.backbone.rescaling(rescale)
     backbone = create_backbone(settings, input_size=task.input_size, device=task.device)
+    if backbone.family.layered is None:
+        # Plans believe what the cache has on record.
+        raise refuse_layers("finetune", settings.name, "drop [finetune]")
     differing = differences(
         {"backbone": {"weights": dict(backbone.weights.identity)}},
         {"backbone": {"weights": dict(task.weights)}},
@@ -117,7 +121,7 @@ def _inputs(task: FinetuneTask, backbone: Backbone) -> Inputs:
     assert start is not None
     ids = task.recording.all_image_ids
     cache = open_planned(task.cache_path, key=task.cache_key, images=ids, sha256=task.images_sha256)
-    source = BlockTokens(cache.block(start), ids)
+    source = BlockTokens(cache.block(start), ids, backbone.shape.kinds())
     limit, tokens = task.memory_limit, source.stored_bytes
     if task.device == "cpu":
         fits = limit is None or task.needed_memory + tokens <= limit

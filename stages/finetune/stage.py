@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cache import UserError
-from stages.backbones.families import PLAIN_NAME
+from stages.backbones.families import refuse_layers
 from stages.finetune.conditions import (
     planned_tunings,
     settings_of,
@@ -55,13 +55,9 @@ class Finetune(TrainingStage):
                 f'readout.{readout.solver}.output = "linear" has no rates to train on: '
                 'fine-tuning starts from "elu"'
             )
-        if readout:
-            _check_layers(variant)
-        if readout and variant.token_shape.passes > 1:
-            raise UserError(
-                'finetune with backbone.dense = "shift": a network of several passes is not tuned; '
-                'set backbone.dense = "overlap", or backbone.patch_size instead of stride'
-            )
+        if readout and not variant.layered:
+            name = variant.settings.backbone.name
+            raise refuse_layers("finetune", name, "drop [finetune]")
         finetune = settings_of(variant.settings)
         if finetune is not None and finetune.rope_rescale is not None:
             _check_rotary(variant, finetune.rope_rescale)
@@ -113,7 +109,7 @@ class Finetune(TrainingStage):
         counts: Counter[str] = Counter()
         for name, count in fitted.extra["trained"].items():
             first, *rest = name.removeprefix("vit.").split(".")
-            counts[f"{first}.{rest[0]}" if first == "blocks" else first] += count
+            counts[f"{first}.{rest[0]}" if rest and rest[0].isdigit() else first] += count
         trained = ", ".join(f"{layer} {count:,}" for layer, count in counts.items())
         condition, curve = fitted.condition, fitted.readouts.curve
         best = max((epoch.validation_score for epoch in curve), default=float("nan"))
@@ -134,27 +130,16 @@ class Finetune(TrainingStage):
         return tuning_cost(planned, own, memory_limit=workers.task_memory)
 
 
-def _check_layers(variant: Variant) -> None:
-    """Refuse a backbone whose last layers are not defined, or not tuned here."""
-    shape, name = variant.token_shape, variant.settings.backbone.name
-    layered = shape.has_cls and not shape.differing
-    if layered and not PLAIN_NAME.match(name):
-        # timm takes seconds to import.
-        from stages.backbones import has_layers
-
-        layered = has_layers(variant.settings.backbone, input_size=variant.settings.stimuli.size)
-    if not layered:
-        raise UserError(
-            f'finetune with backbone.name = "{name}": only plain Vision Transformers with a CLS '
-            "token are tuned, such as DINO, DINOv2 and DINOv3: drop [finetune], or name one"
-        )
-
-
 def _check_rotary(variant: Variant, factor: float) -> None:
     """Refuse a backbone whose rotary coordinates cannot be rescaled."""
     from stages.backbones import plan_token_shape
 
     backbone, size = variant.settings.backbone, variant.settings.stimuli.size
+    if variant.token_shape.passes > 1:
+        raise UserError(
+            f'finetune.rope_rescale = {factor:g} with backbone.dense = "shift": each pass would '
+            'have a scale of its own; leave it out, or set backbone.dense = "overlap"'
+        )
     try:
         plan_token_shape(backbone.rescaling(factor), input_size=size, dtype="float32")
     except UserError as error:

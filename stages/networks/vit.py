@@ -11,6 +11,7 @@ from torch import nn
 
 from cache import UserError, differences
 from stages.backbones.backbone import Backbone, create_backbone
+from stages.backbones.layers import Layers
 from stages.backbones.settings import BackboneSettings
 from stages.stimuli.preprocessing import Preprocessing, resolve_crop
 from stages.stimuli.uniform import uniform
@@ -36,61 +37,34 @@ class ViTReadouts(nn.Module):
         self, backbone: Backbone, readout: nn.Module, *, blocks: Sequence[int], tokens: str
     ) -> None:
         super().__init__()
-        self.family, self.sampling = backbone.family, backbone.sampling
         self.precision, self.blocks, self.cls = backbone.precision, tuple(blocks), tokens == "cls"
         self.vit, self.backbone = backbone.model, backbone
-        if self.family.layered:
-            self.vit.blocks = self.vit.blocks[: max(blocks) + 1]
+        layered = backbone.family.layered is not None
+        self.layers = Layers.of(backbone, self.vit, block=max(blocks)) if layered else None
         self.readout = readout
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """The linear predictor (n_images, n_neurons) of prepared images (n_images, 3, row, col)."""
-        read = self._of_layers(images) if self.family.layered else self._of_outputs(images)
+        read = self._of_outputs(images) if self.layers is None else self._of_layers(images)
         z: torch.Tensor = self.readout(read)
         return z
 
+    def _of_layers(self, images: torch.Tensor) -> torch.Tensor:
+        """Tokens of the blocks that are read, (n_images, row, column, channel), from layers."""
+        assert self.layers is not None
+        with torch.autocast(
+            images.device.type, dtype=torch.bfloat16, enabled=self.precision == "bfloat16"
+        ):
+            return self.layers.of_images(images, self.blocks, cls=self.cls)
+
     def _of_outputs(self, images: torch.Tensor) -> torch.Tensor:
-        """Tokens of the blocks that are read, (n_images, row, column, channel), from all blocks."""
+        """The same from all blocks."""
         every = self.backbone.tokens(images)
         if self.cls:
             read = [every[block]["cls"][:, None, None] for block in self.blocks]
         else:
             read = [every[block]["patches"] for block in self.blocks]
         return torch.cat([tokens.float() for tokens in read], dim=-1)
-
-    def _of_layers(self, images: torch.Tensor) -> torch.Tensor:
-        """The same from layers up to the deepest of the blocks."""
-        assert self.sampling is not None
-        read: torch.Tensor | None = None
-        for part, seen in self.sampling.shifts(images):
-            tokens = self._one_pass(seen)
-            if self.cls or self.sampling.passes == 1:
-                # CLS tokens are of the first pass.
-                return tokens
-            if read is None:
-                read = tokens.new_empty(len(images), *self.sampling.grid, tokens.shape[-1])
-            read[:, *part] = tokens
-        assert read is not None
-        return read
-
-    def _one_pass(self, images: torch.Tensor) -> torch.Tensor:
-        """Tokens of the blocks that are read, of shape (n_images, row, column, channel)."""
-        read = []
-        with torch.autocast(
-            images.device.type, dtype=torch.bfloat16, enabled=self.precision == "bfloat16"
-        ):
-            x, rotary = self.family.embed(self.vit, images)
-            for index in range(len(self.vit.blocks)):
-                x = self.family.block(self.vit, index, x, rotary)
-                if index in self.blocks:
-                    read.append(self._tokens(x))
-        return torch.cat(read, dim=-1)
-
-    def _tokens(self, x: torch.Tensor) -> torch.Tensor:
-        n_prefix, grid = int(self.vit.num_prefix_tokens), tuple(self.vit.patch_embed.grid_size)
-        part, grid = (x[:, :1], (1, 1)) if self.cls else (x[:, n_prefix:], grid)
-        tokens: torch.Tensor = part.float().unflatten(1, grid)
-        return tokens
 
 
 def recorded_backbone(

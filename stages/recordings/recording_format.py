@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cache import UserError
+from cache import UserError, resolve_block
 from stages.recordings.recording import Recording
 from stages.spread import require_rates
 from stages.stimuli.stimuli import Stimuli
@@ -59,7 +59,8 @@ class RecordingFormat:
     A format that is a file overrides `read`. If it has a format of images, too, it overrides
     `reads_images` and `read_images`; if its own file holds the images, `images_path`, and if
     settings tell where in it, `own_images`. A format whose neurons are planted in the tokens of a
-    backbone sets `planted`, and overrides `images`, `block`, `sizes` and `plant`.
+    backbone sets `planted`, and overrides `images`, `block`, `sizes` and `plant`,
+    and `check` where not every backbone will do.
     """
 
     #: Neurons are planted in the tokens of the experiment's cache; there is no file.
@@ -141,6 +142,18 @@ class RecordingFormat:
     def block(self, settings: RecordingSettings) -> int | None:
         """The block (0-based) in whose tokens the neurons are planted; None if they are not."""
         return None
+
+    def check(self, settings: RecordingSettings, variant: Variant) -> None:
+        """Refuse what could not be planted in the tokens of a variant's backbone.
+
+        Raises
+        ------
+        UserError
+            A block that does not exist, or what the format asks of a backbone.
+        """
+        block = self.block(settings)
+        if block is not None:
+            resolve_block(block, variant.token_shape.n_blocks)
 
     def plant(
         self,

@@ -88,7 +88,7 @@ def check_cache(
     CacheError
         The settings that differ, by name, or images that do.
     """
-    weights = declared_identity(backbone)
+    weights = declared_identity(backbone, _weights(cache))
     wanted: dict[str, Any] = {
         "backbone": _declared(backbone, weights),
         "preprocessing": {"input_size": list(stimuli.size)},
@@ -131,8 +131,15 @@ def _without_hashes(cache: FeatureCache, differing: Sequence[str]) -> str:
 
 def is_declared(cache: FeatureCache, backbone: BackboneSettings) -> bool:
     """Whether a cache is of a backbone, as far as its settings tell."""
-    wanted = {"backbone": _declared(backbone, declared_identity(backbone))}
+    wanted = {"backbone": _declared(backbone, declared_identity(backbone, _weights(cache)))}
     return not differences(wanted, cache.settings, declared_only=True)
+
+
+def _weights(cache: FeatureCache) -> Mapping[str, Any]:
+    """What a cache has on record of the weights, if anything."""
+    backbone = cache.settings.get("backbone")
+    weights = backbone.get("weights") if isinstance(backbone, Mapping) else None
+    return weights if isinstance(weights, Mapping) else {}
 
 
 def _declared(backbone: BackboneSettings, weights: Mapping[str, Any]) -> dict[str, Any]:

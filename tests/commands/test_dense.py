@@ -39,7 +39,6 @@ def test_strides_stand_beside_each_other_in_plan_and_results(file, capsys):
     [
         (["backbone.stride=5"], "stride = 5 does not divide the patch size 16x16"),
         (["backbone.dense=shift"], 'dense = "shift" needs a stride'),
-        (["backbone.stride=8", "finetune.last=[1]"], 'set backbone.dense = "overlap"'),
     ],
 )
 def test_what_cannot_be_is_refused_in_one_line(file, settings, told, capsys):

@@ -85,7 +85,6 @@ def test_readouts_of_every_grid_predict_from_pixels_as_from_the_cache(file, name
         (["readout.tokens=['cls']"], 'readout.tokens = "cls": test_convnext has no CLS token'),
         (["readout.joint_blocks=[[0, 2]]"], "their grids are 8x16, 2x4: join blocks of one grid"),
         (["readout.blocks=[4]"], "block 4 of 4"),
-        (["finetune.last=[1]"], 'finetune with backbone.name = "test_convnext": only plain'),
         (["backbone.stride=8"], "no square patches of its own: drop it"),
         (["stimuli.input_size=[8, 16]"], "cannot see an image of 8x16"),
     ],
@@ -95,13 +94,6 @@ def test_what_such_a_backbone_cannot_do_is_refused_in_one_line(file, settings, t
     said = capsys.readouterr().err.strip()
     assert told in said and "\n" not in said
     assert not (file.parent / "runs").exists()
-
-
-def test_fine_tuning_of_a_vit_without_layers_is_refused(file, capsys):
-    beit = "backbone.arguments={depth=2, embed_dim=48, num_heads=3}"
-    settings = chosen("backbone.name=beit_base_patch16_224", beit, "finetune.last=[1]")
-    assert main(["run", str(file), *settings]) == 2
-    assert "only plain Vision Transformers with a CLS" in capsys.readouterr().err
 
 
 def test_a_sweep_reads_of_each_backbone_what_it_has(file, capsys):

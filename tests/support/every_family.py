@@ -6,6 +6,7 @@ from stages.backbones.settings import BackboneSettings
 
 SIZE = (64, 128)
 SMALL = {"depth": 2, "embed_dim": 48, "num_heads": 3}
+GEMMA = {"head_dim": 16, "intermediate_size": 96, "position_embedding_size": 64}
 #: Name, arguments, the modules whose outputs its blocks are, and how these lie.
 MODELS = {
     "without CLS": ("vit_base_patch16_siglip_224", SMALL, "blocks.{}", "NLC"),
@@ -28,6 +29,7 @@ MODELS = {
     "EfficientFormerV2": ("efficientformerv2_s0", {}, "stages.{}", "NCHW"),
     "FastViT": ("fastvit_t8", {}, "stages.{}", "NCHW"),
     "LeViT": ("levit_128s", {}, "stages.{}", "NLC"),
+    "Gemma 4": ("gemma4_vit_167m", SMALL | GEMMA, "encoder.blocks.{}", "NLC"),
 }
 
 

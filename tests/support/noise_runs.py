@@ -35,7 +35,7 @@ def write_noise_experiment(folder: Path, *, seed: int = 0, stop_after: int | Non
     settings = token_settings(
         variant.backbone,
         n_blocks=SHAPE.n_blocks,
-        weights=random_identity(replace(variant.backbone, seed=seed)),
+        weights=random_identity(replace(variant.backbone, seed=seed), recipe=1),
         preprocessing=Preprocessing(
             crop=sources.crop, input_size=variant.stimuli.size, mean=(0.5,) * 3, std=(0.2,) * 3
         ),

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cache import resolve_block
+from stages.backbones.families import refuse_layers
 from stages.recordings.guards.limit import NUMBER, check_size
 from stages.recordings.kept import kept_beside, tokens_identity
 from stages.recordings.recording import Recording
@@ -63,6 +65,16 @@ class SyntheticFormat(RecordingFormat):
     def block(self, settings: RecordingSettings) -> int:
         """The block (0-based) in whose tokens the neurons are planted."""
         return settings.synthetic.block
+
+    def check(self, settings: RecordingSettings, variant: Variant) -> None:
+        """Refuse a backbone whose blocks cannot be moved, too, and blocks that it does not have."""
+        super().check(settings, variant)
+        perturb = settings.synthetic.perturb
+        for block in perturb.blocks if perturb else ():
+            resolve_block(block, variant.token_shape.n_blocks)
+        if perturb and not variant.layered:
+            name = variant.settings.backbone.name
+            raise refuse_layers("recording.synthetic.perturb", name, "drop perturb")
 
     def plant(
         self,

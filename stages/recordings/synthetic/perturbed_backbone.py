@@ -5,7 +5,6 @@ Readouts of the frozen backbone cannot reach neurons that are planted in these t
 
 from __future__ import annotations
 
-import re
 import zlib
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cache import CacheError, UserError, differences
+from cache import CacheError, differences
 from stages.recordings.kept import kept_beside, tokens_identity
 
 if TYPE_CHECKING:
@@ -27,8 +26,6 @@ if TYPE_CHECKING:
 
 #: Raised whenever the same settings give other tokens than before.
 PLANTING_VERSION = 1
-
-_MATRIX = re.compile(r"blocks\.(\d+)\..*weight$")
 
 #: First number of the seeds of the noise; images and neurons of a recording have others.
 _STREAM = 2
@@ -59,18 +56,17 @@ def perturb(model: torch.nn.Module, perturbation: Perturbation, *, seed: int) ->
     """Mix normal noise into the weight matrices of some blocks, in place, keeping their size.
 
     A matrix depends on its name, its shape and its weights, the perturbation and the seed alone.
+    The model's layers are defined.
     """
     import torch
 
-    keep = np.sqrt(1 - perturbation.amount**2)
-    if not any(_MATRIX.match(name) for name, _ in model.named_parameters()):
-        raise UserError(
-            "recording.synthetic.perturb moves the blocks of Vision Transformers; this backbone "
-            "has none: name a ViT, or drop perturb"
-        )
+    from stages.backbones.families import family_of
+
+    family, keep = family_of(model), np.sqrt(1 - perturbation.amount**2)
+    assert family is not None and family.layered is not None
     for name, weights in model.named_parameters():
-        match = _MATRIX.match(name)
-        if match is None or weights.ndim != 2 or int(match[1]) not in perturbation.blocks:
+        of_block = family.layer(name) in perturbation.blocks
+        if not of_block or weights.ndim != 2 or not name.endswith("weight"):
             continue
         rng = np.random.default_rng([seed, _STREAM, zlib.crc32(name.encode())])
         noise = torch.from_numpy(rng.standard_normal(tuple(weights.shape)).astype(np.float32))

@@ -224,8 +224,8 @@ def test_compressed_weights_are_refused_unread(tmp_path):
 def test_weights_that_change_while_they_are_read_are_refused(tmp_path, monkeypatch):
     path, _ = pretrained("dino", tmp_path)
 
-    def replaced(path):
-        checkpoint = read_weights(path)
+    def replaced(path, names):
+        checkpoint = read_weights(path, names)
         save_file({key: value + 1 for key, value in checkpoint.state.items()}, path)
         return checkpoint
 

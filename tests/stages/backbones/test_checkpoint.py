@@ -117,7 +117,7 @@ def nested(student, teacher):
             },
             ("read from state_dict", "read from teacher.backbone.* (beside student.backbone.)"),
         ),
-        "wrapped": ({f"module.{n}": v for n, v in teacher.items()}, ()),
+        "wrapped": ({f"module.{n}": v for n, v in teacher.items()}, ("read from module.*",)),
         "averaged": (
             {"model": student, "model_ema": teacher},
             ("read from model_ema (beside model)",),

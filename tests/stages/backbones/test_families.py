@@ -11,7 +11,8 @@ from support.tiny import FAMILIES
 
 from cache import TokenShape
 from stages.backbones import block_operations, family_of, model_name
-from stages.backbones.families import EvaViT, PlainViT
+from stages.backbones.families.eva import EvaViT
+from stages.backbones.families.plain import PlainViT
 
 ROOT = Path(__file__).parents[3]
 
@@ -72,7 +73,7 @@ def test_names_settings_and_costs_need_no_torch():
         "from cache import TokenShape\n"
         "from stages.backbones import BackboneSettings, block_operations, declared_identity\n"
         "from stages.backbones import VIT_RATE, model_name\n"
-        "declared_identity(BackboneSettings(weights='random'))\n"
+        "declared_identity(BackboneSettings(weights='random'), {})\n"
         "assert model_name('vit_small_patch16_dinov3') == 'ViT-S/16 DINOv3'\n"
         "block_operations(TokenShape(n_blocks=1, grid=(1, 1), n_channels=2, n_registers=0,"
         " dtype='float16'))\n"

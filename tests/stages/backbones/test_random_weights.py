@@ -6,14 +6,19 @@ import numpy as np
 import pytest
 import timm
 import torch
+from support.every_family import settings
 from support.tiny import FAMILIES
 
+from stages.backbones.backbone import create_backbone
 from stages.backbones.random_weights import randomise
+from stages.backbones.weights import declared_identity
 
 SIZE = (32, 64)
 
 #: One weight each of five parameters of the tiny DINO backbone, seed 0, gain 2.
 KNOWN = [-0.0492080189, 0.0070307394, -0.2005864829, 0.1561052352, -0.0232721679]
+#: The same of four parameters of the tiny Swin.
+KNOWN_OTHER = [0.0804897621, 0.6890754104, -0.3260321915, -0.0659466535]
 
 
 def create(family, *, depth=3):
@@ -80,7 +85,7 @@ def test_a_parameter_depends_on_its_own_name_and_shape_only():
 
 
 def test_known_numbers():
-    # A cache key holds seed, gain and recipe: other numbers need another RECIPE.
+    # A cache key holds seed, gain and recipe: other numbers need another recipe.
     weights = dict(randomised("dino").named_parameters())
     found = [
         weights["cls_token"][0, 0, 0],
@@ -90,6 +95,29 @@ def test_known_numbers():
         weights["blocks.2.mlp.fc2.weight"][0, 0],
     ]
     assert [value.item() for value in found] == pytest.approx(KNOWN, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("family", "recipe"), [("without CLS", 1), ("hybrid /32", 2), ("Swin", 2), ("Gemma 4", 2)]
+)
+def test_the_model_decides_the_recipe_which_a_cache_has_on_record(family, recipe):
+    given = settings(family)
+    identity = create_backbone(given, input_size=SIZE).weights.identity
+    assert identity == {"kind": "random", "recipe": recipe, "seed": 0, "gain": 2.0}
+    assert declared_identity(given, identity) == identity
+    # Of a recipe that is no longer drawn with, nothing is taken.
+    assert declared_identity(given, {**identity, "recipe": 7}) == {**identity, "recipe": 2}
+
+
+def test_known_numbers_of_other_models():
+    weights = dict(create_backbone(settings("Swin"), input_size=SIZE).model.named_parameters())
+    found = [
+        weights["patch_embed.proj.weight"][0, 0, 0, 0],
+        weights["layers.0.blocks.0.attn.qkv.weight"][0, 0],
+        weights["layers.1.downsample.reduction.weight"][0, 0],
+        weights["layers.1.blocks.1.mlp.fc2.weight"][0, 0],
+    ]
+    assert [value.item() for value in found] == pytest.approx(KNOWN_OTHER, rel=1e-6)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 from support.tuning_runs import flags, outdate, tasks
 
-from cache import TokenShape, UserError
+from cache import BlockShape, Places, TokenShape, UserError
 from pipeline.cli.main import main
+from stages.backbones import VIT_RATE, block_operations
 from stages.conditions import Condition
+from stages.costs import PASSES
 from stages.finetune import run as finetune
-from stages.finetune.cost import tuning_memory
+from stages.finetune.cost import STAGE_LAYERS, tuning_cost, tuning_memory
 from stages.finetune.run import finetune_condition
 from stages.finetune.settings import FinetuneSettings
 from stages.finetune.stage import Finetune
@@ -42,6 +44,25 @@ def memory(pass_size=32, block=4, tokens="patch", **more):
 def test_more_of_anything_takes_more_memory(more):
     assert memory(**more) > memory()
     assert memory(tokens="cls") < memory()
+
+
+def backbone_seconds(shape):
+    read = {"tokens": "patch", "block": 1}
+    condition = Condition(recording="r", model="m", input_size="64x128", **read)
+    work = Work(tokens=shape, blocks=2, tuned_blocks=1, neurons=10, trials=100, epochs=1)
+    cost = tuning_cost(Planned(condition=condition, work=work), FinetuneSettings())
+    return cost.shares["backbone"]
+
+
+def test_every_pass_and_the_size_of_each_block_count():
+    places = Places(stride=(8, 8), first_centre=(8, 8), passes=4)
+    shifted = dataclasses.replace(SHAPE, grid=(8, 16), places=places)
+    assert backbone_seconds(shifted) == pytest.approx(4 * backbone_seconds(SHAPE))
+    stages = [BlockShape(grid=(8, 16), n_channels=24), BlockShape(grid=(4, 8), n_channels=48)]
+    swin = TokenShape.of_blocks(stages, n_registers=0, has_cls=False, dtype="float16")
+    first, second = (STAGE_LAYERS * block_operations(swin, block) for block in (0, 1))
+    expected = 100 * (first + PASSES * second) / VIT_RATE
+    assert backbone_seconds(swin) == pytest.approx(expected)
 
 
 def test_tuning_within_a_limit_gives_the_same_numbers(tuned_run, run_copy, monkeypatch):

@@ -15,6 +15,7 @@ SMALL = {"depth": 3, "embed_dim": 48, "num_heads": 3}
     [
         ({"name": "swin_tiny_patch4_window7_224", "arguments": {"embed_dim": 24}}, [1], "patch"),
         ({"name": "test_resnet"}, [4], "patch"),
+        ({"name": "vit_small_r26_s32_224", "arguments": SMALL}, [1], "cls"),
         ({"name": "hiera_tiny_224", "arguments": {"embed_dim": 24}}, [1, 2], "patch"),
         ({"name": "beit_base_patch16_224", "arguments": SMALL}, [0, 2], "cls"),
         ({"name": "vit_base_patch16_siglip_224", "arguments": SMALL}, [1], "patch"),

@@ -8,7 +8,7 @@ import torch
 from support.runs import only_variant
 from support.tiny import FAMILIES
 
-from cache import CacheError, UserError
+from cache import CacheError
 from pipeline.cli.main import main
 from pipeline.experiment import load_experiment
 from pipeline.results.tables import read_summary
@@ -125,12 +125,3 @@ def test_weights_that_are_not_the_cache_s_are_not_moved(tmp_path):
     cache.settings["backbone"]["weights"]["seed"] = 7
     with pytest.raises(CacheError, match="of other weights than those to be moved"):
         moved_tokens(settings, cache=cache, variant=variant, keep=False)
-
-
-def test_a_backbone_without_counted_blocks_is_not_moved():
-    with pytest.raises(UserError, match="this backbone has none: name a ViT, or drop perturb"):
-        perturb(
-            torch.nn.Sequential(torch.nn.Linear(2, 2)),
-            Perturbation(blocks=(0,), amount=0.5),
-            seed=0,
-        )

@@ -59,7 +59,11 @@ def test_consecutive_trials_lie_well_and_are_the_same(block, first, count):
 @pytest.mark.parametrize("kinds", ["patches", "all"])
 def test_trials_in_any_order_lie_well_and_are_the_same(block, kinds, tmp_path, monkeypatch):
     ids = np.arange(N)
-    source = BlockTokens(block, ids) if kinds == "all" else CachedTokens([block], "patches", ids)
+    source = (
+        BlockTokens(block, ids, block.cache.kinds)
+        if kinds == "all"
+        else CachedTokens([block], "patches", ids)
+    )
     held = [hold(source, in_memory=True), hold(source, in_memory=False)]
     monkeypatch.setattr("stages.tokens.random_access.temporary_folder", lambda size: None)
     held.append(hold(source, in_memory=False))
