@@ -39,7 +39,7 @@ report: install
 	$(BIN)/vitv1 report $(EXPERIMENT) $(ARGS)
 
 test: install
-	$(BIN)/python -m pytest -n logical $(ARGS)
+	$(BIN)/python -m pytest -n logical --dist worksteal $(ARGS)
 
 # Both sides of every comparison in one run, as ratios; takes some hours. BENCH=cache_trust runs one.
 BENCH ?= house trust cache_trust cache_format readouts on_trials finetune minimodels scale costs

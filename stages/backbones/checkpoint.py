@@ -11,9 +11,9 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file
-from timm.models import clean_state_dict
 
 from stages.backbones.families import Family
+from stages.backbones.timm_import import timm
 
 #: Names under which checkpoints keep a model, the preferred first: an average before a model that
 #: is trained, DINO's teacher before its student.
@@ -58,7 +58,7 @@ def read_weights(path: Path) -> WeightsFile:
         content = content[nests[0]]
     if not isinstance(content, Mapping):
         raise KeyError("no state dict")
-    state = clean_state_dict(
+    state = timm.models.clean_state_dict(
         {name: value for name, value in content.items() if isinstance(value, torch.Tensor)}
     )
     found = {match[1] for name in state if (match := _WRAPPED.match(name))}

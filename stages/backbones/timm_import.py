@@ -1,0 +1,59 @@
+"""timm, imported without torch's compiler, which takes longer to import than all else here.
+
+timm and torchvision want the compiler for two things: to keep functions of NaFlexViT out of what is
+compiled, and to ask in `roi_align` what can be compiled. Both come to it here once they are called.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch._compile import _disable_dynamo
+
+_UTILS = "torch._dynamo.utils"
+
+
+class _StandIn(ModuleType):
+    """The compiler's utilities, until somebody wants more of them than one function."""
+
+    @staticmethod
+    def is_compile_supported(device_type: str) -> Any:
+        """The answer of the function of this name."""
+        return importlib.import_module(_UTILS).is_compile_supported(device_type)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        # The compiler itself is imported after all.
+        if sys.modules.get(_UTILS) is self:
+            del sys.modules[_UTILS]
+        return getattr(importlib.import_module(_UTILS), name)
+
+
+@contextmanager
+def _without_compiler() -> Iterator[None]:
+    if _UTILS in sys.modules:
+        yield
+        return
+    stand_in = sys.modules[_UTILS] = _StandIn(_UTILS)
+    disable = torch.compiler.disable
+    # torch's own decorator: the same, at the first call.
+    torch.compiler.disable = _disable_dynamo  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        torch.compiler.disable = disable
+        if sys.modules.get(_UTILS) is stand_in:
+            del sys.modules[_UTILS]
+
+
+with _without_compiler():
+    import timm
+
+__all__ = ["timm"]
