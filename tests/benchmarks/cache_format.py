@@ -1,4 +1,4 @@
-"""Costs and gains of the cache's format: codecs, rounding, chunks, reading and writing.
+"""Costs and gains of the cache's format: codecs, rounding, chunks, reading, buffers of writing.
 
     python -m benchmarks.cache_format [--images 2300]
 
