@@ -1,4 +1,4 @@
-"""timm, imported without torch's compiler, which takes longer to import than all else here.
+"""timm, used without torch's compiler, which takes longer to import than all else here.
 
 timm and torchvision want the compiler for two things: to keep functions of NaFlexViT out of what is
 compiled, and to ask in `roi_align` what can be compiled. Both come to it here once they are called.
@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch._compile import _disable_dynamo
+from torch.overrides import TorchFunctionMode
 
 _UTILS = "torch._dynamo.utils"
 
@@ -56,4 +57,29 @@ def _without_compiler() -> Iterator[None]:
 with _without_compiler():
     import timm
 
-__all__ = ["timm"]
+
+#: What weights are drawn with.
+_DRAWING = {
+    *(torch.Tensor.normal_, torch.Tensor.uniform_, torch.Tensor.erfinv_, torch.Tensor.clamp_),
+    *(torch.nn.init.normal_, torch.nn.init.uniform_, torch.nn.init.kaiming_uniform_),
+}
+
+
+class _Undrawn(TorchFunctionMode):
+    """Weights without values are not drawn: here, too, torch would import its compiler."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        given = kwargs or {}
+        if func in _DRAWING:
+            return args[0] if args else given["tensor"]
+        return func(*args, **given)
+
+
+@contextmanager
+def shapes_only() -> Iterator[None]:
+    """Models that are made within this have shapes and no values."""
+    with torch.device("meta"), _Undrawn():
+        yield
+
+
+__all__ = ["shapes_only", "timm"]

@@ -9,9 +9,10 @@ from support.imports import ROOT
 MADE = """
 import sys
 import torch
-from stages.backbones import BackboneSettings, create_backbone
+from stages.backbones import BackboneSettings, create_backbone, plan_token_shape
 
 settings = BackboneSettings(name="test_vit.r160_in1k", weights="random")
+plan_token_shape(settings, input_size=(32, 64), dtype="float16")
 made = create_backbone(settings, input_size=(32, 64))
 with torch.inference_mode():
     made.tokens(torch.zeros(1, 3, 32, 64))
