@@ -58,7 +58,7 @@ def recompute_cache(
         A cache of other settings than the experiment's, or images that are not at hand.
     """
     from pipeline.run.extract import prepare
-    from pipeline.variant.variant import one_per_cache, open_variants
+    from pipeline.variant.together import one_per_cache, open_variants
     from stages.extract import recompute_tokens
     from stages.tokens import is_declared
 
@@ -90,7 +90,7 @@ def repair_caches(file: ExperimentFile, terminal: Terminal) -> bool:
         No cache, one of other settings, another writer, or images that are not at hand.
     """
     from pipeline.output import caches_held
-    from pipeline.variant.variant import one_per_cache, open_variants
+    from pipeline.variant.together import one_per_cache, open_variants
 
     with caches_held(file):
         variants = one_per_cache(open_variants(file, replaces=True))

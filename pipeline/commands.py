@@ -33,7 +33,8 @@ from pipeline.run.conditions import protect_earlier
 from pipeline.run.extract import check_space, extract_variant
 from pipeline.run.run import check_plan, run_plan
 from pipeline.variant.defaults import changed_by_default
-from pipeline.variant.variant import Variant, one_per_cache, open_variants
+from pipeline.variant.together import one_per_cache, open_variants
+from pipeline.variant.variant import Variant
 from pipeline.work_folder import remove_left
 from pipeline.workers import check_run, devices_of, workers_of
 from stages.conditions import IDENTITY

@@ -1,5 +1,6 @@
-"""Settings of every test: one torch thread, no network, no home folder written to; shared runs."""
+"""Settings of every test: one torch thread, no network, no wait for disks; shared runs."""
 
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,14 @@ settings.load_profile("vitv1")
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread():
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_wait_for_disks() -> Iterator[None]:
+    """No test cuts the power. Processes that tests start do wait; some tests watch the calls."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda handle: None)
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,8 @@ from pipeline.plan.steps import EXTRACT, REPORT, Plan, State, Step
 from pipeline.report import REPORT as REPORT_FILE
 from pipeline.report import report_key, run_key
 from pipeline.results import same_settings, tabulated
-from pipeline.variant.variant import Variant, one_per_cache
+from pipeline.variant.together import one_per_cache
+from pipeline.variant.variant import Variant
 from stages.conditions import IDENTITY, Condition, require_distinct
 from stages.readouts import DRAWN, TABLES, damage, saved_attributes, saved_damage
 from stages.registry import STAGES

@@ -14,7 +14,8 @@ from pipeline.plan.steps import EXTRACT, Plan, Step
 from pipeline.results import describe, tabulated
 from pipeline.run.conditions import run_stage
 from pipeline.run.extract import check_space, extract_variant
-from pipeline.variant.variant import Variant, one_per_cache, opened_together
+from pipeline.variant.together import one_per_cache, opened_together
+from pipeline.variant.variant import Variant
 from pipeline.workers import limit_of
 from stages.failures import FailedCache, FailedCondition
 from stages.registry import STAGES

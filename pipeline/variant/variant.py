@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -273,29 +273,3 @@ class Variant:
                 settings, cache=cache, variant=self, keep=self.keeps
             )
         return chosen_neurons(settings, self.inputs.planted_in[cache.key])
-
-
-def open_variants(
-    file: ExperimentFile, *, keeps: bool = False, recomputes: bool = False, replaces: bool = False
-) -> list[Variant]:
-    """Every variant of an experiment; what they share is opened once. Parameters: `Variant`."""
-    inputs = Inputs(file.variants[0])
-    return opened_together(
-        Variant(
-            file=file, settings=settings, inputs=inputs,
-            keeps=keeps, recomputes=recomputes, replaces=replaces,
-        )
-        for settings in file.variants
-    )  # fmt: skip
-
-
-def opened_together(variants: Iterable[Variant]) -> list[Variant]:
-    """Variants that know each other, opened anew: with what is in their caches by now."""
-    every: list[Variant] = []
-    every.extend(replace(variant, together=every) for variant in variants)
-    return every
-
-
-def one_per_cache(variants: Sequence[Variant]) -> Iterator[Variant]:
-    """Variants that differ in their cache; seeds alone share one."""
-    yield from {variant.cache.path: variant for variant in variants}.values()

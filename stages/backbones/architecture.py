@@ -7,17 +7,16 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import timm
 import torch
-from timm.layers.patch_embed import PatchEmbed
 
 from cache import BlockShape, TokenShape, UserError
 from stages.backbones.families import Family, family_of
 from stages.backbones.lattices import followed
+from stages.backbones.listing import nearest_model
 from stages.backbones.loading import one_line
 from stages.backbones.sampling import Sampling
 from stages.backbones.settings import BackboneSettings
-from stages.backbones.suggestions import nearest_model
+from stages.backbones.timm_import import timm
 
 #: Numbers in arguments, and blocks, that a model has at most.
 MOST, MOST_BLOCKS = 2**16, 1000
@@ -157,7 +156,7 @@ def _sampling(
         Patches that do not divide the image, or a stride that does not fit them.
     """
     embed, stride = getattr(model, "patch_embed", None), settings.stride
-    if not (family.plain and isinstance(embed, PatchEmbed)):
+    if not (family.plain and isinstance(embed, timm.layers.patch_embed.PatchEmbed)):
         if stride is None:
             return None
         raise UserError(

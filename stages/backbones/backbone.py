@@ -17,6 +17,7 @@ from stages.backbones.overlap import overlap_patches
 from stages.backbones.random_weights import randomise, recipe_of
 from stages.backbones.sampling import GridPart, Sampling
 from stages.backbones.settings import BackboneSettings
+from stages.backbones.timm_import import shapes_only
 from stages.backbones.weights import WeightsIdentity, random_identity
 
 #: Images per forward pass. Tokens shift a little with the batch that they are computed in.
@@ -165,7 +166,7 @@ def create_backbone(
 
 def has_layers(settings: BackboneSettings, *, input_size: tuple[int, int]) -> bool:
     """Whether "the last N layers" are defined for a backbone."""
-    with torch.device("meta"):
+    with shapes_only():
         return build(settings, input_size).family.layered is not None
 
 
@@ -177,7 +178,7 @@ def counted_operations(settings: BackboneSettings, *, input_size: tuple[int, int
     UserError
         As `plan_token_shape`.
     """
-    with torch.device("meta"):
+    with shapes_only():
         made = build(settings, input_size)
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
         made.family.tokens(made.model, torch.empty(1, 3, *input_size, device="meta"))
@@ -194,5 +195,5 @@ def plan_token_shape(
     UserError
         As `create_backbone`, but for the weights.
     """
-    with torch.device("meta"):
+    with shapes_only():
         return replace(build(settings, input_size).shape, dtype=dtype)

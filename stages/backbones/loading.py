@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import timm
 import torch
 from safetensors import SafetensorError
 
@@ -16,6 +15,7 @@ from cache import UserError
 from stages.backbones.checkpoint import MisfitError, load_weights, patch_size, read_weights
 from stages.backbones.families import Family
 from stages.backbones.settings import BackboneSettings
+from stages.backbones.timm_import import timm
 from stages.backbones.weights import WeightsIdentity, file_identity
 
 

@@ -1,14 +1,18 @@
 """Computation of shards: every block's tokens of a frozen backbone.
 
-One thread reads and prepares the next batch and one writes the last shard while the backbone
-computes. Batches are cut at shard borders and their size is fixed: tokens shift a little with the
-batch that they are computed in, and no setting of speed may change them.
+On CPUs some batches are computed at a time, each by its share of the threads: threads that share a
+batch wait for each other at every layer, and all of them for one that the writing of the last shard
+holds up. One more batch is read and prepared meanwhile. Batches are cut at shard borders and their
+size is fixed: tokens shift a little with the batch that they are computed in, and no setting of
+speed may change them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from threading import Lock, Semaphore
 from typing import Any
 
 import numpy as np
@@ -19,6 +23,9 @@ from cache import CacheError, ShardTokens, ShardWriter
 from stages.backbones.backbone import BATCH, Backbone
 from stages.stimuli.preprocessing import Preprocessing
 from stages.stimuli.stimuli import Stimuli
+
+#: Most batches at a time: each takes memory for what the backbone holds between its layers.
+MOST_BATCHES = 4
 
 
 def extract_shards(
@@ -33,26 +40,29 @@ def extract_shards(
     """Compute some shards, and write each while the next is computed."""
     device = next(backbone.model.parameters()).device
     shape = backbone.token_shape(writer.dtype)
+    threads = torch.get_num_threads()
+    at_once = min(threads, MOST_BATCHES) if device.type == "cpu" else 1
+    reading, places = Lock(), Semaphore(at_once)
 
-    def prepare(ids: NDArray[np.int64]) -> torch.Tensor:
-        return preprocessing(stimuli.read(ids), device=device)
+    def compute(ids: NDArray[np.int64], first: int, tokens: ShardTokens) -> int:
+        batch = ids[first : first + BATCH]
+        # What reads files may go back and forth in them.
+        with reading:
+            raw = stimuli.read(batch)
+        images = preprocessing(raw, device=device)
+        with places:
+            _compute(backbone, images, tokens, first, ids)
+        return len(batch)
 
-    def prepared() -> Iterator[torch.Tensor]:
-        """Batches in order, the next one always in preparation."""
-        ahead: Future[torch.Tensor] | None = None
-        for shard in shards:
-            ids = writer.shard_ids(shard)
-            for first in range(0, len(ids), BATCH):
-                following = reading.submit(prepare, ids[first : first + BATCH])
-                if ahead is not None:
-                    yield ahead.result()
-                ahead = following
-        if ahead is not None:
-            yield ahead.result()
-
-    with ThreadPoolExecutor(1, "read") as reading, ThreadPoolExecutor(1, "write") as writing:
+    with ExitStack() as stack:
+        writing = stack.enter_context(ThreadPoolExecutor(1, "write"))
+        # Threads that begin from now on have so many of torch's.
+        stack.callback(torch.set_num_threads, threads)
+        torch.set_num_threads(max(1, threads // at_once))
+        computing = ThreadPoolExecutor(at_once + 1, "compute")
+        # Where one batch fails, or the user stops, none is begun.
+        stack.callback(computing.shutdown, cancel_futures=True)
         written = writing.submit(lambda: None)
-        batches = prepared()
         for shard in shards:
             ids = writer.shard_ids(shard)
             tokens: ShardTokens = [
@@ -62,9 +72,9 @@ def extract_shards(
                 }
                 for block in range(shape.n_blocks)
             ]
-            for first in range(0, len(ids), BATCH):
-                _compute(backbone, next(batches), tokens, first, ids)
-                progress(min(BATCH, len(ids) - first))
+            firsts = range(0, len(ids), BATCH)
+            for done in [computing.submit(compute, ids, first, tokens) for first in firsts]:
+                progress(done.result())
             written.result()
             written = writing.submit(write, shard, tokens)
         written.result()

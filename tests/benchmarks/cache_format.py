@@ -1,4 +1,4 @@
-"""Costs and gains of the cache's format: codecs, rounding, chunks, reading and writing.
+"""Costs and gains of the cache's format: codecs, rounding, chunks, reading, buffers of writing.
 
     python -m benchmarks.cache_format [--images 2300]
 
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from benchmarks.cache_codecs import best, compare_codecs, round_bits
 from cache import Layout, TokenShape, open_cache, plan_layout, write_cache
-from stages.backbones.backbone import BATCH, Backbone, create_backbone
+from stages.backbones.backbone import Backbone, create_backbone
 from stages.backbones.settings import BackboneSettings
 from stages.extract import Extraction, extract_task
 from stages.feve import VALID_FEV, fev_and_feve
@@ -45,27 +45,18 @@ class Demo:
     preprocessing: Preprocessing
 
 
-def demo(n_images: int, name: str = "vit_small_patch16_224.dino") -> Demo:
-    """The demo, with fewer training images where fewer are asked for."""
+def demo(n_images: int, name: str = "vit_small_patch16_224.dino", **more: Any) -> Demo:
+    """The demo, with fewer training images where fewer are asked for; `more` is of its backbone."""
     full = SyntheticSettings()
     synthetic = replace(full, n_training=n_images - full.n_validation - full.n_test)
     backbone = create_backbone(
-        BackboneSettings(name=name, weights="random"),
+        BackboneSettings(name=name, weights="random", **more),
         input_size=(64, 128),
     )
     preprocessing = Preprocessing(
         crop=(0, 128), input_size=(64, 128), mean=backbone.mean, std=backbone.std
     )
     return Demo(backbone, synthetic_stimuli(synthetic), synthetic, preprocessing)
-
-
-def forward_seconds(case: Demo, n_images: int) -> float:
-    """Preparing images and computing their tokens, and nothing else."""
-    began = time.perf_counter()
-    for first in range(0, n_images, BATCH):
-        ids = case.stimuli.ids[first : min(first + BATCH, n_images)]
-        case.backbone.tokens(case.preprocessing(case.stimuli.read(ids)))
-    return time.perf_counter() - began
 
 
 def extract_seconds(case: Demo, path: Path, n_images: int) -> float:
@@ -83,22 +74,6 @@ def extract_seconds(case: Demo, path: Path, n_images: int) -> float:
     )
     extract_task(task)
     return time.perf_counter() - began
-
-
-def compare_extraction(path: Path, n_images: int, *, times: int = 3) -> None:
-    """Extraction against its forward passes alone, in turns; medians."""
-    case = demo(n_images)
-    alone, whole = [], []
-    for _ in range(times):
-        alone.append(forward_seconds(case, n_images))
-        whole.append(extract_seconds(case, path, n_images))
-        shutil.rmtree(path)
-    ratio = float(np.median(whole) / np.median(alone))
-    print(
-        f"extracting {n_images} images: {np.median(whole):.1f} s, forward passes alone "
-        f"{np.median(alone):.1f} s, ratio {ratio:.3f}",
-        flush=True,
-    )
 
 
 def compare_feve(case: Demo, tokens: NDArray[np.float16]) -> None:
@@ -219,7 +194,6 @@ def main() -> None:
         folder = Path(place)
         for name in ("vit_small_patch16_224.dino", "vit_base_patch16_224.dino"):
             measure_buffers(name, folder / "buffers.zarr")
-        compare_extraction(folder / "some.zarr", 2 * options.images)
         path = folder / "demo.zarr"
         extract_seconds(case, path, options.images)
         cache = open_cache(str(path))

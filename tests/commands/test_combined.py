@@ -12,7 +12,7 @@ from support.tiny import write_experiment
 from cache import BlockShape, CacheError, Places, UserError, open_cache
 from pipeline.cli.main import main
 from pipeline.experiment import load_experiment
-from pipeline.variant.variant import open_variants
+from pipeline.variant.together import open_variants
 from stages import load_model
 from stages.fit.combined import Combined
 from stages.fit.conditions import planned_fits

@@ -6,7 +6,7 @@ from support.tiny import write_experiment
 from cache import Places
 from pipeline.cli.main import main
 from pipeline.experiment import load_experiment
-from pipeline.variant.variant import open_variants
+from pipeline.variant.together import open_variants
 from stages.fit.conditions import fit_tasks
 from stages.fit.run import fit_condition
 from stages.readouts import save_condition, saved_places

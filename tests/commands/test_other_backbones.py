@@ -10,7 +10,7 @@ from cache import open_cache, verify
 from pipeline.cli.main import main
 from pipeline.experiment import load_experiment
 from pipeline.plan.make import extraction
-from pipeline.variant.variant import open_variants
+from pipeline.variant.together import open_variants
 from stages import load_model
 from stages.backbones import image_operations
 from stages.fit.conditions import fit_tasks, planned_fits

@@ -1,7 +1,6 @@
 """`vitv1 run`: cut anywhere it ends in the same tables; failures are contained."""
 
 import json
-import multiprocessing
 import os
 import random
 import shutil
@@ -10,6 +9,7 @@ import time
 
 import pandas as pd
 import pytest
+from support.forked import forked
 from support.tiny import write_experiment
 
 import stages.fit.run
@@ -61,10 +61,7 @@ def test_a_run_killed_at_random_points_ends_in_the_same_tables(reference, tmp_pa
     """Killed at any moment, by Ctrl-C and for good, then left alone."""
     path = experiment(tmp_path / "cut")
     draw = random.Random(0)
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(
-        ["pipeline.commands", "stages.backbones.backbone", "stages.extract.run"]
-    )
+    context = forked()
     for number in range(2):
         child = context.Process(target=run_quietly, args=(str(path),))
         child.start()

@@ -14,7 +14,7 @@ from pipeline.cli.main import main
 from pipeline.experiment import load_experiment
 from pipeline.report.figures import Tables, wanted_figures
 from pipeline.results.tables import read_summary
-from pipeline.variant.variant import open_variants
+from pipeline.variant.together import open_variants
 from stages import load_model
 from stages.readouts import load_readouts, saved_predictions
 from stages.readouts.manifest import saved_attributes

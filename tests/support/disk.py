@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import os
+from bisect import bisect_left
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,45 +14,48 @@ import pytest
 
 
 class Disk:
-    """Events in order: ("sync", file) and ("named", file, folder), each by its inode."""
+    """Events, numbered in order: "sync" of a file and "named" of one, which goes by its inode."""
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
-        self.events: list[tuple[Any, ...]] = []
+        self._number = 0
+        self._events: defaultdict[tuple[str, int], list[int]] = defaultdict(list)
         # macOS has a call of its own; what is synced is the same.
         patch.delattr(fcntl, "F_FULLFSYNC", raising=False)
         patch.setattr(os, "fsync", lambda handle: self._note("sync", os.fstat(handle).st_ino))
         for name in ("rename", "replace", "mkdir"):
             patch.setattr(os, name, self._naming(getattr(os, name)))
 
-    def _note(self, *event: Any) -> None:
-        self.events.append(event)
+    def _note(self, kind: str, inode: int) -> None:
+        self._events[kind, inode].append(self._number)
+        self._number += 1
 
     def _naming(self, call: Callable[..., None]) -> Callable[..., None]:
         def named(*places: Any, **options: Any) -> None:
             call(*places, **options)
             path = Path(places[0] if call.__name__ == "mkdir" else places[1])
-            self._note("named", path.stat().st_ino, path.parent.stat().st_ino)
+            self._note("named", path.stat().st_ino)
 
         return named
 
-    def _last(self, *event: Any, before: int) -> int:
-        found = [n for n, each in enumerate(self.events[:before]) if each[: len(event)] == event]
-        return found[-1] if found else -1
+    def _last(self, kind: str, inode: int, before: int) -> int:
+        numbers = self._events[kind, inode]
+        earlier = bisect_left(numbers, before)
+        return numbers[earlier - 1] if earlier else -1
 
     def synced(self, path: Path) -> int:
         """When a file was synced last; -1 if it never was."""
-        return self._last("sync", path.stat().st_ino, before=len(self.events))
+        return self._last("sync", path.stat().st_ino, self._number)
 
     def lacks(self, path: Path, *, below: Path, before: int | None = None) -> str | None:
         """Why a file would be lost or torn by a power cut at some event; None if it would not."""
-        before = len(self.events) if before is None else before
-        written = self._last("sync", path.stat().st_ino, before=before)
+        before = self._number if before is None else before
+        written = self._last("sync", path.stat().st_ino, before)
         if written < 0:
             return f"{path} is not synced"
         while path != below:
-            given = self._last("named", path.stat().st_ino, before=before)
+            given = self._last("named", path.stat().st_ino, before)
             since = max(given, written) if path.is_file() else given
-            if self._last("sync", path.parent.stat().st_ino, before=before) < since:
+            if self._last("sync", path.parent.stat().st_ino, before) < since:
                 return f"the name of {path} is not synced"
             path = path.parent
         return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -14,6 +13,7 @@ from benchmarks.trust.doomed import die_before
 from cache import CacheError, open_cache, verify
 from cache.write.grow import recover_grown
 from support.faults import SHAPE, open_writer, settings, token, write_all
+from support.forked import forked
 
 FIRST, BOTH = np.arange(0, 42, 4), np.arange(0, 42, 2)
 
@@ -61,8 +61,7 @@ def growth_kills(folder: Path, n_kills: int, *, seed: int = 0) -> Counter[str]:
     Counts kills; "lost": the cache, opened again, is not whole or lacks tokens; "not rerunnable";
     "with leftovers": temporaries are there after the repetition.
     """
-    context: Any = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["support.growth", "cache.write.begin", "zarr"])
+    context = forked()
     rng, path, intact = np.random.default_rng(seed), folder / "work/c.zarr", folder / "intact"
     extract(intact, FIRST)
     counts = Counter({"kills": 0, "lost": 0, "not rerunnable": 0, "with leftovers": 0})

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pipeline.report.figures.draw import FIGURES, Tables, draw_figures
+from pipeline.report.figures.draw import FIGURES, Tables, draw_figures, wanted_figures
 from pipeline.report.key import REPORT
 from pipeline.report.page import write_report
 from stages.readouts.readout import Readouts
@@ -22,8 +22,11 @@ def made_up_readouts(n, *, grid=(4, 8)):
     )  # fmt: skip
 
 
-def make_report(run, neurons, *, n_test=50):
-    """Figures (coarse, to save time) and report of made-up tables in a folder."""
+def make_report(run, neurons, *, n_test=50, drawn=frozenset(FIGURES)):
+    """Figures (coarse, to save time) and report of made-up tables in a folder.
+
+    Of figures only those that are to be `drawn`: they take most of the time.
+    """
     rng, n = np.random.default_rng(0), neurons["neuron"].nunique()
     responses = rng.random((n_test, n), np.float32)
     saved = SavedPredictions(np.arange(n_test), responses / 2 + 0.1, responses)
@@ -36,6 +39,10 @@ def make_report(run, neurons, *, n_test=50):
             )
         patch.setattr("pipeline.report.stored.saved_predictions", lambda *_: saved)
         patch.setattr("pipeline.report.figures.style.DPI", 60)
+        patch.setattr(
+            "pipeline.report.figures.draw.wanted_figures",
+            lambda of: [(name, draw) for name, draw in wanted_figures(of) if name in drawn],
+        )
         figures = draw_figures(tables)
         assert {path.stem for path in figures} <= set(FIGURES)
         write_report(tables, figures, {"settings": {"run": {"seed": 0}}}, key="ab12")

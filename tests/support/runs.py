@@ -9,7 +9,8 @@ from pipeline.experiment import ExperimentFile, load_experiment
 from pipeline.plan.make import make_plan
 from pipeline.plan.steps import Plan
 from pipeline.terminal import Terminal
-from pipeline.variant.variant import Variant, open_variants
+from pipeline.variant.together import open_variants
+from pipeline.variant.variant import Variant
 from stages.recordings import Recording
 
 

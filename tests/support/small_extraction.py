@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from cache import CacheError, Layout, open_cache
+from support.forked import forked
 
 N_IMAGES = 32
 PER_SHARD = 4
@@ -88,8 +88,7 @@ class Children:
     """Child processes that extract, forked from one that has imported torch and timm already."""
 
     def __init__(self) -> None:
-        self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(["stages.backbones.backbone", "stages.extract.run"])
+        self._context = forked()
 
     def start(self, path: Path, number: int = 1) -> tuple[list[ForkServerProcess], Any]:
         """So many processes that begin to extract at this moment, and the queue of results."""

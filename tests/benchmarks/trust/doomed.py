@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import re
 import signal
@@ -14,13 +13,7 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
-#: What the server of processes imports once.
-PRELOADED = [
-    "benchmarks.trust.small_run", "pipeline.commands", "pipeline.cache_commands", "pandas",
-    "pipeline.report.figures.draw", "pipeline.report.page", "stages.backbones.backbone",
-    "stages.extract.run", "stages.fit.run", "stages.finetune.run", "stages.baseline.run",
-    "cache.share.pull", "cache.share.pack", "cache.integrity.repair", "zarr", "safetensors.torch",
-]  # fmt: skip
+from support.forked import forked
 
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 _CHANGES = {
@@ -39,8 +32,7 @@ class Doomed:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._context: Any = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(PRELOADED)
+        self._context = forked()
 
     def run(self, arguments: Sequence[str], *, at: int | None = None) -> tuple[int, str]:
         """Exit code, negative where it was killed before its change number `at`; what it said."""

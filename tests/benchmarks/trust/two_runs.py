@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import random
 import signal
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from support.forked import forked
 from support.tiny import write_experiment
 
 from pipeline.cli.main import main
@@ -97,10 +97,7 @@ def _start(
     commands: Sequence[tuple[Path, Path, Sequence[str]]],
 ) -> list[tuple[ForkServerProcess, Any]]:
     """Processes that each run an experiment once they are told to, with what tells them."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(
-        ["pipeline.commands", "stages.backbones.backbone", "stages.extract.run", "pandas"]
-    )
+    context = forked()
     started = []
     for path, said, options in commands:
         go, ready = context.Event(), context.Event()

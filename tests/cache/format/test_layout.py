@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cache import SHARD_BYTES, TokenShape, plan_layout
+from cache import SHARD_BYTES, BlockShape, TokenShape, plan_layout
+from cache.format.arrays import CRC_BYTES
 from cache.format.layout import CHUNK_BYTES
 from cache.format.metadata import planned_arrays
 
@@ -29,6 +30,21 @@ def test_chunks_divide_shards_and_keep_to_their_bytes(shape, n_images):
     shard = layout.images_per_shard
     assert shard == 1 or shard * shape.image_bytes <= SHARD_BYTES
     assert shard < 2 * n_images
+
+
+@given(
+    grids=st.lists(st.tuples(st.integers(1, 64), st.integers(1, 64)), min_size=1, max_size=6),
+    channels=st.sampled_from([3, 96, 768]),
+    n_images=st.integers(1, 100_000),
+)
+def test_no_block_has_larger_chunks_than_meant(grids, channels, n_images):
+    """Whatever grids the others have."""
+    blocks = [BlockShape(grid=grid, n_channels=channels) for grid in grids]
+    shape = TokenShape.of_blocks(blocks, n_registers=0, has_cls=True, dtype="float16")
+    layout = plan_layout(shape, n_images=n_images)
+    for array in planned_arrays(shape, layout, n_images=n_images):
+        if array.tokens is not None and array.rows_per_chunk > 1:
+            assert array.stored_chunk_bytes <= CHUNK_BYTES + CRC_BYTES
 
 
 @given(shape=SHAPES, n_images=st.integers(1, 5_000), shard_bytes=st.sampled_from([1, 2**20, 2**30]))

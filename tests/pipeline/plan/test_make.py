@@ -14,7 +14,7 @@ from pipeline.cli.main import main
 from pipeline.experiment import load_experiment
 from pipeline.plan.make import make_plan
 from pipeline.plan.table import plan_lines, summary
-from pipeline.variant.variant import open_variants
+from pipeline.variant.together import open_variants
 
 pytestmark = pytest.mark.usefixtures("few_figures")
 

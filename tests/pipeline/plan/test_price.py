@@ -114,7 +114,7 @@ def test_results_that_a_disk_may_have_no_room_for_are_told(experiment, asked, mo
     from cache import free_space
     from pipeline.experiment import load_experiment
     from pipeline.plan.make import extraction
-    from pipeline.variant.variant import open_variants
+    from pipeline.variant.together import open_variants
 
     (variant,) = open_variants(load_experiment(experiment))
     room = (extraction(variant).work.n_bytes or 0) + 100

@@ -13,7 +13,8 @@ from support.tables import full_table
 def report(tmp_path_factory):
     """A report with tuned conditions and CNNs, in a folder with a difficult name."""
     folder = tmp_path_factory.mktemp("reports") / "a folder, née"
-    return make_report(folder, full_table(models=("vit_a", "_mine"), n_neurons=30))
+    table = full_table(models=("vit_a", "_mine"), n_neurons=30)
+    return make_report(folder, table, drawn={"feve_per_block", "feve_by_tuning", "spatial_maps"})
 
 
 @pytest.fixture(scope="module")

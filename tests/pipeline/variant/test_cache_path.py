@@ -8,7 +8,7 @@ from support.noise_runs import write_noise_experiment
 
 from cache import open_cache
 from pipeline.experiment import load_experiment
-from pipeline.variant.variant import open_variants
+from pipeline.variant.together import open_variants
 
 NAME = "vit_small_patch16_dinov3"
 LIST = f'backbone.name=["{NAME}", "vit_base_patch16_dinov3"]'

@@ -72,17 +72,18 @@ def lsf(tmp_path, monkeypatch):
     assert not psutil.wait_procs(left, timeout=10)[1], "a job outlived its run"
 
 
-def arguments(system, output, **options):
-    """Settings of a run on two jobs with two workers each."""
-    table = {
-        "cores": 2,
+#: Two workers: of one job, or of two. Each imports all that computes, which takes the time.
+CUT = {"lsf": {"cores": 2, "jobs": "[0, 1]"}, "slurm": {"cores": 1, "jobs": "[0, 2]"}}
+
+
+def arguments(system, output):
+    """Settings of a run on jobs."""
+    units = ', lsf_units = "mb"' * (system == "lsf")
+    table = CUT[system] | {
         "memory": '"8GB"',
         "walltime": '"00:30"',
-        "jobs": "[0, 2]",
-        "options": '{scheduler_options = {host = "127.0.0.1"}, lsf_units = "mb"}'
-        if system == "lsf"
-        else '{scheduler_options = {host = "127.0.0.1"}}',
-    } | options
+        "options": f'{{scheduler_options = {{host = "127.0.0.1"}}{units}}}',
+    }
     settings = {"run.executor": "dask", "run.output": str(output)}
     settings |= {f"run.{system}.{name}": value for name, value in table.items()}
     return ["--allow-cluster", *(f"--set={name}={value}" for name, value in settings.items())]

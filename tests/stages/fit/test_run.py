@@ -17,7 +17,7 @@ from pipeline.cli.main import main
 from pipeline.experiment import load_experiment
 from pipeline.results.tables import read_summary
 from pipeline.variant.inputs import Inputs
-from pipeline.variant.variant import open_variants
+from pipeline.variant.together import open_variants
 from stages.conditions import IDENTITY, Condition
 from stages.feve import fev_and_feve
 from stages.fit.run import fit_condition
@@ -227,16 +227,16 @@ def test_a_changed_setting_refits_exactly_what_depends_on_it(tmp_path, capsys):
     assert "6 conditions fitted" in fitted("--set", "recording.neurons=[0,2]")
 
 
-def test_fit_needs_neither_timm_nor_backbone_nor_images(tmp_path):
+def test_fit_needs_neither_timm_nor_backbone_nor_images(finished, tmp_path):
     """A laptop with the shared cache and the recording alone."""
-    path = write_experiment(tmp_path)
-    assert main(["extract", str(path), "--quiet"]) == 0
+    shared = load_experiment(finished).output / "features.zarr"
+    settings = f"cache.path={shared}", f"run.output={tmp_path / 'runs'}", "readout.blocks=[1]"
     code = (
         "import sys; sys.modules['timm'] = None; sys.modules['torchvision'] = None\n"
         "from pipeline.cli.main import main; sys.exit(main(sys.argv[1:]))"
     )
     subprocess.run(
-        [sys.executable, "-c", code, "fit", str(path)],
+        [sys.executable, "-c", code, "fit", str(finished), *(f"--set={s}" for s in settings)],
         check=True, cwd=Path(__file__).parents[3], capture_output=True,
     )  # fmt: skip
     assert (tmp_path / "runs/results/neurons.parquet").exists()

@@ -9,7 +9,7 @@ from support.tiny import write_experiment
 from cache import CacheError, open_cache
 from pipeline.cli.main import main
 from pipeline.experiment import load_experiment
-from pipeline.variant.variant import open_variants
+from pipeline.variant.together import open_variants
 from stages.conditions import Condition
 from stages.executors.executor import LocalExecutor
 from stages.fit.inputs import TaskSource

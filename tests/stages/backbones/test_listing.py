@@ -3,7 +3,7 @@
 import pytest
 import timm
 
-from stages.backbones.suggestions import nearest_model
+from stages.backbones.listing import nearest_model
 
 MEANT = {
     "dinov2_vits14": "vit_small_patch14_dinov2.lvd142m",
