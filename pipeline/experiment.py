@@ -193,6 +193,7 @@ def load_experiment(
 
 def _require_told_apart(file: ExperimentFile) -> None:
     """Refuse backbones that results would call by one name, or whose caches would have one."""
+    require_distinct({_told(v.backbone): file_name(file.model(v)) for v in file.variants})
     called: dict[str, BackboneSettings] = {}
     for variant in file.variants:
         backbone, name = variant.backbone, file.model(variant)
@@ -201,7 +202,6 @@ def _require_told_apart(file: ExperimentFile) -> None:
                 f'{file.path}: two backbones that differ would both be called "{name}" in the '
                 "results: give them experiments of their own"
             )
-    require_distinct({_told(v.backbone): file_name(file.model(v)) for v in file.variants})
 
 
 def _told(backbone: BackboneSettings) -> str:

@@ -133,18 +133,21 @@ def noisy_responses(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Responses of one neuron of a rate of shape (n_images,): single ones, and repeats.
 
-    Arrays of shape (n_single,) and (n_test, n_repeats).
+    Where the rate is 0, so are they. Arrays of shape (n_single,) and (n_test, n_repeats).
     """
     # A caller that plants nothing does not wait for scipy.
     from scipy.special import gammaincinv
+
+    def drawn(rate: NDArray[np.float64], level: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.where(rate > 0, unit * gammaincinv(rate / unit, level), 0)
 
     fev = settings.fev + FEV_SPREAD * rng.uniform(-1, 1)
     noise_variance = rate.var() * (1 - fev) / fev
     unit = noise_variance / rate.mean()
     single, repeated = rate[: settings.n_single], rate[settings.n_single :, None]
     return (
-        unit * gammaincinv(single / unit, rng.random(len(single))),
-        unit * gammaincinv(repeated / unit, rng.random((len(repeated), settings.n_repeats))),
+        drawn(single, rng.random(len(single))),
+        drawn(repeated, rng.random((len(repeated), settings.n_repeats))),
     )
 
 

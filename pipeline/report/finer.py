@@ -1,0 +1,80 @@
+"""The answer to what finer tokens are worth, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from pipeline.results.names import describe
+from pipeline.results.resolution import swept
+from pipeline.results.statistics import Difference
+from stages.backbones import unsampled
+
+#: Other networks that a sentence names at most.
+_MOST = 4
+
+
+def finer_tokens(resolution: pd.DataFrame) -> list[str]:
+    """Sentences on a table of `resolutions`: of the sweep that gains most, and of other networks.
+
+    The first begins with "Finer tokens"; none where nothing is swept.
+    """
+    sweeps = [(coarse, finer) for coarse, finer in swept(resolution) if finer]
+    if not sweeps:
+        return []
+    coarse, finer = max(sweeps, key=lambda each: max(row["mean_feve"] for row in each[1]))
+    top = max(finer, key=lambda row: row["mean_feve"])
+    rest = [row for row in finer if row is not top]
+    changed = "raise" if top["difference"] > 0 else "change"
+    said = (
+        f"Finer tokens {changed} mean FEVE: in recording {top['recording']}, "
+        f"{describe({**top, 'model': unsampled(top['model'])}, ('model', 'tuning'))} has "
+        f"{coarse['mean_feve']:.3f} with tokens every {_pixels(coarse)} and "
+        f"{top['mean_feve']:.3f} with {_way(top)}, {_gain(top)} paired over "
+        f"{int(top['n_neurons'])} neurons"
+    )
+    if rest:
+        said += "; " + "; ".join(f"with {_way(row)}, {_gain(row)}" for row in rest)
+    return [f"{said}. Each block was chosen on validation.", *_others(resolution, coarse, finer)]
+
+
+def _others(
+    resolution: pd.DataFrame, coarse: Mapping[Any, Any], finer: Sequence[Mapping[Any, Any]]
+) -> list[str]:
+    """Other networks of the recording at their best, against the same coarse tokens."""
+    ours = {coarse["model"], *(row["model"] for row in finer)}
+    against = describe(coarse, ("model", "input_size", "block"))
+    best: dict[str, Mapping[Any, Any]] = {}
+    for row in resolution.to_dict("records"):
+        same = row["recording"] == coarse["recording"] and row["against"] == against
+        if same and row["model"] not in ours:
+            other = best.setdefault(row["model"], row)
+            if row["mean_feve"] > other["mean_feve"]:
+                best[row["model"]] = row
+    if not best:
+        return []
+    order = sorted(best.values(), key=lambda row: -row["mean_feve"])[:_MOST]
+    parts = [
+        f"{describe(row, ('model', 'tuning'))} {row['mean_feve']:.3f}"
+        + (f" with {_way(row)}" if row["pixels_per_token"] > 0 else "")
+        + f" ({_gain(row)})"
+        for row in order
+    ]
+    return [f"Against the same coarse tokens: {'; '.join(parts)}."]
+
+
+def _pixels(row: Mapping[Any, Any]) -> str:
+    return f"{row['pixels_per_token']:g} pixels"
+
+
+def _way(row: Mapping[Any, Any]) -> str:
+    by_patch = "+patch" in row["model"] and "+stride" not in row["model"]
+    what = "patches of" if by_patch else "tokens every"
+    return f"{what} {_pixels(row)} (block {int(row['block'])})"
+
+
+def _gain(row: Mapping[Any, Any]) -> str:
+    names = ("difference", "low", "high", "n_neurons")
+    return str(Difference(**{name: row[name] for name in names}))
