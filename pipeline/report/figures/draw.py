@@ -32,7 +32,7 @@ from stages.readouts import saved_places, saved_readouts
 
 #: Every figure's file name and what it shows.
 FIGURES = {
-    "feve_by_resolution": "FEVE against pixels per token: finer tokens, block by block or by setting",
+    "feve_by_resolution": "FEVE against pixels per token, at the blocks that validation chooses",
     "feve_per_block": "FEVE per block, frozen backbone, patch and CLS tokens",
     "feve_per_block_tuned": "FEVE per block, frozen and tuned",
     "feve_by_tuning": "FEVE by the number of tuned layers, each at one block",

@@ -32,7 +32,7 @@ IMAGE_STREAM = 0
 
 
 class SyntheticFormat(RecordingFormat):
-    """Images made up here, and neurons planted in one block's patch tokens of them, or in pixels."""
+    """Images made up here, and neurons planted in one block's patch tokens, or in pixels."""
 
     def planted(self, settings: RecordingSettings) -> bool:
         """Whether tokens are needed, which Gabor filters are not made of."""
