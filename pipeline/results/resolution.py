@@ -60,7 +60,7 @@ def resolutions(neurons: pd.DataFrame, spacing: Mapping[Condition, float]) -> pd
     """
     chosen = list(_chosen(neurons, spacing))
     rows = pd.DataFrame(chosen, columns=[*IDENTITY, *_MEASURED, "val_varexp"])
-    found = []
+    found: list[dict[Any, Any]] = []
     for _, group in rows.groupby(["recording", "seed"], sort=False):
         members = group.to_dict("records")
         coarsest: dict[tuple[object, ...], Any] = dict(_coarsest(members))

@@ -83,7 +83,7 @@ def _neutralised(value: Any) -> Any:
 
 
 def write_tables(run: Path, conditions: Sequence[Condition]) -> None:
-    """Write `neurons.parquet`, `summary.csv`, `curves.parquet`, and `resolution.csv` if it applies.
+    """Write neurons, summary and curves, and `resolution.csv` where it applies.
 
     The tables hold exactly the given conditions, in their order; files whose content would not
     change are left alone.
