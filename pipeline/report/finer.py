@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from pipeline.results.names import describe
-from pipeline.results.resolution import swept
+from pipeline.results.resolution import swept, validated
 from pipeline.results.statistics import Difference
 from stages.backbones import unsampled
 
@@ -17,27 +17,31 @@ _MOST = 4
 
 
 def finer_tokens(resolution: pd.DataFrame) -> list[str]:
-    """Sentences on a table of `resolutions`: of the sweep that gains most, and of other networks.
+    """Sentences on a table of `resolutions`: of the best sweep, and of other networks.
 
-    The first begins with "Finer tokens"; none where nothing is swept.
+    The first begins with "Finer tokens"; none where nothing is swept. Validation tells what is best
+    of several, never the test images that FEVE is measured on.
     """
     sweeps = [(coarse, finer) for coarse, finer in swept(resolution) if finer]
     if not sweeps:
         return []
-    coarse, finer = max(sweeps, key=lambda each: max(row["mean_feve"] for row in each[1]))
-    top = max(finer, key=lambda row: row["mean_feve"])
+    coarse, finer = max(sweeps, key=lambda each: max(map(validated, each[1])))
+    top = max(finer, key=validated)
     rest = [row for row in finer if row is not top]
     changed = "raise" if top["difference"] > 0 else "change"
     said = (
         f"Finer tokens {changed} mean FEVE: in recording {top['recording']}, "
         f"{describe({**top, 'model': unsampled(top['model'])}, ('model', 'tuning'))} has "
-        f"{coarse['mean_feve']:.3f} with tokens every {_pixels(coarse)} and "
+        f"{coarse['mean_feve']:.3f} with {_way(coarse)} and "
         f"{top['mean_feve']:.3f} with {_way(top)}, {_gain(top)} paired over "
         f"{int(top['n_neurons'])} neurons"
     )
     if rest:
         said += "; " + "; ".join(f"with {_way(row)}, {_gain(row)}" for row in rest)
-    return [f"{said}. Each block was chosen on validation.", *_others(resolution, coarse, finer)]
+    return [
+        f"{said}. Blocks and what is named first were chosen on validation.",
+        *_others(resolution, coarse, finer),
+    ]
 
 
 def _others(
@@ -50,29 +54,23 @@ def _others(
     for row in resolution.to_dict("records"):
         same = row["recording"] == coarse["recording"] and row["against"] == against
         if same and row["model"] not in ours:
-            other = best.setdefault(row["model"], row)
-            if row["mean_feve"] > other["mean_feve"]:
-                best[row["model"]] = row
+            best[row["model"]] = max(best.setdefault(row["model"], row), row, key=validated)
     if not best:
         return []
     order = sorted(best.values(), key=lambda row: -row["mean_feve"])[:_MOST]
     parts = [
         f"{describe(row, ('model', 'tuning'))} {row['mean_feve']:.3f}"
         + (f" with {_way(row)}" if row["pixels_per_token"] > 0 else "")
-        + f" ({_gain(row)})"
+        + f", {_gain(row)}"
         for row in order
     ]
     return [f"Against the same coarse tokens: {'; '.join(parts)}."]
 
 
-def _pixels(row: Mapping[Any, Any]) -> str:
-    return f"{row['pixels_per_token']:g} pixels"
-
-
 def _way(row: Mapping[Any, Any]) -> str:
     by_patch = "+patch" in row["model"] and "+stride" not in row["model"]
     what = "patches of" if by_patch else "tokens every"
-    return f"{what} {_pixels(row)} (block {int(row['block'])})"
+    return f"{what} {row['pixels_per_token']:g} pixels (block {int(row['block'])})"
 
 
 def _gain(row: Mapping[Any, Any]) -> str:

@@ -17,7 +17,7 @@ from stages.conditions import IDENTITY, INTEGERS, Condition
 from stages.readouts import saved_places
 
 #: What is measured of a condition beside its identity.
-_MEASURED = ("pixels_per_token", "mean_feve", "sem_feve")
+_MEASURED = ("pixels_per_token", "val_varexp", "mean_feve", "sem_feve")
 
 #: Against coarse tokens: what people call those, and the paired difference.
 COMPARED = ("against", "difference", "low", "high", "n_neurons")
@@ -52,14 +52,14 @@ def resolutions(neurons: pd.DataFrame, spacing: Mapping[Condition, float]) -> pd
     Returns
     -------
     data frame
-        The identity columns; `pixels_per_token`, `mean_feve`, `sem_feve`; and, paired over
-        neurons, `difference`, its 95 % bootstrap interval `low` to `high` and `n_neurons` against
+        The identity columns; `pixels_per_token`; `val_varexp`, by whose mean the block was chosen,
+        `mean_feve` and `sem_feve`, over valid neurons; and, paired over neurons, `difference`, its 95 % bootstrap interval `low` to `high` and `n_neurons` against
         the condition of the row `against`: the coarsest of the same backbone where its spacing is
         swept, else of the first backbone whose spacing is. Empty where none is: blocks of one
         network that differ in their spacing are no sweep.
     """
     chosen = list(_chosen(neurons, spacing))
-    rows = pd.DataFrame(chosen, columns=[*IDENTITY, *_MEASURED, "val_varexp"])
+    rows = pd.DataFrame(chosen, columns=[*IDENTITY, *_MEASURED])
     found: list[dict[Any, Any]] = []
     for _, group in rows.groupby(["recording", "seed"], sort=False):
         members = group.to_dict("records")
@@ -97,6 +97,11 @@ def line_of(row: Mapping[Any, Any]) -> tuple[object, ...]:
     return (sampled_like(str(row["model"])), *known(row[name] for name in _LINE))
 
 
+def validated(row: Mapping[Any, Any]) -> float:
+    """What a row is chosen by: variance explained on validation trials, the least where unknown."""
+    return float(np.nan_to_num(row["val_varexp"], nan=-np.inf))
+
+
 def _backbone(row: Mapping[Any, Any]) -> tuple[object, ...]:
     return (unsampled(str(row["model"])), *known(row[name] for name in _LINE))
 
@@ -120,11 +125,7 @@ def _chosen(neurons: pd.DataFrame, spacing: Mapping[Condition, float]) -> Iterat
             continue
         place = (*line_of(row), None if np.isnan(pixels) else pixels)
         row["pixels_per_token"] = pixels
-        other = best.setdefault(place, row)
-        if np.nan_to_num(row["val_varexp"], nan=-np.inf) > np.nan_to_num(
-            other["val_varexp"], nan=-np.inf
-        ):
-            best[place] = row
+        best[place] = max(best.setdefault(place, row), row, key=validated)
     yield from best.values()
 
 

@@ -1,5 +1,7 @@
 """FEVE against pixels per token: what is a sweep, what is chosen, what it is compared with."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -49,6 +51,15 @@ def test_blocks_are_chosen_on_validation_alone():
     assert resolution_of(neurons)["block"][1] == 5
 
 
+def test_what_is_told_first_is_chosen_on_validation_too():
+    neurons = sweep()
+    neurons.loc[neurons["model"] == "vit+patch8", "val_varexp"] += 1
+    neurons.loc[(neurons["model"] == "swin") & (neurons["block"] == 3), "feve"] += 1
+    said = finer_tokens(resolution_of(neurons))
+    assert re.search(r"and 0\.\d+ with patches of 8 pixels", said[0])
+    assert re.search(r"swin, frozen 0\.\d+ with tokens every 8 pixels \(block 4\)", said[1])
+
+
 @pytest.mark.parametrize("models", [("swin",), ("vit", "swin"), ("vit+stride8",)])
 def test_blocks_of_one_network_are_no_sweep(models):
     table = resolution_of(neurons_table(models=models, tokens=("patch",)))
@@ -71,7 +82,7 @@ def test_sentences():
     assert said[0].startswith(
         "Finer tokens raise mean FEVE: in recording mouse, vit, frozen has 0."
     )
-    assert "with tokens every 16 pixels and" in said[0] and "paired over" in said[0]
+    assert "with tokens every 16 pixels (block 4) and" in said[0] and "paired over" in said[0]
     assert "with patches of 8 pixels (block 4), " in said[0]
     assert "chosen on validation" in said[0] and "95 % CI +0.0" in said[0]
     assert "swin, frozen" in said[1] and "CNN fullmodel" in said[1]
