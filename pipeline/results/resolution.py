@@ -53,10 +53,11 @@ def resolutions(neurons: pd.DataFrame, spacing: Mapping[Condition, float]) -> pd
     -------
     data frame
         The identity columns; `pixels_per_token`; `val_varexp`, by whose mean the block was chosen,
-        `mean_feve` and `sem_feve`, over valid neurons; and, paired over neurons, `difference`, its 95 % bootstrap interval `low` to `high` and `n_neurons` against
-        the condition of the row `against`: the coarsest of the same backbone where its spacing is
-        swept, else of the first backbone whose spacing is. Empty where none is: blocks of one
-        network that differ in their spacing are no sweep.
+        `mean_feve` and `sem_feve`, over valid neurons; and, paired over neurons, `difference`, its
+        95 % bootstrap interval `low` to `high` and `n_neurons` against the condition that `against`
+        names: the coarsest of the same backbone where its spacing is swept, else of the first
+        backbone whose spacing is. Empty where none is: blocks of one network that differ in their
+        spacing are no sweep.
     """
     chosen = list(_chosen(neurons, spacing))
     rows = pd.DataFrame(chosen, columns=[*IDENTITY, *_MEASURED])

@@ -35,8 +35,7 @@ workers = 1
 
 
 @pytest.fixture
-def file(tmp_path, monkeypatch):
-    monkeypatch.setattr("pipeline.commands.report_run", lambda run, terminal: [])
+def file(tmp_path, no_figures):
     path = tmp_path / "fine.toml"
     path.write_text(TEXT.format(output=tmp_path / "runs"))
     return path

@@ -46,7 +46,8 @@ TABLES = {
     "one block": partial(neurons_table, blocks=(4,), tokens=("patch",)),
     "tuned and CNNs": partial(full_table, models=(S, B), recordings=("FX10",)),
     "long names": partial(
-        neurons_table, models=(f"{S}+stride16", f"{S}+stride8", "_mine"), recordings=(LONG, "FX8"), seeds=(0, 1)
+        neurons_table, models=(f"{S}+stride16", f"{S}+stride8", "_mine"),
+        recordings=(LONG, "FX8"), seeds=(0, 1),
     ),
 }  # fmt: skip
 
