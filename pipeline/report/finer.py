@@ -52,8 +52,8 @@ def _others(
     against = describe(coarse, ("model", "input_size", "block"))
     best: dict[str, Mapping[Any, Any]] = {}
     for row in resolution.to_dict("records"):
-        same = row["recording"] == coarse["recording"] and row["against"] == against
-        if same and row["model"] not in ours:
+        same = all(row[name] == coarse[name] for name in ("recording", "seed"))
+        if same and row["against"] == against and row["model"] not in ours:
             best[row["model"]] = max(best.setdefault(row["model"], row), row, key=validated)
     if not best:
         return []
