@@ -11,6 +11,7 @@ from pipeline.results.names import describe
 from pipeline.results.resolution import swept, validated
 from pipeline.results.statistics import Difference
 from stages.backbones import unsampled
+from stages.conditions import is_null
 
 #: Other networks that a sentence names at most.
 _MOST = 4
@@ -70,7 +71,8 @@ def _others(
 def _way(row: Mapping[Any, Any]) -> str:
     by_patch = "+patch" in row["model"] and "+stride" not in row["model"]
     what = "patches of" if by_patch else "tokens every"
-    return f"{what} {row['pixels_per_token']:g} pixels (block {int(row['block'])})"
+    block = "" if is_null(row["block"]) else f" (block {int(row['block'])})"
+    return f"{what} {row['pixels_per_token']:g} pixels{block}"
 
 
 def _gain(row: Mapping[Any, Any]) -> str:

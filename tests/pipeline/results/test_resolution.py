@@ -88,6 +88,17 @@ def test_sentences():
     assert "swin, frozen" in said[1] and "CNN fullmodel" in said[1]
 
 
+def test_what_reads_no_one_block_has_its_row_and_its_words():
+    joined = "vit+stride16:4 + swin:3"
+    both = neurons_table(models=(joined,), blocks=(3,), tokens=("patch",)).assign(blocks=None)
+    both["block"] = pd.array([pd.NA] * len(both), "Int64")
+    neurons = pd.concat([sweep(), both], ignore_index=True)
+    spacing = resolution_of(neurons)
+    table = spacing.assign(pixels_per_token=spacing["pixels_per_token"].fillna(8))
+    assert joined in set(table["model"]) and unsampled(joined) == joined
+    assert re.search(r"0\.\d+ with tokens every 16 pixels, -0", finer_tokens(table)[1])
+
+
 @pytest.mark.parametrize(
     ("label", "backbone", "line"),
     [
