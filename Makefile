@@ -42,7 +42,7 @@ test: install
 	$(BIN)/python -m pytest -n logical --dist worksteal $(ARGS)
 
 # Both sides of every comparison in one run, as ratios; takes some hours. BENCH=cache_trust runs one.
-BENCH ?= house trust cache_trust cache_format extraction readouts on_trials combined finetune minimodels scale costs
+BENCH ?= house trust cache_trust cache_format extraction readouts on_trials combined finetune minimodels overlap scale costs
 bench: install
 	for name in $(BENCH); do PYTHONPATH=$(CURDIR):$(CURDIR)/tests $(BIN)/python -m benchmarks.$$name $(ARGS) || exit 1; done
 

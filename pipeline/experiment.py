@@ -179,21 +179,45 @@ def load_experiment(
     for text in overrides:
         override(raw, text)
     resolve_paths(raw, Experiment, Path())
-    variants = [_validate(path, variant) for variant in _sweep(raw)]
+    variants = [_validate(path, variant) for variant in _variants(raw)]
+    if not variants:
+        raise UserError(f"{path}: backbone = []: name at least one [[backbone]]")
     require_consent(path, variants[0], allowed)
     output = expanded(variants[0].run.output or Path("runs") / path.stem)
     # A table that was dropped is one that the file does not have.
     given = {name: table for name, table in raw.items() if table is not None}
     file = ExperimentFile(path=path, variants=variants, output=output, settings=given)
-    # Caches are named by them.
-    require_distinct({_told(v.backbone): file_name(file.model(v)) for v in variants})
+    _require_told_apart(file)
     return file
+
+
+def _require_told_apart(file: ExperimentFile) -> None:
+    """Refuse backbones that results would call by one name, or whose caches would have one."""
+    require_distinct({_told(v.backbone): file_name(file.model(v)) for v in file.variants})
+    called: dict[str, BackboneSettings] = {}
+    for variant in file.variants:
+        backbone, name = variant.backbone, file.model(variant)
+        if called.setdefault(name, backbone) != backbone:
+            raise UserError(
+                f'{file.path}: two backbones that differ would both be called "{name}" in the '
+                "results: give them experiments of their own"
+            )
 
 
 def _told(backbone: BackboneSettings) -> str:
     """A backbone as a message tells it from others."""
     own = "" if backbone.weights == "hub" else f" with weights {backbone.weights!r}"
     return f"{backbone.name!r}{own}"
+
+
+def _variants(raw: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Every combination of the swept lists, for each [[backbone]] in turn."""
+    tables = raw.get("backbone", {})
+    if not isinstance(tables, list):
+        yield from _sweep(raw)
+        return
+    for table in tables:
+        yield from _sweep({**raw, "backbone": table})
 
 
 def _sweep(raw: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -31,6 +31,7 @@ def alt_texts(tables: Tables) -> dict[str, str]:
     best = best_blocks(tables.neurons).sort_values("mean_feve", ascending=False, kind="stable")
     order = best.to_dict("records")
     said = {
+        "feve_by_resolution": _resolutions(tables.resolution),
         "feve_per_block": _blocks(tables.summary.query("tuning == 'frozen'")),
         "feve_per_block_tuned": _blocks(tables.summary),
         "feve_per_block_models": _blocks(
@@ -69,6 +70,21 @@ def _blocks(summary: pd.DataFrame) -> str:
             yield f"{describe(identity, told or ['tokens'])}: mean FEVE {', '.join(numbers)}"
 
     return _listed(parts())
+
+
+def _resolutions(resolution: pd.DataFrame) -> str:
+    """Mean FEVE of every backbone at each spacing, and what it differs from."""
+    rows = resolution.to_dict("records")
+
+    def parts() -> Iterator[str]:
+        for row in rows:
+            pixels = row["pixels_per_token"]
+            every = f"tokens every {pixels:g} pixels: " if pixels > 0 else ""
+            number = f"{row['mean_feve']:.3f} ({row['difference']:+.3f})"
+            yield f"{describe(row, ('model', 'block'))}, {every}{number}"
+
+    against = f"In brackets, the difference from {rows[0]['against']}. " if rows else ""
+    return f"{against}{_listed(parts())}"
 
 
 def _means(rows: list[dict[Any, Any]]) -> str:

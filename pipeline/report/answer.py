@@ -1,4 +1,4 @@
-"""The answer of a run in three sentences, and warnings that belong to it."""
+"""The answer of a run in a few sentences, and warnings that belong to it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from pipeline.report.finer import finer_tokens
 from pipeline.results.names import describe, varying
 from pipeline.results.statistics import (
     SERIES,
@@ -31,8 +32,11 @@ _TOLD = ("model", "input_size", "tuning", "protocol", "tokens", "block", "solver
 _ALWAYS = ("model", "input_size", "tuning", "tokens", "block")
 
 
-def answer(neurons: pd.DataFrame) -> list[str]:
-    """Three sentences on a neurons table: what predicts best, against what, and how sure."""
+def answer(neurons: pd.DataFrame, resolution: pd.DataFrame | None = None) -> list[str]:
+    """Three sentences on a neurons table: what predicts best, against what, and how sure.
+
+    Before them, with the table of `resolutions`, what finer tokens are worth where it tells.
+    """
     best = best_blocks(neurons)
     if best.empty:
         return [
@@ -40,7 +44,8 @@ def answer(neurons: pd.DataFrame) -> list[str]:
             "nothing to compare."
         ]
     rows = best.sort_values("mean_feve", ascending=False, kind="stable").to_dict("records")
-    return [_winner(neurons, rows[0]), _difference(neurons, rows), _choice(best, rows[0])]
+    three = [_winner(neurons, rows[0]), _difference(neurons, rows), _choice(best, rows[0])]
+    return three if resolution is None else [*finer_tokens(resolution), *three]
 
 
 def differences(neurons: pd.DataFrame) -> pd.DataFrame:

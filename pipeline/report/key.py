@@ -8,7 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from pipeline.results.provenance import PROVENANCE
-from pipeline.results.tables import CURVES, NEURONS, SUMMARY
+from pipeline.results.tables import CURVES, NEURONS, RESOLUTION, SUMMARY
 from stages.readouts import READOUTS
 
 #: Raised whenever the same tables give another page or other figures than before.
@@ -25,7 +25,7 @@ _KEY = re.compile(rb'<meta name="vitv1-key" content="([0-9a-f]+)">')
 def run_key(run: Path) -> str:
     """The key that a report of a run's present results has."""
     content = hashlib.sha256(f"{REPORT_VERSION} {version('vitv1')}".encode())
-    for name in (NEURONS, SUMMARY, CURVES, PROVENANCE):
+    for name in (NEURONS, SUMMARY, CURVES, RESOLUTION, PROVENANCE):
         path = run / name
         content.update(name.encode())
         content.update(path.read_bytes() if path.exists() else b"")

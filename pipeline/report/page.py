@@ -24,6 +24,7 @@ from pipeline.report.tables import (
     conditions_table,
     interactive_table,
     plain_table,
+    resolution_table,
     shared,
     tables_bundle,
     telling_columns,
@@ -58,7 +59,8 @@ def write_report(
     page = environment.get_template("report.html.j2").render(
         name=tables.run.name,
         key=key,
-        answer=answer(tables.neurons),
+        answer=answer(tables.neurons, tables.resolution),
+        resolution=plain_table(resolution_table(tables.resolution)),
         warnings=warnings(tables.neurons, provenance),
         threshold=VALID_FEV,
         style=tables_bundle()["style"],

@@ -8,7 +8,14 @@ from pathlib import Path
 from cache import UserError
 from pipeline.report.key import FIGURES_FOLDER, REPORT, report_key, run_key
 from pipeline.results.provenance import read_provenance
-from pipeline.results.tables import NEURONS, SUMMARY, read_curves, read_neurons, read_summary
+from pipeline.results.tables import (
+    NEURONS,
+    SUMMARY,
+    read_curves,
+    read_neurons,
+    read_resolution,
+    read_summary,
+)
 from pipeline.terminal import Terminal
 from stages.readouts import DRAWN, damage, manifest_path, write_manifest
 
@@ -41,7 +48,9 @@ def report_run(run: Path, terminal: Terminal) -> list[Path]:
     from pipeline.report.figures.draw import FIGURES, FORMER, Tables, draw_figures, wanted_figures
     from pipeline.report.page import write_report
 
-    tables = Tables(run, read_neurons(run), read_summary(run), read_curves(run))
+    tables = Tables(
+        run, read_neurons(run), read_summary(run), read_curves(run), read_resolution(run)
+    )
     n_figures = len(list(wanted_figures(tables)))
     with terminal.bar("drawing figures", total=n_figures, unit="figures") as drawn:
         figures = draw_figures(tables, progress=drawn)

@@ -12,6 +12,7 @@ import pandas as pd
 from itables.javascript import get_itable_arguments
 
 from pipeline.results.names import describe, describe_first, telling
+from pipeline.results.resolution import COMPARED
 from pipeline.results.statistics import NORMAL_95, SERIES
 from stages.conditions import IDENTITY
 
@@ -77,6 +78,14 @@ def best_table(best: pd.DataFrame) -> pd.DataFrame:
     first = {"condition": named(best), "block": best["blocks"]}
     names = ("mean_feve", "test_block", "test_mean_feve")
     return pd.DataFrame(first | {name: best[name] for name in names})
+
+
+def resolution_table(resolution: pd.DataFrame) -> pd.DataFrame:
+    """Rows of `resolutions`: each condition in one column, numbers beside it."""
+    first = {"condition": named(resolution), "block": resolution["blocks"]}
+    names = ("pixels_per_token", "mean_feve", *COMPARED)
+    table = pd.DataFrame(first | {name: resolution[name] for name in names})
+    return table.assign(pixels_per_token=[f"{each:g}" for each in table["pixels_per_token"]])
 
 
 def named(table: pd.DataFrame) -> list[str]:

@@ -38,9 +38,12 @@ NEURONS = "results/neurons.parquet"
 SUMMARY = "results/summary.csv"
 CURVES = "results/curves.parquet"
 
+#: Only where an experiment sweeps how finely tokens lie.
+RESOLUTION = "results/resolution.csv"
+
 _ROOTS = tuple(f"{store}/zarr.json" for store in (READOUTS, PREDICTIONS))
 
-_TABULATED = (NEURONS, SUMMARY, CURVES, PROVENANCE, *_ROOTS)
+_TABULATED = (NEURONS, SUMMARY, CURVES, RESOLUTION, PROVENANCE, *_ROOTS)
 
 _IDENTITY = {name: "Int64" if name in INTEGERS else "string" for name in IDENTITY}
 _TYPES = {
@@ -80,12 +83,14 @@ def _neutralised(value: Any) -> Any:
 
 
 def write_tables(run: Path, conditions: Sequence[Condition]) -> None:
-    """Write `neurons.parquet`, `summary.csv` and `curves.parquet`.
+    """Write neurons, summary and curves, and `resolution.csv` where it applies.
 
     The tables hold exactly the given conditions, in their order; files whose content would not
     change are left alone.
     """
     import pandas as pd
+
+    from pipeline.results.resolution import resolutions, token_spacing
 
     frames = [_neurons(run, condition) for condition in conditions]
     neurons = pd.concat(frames, ignore_index=True)
@@ -98,6 +103,12 @@ def write_tables(run: Path, conditions: Sequence[Condition]) -> None:
     write_if_changed(run / NEURONS, neurons.to_parquet(index=False))
     write_csv(run / SUMMARY, summary)
     write_if_changed(run / CURVES, curves.to_parquet(index=False))
+    spacing = dict(zip(conditions, token_spacing(run, conditions), strict=True))
+    resolution = resolutions(neurons, spacing)
+    if len(resolution):
+        write_csv(run / RESOLUTION, resolution)
+    else:
+        (run / RESOLUTION).unlink(missing_ok=True)
     for root in _ROOTS:
         write_if_changed(run / root, ROOT)
     protect_tables(run)
@@ -142,6 +153,20 @@ def read_summary(run: Path) -> pd.DataFrame:
     require_intact(run, TABLES, SUMMARY)
     table = pd.read_csv(run / SUMMARY, dtype=dict(_IDENTITY))
     texts = [name for name, kind in _IDENTITY.items() if kind == "string"]
+    return table.assign(**{name: table[name].map(as_written).astype("string") for name in texts})
+
+
+def read_resolution(run: Path) -> pd.DataFrame:
+    """The table of `pipeline.results.resolution.resolutions`; empty where a run has none."""
+    import pandas as pd
+
+    from pipeline.results.resolution import NO_RESOLUTION
+
+    require_intact(run, TABLES, RESOLUTION)
+    if not (run / RESOLUTION).exists():
+        return NO_RESOLUTION
+    table = pd.read_csv(run / RESOLUTION, dtype=dict(_IDENTITY))
+    texts = [name for name, kind in _IDENTITY.items() if kind == "string"] + ["against"]
     return table.assign(**{name: table[name].map(as_written).astype("string") for name in texts})
 
 

@@ -63,7 +63,7 @@ class Inputs:
     @property
     def planted(self) -> bool:
         """Whether neurons are planted in the tokens of the cache."""
-        return any(FORMATS[r.format].planted for r in self.experiment.recording)
+        return any(FORMATS[r.format].planted(r) for r in self.experiment.recording)
 
     @cached_property
     def recorded(self) -> list[Recording]:
@@ -258,7 +258,7 @@ class Inputs:
 
     @property
     def _files(self) -> list[RecordingSettings]:
-        return [r for r in self.experiment.recording if not FORMATS[r.format].planted]
+        return [r for r in self.experiment.recording if not FORMATS[r.format].planted(r)]
 
     def _made_images(self) -> Stimuli | None:
         """Images that a format makes itself."""

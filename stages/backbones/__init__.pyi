@@ -20,6 +20,8 @@ from .listing import KnownModel as KnownModel
 from .listing import known_models as known_models
 from .random_weights import randomise as randomise
 from .settings import BackboneSettings as BackboneSettings
+from .settings import sampled_like as sampled_like
+from .settings import unsampled as unsampled
 from .weights import WeightsIdentity as WeightsIdentity
 from .weights import declared_identity as declared_identity
 from .weights import random_identity as random_identity

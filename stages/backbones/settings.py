@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +25,9 @@ _ELSEWHERE = {
     "checkpoint_path": "set backbone.weights",
     "scriptable": "it changes no token",
 }
+
+#: Changes in a label that decide how finely tokens lie.
+_SAMPLING = re.compile(r"\+(stride|patch)(\d+)((?:-overlap)?(?:-reflect)?)(?=\+|$)")
 
 
 def _of_the_model_alone(arguments: dict[str, Any]) -> dict[str, Any]:
@@ -125,3 +129,19 @@ class BackboneSettings:
         The scale is between 1 / factor and factor, uniform in its logarithm, one for each batch.
         """
         return replace(self, arguments={**self.arguments, "rope_rescale_coords": factor})
+
+
+def unsampled(label: str) -> str:
+    """A `BackboneSettings.label` without its patch size and stride: the backbone itself."""
+    return _SAMPLING.sub("", label)
+
+
+def sampled_like(label: str) -> str:
+    """A label without the number of its stride, or of its patch size where it has no stride.
+
+    Labels that differ in that number alone have this in common.
+    """
+    by_stride = "+stride" in label
+    return _SAMPLING.sub(
+        lambda m: f"+{m[1]}{m[3]}" if by_stride == (m[1] == "stride") else m[0], label
+    )

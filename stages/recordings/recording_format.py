@@ -59,12 +59,13 @@ class RecordingFormat:
     A format that is a file overrides `read`. If it has a format of images, too, it overrides
     `reads_images` and `read_images`; if its own file holds the images, `images_path`, and if
     settings tell where in it, `own_images`. A format whose neurons are planted in the tokens of a
-    backbone sets `planted`, and overrides `images`, `block`, `sizes` and `plant`,
-    and `check` where not every backbone will do.
+    backbone overrides `planted`, `images`, `block`, `sizes` and `plant`, and `check` where not
+    every backbone will do.
     """
 
-    #: Neurons are planted in the tokens of the experiment's cache; there is no file.
-    planted: bool = False
+    def planted(self, settings: RecordingSettings) -> bool:
+        """Whether neurons are planted in the tokens of the experiment's cache, not read."""
+        return False
 
     def read(self, settings: RecordingSettings) -> Recording:
         """The whole recording, all neurons of its file, checked by `check_recording`.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import AfterValidator, Field, NonNegativeInt, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 
 from stages.settings import STRICT
@@ -28,6 +28,39 @@ class Perturbation:
 
     blocks: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)]
     amount: Annotated[float, Field(gt=0, le=1)]
+
+
+def _rising(limits: tuple[float, float]) -> tuple[float, float]:
+    if limits[0] > limits[1]:
+        raise ValueError("the first limit must not exceed the second")
+    return limits
+
+
+#: Smallest and largest value of something.
+_Limits = Annotated[tuple[PositiveFloat, PositiveFloat], AfterValidator(_rising)]
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class GaborSettings:
+    """Neurons that see pixels: simple and complex cells, each a Gabor filter at a random place.
+
+    The defaults are like mouse V1 at the one pixel per degree that its recordings have at 64 x 128:
+    receptive fields of 5 to 9 degrees (half-width), 0.03 to 0.12 cycles per degree, and more simple
+    cells than complex ones (Niell and Stryker 2008).
+
+    Parameters
+    ----------
+    size : tuple of float
+        Smallest and largest standard deviation of the round envelope, pixels of the raw image.
+    cycles : tuple of float
+        Fewest and most cycles of the grating within one standard deviation.
+    complex : float
+        Fraction of the neurons that are complex cells: they respond to every phase alike.
+    """
+
+    size: _Limits = (4.0, 8.0)
+    cycles: _Limits = (0.25, 0.5)
+    complex: Annotated[float, Field(ge=0, le=1)] = 0.25
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -55,6 +88,9 @@ class SyntheticSettings:
     perturb : Perturbation, optional
         Plant the neurons in another backbone than the one that is extracted: what they read can
         then be recovered by fine-tuning alone.
+    gabor : GaborSettings, optional
+        Plant the neurons in the images' pixels, not in tokens; `block`, `n_components` and
+        `perturb` are then of no account.
     """
 
     n_training: PositiveInt = 2000
@@ -68,6 +104,7 @@ class SyntheticSettings:
     fev: Annotated[float, Field(gt=FEV_SPREAD, lt=1 - FEV_SPREAD)] = 0.5
     seed: NonNegativeInt = 0
     perturb: Perturbation | None = None
+    gabor: GaborSettings | None = None
 
     @property
     def n_single(self) -> int:

@@ -152,7 +152,9 @@ def test_two_recordings_of_one_name_are_refused(file):
         load_experiment(file)
 
 
-@pytest.mark.parametrize("name", ["demo", "lurz", "fx10", "fx10-full", "tiny"])
+@pytest.mark.parametrize(
+    "name", ["demo", "lurz", "fx10", "fx10-full", "fx10-directions", "resolution", "tiny"]
+)
 def test_ready_experiments_are_valid(name):
     from pathlib import Path
 
@@ -216,6 +218,38 @@ def test_weights_strides_and_patch_sizes_sweep_and_name_what_differs(file):
     assert loaded.cache_path(loaded.variants[3]) == f"runs/mouse/features-{names[3]}-64x128.zarr"
     patches = load_experiment(file, ["backbone.patch_size=[16, 8]"])
     assert [patches.model(v) for v in patches.variants] == [f"{name}+patch16", f"{name}+patch8"]
+
+
+def test_each_of_several_backbones_has_its_own_settings(file):
+    text = '[[backbone]]\nname = "vit_a"\nweights = "w.pth"\nstride = [16, 8]\n'
+    file.write_text(TEXT + text + '[[backbone]]\nname = "swin"\narguments = { depth = 2 }\n')
+    loaded = load_experiment(file, ("backbone.1.seed=3", "run.seed=[0, 1]"))
+    found = [(loaded.model(v), v.backbone.seed, v.run.seed) for v in loaded.variants]
+    names = ["vit_a+stride16+w", "vit_a+stride8+w", "swin"]
+    assert found == [(name, 3 * (name == "swin"), seed) for name in names for seed in (0, 1)]
+    assert loaded.variants[0].backbone.weights == "experiments/w.pth"
+    assert len({loaded.cache_path(v) for v in loaded.variants}) == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "override", "message"),
+    [
+        ("backbone = []", [], "backbone = []: name at least one"),
+        ("backbone = [3]", [], "backbone"),
+        ('[[backbone]]\nname = "a"\n' * 2, ["backbone.seed=1"], "there are 2 [[backbone]] tables"),
+        (
+            '[[backbone]]\nname = "a"\n[[backbone]]\nname = "a"\nprecision = "bfloat16"\n',
+            [],
+            'two backbones that differ would both be called "a"',
+        ),
+        ('[[backbone]]\nnmae = "a"\n', [], "unknown key backbone.nmae"),
+    ],
+)
+def test_several_backbones_that_cannot_be_are_refused(file, text, override, message):
+    file.write_text(f"{text}\n{TEXT}" if text.startswith("backbone") else TEXT + text)
+    with pytest.raises(UserError) as refused:
+        load_experiment(file, override)
+    assert message in str(refused.value) and "\n" not in str(refused.value)
 
 
 def test_a_list_of_weights_starts_at_the_file(file):

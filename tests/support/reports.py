@@ -9,7 +9,7 @@ from pipeline.report.page import write_report
 from stages.readouts.readout import Readouts
 from stages.readouts.saved import SavedPredictions
 
-from .tables import curves_of, summary_of
+from .tables import curves_of, resolution_of, summary_of
 
 
 def made_up_readouts(n, *, grid=(4, 8)):
@@ -30,7 +30,7 @@ def make_report(run, neurons, *, n_test=50, drawn=frozenset(FIGURES)):
     rng, n = np.random.default_rng(0), neurons["neuron"].nunique()
     responses = rng.random((n_test, n), np.float32)
     saved = SavedPredictions(np.arange(n_test), responses / 2 + 0.1, responses)
-    tables = Tables(run, neurons, summary_of(neurons), curves_of(neurons))
+    tables = Tables(run, neurons, summary_of(neurons), curves_of(neurons), resolution_of(neurons))
     run.mkdir(parents=True, exist_ok=True)
     with pytest.MonkeyPatch.context() as patch:
         for module in ("figures.draw", "stored"):

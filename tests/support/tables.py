@@ -1,9 +1,12 @@
 """Made-up result tables for tests of figures, statistics and the report."""
 
+import re
+
 import numpy as np
 import pandas as pd
 
-from stages.conditions import IDENTITY
+from pipeline.results.resolution import resolutions
+from stages.conditions import IDENTITY, Condition
 from stages.feve import VALID_FEV
 
 
@@ -98,6 +101,20 @@ def summary_of(neurons):
             }
         )
     return pd.DataFrame(rows).astype({"block": "Int64"})
+
+
+def resolution_of(neurons):
+    """FEVE by spacing: what a model's stride or patch size says, else 4 pixels at the first block.
+
+    Each block doubles those; a CNN has none.
+    """
+    spacing = {}
+    for row in neurons.drop_duplicates([*IDENTITY]).to_dict("records"):
+        said = re.search(r"\+(?:stride|patch)(\d+)", row["model"])
+        own = 4.0 * 2 ** (row["block"] - 3) if pd.notna(row["block"]) else np.nan
+        patches = row["tokens"] == "patch"
+        spacing[Condition.from_row(row)] = (float(said[1]) if said else own) if patches else np.nan
+    return resolutions(neurons, spacing)
 
 
 def curves_of(neurons, *, epochs=5):

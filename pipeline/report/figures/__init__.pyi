@@ -18,5 +18,6 @@ from .neurons import scatter as scatter
 from .per_block import feve_per_block as feve_per_block
 from .per_block import models_per_block as models_per_block
 from .per_block import tuned_per_block as tuned_per_block
+from .resolution import feve_by_resolution as feve_by_resolution
 from .style import COLOURS as COLOURS
 from .style import save_figure as save_figure

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,15 +21,18 @@ from pipeline.report.figures.curves import learning_curves, telling_curves
 from pipeline.report.figures.maps import centres_over_cortex, spatial_maps
 from pipeline.report.figures.neurons import feve_against_fev, scatter
 from pipeline.report.figures.per_block import feve_per_block, models_per_block, tuned_per_block
+from pipeline.report.figures.resolution import feve_by_resolution
 from pipeline.report.figures.style import save_figure
 from pipeline.report.key import FIGURES_FOLDER
 from pipeline.results.names import describe, telling
+from pipeline.results.resolution import NO_RESOLUTION
 from pipeline.results.statistics import FROZEN, SERIES, best_blocks, reference, rows_of
 from stages.conditions import IDENTITY, Condition
 from stages.readouts import saved_places, saved_readouts
 
 #: Every figure's file name and what it shows.
 FIGURES = {
+    "feve_by_resolution": "FEVE against pixels per token, at the blocks that validation chooses",
     "feve_per_block": "FEVE per block, frozen backbone, patch and CLS tokens",
     "feve_per_block_tuned": "FEVE per block, frozen and tuned",
     "feve_by_tuning": "FEVE by the number of tuned layers, each at one block",
@@ -57,6 +60,7 @@ class Tables:
     neurons: pd.DataFrame
     summary: pd.DataFrame
     curves: pd.DataFrame
+    resolution: pd.DataFrame = field(default_factory=NO_RESOLUTION.copy)
 
     @property
     def note(self) -> str:
@@ -83,6 +87,8 @@ def wanted_figures(tables: Tables) -> Iterator[tuple[str, Callable[[], Figure]]]
     with_block = summary[summary["block"].notna()]
     tuned = with_block[~with_block["tuning"].isin(FROZEN)]
     blocks = partial(_per_block, tables)
+    if len(tables.resolution):
+        yield "feve_by_resolution", partial(feve_by_resolution, tables.resolution, note=note)
     if (with_block["tuning"] == "frozen").any():
         yield "feve_per_block", blocks(feve_per_block)
     if tuned["block"].nunique() > 1:

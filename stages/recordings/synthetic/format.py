@@ -16,6 +16,7 @@ from stages.recordings.guards.limit import NUMBER, check_size
 from stages.recordings.kept import kept_beside, tokens_identity
 from stages.recordings.recording import Recording
 from stages.recordings.recording_format import RecordingFormat, RecordingSizes
+from stages.recordings.synthetic.gabor_energy import energy_recording
 from stages.recordings.synthetic.planted import recording_of, synthetic_recording
 from stages.recordings.synthetic_settings import SyntheticSettings
 from stages.stimuli.stimuli import Stimuli, stimuli_from_array
@@ -33,9 +34,19 @@ IMAGE_STREAM = 0
 
 
 class SyntheticFormat(RecordingFormat):
-    """Images made up here, and neurons planted in one block's patch tokens of them."""
+    """Images made up here, and neurons planted in one block's patch tokens, or in pixels."""
 
-    planted = True
+    def planted(self, settings: RecordingSettings) -> bool:
+        """Whether tokens are needed, which Gabor filters are not made of."""
+        return settings.synthetic.gabor is None
+
+    def read(self, settings: RecordingSettings) -> Recording:
+        """Neurons that see pixels, all of them."""
+        synthetic, name = settings.synthetic, settings.name
+        assert synthetic.gabor is not None
+        self._check_size(settings)
+        images = synthetic_images(synthetic)
+        return energy_recording(synthetic, synthetic.gabor, images, name=name)[0]
 
     def sizes(self, settings: RecordingSettings) -> RecordingSizes:
         """Sizes, which are settings themselves."""
@@ -55,16 +66,19 @@ class SyntheticFormat(RecordingFormat):
         UserError
             They, or the responses to them, take more memory than `check_size` allows.
         """
+        self._check_size(settings)
+        return synthetic_stimuli(settings.synthetic)
+
+    def _check_size(self, settings: RecordingSettings) -> None:
         planted = settings.synthetic
         shown = planted.n_single + planted.n_test * planted.n_repeats
         what = f"of recording.synthetic of {settings.name}"
         check_size(planted.n_images * math.prod(planted.image_shape), f"the images {what}")
         check_size(shown * planted.n_neurons * NUMBER, f"the responses {what}")
-        return synthetic_stimuli(planted)
 
-    def block(self, settings: RecordingSettings) -> int:
+    def block(self, settings: RecordingSettings) -> int | None:
         """The block (0-based) in whose tokens the neurons are planted."""
-        return settings.synthetic.block
+        return settings.synthetic.block if self.planted(settings) else None
 
     def check(self, settings: RecordingSettings, variant: Variant) -> None:
         """Refuse a backbone whose blocks cannot be moved, too, and blocks that it does not have."""
@@ -99,13 +113,20 @@ class SyntheticFormat(RecordingFormat):
             found, _ = synthetic_recording(planted, tokens.astype(np.float32), name=settings.name)
             return {"single": found.responses, "test": found.test_responses}
 
-        content = {**identity, "synthetic": asdict(planted), "version": RESPONSES_VERSION}
+        # Without what these neurons know nothing of, so that kept responses keep their names.
+        told = {name: value for name, value in asdict(planted).items() if name != "gabor"}
+        content = {**identity, "synthetic": told, "version": RESPONSES_VERSION}
         kept = kept_beside(cache, "responses", content, respond, keep=keep)
         return recording_of(planted, kept["single"], kept["test"], name=settings.name)
 
     def remark(self, table: Mapping[str, Any]) -> str:
         """Where the neurons come from."""
         planted = table.get("synthetic") or {}
+        if planted.get("gabor") is not None:
+            return (
+                f"The neurons of {table['name']} are synthetic: energies of Gabor filters at "
+                "random places in the images, and no readouts of a backbone."
+            )
         block = planted.get("block", SyntheticSettings().block)
         moved = ", after the backbone's weights were moved" if planted.get("perturb") else ""
         return (

@@ -115,9 +115,6 @@ def _plant(
     settings: SyntheticSettings, components: NDArray[np.float64], number: int
 ) -> tuple[NDArray[np.float64], ...]:
     """Rows, columns, mixture and bias of one neuron, its single and its repeated responses."""
-    # A caller that plants nothing does not wait for scipy.
-    from scipy.special import gammaincinv
-
     rng = np.random.default_rng([settings.seed, NEURON_STREAM, number])
     width = rng.uniform(*WIDTHS)
     rows, columns = (_bump(n, width, rng) for n in components.shape[1:3])
@@ -127,17 +124,30 @@ def _plant(
     bias = np.asarray(-drive.mean() * scale)
     rate = _rate(drive * scale + bias)
 
+    single, repeated = noisy_responses(settings, rate, rng)
+    return rows, columns, mixture * scale, bias, single, repeated
+
+
+def noisy_responses(
+    settings: SyntheticSettings, rate: NDArray[np.float64], rng: np.random.Generator
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Responses of one neuron of a rate of shape (n_images,): single ones, and repeats.
+
+    Where the rate is 0, so are they. Arrays of shape (n_single,) and (n_test, n_repeats).
+    """
+    # A caller that plants nothing does not wait for scipy.
+    from scipy.special import gammaincinv
+
+    def drawn(rate: NDArray[np.float64], level: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.where(rate > 0, unit * gammaincinv(rate / unit, level), 0)
+
     fev = settings.fev + FEV_SPREAD * rng.uniform(-1, 1)
     noise_variance = rate.var() * (1 - fev) / fev
     unit = noise_variance / rate.mean()
     single, repeated = rate[: settings.n_single], rate[settings.n_single :, None]
     return (
-        rows,
-        columns,
-        mixture * scale,
-        bias,
-        unit * gammaincinv(single / unit, rng.random(len(single))),
-        unit * gammaincinv(repeated / unit, rng.random((len(repeated), settings.n_repeats))),
+        drawn(single, rng.random(len(single))),
+        drawn(repeated, rng.random((len(repeated), settings.n_repeats))),
     )
 
 

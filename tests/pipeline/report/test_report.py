@@ -9,7 +9,15 @@ import numpy as np
 import pandas as pd
 import pytest
 from support.reports import made_up_readouts, make_report
-from support.tables import cnn_table, core_table, curves_of, full_table, neurons_table, summary_of
+from support.tables import (
+    cnn_table,
+    core_table,
+    curves_of,
+    full_table,
+    neurons_table,
+    resolution_of,
+    summary_of,
+)
 
 from pipeline.report.alt import alt_texts
 from pipeline.report.answer import answer, differences, warnings
@@ -127,7 +135,7 @@ def test_warnings():
 def report(tmp_path_factory):
     """The report of two models and three tunings, in a folder with a difficult name."""
     folder = tmp_path_factory.mktemp("reports") / "a folder, née"
-    return make_report(folder, tuned(models=("vit_a", "vit_b"), n_neurons=30))
+    return make_report(folder, tuned(models=("vit+stride16", "vit+stride8"), n_neurons=30))
 
 
 def test_the_page_needs_no_other_file_and_no_network(report):
@@ -210,7 +218,17 @@ def test_alternative_texts_have_the_numbers_of_the_figures(tmp_path):
         " of 40 neurons" in said["best_two_conditions"] or "neurons" in said["best_two_conditions"]
     )
     assert all(len(text) > len(FIGURES[name]) + 10 for name, text in said.items()
-               if name not in ("feve_per_block_models",))  # fmt: skip
+               if name not in ("feve_by_resolution", "feve_per_block_models",))  # fmt: skip
+
+
+def test_the_answer_begins_with_finer_tokens_where_they_are_swept(tmp_path):
+    neurons = neurons_table(models=("vit+stride16", "vit+stride8"), tokens=("patch",))
+    table = resolution_of(neurons)
+    assert answer(neurons, table)[0].startswith("Finer tokens")
+    assert answer(neurons, table)[1:] == answer(neurons) == answer(neurons, table.iloc[:0])
+    tables = Tables(tmp_path, neurons, summary_of(neurons), curves_of(neurons), table)
+    said = alt_texts(tables)["feve_by_resolution"]
+    assert f"tokens every 8 pixels: {table['mean_feve'][1]:.3f}" in said
 
 
 def luminance(colour):

@@ -33,7 +33,8 @@ TEST = np.array([20, 21])
 class Toy(RecordingFormat):
     """A format from outside, whose trials say their tiers themselves."""
 
-    planted = True
+    def planted(self, settings: Any) -> bool:
+        return True
 
     def read(self, settings: RecordingSettings) -> Recording:
         return check_recording(_recording(np.load(recording_path(settings))["shown"]))

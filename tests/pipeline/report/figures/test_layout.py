@@ -10,7 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.text import Text
-from support.tables import curves_of, full_table, neurons_table, summary_of
+from support.tables import curves_of, full_table, neurons_table, resolution_of, summary_of
 
 from pipeline.report.figures import (
     COLOURS,
@@ -46,7 +46,8 @@ TABLES = {
     "one block": partial(neurons_table, blocks=(4,), tokens=("patch",)),
     "tuned and CNNs": partial(full_table, models=(S, B), recordings=("FX10",)),
     "long names": partial(
-        neurons_table, models=(S, "_mine"), recordings=(LONG, "FX8"), seeds=(0, 1)
+        neurons_table, models=(f"{S}+stride16", f"{S}+stride8", "_mine"),
+        recordings=(LONG, "FX8"), seeds=(0, 1),
     ),
 }  # fmt: skip
 
@@ -56,8 +57,9 @@ def drawn(request, tmp_path_factory):
     """All figures of a table, laid out, by name."""
     neurons = TABLES[request.param]()
     tables = Tables(
-        tmp_path_factory.mktemp("run"), neurons, summary_of(neurons), curves_of(neurons)
-    )
+        tmp_path_factory.mktemp("run"), neurons, summary_of(neurons), curves_of(neurons),
+        resolution_of(neurons),
+    )  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("pipeline.report.figures.draw.saved_readouts",
                       lambda *_: readouts_of(neurons["neuron"].nunique()))  # fmt: skip
