@@ -58,6 +58,9 @@ class BaselineSettings:
         backbone.
     blocks : "all" or list of int, optional
         Blocks whose patch tokens "cnn_vit" reads, one each; those of `[readout]` by default.
+    backbones : list of str, optional
+        Backbones of a sweep beside which "cnn_vit" is trained, called as results call them; all
+        by default.
     kernels : pair of int
         Sizes of the first and the second layer's kernels, in pixels of their inputs; odd.
     channels : pair of int
@@ -94,6 +97,7 @@ class BaselineSettings:
         tuple[Literal["cnn_fullmodel", "cnn_minimodel", "cnn_vit"], ...], DISTINCT
     ] = ("cnn_fullmodel",)
     blocks: Annotated[Literal["all"] | tuple[int, ...] | None, DISTINCT] = None
+    backbones: Annotated[tuple[str, ...] | None, DISTINCT] = None
     kernels: tuple[Odd, Odd] = (25, 9)
     channels: tuple[Positive, Positive] = (16, 320)
     crop: tuple[Annotated[int, Field(ge=0)], Positive] | None = None

@@ -53,7 +53,7 @@ class BaselineTask(TrainingTask):
         """Everything the result depends on."""
         settings = asdict(self.settings)
         minimodel = settings.pop("minimodel")
-        for name in ("models", "blocks", "crop", "input_size"):
+        for name in ("models", "blocks", "backbones", "crop", "input_size"):
             # Which model and block this is, and what of the images is used, is said below.
             del settings[name]
         content: dict[str, Any] = {

@@ -75,6 +75,16 @@ def test_each_block_is_a_row_beside_the_cnn(finished):
     assert set(neurons["cache_key"]) == {open_cache(str(run / "features.zarr")).key}
 
 
+def test_some_backbones_of_a_sweep(finished):
+    settings = [
+        "backbone.stride=[16, 8]",
+        "baseline.backbones=['vit_small_patch16_dinov3+stride8']",
+    ]
+    plan = plan_of(finished, *settings)
+    beside = {step.condition.model for step in plan.steps if "cnn_vit" in str(step.condition)}
+    assert beside == {"cnn_vit+vit_small_patch16_dinov3+stride8"}
+
+
 def test_it_is_up_to_date_and_the_cnn_does_not_know_of_it(finished):
     steps = list(plan_of(finished).of("baseline"))
     assert [step.state for step in steps] == 3 * ["up to date"]
@@ -146,6 +156,7 @@ def refused(capsys, path, *settings):
     [
         ("baseline.blocks=[3]", "baseline.blocks: vit_small_patch16_dinov3 has no block 3 of 3"),
         ("baseline.blocks=[0, 0]", "baseline.blocks"),
+        ("baseline.backbones=['swin']", 'has no "swin": it has vit_small_patch16_dinov3'),
         ("cache.path=absent.zarr", "absent.zarr: no feature cache there; make it with vitv1"),
         ("backbone.seed=1", "holds other tokens than this experiment names"),
     ],

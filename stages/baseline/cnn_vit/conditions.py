@@ -29,8 +29,10 @@ def planned_beside(
     Raises
     ------
     UserError
-        A block that the backbone does not have.
+        A block that the backbone does not have, or a backbone that the experiment does not have.
     """
+    if not _is_chosen(variant, settings):
+        return
     tokens, (rows, columns) = variant.token_shape, variant.settings.stimuli.size
     weights = {} if variant.cache_complete else variant.absent_weights
     for block in _blocks(variant, settings):
@@ -87,6 +89,20 @@ def tokens_beside(variant: Variant, recording: Recording, block: int) -> VitToke
             variant.settings.backbone, tokens.settings, image_shape=variant.image_shape
         ),
     )
+
+
+def _is_chosen(variant: Variant, settings: BaselineSettings) -> bool:
+    """Whether cores are trained beside a variant's backbone."""
+    if settings.backbones is None:
+        return True
+    known = [each.model for each in variant.siblings]
+    for name in settings.backbones:
+        if name not in known:
+            raise UserError(
+                f'baseline.backbones: this experiment has no "{name}": it has '
+                f"{', '.join(dict.fromkeys(known))}"
+            )
+    return variant.model in settings.backbones
 
 
 def _blocks(variant: Variant, settings: BaselineSettings) -> list[int]:
