@@ -29,6 +29,7 @@ from pipeline.results.names import describe, telling
 from pipeline.results.resolution import line_of
 from pipeline.results.statistics import NORMAL_95
 from stages.backbones import unsampled
+from stages.conditions import JOINED
 
 #: What tells lines apart, besides how a backbone is sampled.
 _TOLD = ("recording", "model", "tuning", "protocol", "solver", "seed")
@@ -95,5 +96,8 @@ def feve_by_resolution(
 def _named(row: Mapping[Any, Any]) -> dict[Any, Any]:
     """A row with its backbone by its name alone, and `how` it is sampled."""
     model = str(row["model"])
+    if JOINED in model:
+        # Sources of a combination differ in how they are sampled.
+        return {**row, "how": None}
     how = "by stride" if "+stride" in model else "by patch size" if "+patch" in model else None
     return {**row, "model": unsampled(model), "how": how}

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.text import Text
-from support.tables import core_table, curves_of, neurons_table, summary_of
+from support.tables import core_table, curves_of, neurons_table, resolution_of, summary_of
 
 from cache import Places
 from pipeline.report.answer import warnings
@@ -17,6 +17,7 @@ from pipeline.report.figures import (
     centres,
     centres_over_cortex,
     feve_against_fev,
+    feve_by_resolution,
     feve_per_block,
     learning_curves,
     models_per_block,
@@ -114,6 +115,18 @@ def test_models_are_compared_frozen_and_with_tuned():
     both = said(models_per_block(summary, tunings=None))
     assert "ViT-S/16 DINOv3" in frozen and "ViT-B/16 DINOv3" in frozen
     assert "last 2 tuned" in both and "last 2 tuned" not in frozen
+
+
+def test_a_combination_of_finer_tokens_is_not_named_by_their_stride():
+    models = ("vit+stride16", "vit+stride8", "vit+patch8")
+    swept = neurons_table(models=models, tokens=("patch",))
+    both = swept[swept["model"] == "vit+stride8"].assign(
+        model="vit+stride8:4 + resnet50:0", block=pd.NA, blocks=None
+    )
+    neurons = pd.concat([swept, both], ignore_index=True).astype({"block": "Int64"})
+    figure = feve_by_resolution(resolution_of(neurons))
+    combined = "vit (stride 8) block 4 + resnet50 block 0"
+    assert set(named(figure)) == {"vit, by stride", "vit, by patch size", combined}
 
 
 def test_a_cnn_beside_a_backbone_lies_beside_its_frozen_line_and_is_no_tuning():
