@@ -136,11 +136,13 @@ class FeatureCache:
         Blocks that it does not hold are taken to be as the first that it does; without patches the
         grid is (1, 1).
         """
-        kinds, held = self.kinds, {index: self.block(index) for index in self.blocks}
-        shapes = {index: block.shape for index, block in held.items()}
-        first = held[self.blocks[0]]
+        kinds, first = self.kinds, self.block(self.blocks[0])
+        # From a URL, each array that is asked takes a request.
+        differing = self.blocks if self.store.attributes.get("blocks_differ") else ()
+        shapes = {index: self.block(index).shape for index in differing}
+        own = first.shape
         return TokenShape.of_blocks(
-            [shapes.get(b, shapes[first.index]) for b in range(self.n_blocks)],
+            [shapes.get(b, own) for b in range(self.n_blocks)],
             n_registers=first.array("registers").shape[1] if "registers" in kinds else 0,
             has_cls=self.has_cls,
             dtype=str(first.array(kinds[0]).dtype),

@@ -158,7 +158,12 @@ class TokenShape:
         """What a store's root says of it beside the arrays; places once where they are alike."""
         each = [None if b.places is None else b.places.document() for b in self.blocks]
         places = each[0] if all(one == each[0] for one in each) else each
-        return ({} if self.has_cls else {"has_cls": False}) | ({"places": places} if places else {})
+        said = {
+            "has_cls": None if self.has_cls else False,
+            "blocks_differ": True if self.differing else None,
+            "places": places or None,
+        }
+        return {name: value for name, value in said.items() if value is not None}
 
     def kinds(self) -> tuple[TokenKind, ...]:
         """The arrays of a block."""

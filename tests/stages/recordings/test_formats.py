@@ -105,7 +105,7 @@ def test_a_registered_format_is_a_format_of_experiments(toy: Path) -> None:
 def test_defaults_of_a_format_ask_for_nothing(toy: Path) -> None:
     settings = settings_of("toy", path=toy, expected=ExpectedTrials(trials=16))
     found = FORMATS["toy"]
-    assert not found.planted and found.cnn_columns(settings) is None
+    assert not found.planted(settings) and found.cnn_columns(settings) is None
     assert found.block(settings) is None and found.images(settings) is None
     assert found.sizes(settings) == RecordingSizes(
         recording="mouse", neurons=None, trials=16, test_images=None
