@@ -112,9 +112,10 @@ class Readout(nn.Module):
 
     @torch.no_grad()
     def project(self) -> None:
-        """Set negative row and column weights to zero."""
+        """Zero negative row and column weights, and what is so small that processors slow down."""
         self.row_weights.clamp_(min=0)
         self.column_weights.clamp_(min=0)
+        self.channel_weights.copy_(nn.functional.hardshrink(self.channel_weights, 1e-30))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -109,3 +109,15 @@ def test_projection_keeps_space_non_negative_and_channels_signed():
     assert readout.column_weights.tolist() == [[0.0, 2.0]]
     assert readout.channel_weights.tolist() == [[-1.0, 2.0]]
     assert readout.squared_norms().tolist() == [13.0]
+
+
+def test_weights_of_which_nothing_is_left_end_at_zero():
+    # A neuron whose spatial weights are zero shrinks without end, to numbers that take processors
+    # a hundred times as long.
+    weights = torch.tensor([[1e-39, -1e-31, 1e-20, -1e-20]])
+    readout = Readout(
+        row_weights=torch.ones(1, 2), column_weights=torch.ones(1, 2), channel_weights=weights,
+        bias=torch.zeros(1),
+    )  # fmt: skip
+    readout.project()
+    assert torch.equal(readout.channel_weights[0], weights[0] * torch.tensor([0, 0, 1, 1]))
