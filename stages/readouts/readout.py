@@ -44,8 +44,7 @@ def rate(z: torch.Tensor) -> torch.Tensor:
 def log_rate(z: torch.Tensor) -> torch.Tensor:
     """The logarithm of `rate`, finite for every finite z.
 
-    In float32 ELU(z) + 1 is exactly 0 for very negative z, so no logarithm is taken there: below
-    zero it is z itself.
+    In float32 ELU(z) + 1 is exactly 0 for very negative z: below zero the logarithm is z itself.
     """
     return torch.where(z > 0, torch.log1p(z.clamp(min=0)), z)
 
